@@ -1,0 +1,44 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one shape every refusal and failure of this collection has: cause, evidence, remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class HostError(Exception):
+    """A failure an operator can act on.
+
+    ``code`` is stable and machine-readable, ``message`` names the cause in one sentence, ``evidence`` lists what
+    was seen on the host (path and value), ``remedy`` says what to do about it.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        evidence: list[str] | None = None,
+        remedy: str = "",
+        errno: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.evidence = list(evidence or [])
+        self.remedy = remedy
+        self.errno = errno
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the shape used in module results and in the preflight verdict's refusals."""
+        return {"code": self.code, "message": self.message, "evidence": self.evidence, "remedy": self.remedy}
+
+    def __str__(self) -> str:
+        text = self.message
+        if self.evidence:
+            text += " Evidence: " + "; ".join(self.evidence) + "."
+        if self.remedy:
+            text += " Remedy: " + self.remedy
+        return text

@@ -1,0 +1,212 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Access to the host below one filesystem root, and the one way to run commands.
+
+Everything else in this collection takes a :class:`Root` and a :class:`Runner`, so that unit tests can put a directory
+tree and a fake kernel in their place.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import tempfile
+from typing import NamedTuple
+
+from ._errors import HostError
+
+
+class Root:
+    """Paths are given as on the host (``/sys/...``) and resolved below ``path``."""
+
+    def __init__(self, path: str = "/") -> None:
+        self._base = os.path.realpath(path)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether this is the running host: only then do sockets and ioctls make sense."""
+        return self._base == "/"
+
+    def path(self, *parts: str) -> str:
+        """Return the real path of a host path given in one or several parts."""
+        joined = os.path.join(*parts)
+        return joined if self.is_live else os.path.join(self._base, joined.lstrip("/"))
+
+    def _host_path(self, real: str) -> str:
+        if self.is_live or not real.startswith(self._base + "/"):
+            return real
+        return real[len(self._base):]
+
+    # --- reading: absence is an answer, never an exception ---
+
+    def read_bytes(self, *parts: str) -> bytes | None:
+        """Return a file's content, or None if it cannot be read."""
+        try:
+            with open(self.path(*parts), "rb") as handle:
+                return handle.read()
+        except OSError:
+            return None
+
+    def read_text(self, *parts: str) -> str | None:
+        """Return a file's stripped text, or None if it cannot be read."""
+        data = self.read_bytes(*parts)
+        return None if data is None else data.decode("utf-8", "replace").strip()
+
+    def read_int(self, *parts: str) -> int | None:
+        """Return a number written in decimal or 0x notation, or None."""
+        text = self.read_text(*parts)
+        try:
+            return None if text is None else int(text, 0)
+        except ValueError:
+            return None
+
+    def link_name(self, *parts: str) -> str | None:
+        """Return the last component of what a symbolic link points to, or None."""
+        try:
+            return os.path.basename(os.readlink(self.path(*parts)))
+        except OSError:
+            return None
+
+    def realpath(self, *parts: str) -> str:
+        """Return the host path with every symbolic link resolved."""
+        return self._host_path(os.path.realpath(self.path(*parts)))
+
+    def listdir(self, *parts: str) -> list[str]:
+        """Return the sorted names in a directory; nothing if there is none."""
+        try:
+            return sorted(os.listdir(self.path(*parts)))
+        except OSError:
+            return []
+
+    def exists(self, *parts: str) -> bool:
+        """Whether the path exists, a dangling symbolic link included."""
+        return os.path.lexists(self.path(*parts))
+
+    # --- writing ---
+
+    def write_sysfs(self, path: str, value: str) -> None:
+        """Write one value to a kernel attribute in a single write(2)."""
+        try:
+            handle = os.open(self.path(path), os.O_WRONLY)
+            try:
+                os.write(handle, value.encode())
+            finally:
+                os.close(handle)
+        except OSError as exc:
+            shown = value.strip() or "an empty line"
+            raise HostError(
+                "kernel_write",
+                "The kernel refused %s written to %s: %s." % (shown, path, _errno_text(exc)),
+                evidence=["%s <- %r: %s" % (path, value, _errno_text(exc))],
+                remedy="Look at the last lines of `dmesg` for the driver's reason.",
+                errno=exc.errno,
+            ) from exc
+
+    def write_file(self, path: str, text: str, mode: int = 0o644) -> None:
+        """Replace a file atomically; a crash leaves the old one or the new one. Makes missing directories."""
+        real = self.path(path)
+        temporary = None
+        try:
+            os.makedirs(os.path.dirname(real), mode=0o755, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=os.path.dirname(real), prefix=".noiommu-")
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                stream.write(text)
+                os.fchmod(stream.fileno(), mode)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.rename(temporary, real)
+        except OSError as exc:
+            if temporary is not None:
+                _unlink_quietly(temporary)
+            raise _file_error("write", path, exc) from exc
+
+    def write_link(self, path: str, target: str) -> None:
+        """Make or replace a symbolic link atomically."""
+        real = self.path(path)
+        temporary = os.path.join(os.path.dirname(real), ".noiommu-link-%d" % os.getpid())
+        try:
+            os.makedirs(os.path.dirname(real), mode=0o755, exist_ok=True)
+            _unlink_quietly(temporary)
+            os.symlink(target, temporary)
+            os.rename(temporary, real)
+        except OSError as exc:
+            _unlink_quietly(temporary)
+            raise _file_error("write the symbolic link", path, exc) from exc
+
+    def remove_file(self, path: str) -> bool:
+        """Remove a file or symbolic link; say whether there was one."""
+        try:
+            os.unlink(self.path(path))
+        except FileNotFoundError:
+            return False
+        except OSError as exc:
+            raise _file_error("remove", path, exc) from exc
+        return True
+
+    def remove_empty_dir(self, path: str) -> bool:
+        """Remove a directory if it is empty; say whether it was removed."""
+        try:
+            os.rmdir(self.path(path))
+        except OSError as exc:
+            if exc.errno in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                return False
+            raise _file_error("remove the empty directory", path, exc) from exc
+        return True
+
+
+class RunResult(NamedTuple):
+    """What a command came back with."""
+
+    rc: int
+    stdout: str
+    stderr: str
+
+
+class Runner:
+    """Runs commands on the host; tests put a fake in its place."""
+
+    def run(self, *argv: str) -> RunResult:
+        """Run a command without a shell. A command that is not there gives rc 127."""
+        env = dict(os.environ, LC_ALL="C")
+        # kmod's and systemd's tools live in sbin, which a plain user's PATH over sudo may lack.
+        env["PATH"] = env.get("PATH", "/usr/bin:/bin") + ":/usr/local/sbin:/usr/sbin:/sbin"
+        try:
+            done = subprocess.run(
+                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, check=False
+            )
+        except OSError as exc:
+            return RunResult(127, "", "%s: %s" % (argv[0], _errno_text(exc)))
+        return RunResult(done.returncode, *(out.decode("utf-8", "replace") for out in (done.stdout, done.stderr)))
+
+
+def _errno_text(exc: OSError) -> str:
+    name = errno.errorcode.get(exc.errno or 0, "?")
+    return "%s (%s)" % (exc.strerror, name)
+
+
+def _unlink_quietly(real: str) -> None:
+    try:
+        os.unlink(real)
+    except OSError:
+        pass
+
+
+_FILE_REMEDIES = {
+    errno.ENOSPC: "Free space on the filesystem that holds it, then run again.",
+    errno.EROFS: "The filesystem is mounted read-only: remount it read-write, then run again.",
+    errno.EACCES: "Run with become: true.",
+    errno.EPERM: "Run with become: true; if it was root, look for an immutable flag (lsattr) or a security policy.",
+}
+
+
+def _file_error(verb: str, path: str, exc: OSError) -> HostError:
+    return HostError(
+        "file",
+        "Could not %s %s: %s." % (verb, path, _errno_text(exc)),
+        evidence=["%s: %s" % (path, _errno_text(exc))],
+        remedy=_FILE_REMEDIES.get(exc.errno or 0, "Make the path usable for root, then run again."),
+        errno=exc.errno,
+    )

@@ -1,0 +1,127 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A small transaction of rendered files: compared, shown as a diff, written all or none."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+from ._errors import HostError
+from ._fs import Root
+
+
+class RenderedFile(NamedTuple):
+    """A file as it shall be; no content means that it shall not be there."""
+
+    path: str
+    content: str | None
+    mode: int = 0o644
+
+
+class _Before(NamedTuple):
+    content: str | None
+    mode: int | None
+
+
+class FileSet:
+    """The wanted files beside what the host has.
+
+    The comparison is made once, when the set is made: what check mode predicts is what :meth:`apply` does.
+    """
+
+    def __init__(self, root: Root, files: list[RenderedFile]) -> None:
+        self._root = root
+        self._changes = [(one, before) for one, before in ((f, _look(root, f.path)) for f in files) if _differs(one, before)]
+        self._done: list[tuple[RenderedFile, _Before]] = []
+        self._made_dirs: list[str] = []
+
+    @property
+    def changed(self) -> bool:
+        """Whether any file differs."""
+        return bool(self._changes)
+
+    @property
+    def changed_paths(self) -> list[str]:
+        """The paths that differ, in the given order."""
+        return [one.path for one, _before in self._changes]
+
+    def diff(self) -> list[dict[str, str]]:
+        """Return the differences in the form that Ansible prints."""
+        return [
+            {
+                "before_header": _header(one.path, before.mode if before.content is not None else None),
+                "after_header": _header(one.path, one.mode if one.content is not None else None),
+                "before": before.content or "",
+                "after": one.content or "",
+            }
+            for one, before in self._changes
+        ]
+
+    def apply(self) -> None:
+        """Write and remove what differs; if one cannot be, put back those already done and raise."""
+        try:
+            for one, before in self._changes:
+                self._done.append((one, before))
+                if one.content is None:
+                    self._root.remove_file(one.path)
+                else:
+                    self._made_dirs += _missing_dirs(self._root, os.path.dirname(one.path))
+                    self._root.write_file(one.path, one.content, one.mode)
+        except HostError:
+            self.rollback()
+            raise
+
+    def rollback(self) -> None:
+        """Put back what :meth:`apply` changed, made directories included."""
+        while self._done:
+            one, before = self._done.pop()
+            if before.content is None:
+                self._root.remove_file(one.path)
+            else:
+                self._root.write_file(one.path, before.content, before.mode if before.mode is not None else 0o644)
+        while self._made_dirs:
+            self._root.remove_empty_dir(self._made_dirs.pop())
+
+
+def join_diffs(*parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the parts that show a difference, as one list."""
+    return [one for part in parts for one in part if one["before"] != one["after"] or _headers_differ(one)]
+
+
+def _headers_differ(one: dict[str, Any]) -> bool:
+    return one.get("before_header") != one.get("after_header")
+
+
+def _look(root: Root, path: str) -> _Before:
+    data = root.read_bytes(path)
+    if data is None:
+        if root.exists(path):
+            raise HostError(
+                "file",
+                "%s is there but is not a readable file." % path,
+                evidence=["%s: not a regular file, a dangling symbolic link, or unreadable" % path],
+                remedy="Run with become: true, or move what is there out of the way, then run again.",
+            )
+        return _Before(None, None)
+    return _Before(data.decode("utf-8", "surrogateescape"), os.stat(root.path(path)).st_mode & 0o7777)
+
+
+def _differs(wanted: RenderedFile, before: _Before) -> bool:
+    if wanted.content is None or before.content is None:
+        return wanted.content is not before.content
+    return wanted.content != before.content or wanted.mode != before.mode
+
+
+def _header(path: str, mode: int | None) -> str:
+    return "%s (absent)" % path if mode is None else "%s (mode %04o)" % (path, mode)
+
+
+def _missing_dirs(root: Root, path: str) -> list[str]:
+    missing: list[str] = []
+    while path not in ("", "/") and not root.exists(path):
+        missing.insert(0, path)
+        path = os.path.dirname(path)
+    return missing

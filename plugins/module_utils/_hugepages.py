@@ -1,0 +1,379 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Hugetlb pools per page size and NUMA node: wanted against had, live and for the next boot."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import Any, Callable, Dict, NamedTuple, Optional
+
+from ._errors import HostError
+from ._files import FileSet, RenderedFile
+from ._fs import Root
+
+SIZES_DIR = "/sys/kernel/mm/hugepages"
+NODES_DIR = "/sys/devices/system/node"
+RECORD = "/var/lib/noiommu/hugepages.json"
+TMPFILES = "/etc/tmpfiles.d/noiommu-hugepages.conf"
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_RETRIES = 4
+_PAUSE = 0.25
+
+# Counts by page size (bytes), then by node; None is the host's total on which the kernel spreads as it likes.
+Counts = Dict[int, Dict[Optional[int], int]]
+
+
+class Pool(NamedTuple):
+    """The pages of one size, of one node or of the whole host."""
+
+    size: int
+    node: int | None
+
+    @property
+    def directory(self) -> str:
+        """Where the kernel shows and takes this pool's counts."""
+        base = SIZES_DIR if self.node is None else "%s/node%d/hugepages" % (NODES_DIR, self.node)
+        return "%s/hugepages-%dkB" % (base, self.size // 1024)
+
+    @property
+    def label(self) -> str:
+        """How messages name it."""
+        return "%s%s" % (format_size(self.size), "" if self.node is None else " on NUMA node %d" % self.node)
+
+
+class Wanted(NamedTuple):
+    """A pool and how many pages it shall have."""
+
+    pool: Pool
+    count: int
+
+
+def format_size(size: int) -> str:
+    """Return a page size as people write it."""
+    for unit in ("G", "M", "K"):
+        if size % _UNITS[unit] == 0:
+            return "%d%s" % (size // _UNITS[unit], unit)
+    return str(size)
+
+
+def parse_size(text: Any) -> int:
+    """Return the bytes of a size such as 2M, 1G, 1GiB, 2048kB or 2097152."""
+    match = re.match(r"^(\d+)\s*([KMG]?)(?:i?B)?$", str(text).strip(), re.IGNORECASE)
+    if match is None:
+        raise HostError(
+            "pool",
+            "%r is not a page size." % (text,),
+            evidence=["expected a number of bytes or a number with K, M or G"],
+            remedy="Write the size as 2M or 1G.",
+        )
+    return int(match.group(1)) * _UNITS[match.group(2).upper()]
+
+
+class Host:
+    """The hugetlb pools of the host."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        names = (re.match(r"^hugepages-(\d+)kB$", name) for name in root.listdir(SIZES_DIR))
+        self.sizes = sorted(int(match.group(1)) * 1024 for match in names if match)
+        nodes = (re.match(r"^node(\d+)$", name) for name in root.listdir(NODES_DIR))
+        self.nodes = sorted(int(match.group(1)) for match in nodes if match)
+
+    def persistent(self, pool: Pool) -> int:
+        """Return the pages the pool keeps; surplus ones go away by themselves."""
+        return self._read(pool, "nr_hugepages") - self._read(pool, "surplus_hugepages")
+
+    def free(self, pool: Pool) -> int:
+        """Return the pages nobody uses, whether or not somebody has reserved them."""
+        return self._read(pool, "free_hugepages")
+
+    def in_use(self, pool: Pool) -> int:
+        """Return the pages that are mapped, or promised to a mapping; reservations exist per host only."""
+        reserved = 0 if pool.node is not None else self._read(pool, "resv_hugepages")
+        return self._read(pool, "nr_hugepages") - self.free(pool) + reserved
+
+    def _read(self, pool: Pool, name: str) -> int:
+        return self._root.read_int(pool.directory, name) or 0
+
+    def set(self, pool: Pool, count: int) -> None:
+        """Ask the kernel for a number of pages; it may give fewer."""
+        self._root.write_sysfs(pool.directory + "/nr_hugepages", "%d\n" % count)
+
+    def compact(self) -> None:
+        """Ask the kernel to make contiguous memory out of scattered free pages."""
+        if self._root.exists("/proc/sys/vm/compact_memory"):
+            self._root.write_sysfs("/proc/sys/vm/compact_memory", "1\n")
+
+    def memory(self, node: int | None) -> dict[str, int]:
+        """Return total and free bytes of the host or of one node."""
+        path = "/proc/meminfo" if node is None else "%s/node%d/meminfo" % (NODES_DIR, node)
+        text = self._root.read_text(path) or ""
+        found = dict(re.findall(r"(MemTotal|MemFree|MemAvailable):\s+(\d+) kB", text))
+        return {"total": int(found.get("MemTotal", 0)) * 1024, "free": int(found.get("MemFree", 0)) * 1024}
+
+    def pools_of(self, size: int) -> list[Pool]:
+        """Return the finest pools the kernel has for a size: one a node, or the host's."""
+        by_node = [Pool(size, node) for node in self.nodes]
+        by_node = [pool for pool in by_node if self._root.exists(pool.directory)]
+        return by_node or [Pool(size, None)]
+
+    def report(self) -> list[dict[str, Any]]:
+        """Return every pool: the host's total of each size, then each node's."""
+        pools = [Pool(size, None) for size in self.sizes]
+        pools += [pool for size in self.sizes for pool in self.pools_of(size) if pool.node is not None]
+        return [
+            {
+                "size": format_size(pool.size),
+                "size_bytes": pool.size,
+                "node": pool.node,
+                "count": self.persistent(pool),
+                "free": self.free(pool),
+                "in_use": self.in_use(pool),
+            }
+            for pool in pools
+        ]
+
+
+def parse_pools(host: Host, pools: list[dict[str, Any]]) -> list[Wanted]:
+    """Check the declared pools against the host and each other."""
+    wanted: list[Wanted] = []
+    for one in pools:
+        pool = Pool(parse_size(one["size"]), one.get("node"))
+        if pool.size not in host.sizes:
+            raise HostError(
+                "pool",
+                "This host has no hugetlb pages of size %s." % format_size(pool.size),
+                evidence=["%s has: %s" % (SIZES_DIR, ", ".join(map(format_size, host.sizes)) or "nothing")],
+                remedy="Declare one of these sizes."
+                if host.sizes
+                else "Boot a kernel with CONFIG_HUGETLBFS on a processor that has large pages.",
+            )
+        if pool.node is not None and pool not in host.pools_of(pool.size):
+            raise HostError(
+                "pool",
+                "This host has no NUMA node %d." % pool.node,
+                evidence=["%s has: %s" % (NODES_DIR, ", ".join("node%d" % node for node in host.nodes) or "no nodes")],
+                remedy="Declare one of these nodes, or leave the node out.",
+            )
+        if one["count"] < 0:
+            raise HostError(
+                "pool",
+                "A pool cannot have %d pages." % one["count"],
+                evidence=["pool %s: count %d" % (pool.label, one["count"])],
+                remedy="Declare 0 or more.",
+            )
+        wanted.append(Wanted(pool, one["count"]))
+    _refuse_overlap(wanted)
+    return wanted
+
+
+def _refuse_overlap(wanted: list[Wanted]) -> None:
+    seen: set[Pool] = set()
+    for pool, _count in wanted:
+        if pool in seen:
+            raise HostError(
+                "pool",
+                "The pool %s is declared twice." % pool.label,
+                evidence=["pools: %s" % ", ".join(one.pool.label for one in wanted)],
+                remedy="Keep one of the two.",
+            )
+        seen.add(pool)
+    for pool, _count in wanted:
+        if pool.node is not None and Pool(pool.size, None) in seen:
+            raise HostError(
+                "pool",
+                "The size %s is declared for the whole host and for a NUMA node." % format_size(pool.size),
+                evidence=["pools: %s" % ", ".join(one.pool.label for one in wanted)],
+                remedy="Declare this size either without a node, or for each node.",
+            )
+
+
+class Plan:
+    """What one run shall do. Made from the host alone, so that check mode and the real run agree.
+
+    The declared pools are the whole state: what was recorded as touched and is no longer declared goes back to the
+    count it had at first.
+    """
+
+    def __init__(self, root: Root, pools: list[dict[str, Any]], persistent: bool, present: bool) -> None:
+        self._root = root
+        self.host = Host(root)
+        self.declared = parse_pools(self.host, pools) if present else []
+        self._record = _read_record(root)
+        given_back = self._given_back()
+        self.targets = given_back + self.declared
+        self.before = {pool: self.host.persistent(pool) for pool, _count in self.targets}
+        self.changes = [one for one in self.targets if self.before[one.pool] != one.count]
+        self.files = FileSet(root, self._files(persistent))
+        self._refuse_impossible()
+
+    def _given_back(self) -> list[Wanted]:
+        """Return the recorded pools that are not declared any more, at the counts they had at first."""
+        sizes = {one.pool.size for one in self.declared if one.pool.node is None}
+        declared = {one.pool for one in self.declared}
+        return [
+            Wanted(Pool(size, node), count)
+            for size, nodes in sorted(self._record.items())
+            for node, count in nodes.items()
+            if size not in sizes
+            and Pool(size, node) not in declared
+            and self._root.exists(Pool(size, node).directory)
+        ]
+
+    def _new_record(self) -> Counts:
+        """Return the original counts of the declared sizes: as recorded, else as they are now."""
+        return {
+            size: self._record.get(size)
+            or {pool.node: self.host.persistent(pool) for pool in self.host.pools_of(size)}
+            for size in sorted({one.pool.size for one in self.declared})
+        }
+
+    def _files(self, persistent: bool) -> list[RenderedFile]:
+        record = self._new_record()
+        lines = [
+            "w %s/nr_hugepages - - - - %d" % (one.pool.directory, one.count) for one in self.declared if persistent
+        ]
+        header = "# Written by the Ansible module baremetal.noiommu.hugepages; your changes would be lost.\n"
+        return [
+            RenderedFile(RECORD, _render_record(record) if record else None),
+            RenderedFile(TMPFILES, header + "".join(line + "\n" for line in lines) if lines else None),
+        ]
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything differs."""
+        return bool(self.changes) or self.files.changed
+
+    def diff(self) -> list[dict[str, str]]:
+        """Return counts and files that differ in the form that Ansible prints."""
+        counts = [
+            {
+                "before_header": pool.directory + "/nr_hugepages",
+                "after_header": pool.directory + "/nr_hugepages",
+                "before": "%d\n" % self.before[pool],
+                "after": "%d\n" % count,
+            }
+            for pool, count in self.changes
+        ]
+        return counts + self.files.diff()
+
+    def _refuse_impossible(self) -> None:
+        """Refuse what cannot work before anything changes."""
+        for pool, count in self.changes:
+            used = self.host.in_use(pool)
+            if count < self.before[pool] and count < used:
+                raise HostError(
+                    "pool_in_use",
+                    "The pool %s cannot shrink to %d pages: %d are in use." % (pool.label, count, used),
+                    evidence=["%s: %d pages, %d in use or reserved" % (pool.directory, self.before[pool], used)],
+                    remedy="Stop the processes that use them (grep -l huge /proc/*/numa_maps; files below the hugetlbfs"
+                    " mounts keep pages too), then run again.",
+                )
+            total = self.host.memory(pool.node)["total"]
+            if total and count > self.before[pool] and count * pool.size > total:
+                raise HostError(
+                    "pool_shortfall",
+                    "%d pages of %s need more memory than there is." % (count, pool.label),
+                    evidence=["needed %d MiB, MemTotal %d MiB" % (count * pool.size >> 20, total >> 20)],
+                    remedy="Declare fewer pages.",
+                )
+
+    def apply(self, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Do it, or leave the host as it was and raise."""
+        # A run killed half-way must leave what the next one needs: no original is forgotten before it is back.
+        originals = FileSet(
+            self._root, [RenderedFile(RECORD, _render_record({**self._new_record(), **self._record}))]
+        )
+        touched: list[Pool] = []
+        try:
+            if self.declared:
+                originals.apply()
+            # Shrinking first gives growing its memory.
+            for pool, count in sorted(self.changes, key=lambda one: one.count > self.before[one.pool]):
+                touched.append(pool)
+                self._reach(pool, count, sleep)
+            self.files.apply()
+        except HostError:
+            for pool in reversed(touched):
+                self.host.set(pool, self.before[pool])
+            originals.rollback()
+            raise
+        if not self.declared:
+            self._root.remove_empty_dir("/var/lib/noiommu")
+
+    def _reach(self, pool: Pool, count: int, sleep: Callable[[float], None]) -> None:
+        for attempt in range(_RETRIES):
+            self.host.set(pool, count)
+            got = self.host.persistent(pool)
+            if got == count:
+                return
+            if attempt + 1 < _RETRIES:
+                self.host.compact()
+                sleep(_PAUSE)
+        memory = self.host.memory(pool.node)
+        raise HostError(
+            "pool_shortfall",
+            "The kernel gave %d of %d pages of %s; the counts were put back." % (got, count, pool.label),
+            evidence=[
+                "%s/nr_hugepages: %d after %d attempts with compaction" % (pool.directory, got, _RETRIES),
+                "free memory: %d MiB, needed for the missing pages: %d MiB"
+                % (memory["free"] >> 20, (count - got) * pool.size >> 20),
+            ],
+            remedy="Declare fewer pages, free memory, or reboot: with the pages declared for boot, the kernel takes them"
+            " before memory is scattered.",
+        )
+
+    def report(self, predicted: bool) -> list[dict[str, Any]]:
+        """Return the declared pools, as they are now or, in check mode, as they would be."""
+        result = []
+        for pool, count in self.declared:
+            actual = count if predicted else self.host.persistent(pool)
+            free = self.host.free(pool) + (count - self.before[pool] if predicted else 0)
+            result.append(
+                {
+                    "size": format_size(pool.size),
+                    "size_bytes": pool.size,
+                    "node": pool.node,
+                    "requested": count,
+                    "actual": actual,
+                    "free": free,
+                    "shortfall": max(0, count - actual),
+                }
+            )
+        return result
+
+    def state(self, counts: dict[Pool, int]) -> dict[str, int]:
+        """Return counts under names fit for a result."""
+        return {pool.label: counts[pool] for pool in counts}
+
+
+def _read_record(root: Root) -> Counts:
+    text = root.read_text(RECORD)
+    if text is None:
+        return {}
+    try:
+        stored = json.loads(text)["counts"]
+        return {
+            int(size): {None if node == "host" else int(node): int(count) for node, count in nodes.items()}
+            for size, nodes in stored.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise HostError(
+            "record",
+            "The record of the original page counts is damaged.",
+            evidence=["%s: %s" % (RECORD, exc)],
+            remedy="Remove %s if the original counts do not matter; today's counts are then taken for them." % RECORD,
+        ) from exc
+
+
+def _render_record(record: Counts) -> str:
+    stored = {
+        str(size): {"host" if node is None else str(node): count for node, count in nodes.items()}
+        for size, nodes in record.items()
+    }
+    return json.dumps({"version": 1, "counts": stored}, indent=2, sort_keys=True) + "\n"

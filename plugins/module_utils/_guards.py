@@ -1,0 +1,383 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reasons for never taking a device away from the host. There is no switch that overrides them.
+
+A guard stands on the device itself and on everything that lives on top of it: VLAN, macvlan, bond, team, bridge and VRF
+interfaces, the virtual functions of a physical one; partitions, RAID, LVM, dm-crypt, multipath.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import re
+import struct
+import sys
+from functools import cached_property
+from typing import NamedTuple
+
+from ._fs import Root
+from ._netlink import NetState
+from ._pci import PciBus, PciDevice
+
+NET = "/sys/class/net"
+BLOCK = "/sys/class/block"
+# Drivers under which a function has no kernel interface in any network namespace.
+PASSTHROUGH_DRIVERS = ("vfio-pci", "uio_pci_generic", "igb_uio", "pci-stub", "xen-pciback")
+_SHOWN = 5
+
+
+class Guard(NamedTuple):
+    """One reason, what it was seen by, and how to end it."""
+
+    kind: str
+    message: str
+    evidence: list[str]
+    remedy: str
+
+    def as_dict(self) -> dict:
+        """Return the shape used in module results."""
+        return self._asdict()
+
+
+class GuardContext:
+    """What the guards look at, read once for all devices and only if a device needs it."""
+
+    def __init__(self, root: Root, net: NetState | None = None, ssh_connection: str | None = None) -> None:
+        self.root = root
+        self._net = net
+        self._ssh_connection = ssh_connection
+
+    @cached_property
+    def net(self) -> NetState:
+        """Addresses and routes: asked of the kernel on a running host, given by tests."""
+        if self._net is not None:
+            return self._net
+        return NetState.read() if self.root.is_live else NetState([], [])
+
+    @cached_property
+    def management_addresses(self) -> dict[str, str]:
+        """Local addresses of live incoming connections, each with the connection as evidence."""
+        return management_addresses(self.root, self._ssh_connection)
+
+    @cached_property
+    def mounts(self) -> list[Mount]:
+        """What is mounted for the host."""
+        return read_mounts(self.root)
+
+    @cached_property
+    def swaps(self) -> set[str]:
+        """Kernel names of the block devices swapped to."""
+        lines = (self.root.read_text("/proc/swaps") or "").splitlines()[1:]
+        return {os.path.basename(self.root.realpath(line.split()[0])) for line in lines if line.startswith("/dev/")}
+
+    @cached_property
+    def block_paths(self) -> dict[str, str]:
+        """Every block device's kernel name and its directory below /sys/devices."""
+        return {name: self.root.realpath(BLOCK, name) for name in self.root.listdir(BLOCK)}
+
+    @cached_property
+    def net_paths(self) -> dict[str, str]:
+        """Every interface's name and its directory below /sys/devices."""
+        return {name: self.root.realpath(NET, name) for name in self.root.listdir(NET)}
+
+
+class Mount(NamedTuple):
+    """One line of mountinfo."""
+
+    numbers: str
+    target: str
+    source: str
+
+
+def check(context: GuardContext, bus: PciBus, device: PciDevice) -> list[Guard]:
+    """Return every reason for not taking this device; none means that it may be taken."""
+    if not device.is_endpoint:
+        return [
+            Guard(
+                "not_endpoint",
+                "%s is a bridge or another non-endpoint function; vfio-pci cannot serve it." % device.address,
+                ["%s/class: %s" % (device.path, device.class_code)],
+                "Select the endpoint behind it instead.",
+            )
+        ]
+    return _network_guards(context, bus, device) + _storage_guards(context, device)
+
+
+# --- network ---
+
+
+def _network_guards(context: GuardContext, bus: PciBus, device: PciDevice) -> list[Guard]:
+    chains = interface_chains(context, bus, device)
+    if not chains:
+        return _other_namespace(context, device)
+    return _management(context, device, chains) + _routes(context, device, chains) + _openvswitch(device, chains)
+
+
+def interface_chains(context: GuardContext, bus: PciBus, device: PciDevice) -> dict[str, str]:
+    """Return every interface on or above the device, each with the chain that leads to it as text."""
+    root = context.root
+    owners = [(device, "")]
+    # Taking a physical function removes its virtual ones.
+    for address in device.virtfns:
+        function = bus.get(address)
+        if function is not None:
+            owners.append((function, "virtual function %s, " % address))
+    chains: dict[str, str] = {}
+    for owner, prefix in owners:
+        for name, path in context.net_paths.items():
+            if path.startswith(owner.real + "/"):
+                chains[name] = prefix + name
+    pending = list(chains)
+    while pending:
+        name = pending.pop()
+        for above in _uppers(root, name):
+            if above not in chains:
+                chains[above] = "%s on %s" % (above, chains[name])
+                pending.append(above)
+    return chains
+
+
+def _uppers(root: Root, name: str) -> list[str]:
+    found = [entry[len("upper_"):] for entry in root.listdir(NET, name) if entry.startswith("upper_")]
+    master = root.link_name(NET, name, "master")
+    return found + ([master] if master and master not in found else [])
+
+
+def _ifindexes(context: GuardContext, chains: dict[str, str]) -> dict[int, str]:
+    pairs = ((context.root.read_int(NET, name, "ifindex"), name) for name in chains)
+    return {index: name for index, name in pairs if index is not None}
+
+
+def _management(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
+    names = _ifindexes(context, chains)
+    evidence = [
+        "address %s/%d on %s; %s"
+        % (one.address, one.prefixlen, chains[names[one.ifindex]], context.management_addresses[one.address])
+        for one in context.net.addresses
+        if one.ifindex in names and one.address in context.management_addresses
+    ]
+    if not evidence:
+        return []
+    return [
+        Guard(
+            "management",
+            "%s carries the connection this host is managed through." % device.address,
+            evidence,
+            "Choose another device, or move the host's management address to another one first.",
+        )
+    ]
+
+
+def _routes(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
+    names = _ifindexes(context, chains)
+    evidence = []
+    for route in context.net.routes:
+        if route.kernel_link_local:  # every interface that is up has these, used or not
+            continue
+        evidence += ["%s dev %s" % (route, chains[names[index]]) for index in route.ifindexes if index in names]
+    if not evidence:
+        return []
+    return [
+        Guard(
+            "route",
+            "%s carries %d of the host's routes." % (device.address, len(evidence)),
+            _shorten(evidence),
+            "If the host does not need them, remove the addresses and routes from its network configuration, "
+            "and from the running system (ip address flush dev <interface>), then run again.",
+        )
+    ]
+
+
+def _openvswitch(device: PciDevice, chains: dict[str, str]) -> list[Guard]:
+    """Nothing in sysfs leads from a datapath to its internal ports, so what they carry cannot be ruled out."""
+    if "ovs-system" not in chains:
+        return []
+    return [
+        Guard(
+            "openvswitch",
+            "%s is a port of Open vSwitch, and the host's own traffic may pass through it." % device.address,
+            [chains["ovs-system"]],
+            "Take it out of its bridge first: ovs-vsctl del-port <interface>.",
+        )
+    ]
+
+
+def _other_namespace(context: GuardContext, device: PciDevice) -> list[Guard]:
+    """An interface moved to another network namespace leaves its ``net`` directory behind, empty for us."""
+    if not device.is_network or device.driver is None or device.driver in PASSTHROUGH_DRIVERS:
+        return []
+    root = context.root
+    children = [device.real] + [device.real + "/" + name for name in root.listdir(device.real)]
+    hidden = [child + "/net" for child in children if root.exists(child, "net") and not root.listdir(child, "net")]
+    if not hidden:
+        return []
+    return [
+        Guard(
+            "namespace",
+            "The network interface of %s is in another network namespace: a container or a VRF-like setup uses it."
+            % device.address,
+            ["%s is there and empty, driver %s" % (path, device.driver) for path in hidden],
+            "Stop what uses it or move it back (ip -n <namespace> link set <interface> netns 1), then run again.",
+        )
+    ]
+
+
+def _shorten(evidence: list[str]) -> list[str]:
+    if len(evidence) <= _SHOWN:
+        return evidence
+    return evidence[:_SHOWN] + ["and %d more" % (len(evidence) - _SHOWN)]
+
+
+def management_addresses(root: Root, ssh_connection: str | None) -> dict[str, str]:
+    """Return local addresses that somebody is connected to, with the evidence.
+
+    SSH_CONNECTION names ours, but sudo removes it: every established connection to a listening port counts.
+    """
+    found: dict[str, str] = {}
+    words = (ssh_connection or "").split()
+    if len(words) == 4:
+        found[canonical_ip(words[2])] = "SSH_CONNECTION=%s" % " ".join(words)
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        text = root.read_text(table) or ""
+        for address, port, peer in incoming_connections(text):
+            found.setdefault(address, "established TCP connection to port %d from %s" % (port, peer))
+    return found
+
+
+def canonical_ip(text: str) -> str:
+    """Return an address without zone, an IPv4-mapped one as IPv4."""
+    address = ipaddress.ip_address(text.split("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+def incoming_connections(text: str) -> list[tuple[str, int, str]]:
+    """Parse /proc/net/tcp or tcp6: (local address, local port, peer) of established incoming connections."""
+    rows = [line.split() for line in text.splitlines()[1:]]
+    rows = [row for row in rows if len(row) > 3]
+    listening = {row[1].rsplit(":", 1)[1] for row in rows if row[3] == "0A"}
+    return [
+        (_proc_ip(row[1]), int(row[1].rsplit(":", 1)[1], 16), _proc_ip(row[2]))
+        for row in rows
+        if row[3] == "01" and row[1].rsplit(":", 1)[1] in listening
+    ]
+
+
+def _proc_ip(field: str) -> str:
+    raw = bytes.fromhex(field.rsplit(":", 1)[0])
+    words = struct.unpack(">%dI" % (len(raw) // 4), raw)
+    # The kernel prints each 32-bit word of the address as a number in its own byte order.
+    packed = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
+    return canonical_ip(str(ipaddress.ip_address(packed)))
+
+
+# --- storage ---
+
+
+def _storage_guards(context: GuardContext, device: PciDevice) -> list[Guard]:
+    guards = []
+    mounted, swapped, claimed = [], [], []
+    for name, chain in block_chains(context, device).items():
+        numbers = context.root.read_text(BLOCK, name, "dev")
+        uses = [
+            "%s (%s) is mounted on %s" % (chain, numbers, mount.target)
+            for mount in context.mounts
+            if mount.numbers == numbers or os.path.basename(mount.source) == name and mount.source.startswith("/dev/")
+        ]
+        if _in_btrfs(context.root, name):
+            uses.append("%s belongs to a mounted btrfs" % chain)
+        mounted += uses
+        if name in context.swaps:
+            swapped.append("%s is in /proc/swaps" % chain)
+        elif not uses and _is_claimed(context.root, name):
+            claimed.append("%s: opening it exclusively gives EBUSY" % chain)
+    if mounted:
+        remedy = "Unmount it and take it out of /etc/fstab first, or choose another device."
+        guards.append(Guard("mount", "%s holds mounted filesystems." % device.address, _shorten(mounted), remedy))
+    if swapped:
+        remedy = "swapoff it and take it out of /etc/fstab first, or choose another device."
+        guards.append(Guard("swap", "%s holds swap space in use." % device.address, _shorten(swapped), remedy))
+    if claimed and not mounted and not swapped:
+        remedy = "Stop what uses it (RAID, LVM, ZFS, an iSCSI target, another mount namespace) first."
+        guards.append(Guard("disk_in_use", "%s holds a disk in use." % device.address, _shorten(claimed), remedy))
+    return guards
+
+
+def block_chains(context: GuardContext, device: PciDevice) -> dict[str, str]:
+    """Return every block device on or above the device, each with the chain that leads to it as text."""
+    root = context.root
+    bases = [device.real] + _nvme_subsystems(root, device)
+    chains = {
+        name: name
+        for name, path in context.block_paths.items()
+        if any(path.startswith(base + "/") for base in bases)
+    }
+    pending = list(chains)
+    while pending:
+        name = pending.pop()
+        for holder in root.listdir(context.block_paths[name], "holders"):
+            if holder not in chains and holder in context.block_paths:
+                chains[holder] = "%s on %s" % (holder, chains[name])
+                pending += [holder] + _partitions(context, holder, chains)
+    return chains
+
+
+def _partitions(context: GuardContext, name: str, chains: dict[str, str]) -> list[str]:
+    """Note the partitions of a stacked device, such as md0p1."""
+    base = context.block_paths[name] + "/"
+    found = [other for other, path in context.block_paths.items() if path.startswith(base) and other not in chains]
+    for other in found:
+        chains[other] = "%s on %s" % (other, chains[name])
+    return found
+
+
+def _nvme_subsystems(root: Root, device: PciDevice) -> list[str]:
+    """With NVMe multipath the disks hang on the subsystem, not on the PCI device."""
+    controllers = {
+        name for name in root.listdir("/sys/class/nvme")
+        if root.realpath("/sys/class/nvme", name).startswith(device.real + "/")
+    }
+    base = "/sys/class/nvme-subsystem"
+    return [
+        root.realpath(base, name)
+        for name in root.listdir(base)
+        if controllers.intersection(root.listdir(base, name))
+    ]
+
+
+def _in_btrfs(root: Root, name: str) -> bool:
+    """mountinfo names one device of a btrfs; sysfs names all, while it is mounted."""
+    return any(root.exists("/sys/fs/btrfs", fs, "devices", name) for fs in root.listdir("/sys/fs/btrfs"))
+
+
+def read_mounts(root: Root) -> list[Mount]:
+    """Return what process 1 has mounted."""
+    mounts = []
+    for line in (root.read_text("/proc/1/mountinfo") or "").splitlines():
+        head, _dash, tail = line.partition(" - ")
+        fields, rest = head.split(), tail.split()
+        if len(fields) >= 5 and len(rest) >= 2:
+            source = _unescape(rest[1])
+            # A source may be a link such as /dev/mapper/vg-root or /dev/disk/by-uuid/...
+            real = root.realpath(source) if source.startswith("/dev/") else source
+            mounts.append(Mount(fields[2], _unescape(fields[4]), real))
+    return mounts
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), text)
+
+
+def _is_claimed(root: Root, name: str) -> bool:
+    """Whether the kernel holds a disk exclusively: catches what has no link in sysfs, such as ZFS."""
+    if not root.is_live:
+        return False
+    try:
+        os.close(os.open("/dev/" + name, os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK))
+    except OSError as exc:
+        return exc.errno == errno.EBUSY
+    return False

@@ -1,0 +1,65 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+VENV := .venv
+COLLECTIONS := .cache/collections
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(COLLECTIONS)
+export MOLECULE_GLOB := molecule/*/molecule.yml
+export PYTHONDONTWRITEBYTECODE := 1
+
+# Each stage says when it starts and how long it took.
+define stage
+	@echo "==> $(1)"; start=$$SECONDS; $(2); echo "<== $(1): $$((SECONDS - start)) s"
+endef
+
+help: ## Say what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+demo: machine venv collection ## Boot VMs, deploy, count packets through unmodified DPDK, leave nothing running
+	@tools/demo
+
+test: machine venv lint unit sanity kmod-build molecule ## Run everything that .ci/run runs
+	@echo "All tests passed."
+
+machine: ## Install the Debian packages that the VMs and the builds need
+	@/usr/bin/python3 tools/vm deps --install
+
+venv: $(VENV)/installed ## Install ansible-core, molecule and the linters into .venv
+
+$(VENV)/installed: requirements-dev.txt
+	$(call stage,Python tools into $(VENV) (about a minute),python3 -m venv --clear $(VENV) && $(VENV)/bin/pip install --quiet -r requirements-dev.txt && touch $@)
+
+collection: venv ## Install this collection where the playbooks find it
+	@rm -rf $(COLLECTIONS) .cache/build
+	@ansible-galaxy collection build --output-path .cache/build . >/dev/null
+	@ansible-galaxy collection install --offline -p $(COLLECTIONS) .cache/build/*.tar.gz >/dev/null
+
+lint: venv collection ## yamllint and ansible-lint
+	$(call stage,yamllint,yamllint --strict .)
+	$(call stage,ansible-lint,ansible-lint --offline --strict --profile production)
+
+unit: venv ## Unit tests on sysfs trees in temporary directories
+	@mkdir -p .cache/unit/ansible_collections/baremetal && ln -sfn $(CURDIR) .cache/unit/ansible_collections/baremetal/noiommu
+	$(call stage,unit tests,PYTHONPATH=.cache/unit pytest -q -p no:cacheprovider -p no:testinfra tests/unit)
+
+sanity: venv ## Every ansible-test sanity test
+	$(call stage,ansible-test sanity,tools/sanity)
+
+kmod-build: machine ## Compile the module without a warning for every supported kernel
+	$(call stage,kernel module against all supported kernels,tools/kmod-build)
+
+molecule: machine venv collection ## The main job in real VMs, verified by testinfra
+	$(call stage,image of the VMs,tools/vm image debian12)
+	$(call stage,molecule scenario default,molecule test --scenario-name default --destroy always)
+
+clean: ## Remove what was built in this directory (the image cache stays)
+	rm -rf .cache $(VENV)
+	$(MAKE) -C kmod clean
+
+.PHONY: help demo test machine venv collection lint unit sanity kmod-build molecule clean

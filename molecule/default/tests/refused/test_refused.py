@@ -1,0 +1,106 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every mistake an operator can make ends the run with one message and an unchanged host."""
+from __future__ import annotations
+
+import json
+
+import pytest
+from live import broken, changes_since_baseline, on, playbook
+
+HOST = "alpha"
+NIC = "0000:00:10.0"
+KERNEL_BUILD = "/lib/modules/$(uname -r)/build"
+
+
+def refused(*expected: str, **variables) -> str:
+    """Deploy, expect a refusal that says all of the expected, expect the host as it was; return the output."""
+    done = playbook("deploy", HOST, **variables)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0, said
+    missing = [part for part in expected if part not in said]
+    assert not missing, f"not said: {missing}\n{said}"
+    assert "Traceback" not in said
+    return said
+
+
+@pytest.fixture(autouse=True)
+def host_as_it_was():
+    yield
+    assert changes_since_baseline(HOST) == []
+
+
+@pytest.fixture(scope="module")
+def management() -> dict[str, str]:
+    """The NIC that carries the ssh connection, by every name that it has."""
+    route = json.loads(on(HOST, "ip -j route show default"))[0]
+    name = route["dev"]
+    # virtio: the interface's device is virtioN, the PCI device is above it.
+    address = on(HOST, f"basename $(dirname $(readlink -f /sys/class/net/{name}/device))").strip()
+    return {
+        "interface": name,
+        "mac": on(HOST, f"cat /sys/class/net/{name}/address").strip(),
+        "address": address,
+        "vendor_device": on(HOST, f"cd /sys/bus/pci/devices/{address} && cat vendor device | tr '\\n' :").strip(":\n"),
+        "ip": json.loads(on(HOST, f"ip -j -4 address show dev {name}"))[0]["addr_info"][0]["local"],
+    }
+
+
+def test_without_consent():
+    refused("unsafe_not_accepted", "noiommu_accept_unsafe", noiommu_accept_unsafe=False)
+
+
+@pytest.mark.parametrize("selector", ("address", "interface", "mac", "vendor_device"))
+def test_the_management_nic_is_never_taken(management, selector):
+    """Guarded whatever the selector; the message names the address and the route that hold the device."""
+    value = management[selector].replace("0x", "")
+    refused(
+        "guarded_device", management["address"], management["ip"], "default",
+        noiommu_devices=[{selector: value}],
+    )
+
+
+def test_unknown_address():
+    refused("0000:00:1e.7", noiommu_devices=[{"address": "0000:00:1e.7"}])
+
+
+def test_malformed_address():
+    refused("00:zz.0", noiommu_devices=[{"address": "00:zz.0"}])
+
+
+def test_duplicate():
+    refused(NIC, "52:54:00:0a:00:00", noiommu_devices=[{"address": NIC}, {"mac": "52:54:00:0a:00:00"}])
+
+
+def test_no_headers_for_the_kernel():
+    """The headers package is held back, so that installing it does not mend this by itself."""
+    with broken(
+        HOST,
+        f"cp -d {KERNEL_BUILD} /run/build.kept && rm {KERNEL_BUILD}"
+        " && mkdir /run/no-sources && mount --bind /run/no-sources /etc/apt/sources.list.d"
+        " && mount --bind /dev/null /etc/apt/sources.list && mount -t tmpfs none /var/lib/apt/lists",
+        "umount /var/lib/apt/lists; umount /etc/apt/sources.list; umount /etc/apt/sources.list.d; rmdir /run/no-sources;"
+        f" mv /run/build.kept {KERNEL_BUILD}",
+    ):
+        refused("linux-headers-", "by hand")
+
+
+@pytest.mark.parametrize("damage, repair, expected", (
+    pytest.param(
+        "mount --bind /bin/false $(readlink -f /usr/bin/gcc)", "umount $(readlink -f /usr/bin/gcc)",
+        ("compiler",), id="broken compiler",
+    ),
+    pytest.param(
+        "mount --bind /lib/modules /lib/modules && mount -o remount,ro,bind /lib/modules", "umount /lib/modules",
+        ("/lib/modules", "ead-only"), id="unwritable /lib/modules",
+    ),
+    pytest.param(
+        "mkdir -p /run/kept && cp -a /var/lib/dkms/. /run/kept && mount -t tmpfs -o size=64k none /var/lib/dkms"
+        " && cp -a /run/kept/. /var/lib/dkms",
+        "umount /var/lib/dkms; rm -r /run/kept",
+        ("/var/lib/dkms", "space"), id="no space left",
+    ),
+))
+def test_a_build_that_cannot_work(damage, repair, expected):
+    with broken(HOST, damage, repair):
+        refused(*expected)

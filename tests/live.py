@@ -1,0 +1,93 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the testinfra stages of every scenario share: hosts, runs, comparisons."""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import testinfra
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+RUN = Path(os.environ["NOIOMMU_RUN"])
+SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
+
+
+def connect(name: str):
+    """Return a testinfra host that talks plain ssh, ten times faster than through Ansible."""
+    return testinfra.get_host(f"ssh://{name}", ssh_config=str(RUN / "ssh_config"))
+
+
+def on(name: str, command: str, *, stdin: str | None = None, timeout: float = 600) -> str:
+    """Run a shell command on a host, fail loudly, return what it printed."""
+    done = subprocess.run(
+        ["ssh", "-F", str(RUN / "ssh_config"), name, command],
+        input=stdin, capture_output=True, text=True, timeout=timeout, check=False,
+    )
+    assert done.returncode == 0, f"{name}: {command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def run_python(name: str, script: str, *args: str, timeout: float = 600) -> dict:
+    """Run one of the tests' own scripts on a host; return the JSON that it printed."""
+    source = (REPOSITORY / "tests" / script).read_text(encoding="utf-8")
+    return json.loads(on(name, " ".join(["python3", "-", *args]), stdin=source, timeout=timeout))
+
+
+def host_state(name: str) -> dict:
+    """Return the host's file tree and device state, see tests/hoststate.py."""
+    return run_python(name, "hoststate.py")
+
+
+def differences(before: dict, after: dict, path: str = "") -> list[str]:
+    """Return every leaf in which two host states differ, readably."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return [line for key in sorted({*before, *after})
+                for line in differences(before.get(key), after.get(key), f"{path}/{key}" if path else key)]
+    return [] if before == after else [f"{path}: {before} -> {after}"]
+
+
+def playbook(name: str, host: str, *, check: bool = False, **variables) -> subprocess.CompletedProcess:
+    """Run one of the collection's playbooks as an operator does, limited to one host."""
+    command = [
+        "ansible-playbook", f"baremetal.noiommu.{name}", "--limit", host,
+        f"--inventory={RUN / 'inventory.yml'}", f"--inventory={SCENARIO / 'inventory'}",
+        "--extra-vars", json.dumps(variables), *(["--check"] if check else []),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
+
+
+def save_baseline(name: str) -> None:
+    """Keep a host's state from before anything was done to it."""
+    (RUN / "baseline").mkdir(parents=True, exist_ok=True)
+    (RUN / "baseline" / f"{name}.json").write_text(json.dumps(host_state(name)), encoding="utf-8")
+
+
+def changes_since_baseline(name: str) -> list[str]:
+    """Return every way in which a host differs from its baseline."""
+    baseline = json.loads((RUN / "baseline" / f"{name}.json").read_text(encoding="utf-8"))
+    return differences(baseline, host_state(name))
+
+
+@contextlib.contextmanager
+def broken(host: str, damage: str, repair: str):
+    """Damage a host for the time of one test, and repair it whatever happens."""
+    on(host, damage)
+    try:
+        yield
+    finally:
+        on(host, repair)
+
+
+def recorded(run: str) -> list[dict]:
+    """Return the task results of a run such as ``check-converge-1``, see tests/callbacks/record.py."""
+    lines = (RUN / "record" / f"{run}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def recorded_changes(run: str) -> list[tuple[str, str]]:
+    """Return the (host, task) pairs that changed in a recorded run."""
+    return sorted((entry["host"], entry["task"]) for entry in recorded(run) if entry["changed"])

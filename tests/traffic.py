@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026, baremetal.noiommu contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Counts packets that the distribution's own dpdk-testpmd carries between two hosts.
+
+No IOVA-mode option is given, anywhere: that DPDK chooses right by itself is
+part of what is shown.
+"""
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import time
+
+STARTED = "Press enter to exit"
+TESTPMD = "dpdk-testpmd -l 0-1 --log-level=lib.eal:info {devices} -- --total-num-mbufs=4096 --forward-mode={mode}"
+
+
+class Testpmd:
+    """One dpdk-testpmd on one host, forwarding from construction until :meth:`finish`."""
+
+    def __init__(self, ssh_config: str, host: str, devices: list[str], mode: str, timeout: float = 300):
+        command = TESTPMD.format(devices=" ".join(f"-a {device}" for device in devices), mode=mode)
+        self.host = host
+        self.output = ""
+        self._process = subprocess.Popen(
+            ["ssh", "-F", ssh_config, host, command],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        deadline = time.monotonic() + timeout
+        while STARTED not in self.output:
+            line = self._process.stdout.readline()
+            self.output += line
+            if not line or time.monotonic() > deadline:
+                self._process.kill()
+                raise RuntimeError(f"dpdk-testpmd did not start on {host}; it said:\n{self.output}")
+
+    def finish(self) -> dict[str, int]:
+        """Stop forwarding; return the accumulated ``{"rx": packets, "tx": packets}`` of all ports."""
+        try:
+            rest, _none = self._process.communicate("\n", timeout=300)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+        self.output += rest
+        # testpmd repeats the sum over all ports after the ports: the last pair is the total.
+        totals = re.findall(r"RX-packets: (\d+).*?TX-packets: (\d+)", self.output, re.DOTALL)
+        if self._process.returncode or not totals:
+            raise RuntimeError(f"dpdk-testpmd failed on {self.host}; it said:\n{self.output}")
+        received, sent = totals[-1]
+        return {"rx": int(received), "tx": int(sent)}
+
+
+def carry(ssh_config: str, sender: str, receiver: str, devices: list[str], seconds: float) -> tuple[int, int]:
+    """Transmit for some seconds; return how many packets were sent and how many arrived."""
+    listening = Testpmd(ssh_config, receiver, devices, "rxonly")
+    try:
+        talking = Testpmd(ssh_config, sender, devices, "txonly")
+        time.sleep(seconds)
+        sent = talking.finish()["tx"]
+    finally:
+        arrived = listening.finish()["rx"]
+    return sent, arrived
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ssh-config", required=True)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--device", action="append", required=True, help="the BDF of a bound NIC, the same on both hosts")
+    parser.add_argument("sender")
+    parser.add_argument("receiver")
+    args = parser.parse_args()
+    for device in args.device:
+        sent, arrived = carry(args.ssh_config, args.sender, args.receiver, [device], args.seconds)
+        print(f"{args.sender} {device} sent {sent} packets; {args.receiver} {device} received {arrived}", flush=True)
+        if not arrived:
+            print(f"No packet arrived through {device}.", file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, baremetal.noiommu contributors
+"""KVM or emulation: /dev/kvm can open and then hang a stock kernel, so a real boot decides."""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+from . import qemu
+from .common import RigError, Ticker, cache_dir, locked, say
+from .spec import Machine
+
+TRIAL = 25.0  # seconds; a stock kernel is at its login prompt in 5 to 10 under a KVM that works
+
+
+def choose(image: Path) -> str:
+    """`kvm` if the image's kernel really boots with it, else `tcg`. The verdict holds until this machine reboots."""
+    forced = os.environ.get("NOIOMMU_ACCEL")
+    if forced:
+        if forced not in ("kvm", "tcg"):
+            raise RigError(f"NOIOMMU_ACCEL={forced} is not possible", "", "use kvm or tcg, or unset it")
+        return forced
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    note = cache_dir() / "accel.json"
+    with locked(cache_dir() / "accel.lock", "trying KVM"):
+        try:
+            verdict = json.loads(note.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            verdict = {}
+        if verdict.get("boot_id") != boot:
+            verdict = {"boot_id": boot, "accel": "kvm" if works(image) else "tcg"}
+            note.write_text(json.dumps(verdict), encoding="utf-8")
+    return str(verdict["accel"])
+
+
+def works(image: Path) -> bool:
+    """Boot the image under KVM, writing nothing to it, and see whether it comes to its login prompt."""
+    ticker = Ticker(f"trying whether KVM works here (at most {TRIAL:.0f} s)")
+    with tempfile.TemporaryDirectory() as tmp:
+        here, ident = Path(tmp), str(uuid.uuid4())
+        (here / "disk.qcow2").symlink_to(image)
+        line = [*qemu.command(Machine("kvm-trial"), ident, "kvm", 0, {}, {}), "-snapshot"]
+        serial = here / "serial.log"
+        with (here / "qemu.log").open("wb") as log:
+            proc = subprocess.Popen(line, cwd=here, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        good = False
+        try:
+            while proc.poll() is None and ticker.elapsed < TRIAL and not good:
+                time.sleep(0.5)
+                good = serial.exists() and b"login:" in serial.read_bytes()
+        finally:
+            proc.kill()
+            proc.wait()
+        say(f"KVM {'works' if good else 'does not boot a stock kernel'} ({ticker.elapsed:.0f} s)"
+            + ("" if good else ": using emulation"))
+    return good

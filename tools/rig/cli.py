@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, baremetal.noiommu contributors
+"""Command line of tools/vm."""
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from . import deps
+from .common import RigError, say
+
+
+def parser() -> argparse.ArgumentParser:
+    """All subcommands."""
+    top = argparse.ArgumentParser(prog="tools/vm", description="Virtual machines for the demo, the tests and the benches.",
+                                  epilog="NOIOMMU_CACHE: where images are kept (default ~/.cache/baremetal-noiommu). "
+                                         "NOIOMMU_ACCEL: kvm or tcg, instead of trying what works.")
+    commands = top.add_subparsers(dest="command", required=True)
+    sub = commands.add_parser("deps", help="list Debian packages that are missing (exit code 1 if any)")
+    sub.add_argument("--install", action="store_true", help="install them (root)")
+    sub = commands.add_parser("image", help="build an image unless it is cached; print its path")
+    sub.add_argument("name")
+    sub = commands.add_parser("up", help="boot the machines of a list and wait for ssh")
+    sub.add_argument("--run", type=Path, required=True, metavar="DIR")
+    sub.add_argument("machines", type=Path, metavar="machines.yml")
+    for name, text in (("down", "stop the machines of a run"), ("status", "tell which run (exit code 0 if all do)")):
+        commands.add_parser(name, help=text).add_argument("--run", type=Path, required=True, metavar="DIR")
+    for name, text in (("ssh", "log in, or run a command"), ("reset", "cut the power and start again")):
+        sub = commands.add_parser(name, help=text)
+        sub.add_argument("--run", type=Path, required=True, metavar="DIR")
+        sub.add_argument("name")
+        if name == "ssh":
+            sub.add_argument("cmd", nargs=argparse.REMAINDER)
+    return top
+
+
+def dispatch(args: argparse.Namespace) -> int:
+    """Do what was asked; the exit code."""
+    if args.command == "deps":
+        names = deps.missing()
+        if names and args.install:
+            deps.install(names)
+            return 0
+        print("\n".join(names) or "nothing is missing")
+        return 1 if names else 0
+    if args.command not in ("down", "status", "ssh", "reset"):
+        deps.require()
+    from . import image, run, spec
+
+    if args.command == "image":
+        with run.interruptible():
+            print(image.ensure(args.name))
+    elif args.command == "up":
+        run.up(args.run, spec.load(args.machines))
+    elif args.command == "down":
+        say(f"{run.Run(args.run).down()} machine(s) stopped")
+    elif args.command == "status":
+        return run.status(args.run)
+    elif args.command == "ssh":
+        run.ssh(args.run, args.name, args.cmd)
+    elif args.command == "reset":
+        run.reset(args.run, args.name)
+    return 0
+
+
+def main() -> int:
+    """Entry point: user errors without a traceback, 130 after an interrupt."""
+    try:
+        return dispatch(parser().parse_args())
+    except RigError as exc:
+        print(exc, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, baremetal.noiommu contributors
+"""The Debian packages the rig needs. Runs before any of them exists: standard library only."""
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from .common import RigError, run_logged, say
+
+PACKAGES = {
+    "debian-archive-keyring": "to verify the packages of an image",
+    "e2fsprogs": "to make the file system of an image",
+    "mmdebstrap": "to build an image from packages",
+    "openssh-client": "to reach the machines",
+    "python3-yaml": "to read machine lists",
+    "qemu-system-x86": "to run the machines",
+    "qemu-utils": "to make their disks",
+}
+
+
+def missing() -> list[str]:
+    """Names of PACKAGES that are not installed."""
+    try:
+        out = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *PACKAGES],
+                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False).stdout
+    except FileNotFoundError as exc:
+        raise RigError("this is not a Debian system", "dpkg-query is not there",
+                       "run the rig on Debian 12 or newer, or install by hand: " + " ".join(PACKAGES)) from exc
+    present = {line.split()[0] for line in out.splitlines() if line.endswith(" installed")}
+    return [name for name in PACKAGES if name not in present]
+
+
+def install(names: list[str]) -> None:
+    """apt-get install the given packages."""
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", *names]
+    if os.geteuid() != 0:
+        raise RigError("packages are missing and only root can install them", "missing: " + " ".join(names),
+                       "run: sudo " + " ".join(command))
+    say("installing Debian packages: " + " ".join(f"{name} ({PACKAGES[name]})" for name in names))
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    with tempfile.TemporaryDirectory() as tmp:
+        log = Path(tmp) / "apt.log"
+        remedy = "see that apt's package sources can be reached: apt-get update"
+        run_logged("apt-get update", ["apt-get", "update"], log, remedy, env)
+        run_logged("apt-get install", command, log, remedy, env)
+
+
+def require() -> None:
+    """Stop with the remedy if something is missing."""
+    names = missing()
+    if names:
+        raise RigError("Debian packages are missing: " + " ".join(names), "",
+                       "run as root: tools/vm deps --install")

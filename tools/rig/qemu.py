@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, baremetal.noiommu contributors
+"""QEMU: its command line, the processes that are ours, and its monitor."""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from .common import RigError
+from .spec import Machine
+
+# A plain model with what stock kernels and DPDK ask for; `-cpu max` emulates much that only costs time.
+TCG = ["-accel", "tcg,thread=multi,tb-size=512",
+       "-cpu", "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+pdpe1gb,+rdtscp,+rdrand,+cx16,-svm"]
+KVM = ["-accel", "kvm", "-cpu", "host"]
+
+
+def command(machine: Machine, uuid: str, accel: str, ssh_port: int, wires: dict[int, tuple[int, int]],
+            hubs: dict[int, int]) -> list[str]:
+    """The command line; paths in it are relative to the machine's directory.
+
+    `wires` gives the local and the remote UDP port of a NIC whose link leads to another machine, `hubs` the hub number
+    of one whose link stays inside (two sockets in one process would wait for each other). Devices have fixed slots: a
+    guest's BDFs depend on its list entry alone.
+    """
+    virtio = ",disable-legacy=on" + (",iommu_platform=on,ats=on" if machine.iommu == "intel" else "")
+    board = "q35" + (",kernel-irqchip=split" if accel == "kvm" and machine.iommu == "intel" else "")
+    line = ["qemu-system-x86_64", "-name", machine.name, "-uuid", uuid, "-machine", board,
+            *(KVM if accel == "kvm" else TCG), "-smp", str(machine.cpus), "-m", str(machine.memory),
+            "-nodefaults", "-no-user-config", "-display", "none", "-serial", "file:serial.log",
+            "-qmp", "unix:qmp.sock,server=on,wait=off"]
+    if machine.iommu == "intel":  # before the devices that it is to cover
+        line += ["-device", "intel-iommu,intremap=on,caching-mode=on,aw-bits=48"]
+    line += ["-drive", "if=none,id=root,file=disk.qcow2,cache=unsafe,discard=unmap",
+             "-device", f"virtio-blk-pci,drive=root,bootindex=1,addr=03.0{virtio}",
+             "-netdev", f"user,id=management,ipv6=off,hostfwd=tcp:127.0.0.1:{ssh_port}-:22",
+             "-device", f"virtio-net-pci,netdev=management,romfile=,addr=02.0,mac=52:54:00:00:00:02{virtio}",
+             "-device", f"virtio-rng-pci,addr=04.0{virtio}"]
+    for index, nic in enumerate(machine.nics):
+        if index in wires:
+            local, remote = wires[index]
+            net = (f"dgram,id=net{index},local.type=inet,local.host=127.0.0.1,local.port={local},"
+                   f"remote.type=inet,remote.host=127.0.0.1,remote.port={remote}")
+        else:  # a hub of its own is a NIC with a plug in it and nobody at the other end
+            net = f"hubport,id=net{index},hubid={hubs.get(index, 100 + index)}"
+        extra = virtio if nic.model.startswith("virtio") else ""
+        line += ["-netdev", net, "-device",
+                 f"{nic.model},netdev=net{index},mac={nic.mac},addr={nic.slot:02x}.0,romfile={extra}"]
+    return line
+
+
+def find(uuid: str) -> int | None:
+    """Pid of the QEMU with this uuid, if it runs. The uuid is random: no other process can be mistaken for it."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                args = (entry / "cmdline").read_bytes().split(b"\0")
+                if b"qemu-system" in args[0] and uuid.encode() in args:
+                    return int(entry.name)
+    return None
+
+
+def stop(uuid: str) -> bool:
+    """Kill the machine with this uuid (its disk is thrown away: no need to be gentle); whether there was one."""
+    pid = find(uuid)
+    if pid is None:
+        return False
+    for sig, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 10.0)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, sig)
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)  # reap it where it is our own child
+            if find(uuid) is None:
+                return True
+            time.sleep(0.1)
+    raise RigError(f"QEMU does not die: pid {pid}", f"/proc/{pid}/cmdline still names uuid {uuid}", f"look at ps {pid}")
+
+
+def monitor(directory: Path, execute: str, **arguments: Any) -> Any:
+    """One QMP command. Socket paths are limited to 108 bytes: go through a descriptor of the directory."""
+    handle = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+    try:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(30)
+            sock.connect(f"/proc/self/fd/{handle}/qmp.sock")
+            lines = sock.makefile("r", encoding="utf-8")
+            lines.readline()  # the greeting
+            answer: dict[str, Any] = {}
+            for request in ({"execute": "qmp_capabilities"}, {"execute": execute, "arguments": arguments}):
+                sock.sendall(json.dumps(request).encode() + b"\n")
+                answer = json.loads(lines.readline())
+                while "event" in answer:
+                    answer = json.loads(lines.readline())
+    except (OSError, ValueError) as exc:
+        raise RigError(f"the machine's monitor does not answer: {exc}", f"{directory}/qmp.sock",
+                       "see tools/vm status; start the machines again with tools/vm up") from exc
+    finally:
+        os.close(handle)
+    if "error" in answer:
+        raise RigError(f"QEMU refuses {execute}", answer["error"]["desc"], f"see {directory}/qemu.log")
+    return answer["return"]

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, baremetal.noiommu contributors
+"""A run: the machines of one list, in one directory, from boot to teardown."""
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from . import accel, image, qemu, spec
+from .common import RigError, Ticker, cache_dir, say, tail
+
+BOOT_TIMEOUT = 600.0
+POLL = 3.0  # seconds between two looks; a guest that is flooded with connections boots slower
+SSH_OPTIONS = {  # generous: under emulation on a busy machine a login can take a minute
+    "IdentitiesOnly": "yes", "StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null",
+    "GlobalKnownHostsFile": "/dev/null", "LogLevel": "ERROR", "ConnectTimeout": "120",
+    "ServerAliveInterval": "30", "ServerAliveCountMax": "10"}
+
+
+class Run:
+    """The directory of a run and what is recorded in it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.dir = directory.resolve()
+        self.state_file = self.dir / "state.json"
+        self.machines: dict[str, dict[str, Any]] = {}
+        if self.state_file.exists():
+            self.machines = json.loads(self.state_file.read_text(encoding="utf-8"))["machines"]
+
+    def save(self) -> None:
+        tmp = self.state_file.with_suffix(".tmp")
+        tmp.write_text(json.dumps({"machines": self.machines}, indent=2), encoding="utf-8")
+        tmp.replace(self.state_file)
+
+    def pid(self, name: str) -> int | None:
+        return qemu.find(self.known(name)["uuid"])
+
+    def known(self, name: str) -> dict[str, Any]:
+        if name not in self.machines:
+            raise RigError(f"there is no machine {name!r} in this run",
+                           f"{self.state_file}: {', '.join(self.machines) or 'no machines'}", "see tools/vm status")
+        return self.machines[name]
+
+    def down(self) -> int:
+        """Stop every machine of the run and drop the disks; how many were running. Logs stay."""
+        count = 0
+        for name, entry in self.machines.items():
+            count += qemu.stop(entry["uuid"])
+            for leftover in ("disk.qcow2", "qmp.sock"):
+                (self.dir / name / leftover).unlink(missing_ok=True)
+        self.machines = {}
+        self.state_file.unlink(missing_ok=True)
+        return count
+
+
+def free_ports(count: int, kind: socket.SocketKind) -> list[int]:
+    """Loopback ports nobody uses now, all different."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket(socket.AF_INET, kind)) for _ in range(count)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
+
+
+def wiring(machines: list[spec.Machine]) -> tuple[dict[str, dict[int, tuple[int, int]]], dict[str, dict[int, int]]]:
+    """UDP ports of the links between machines and hub numbers of those within one, by machine and NIC number."""
+    wires: dict[str, dict[int, tuple[int, int]]] = {machine.name: {} for machine in machines}
+    hubs: dict[str, dict[int, int]] = {machine.name: {} for machine in machines}
+    ends = spec.links(machines)
+    ports = iter(free_ports(2 * len(ends), socket.SOCK_DGRAM))
+    for number, ((name_a, nic_a), (name_b, nic_b)) in enumerate(ends.values()):
+        if name_a == name_b:
+            hubs[name_a][nic_a] = hubs[name_a][nic_b] = number
+        else:
+            port_a, port_b = next(ports), next(ports)
+            wires[name_a][nic_a], wires[name_b][nic_b] = (port_a, port_b), (port_b, port_a)
+    return wires, hubs
+
+
+def inventory(machines: list[spec.Machine], ports: dict[str, int], key: Path) -> dict[str, Any]:
+    """An Ansible inventory of the machines, with `rig_nics` telling each one's data NICs."""
+    args = " ".join(f"-o {name}={value}" for name, value in SSH_OPTIONS.items())
+    hosts = {m.name: {
+        "ansible_host": "127.0.0.1", "ansible_port": ports[m.name], "ansible_user": "root",
+        "ansible_ssh_private_key_file": str(key), "ansible_ssh_common_args": args, "ansible_timeout": 120,
+        "ansible_python_interpreter": "/usr/bin/python3", "rig_iommu": m.iommu,
+        "rig_nics": [{"address": n.address, "mac": n.mac, "model": n.model, "link": n.link} for n in m.nics],
+        **m.vars} for m in machines}
+    groups: dict[str, Any] = {"vms": {"hosts": hosts}}
+    for machine in machines:
+        for group in machine.groups:
+            groups.setdefault(group, {"hosts": {}})["hosts"].setdefault(machine.name, {})
+    return {"all": {"children": groups}}
+
+
+def ssh_config(machines: list[spec.Machine], ports: dict[str, int], key: Path) -> str:
+    """A configuration for `ssh -F`."""
+    blocks = [f"Host {m.name}\n  HostName 127.0.0.1\n  Port {ports[m.name]}\n  User root\n  IdentityFile \"{key}\"\n"
+              for m in machines]
+    return "".join(blocks) + "Host *\n" + "".join(f"  {k} {v}\n" for k, v in SSH_OPTIONS.items())
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM and SIGHUP end a run the way ctrl-C does: by an exception that tears down."""
+    def interrupt(signum: int, _frame: object) -> None:
+        raise KeyboardInterrupt(signal.Signals(signum).name)
+
+    before = {sig: signal.signal(sig, interrupt) for sig in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for sig, handler in before.items():
+            signal.signal(sig, handler)
+
+
+def up(directory: Path, machines: list[spec.Machine]) -> None:
+    """Boot the machines and return when ssh answers on all; on any failure nothing is left running."""
+    import yaml  # not at the top: `tools/vm deps` runs before it is installed
+
+    run = Run(directory)
+    alive = [name for name in run.machines if run.pid(name)]
+    if alive:
+        raise RigError("this run has running machines", f"{run.state_file}: {', '.join(alive)}",
+                       f"tools/vm down --run {directory}, or use another directory")
+    run.down()  # records and disks of a run that ended by itself
+    with interruptible():
+        images = {name: image.ensure(name) for name in dict.fromkeys(m.image for m in machines)}
+        how = accel.choose(next(iter(images.values())))
+        key = cache_dir() / "id_ed25519"
+        run.dir.mkdir(parents=True, exist_ok=True)
+        ports = dict(zip([m.name for m in machines], free_ports(len(machines), socket.SOCK_STREAM)))
+        wires, hubs = wiring(machines)
+        (run.dir / "ssh_config").write_text(ssh_config(machines, ports, key), encoding="utf-8")
+        (run.dir / "inventory.yml").write_text(yaml.safe_dump(inventory(machines, ports, key)), encoding="utf-8")
+        boots: list[Boot] = []
+        try:
+            for m in machines:
+                ident = str(uuid.uuid4())
+                run.machines[m.name] = {"uuid": ident, "port": ports[m.name], "accel": how}
+                run.save()  # before it starts: whatever happens to us, `down` finds it
+                line = qemu.command(m, ident, how, ports[m.name], wires[m.name], hubs[m.name])
+                boots.append(Boot(run, m.name, line, images[m.image]))
+            wait(boots, how)
+        except BaseException as exc:
+            if not isinstance(exc, RigError):
+                say(f"interrupted ({type(exc).__name__} {exc}): stopping the machines")
+            for boot in boots:
+                boot.give_up()
+            run.down()
+            raise
+
+
+class Boot:
+    """One machine on its way up."""
+
+    def __init__(self, run: Run, name: str, line: list[str], base: Path) -> None:
+        self.name, self.dir, self.port = name, run.dir / name, run.machines[name]["port"]
+        shutil.rmtree(self.dir, ignore_errors=True)
+        self.dir.mkdir()
+        (self.dir / "command").write_text(shlex.join(line) + "\n", encoding="utf-8")
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(base),
+                        str(self.dir / "disk.qcow2")], check=True)
+        with (self.dir / "qemu.log").open("wb") as log:
+            self.qemu = subprocess.Popen(line, cwd=self.dir, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                         start_new_session=True)
+        self.probe: socket.socket | None = None
+        self.login: subprocess.Popen[bytes] | None = None
+        # A host name of its own; also the proof that a login works.
+        greet = f"echo {name} > /etc/hostname; hostname {name}; echo 127.0.1.1 {name} >> /etc/hosts"
+        self.login_command = ["ssh", "-F", str(run.dir / "ssh_config"), name, greet]
+
+    def ready(self) -> bool:
+        """Look once: is QEMU alive, does sshd greet, did the login succeed? Never more than one connection."""
+        if self.qemu.poll() is not None:
+            raise RigError(f"{self.name}: QEMU ended with exit code {self.qemu.returncode}",
+                           tail(self.dir / "qemu.log"), f"its command line is in {self.dir}/command")
+        if self.login:
+            code = self.login.poll()
+            if code:
+                say(f"{self.name}: ssh answered but a login failed with exit code {code}, trying again")
+                self.login = None
+            return code == 0
+        try:
+            if self.probe is None:  # QEMU accepts at once, the guest's sshd greets when it is up
+                self.probe = socket.create_connection(("127.0.0.1", self.port), timeout=1)
+            if select.select([self.probe], [], [], 0)[0]:
+                greeting = self.probe.recv(64)
+                self.close()
+                if greeting.startswith(b"SSH-"):
+                    self.login = subprocess.Popen(self.login_command, stdin=subprocess.DEVNULL)
+        except OSError:  # refused or reset: not up yet
+            self.close()
+        return False
+
+    def close(self) -> None:
+        if self.probe:
+            self.probe.close()
+        self.probe = None
+
+    def give_up(self) -> None:
+        self.close()
+        if self.login and self.login.poll() is None:
+            self.login.kill()
+            self.login.wait()
+
+
+def wait(boots: list[Boot], how: str) -> None:
+    """Until a login works on every machine."""
+    names = ", ".join(boot.name for boot in boots)
+    ticker, pending = Ticker(f"booting {names} with {how}, waiting for ssh"), list(boots)
+    while pending:
+        for boot in list(pending):
+            if boot.ready():
+                pending.remove(boot)
+                say(f"{boot.name}: ssh answers after {ticker.elapsed:.0f} s")
+        if pending and ticker.elapsed > BOOT_TIMEOUT:
+            boot = pending[0]
+            raise RigError(f"{boot.name}: no ssh after {BOOT_TIMEOUT:.0f} s",
+                           f"{boot.dir}/serial.log ends with:\n{tail(boot.dir / 'serial.log')}",
+                           "if the machine is only slow, run it with less beside it; else read that log")
+        if pending:
+            ticker.tick("still " + ", ".join(boot.name for boot in pending))
+            time.sleep(POLL)
+
+
+def status(directory: Path) -> int:
+    """Print one line for each machine; 0 if all run."""
+    run = Run(directory)
+    if not run.machines:
+        print(f"no machines recorded in {run.dir}")
+        return 1
+    pids = {name: run.pid(name) for name in run.machines}
+    for name, entry in run.machines.items():
+        print(f"{name}: {f'running, pid {pids[name]}' if pids[name] else 'not running'}, "
+              f"ssh port {entry['port']}, {entry['accel']}, log {run.dir}/{name}/serial.log")
+    return 0 if all(pids.values()) else 1
+
+
+def ssh(directory: Path, name: str, command: list[str]) -> None:
+    """Become an ssh client of the machine."""
+    run = Run(directory)
+    run.known(name)
+    os.execvp("ssh", ["ssh", "-F", str(run.dir / "ssh_config"), name, *command])
+
+
+def reset(directory: Path, name: str) -> None:
+    """A power cut: nothing is written back, the machine starts again at once."""
+    run = Run(directory)
+    run.known(name)
+    qemu.monitor(run.dir / name, "system_reset")

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What differs between the supported kernels, in one place.
+ *
+ * Copyright (c) 2026, baremetal.noiommu contributors
+ *
+ * The NOIOMMU_* feature macros come from Kbuild, which looks into the headers
+ * of the kernel that the module is built for.
+ */
+#ifndef NOIOMMU_COMPAT_H
+#define NOIOMMU_COMPAT_H
+
+#include <linux/iommu.h>
+#include <linux/notifier.h>
+#include <linux/pci.h>
+#include <linux/platform_device.h>
+
+/* The parameters of iommu_domain_ops::attach_dev */
+#ifdef NOIOMMU_ATTACH_DEV_OLD
+#define NOIOMMU_ATTACH_ARGS \
+	struct iommu_domain *domain, struct device *dev, \
+	struct iommu_domain *old
+#else
+#define NOIOMMU_ATTACH_ARGS \
+	struct iommu_domain *domain, struct device *dev
+#endif
+
+#ifdef NOIOMMU_BUS_OPS
+#ifdef CONFIG_ARM_AMBA
+#include <linux/amba/bus.h>
+#endif
+#ifdef CONFIG_FSL_MC_BUS
+#include <linux/fsl/mc.h>
+#endif
+
+/* Does an IOMMU driver other than @ops own the PCI bus? */
+static inline bool noiommu_bus_is_foreign(const struct iommu_ops *ops)
+{
+	return pci_bus_type.iommu_ops && pci_bus_type.iommu_ops != ops;
+}
+
+static inline int noiommu_bus_no_event(struct notifier_block *nb,
+				       unsigned long action, void *data)
+{
+	return NOTIFY_DONE;
+}
+
+/*
+ * iommu_device_register() points every bus at the driver's operations and
+ * nothing ever takes that back: a kernel without this module would follow the
+ * pointer at the next hot-plugged device. The core reads it in the buses' ADD
+ * notifiers; registering a notifier waits for those that run.
+ */
+static inline void noiommu_bus_release(const struct iommu_ops *ops)
+{
+	static struct bus_type * const buses[] = {
+		&platform_bus_type,
+		&pci_bus_type,
+#ifdef CONFIG_ARM_AMBA
+		&amba_bustype,
+#endif
+#ifdef CONFIG_FSL_MC_BUS
+		&fsl_mc_bus_type,
+#endif
+	};
+	static struct notifier_block nb = {
+		.notifier_call = noiommu_bus_no_event,
+	};
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(buses); i++) {
+		if (buses[i]->iommu_ops != ops)
+			continue;
+		WRITE_ONCE(buses[i]->iommu_ops, NULL);
+		if (!bus_register_notifier(buses[i], &nb))
+			bus_unregister_notifier(buses[i], &nb);
+	}
+}
+#else
+static inline bool noiommu_bus_is_foreign(const struct iommu_ops *ops)
+{
+	return false;
+}
+
+static inline void noiommu_bus_release(const struct iommu_ops *ops)
+{
+}
+#endif /* NOIOMMU_BUS_OPS */
+
+#endif /* NOIOMMU_COMPAT_H */

@@ -1,0 +1,733 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The dummy IOMMU: IOMMU groups for devices that no IOMMU covers.
+ *
+ * Copyright (c) 2026, baremetal.noiommu contributors
+ *
+ * Each added PCI device gets a struct iommu_device and an IOMMU group of its
+ * own, which is what VFIO asks for before it hands a device to userspace. There
+ * is no hardware behind it. A device reaches every bus address at all times,
+ * whichever domain is attached, so the domains promise nothing:
+ *
+ *  - identity, the default, is the plain truth;
+ *  - blocked blocks nothing. VFIO wants one to park a group that is claimed but
+ *    has no container yet;
+ *  - a paging domain accepts exactly those mappings that are true anyway, with
+ *    an IOVA that is the bus address of the page. VFIO pins the memory and
+ *    accounts for it; a user that expects translation gets -EINVAL instead of
+ *    corrupted memory. What is mapped is not recorded: every address leads to
+ *    itself before, during and after a mapping, and read-only cannot be
+ *    enforced.
+ *
+ * Locking: device lock of the PCI device, then noiommu_lock, then whatever the
+ * IOMMU core takes. The core calls probe_device() under a lock of its own from
+ * inside iommu_device_register(), so that callback may only take list_lock.
+ */
+
+#define dev_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/atomic.h>
+#include <linux/capability.h>
+#include <linux/cc_platform.h>
+#include <linux/device.h>
+#include <linux/dma-direct.h>
+#include <linux/dma-map-ops.h>
+#include <linux/iommu.h>
+#include <linux/list.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/notifier.h>
+#include <linux/panic.h>
+#include <linux/pci.h>
+#include <linux/sched.h>
+#include <linux/security.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
+#include <linux/sysfs.h>
+#include <xen/xen.h>
+
+#include "compat.h"
+#include "noiommu.h"
+
+/**
+ * struct noiommu_device - an added PCI device
+ * @iommu: its IOMMU, as the core knows it
+ * @pdev: the device; a reference is held
+ * @entry: in noiommu_devices
+ * @vetted: id of the paging domain that a capable process attached last; under
+ *	the group's mutex, as all attaching is
+ * @announced: the kernel log has been told who uses the device
+ */
+struct noiommu_device {
+	struct iommu_device iommu;
+	struct pci_dev *pdev;
+	struct list_head entry;
+	u64 vetted;
+	bool announced;
+};
+
+/**
+ * struct noiommu_domain - a paging domain
+ * @domain: what the core sees
+ * @id: never used twice, unlike the address of a domain
+ * @lock: protects @limit
+ * @limit: the last bus address that all devices of the domain reach; 0 before
+ *	the first one is attached
+ */
+struct noiommu_domain {
+	struct iommu_domain domain;
+	u64 id;
+	spinlock_t lock; /* @limit while devices are attached */
+	u64 limit;
+};
+
+/* A PCI device that the driver core is about to delete */
+struct noiommu_dying {
+	struct list_head entry;
+	struct device *dev;
+};
+
+/* Serialises adding, removing and hot-unplug; protects what follows it */
+static DEFINE_MUTEX(noiommu_lock);
+static LIST_HEAD(noiommu_dying);
+static bool noiommu_exiting;
+
+/* Protects the list, together with noiommu_lock for writers */
+static DEFINE_SPINLOCK(list_lock);
+static LIST_HEAD(noiommu_devices);
+
+static atomic64_t last_domain_id;
+
+static const struct iommu_ops noiommu_ops;
+
+static struct noiommu_device *find_added(struct device *dev)
+{
+	struct noiommu_device *nd, *found = NULL;
+
+	spin_lock(&list_lock);
+	list_for_each_entry(nd, &noiommu_devices, entry) {
+		if (&nd->pdev->dev == dev) {
+			found = nd;
+			break;
+		}
+	}
+	spin_unlock(&list_lock);
+	return found;
+}
+
+/* Domains */
+
+static struct noiommu_domain *to_noiommu_domain(struct iommu_domain *domain)
+{
+	return container_of(domain, struct noiommu_domain, domain);
+}
+
+/* The last bus address that the device reaches */
+static u64 device_limit(struct device *dev)
+{
+	return dev->bus_dma_limit ?: U64_MAX;
+}
+
+/* Is every bus address of the device the physical address of the same value? */
+static bool device_is_direct(struct device *dev)
+{
+	const struct bus_dma_region *map = dev->dma_range_map;
+
+	for (; map && map->size; map++) {
+		if (map->cpu_start != map->dma_start)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * VFIO leaves the question of who may have a device to the permissions of its
+ * group's file, because an IOMMU keeps that user in its place. Nothing does
+ * here: whoever gets a paging domain attached can make the device write to any
+ * memory, so this is where the right to do that is asked for.
+ */
+static int vet_user(struct device *dev)
+{
+	if (!capable(CAP_SYS_RAWIO)) {
+		dev_warn_ratelimited(dev, "refused to %s[%d], which lacks CAP_SYS_RAWIO in the initial user namespace\n",
+				     current->comm, task_pid_nr(current));
+		return -EPERM;
+	}
+
+	/* Says in the log who was refused, and what */
+	return security_locked_down(LOCKDOWN_PCI_ACCESS);
+}
+
+static int noiommu_attach_paging(NOIOMMU_ATTACH_ARGS)
+{
+	struct noiommu_device *nd = dev_iommu_priv_get(dev);
+	struct noiommu_domain *d = to_noiommu_domain(domain);
+	u64 limit = device_limit(dev);
+	int ret = 0;
+
+	/*
+	 * The core goes back to a domain on its own account, for instance after
+	 * a device reset, in the context of whoever caused that, and may not be
+	 * refused then.
+	 */
+	if (nd->vetted != d->id) {
+		ret = vet_user(dev);
+		if (ret)
+			return ret;
+	}
+
+	/* On some platforms known only now that the device has a driver */
+	if (!device_is_direct(dev)) {
+		dev_err(dev, "bus addresses differ from physical addresses\n");
+		return -EINVAL;
+	}
+
+	/*
+	 * One that reaches less than the others could not honour the mappings
+	 * that exist. VFIO gives it a domain of its own on -EINVAL.
+	 */
+	spin_lock(&d->lock);
+	if (!d->limit) {
+		d->limit = limit;
+		domain->geometry.aperture_end = limit;
+	} else if (limit < d->limit) {
+		ret = -EINVAL;
+	}
+	spin_unlock(&d->lock);
+	if (ret)
+		return ret;
+
+	nd->vetted = d->id;
+	if (!nd->announced) {
+		nd->announced = true;
+		add_taint(TAINT_USER, LOCKDEP_STILL_OK);
+		dev_warn(dev, "handed to %s[%d] without an IOMMU: it can read and write all memory; the kernel is tainted\n",
+			 current->comm, task_pid_nr(current));
+	}
+	return 0;
+}
+
+static int noiommu_map_pages(struct iommu_domain *domain, unsigned long iova,
+			     phys_addr_t paddr, size_t pgsize, size_t pgcount,
+			     int prot, gfp_t gfp, size_t *mapped)
+{
+	size_t size = pgsize * pgcount;
+
+	/*
+	 * Physical page 0 is refused because callers take an address of 0 from
+	 * iova_to_phys() for "not mapped". Device memory is let through: on a
+	 * bus where iova and paddr are the same, peers reach it or do not,
+	 * whatever is said here.
+	 */
+	if (iova != paddr || !paddr ||
+	    paddr + (size - 1) > to_noiommu_domain(domain)->limit)
+		return -EINVAL;
+
+	*mapped = size;
+	return 0;
+}
+
+static size_t noiommu_unmap_pages(struct iommu_domain *domain,
+				  unsigned long iova, size_t pgsize,
+				  size_t pgcount,
+				  struct iommu_iotlb_gather *gather)
+{
+	return pgsize * pgcount;
+}
+
+static phys_addr_t noiommu_iova_to_phys(struct iommu_domain *domain,
+					dma_addr_t iova)
+{
+	return iova;
+}
+
+static void noiommu_free_paging(struct iommu_domain *domain)
+{
+	kfree(to_noiommu_domain(domain));
+	module_put(THIS_MODULE);
+}
+
+static const struct iommu_domain_ops noiommu_paging_ops = {
+	.attach_dev	= noiommu_attach_paging,
+	.map_pages	= noiommu_map_pages,
+	.unmap_pages	= noiommu_unmap_pages,
+	.iova_to_phys	= noiommu_iova_to_phys,
+	.free		= noiommu_free_paging,
+};
+
+static struct iommu_domain *noiommu_domain_alloc_paging(struct device *dev)
+{
+	struct noiommu_domain *d;
+
+	/* A domain may outlive the devices that were attached to it */
+	if (!try_module_get(THIS_MODULE))
+		return NULL;
+
+	d = kzalloc(sizeof(*d), GFP_KERNEL_ACCOUNT);
+	if (!d) {
+		module_put(THIS_MODULE);
+		return NULL;
+	}
+
+	spin_lock_init(&d->lock);
+	d->id = atomic64_inc_return(&last_domain_id);
+	d->domain.ops = &noiommu_paging_ops;
+	d->domain.pgsize_bitmap = PAGE_MASK;
+	d->domain.geometry.aperture_end = U64_MAX;
+	d->domain.geometry.force_aperture = true;
+	return &d->domain;
+}
+
+static int noiommu_attach_static(NOIOMMU_ATTACH_ARGS)
+{
+	return 0;
+}
+
+static void noiommu_free_static(struct iommu_domain *domain)
+{
+}
+
+static const struct iommu_domain_ops noiommu_static_ops = {
+	.attach_dev	= noiommu_attach_static,
+	.free		= noiommu_free_static,
+};
+
+static struct iommu_domain noiommu_identity = {
+	.type	= IOMMU_DOMAIN_IDENTITY,
+	.ops	= &noiommu_static_ops,
+};
+
+static struct iommu_domain noiommu_blocked = {
+	.type	= IOMMU_DOMAIN_BLOCKED,
+	.ops	= &noiommu_static_ops,
+};
+
+#ifndef NOIOMMU_STATIC_DOMAINS
+static struct iommu_domain *noiommu_domain_alloc(unsigned int type)
+{
+	switch (type) {
+	case IOMMU_DOMAIN_IDENTITY:
+		return &noiommu_identity;
+	case IOMMU_DOMAIN_BLOCKED:
+		return &noiommu_blocked;
+	case IOMMU_DOMAIN_UNMANAGED:
+		return noiommu_domain_alloc_paging(NULL);
+	default:
+		return NULL;
+	}
+}
+#endif
+
+/* Devices, as the core asks for them */
+
+static bool noiommu_capable(struct device *dev, enum iommu_cap cap)
+{
+	/*
+	 * Nothing that takes hardware, and above all no interrupt remapping:
+	 * without it, whoever has a device can raise any interrupt, and VFIO
+	 * must be told by its administrator that this is accepted.
+	 */
+	return cap == IOMMU_CAP_CACHE_COHERENCY && dev_is_dma_coherent(dev);
+}
+
+/* Called for every device without an IOMMU: only those added are taken */
+static struct iommu_device *noiommu_probe_device(struct device *dev)
+{
+	struct noiommu_device *nd = dev_is_pci(dev) ? find_added(dev) : NULL;
+
+	if (!nd)
+		return ERR_PTR(-ENODEV);
+
+	dev_iommu_priv_set(dev, nd);
+	return &nd->iommu;
+}
+
+static void noiommu_release_device(struct device *dev)
+{
+	struct noiommu_device *nd = dev_iommu_priv_get(dev);
+
+	nd->vetted = 0;
+}
+
+static struct iommu_group *noiommu_device_group(struct device *dev)
+{
+	struct iommu_group *group = generic_device_group(dev);
+	int ret;
+
+	if (IS_ERR(group))
+		return group;
+
+	/* What tells our groups from those of a real IOMMU */
+	ret = iommu_group_set_name(group, KBUILD_MODNAME);
+	if (ret) {
+		iommu_group_put(group);
+		return ERR_PTR(ret);
+	}
+	return group;
+}
+
+static int noiommu_def_domain_type(struct device *dev)
+{
+	return IOMMU_DOMAIN_IDENTITY;
+}
+
+static const struct iommu_ops noiommu_ops = {
+	.capable		= noiommu_capable,
+#ifdef NOIOMMU_STATIC_DOMAINS
+	.identity_domain	= &noiommu_identity,
+	.blocked_domain		= &noiommu_blocked,
+	.domain_alloc_paging	= noiommu_domain_alloc_paging,
+#else
+	.domain_alloc		= noiommu_domain_alloc,
+#endif
+	.probe_device		= noiommu_probe_device,
+	.release_device		= noiommu_release_device,
+	.device_group		= noiommu_device_group,
+	.def_domain_type	= noiommu_def_domain_type,
+	.default_domain_ops	= &noiommu_paging_ops,
+	.owner			= THIS_MODULE,
+};
+
+/*
+ * DPDK on x86 reads the capabilities of an Intel IOMMU from this attribute. If
+ * it is there but does not parse as a hexadecimal number, DPDK takes it that
+ * the IOMMU cannot do virtual addresses and uses physical ones by itself, which
+ * is the only thing that works here.
+ */
+static ssize_t cap_show(struct device *dev, struct device_attribute *attr,
+			char *buf)
+{
+	return sysfs_emit(buf, "noiommu: no translation, use physical addresses\n");
+}
+static DEVICE_ATTR_RO(cap);
+
+static struct attribute *pa_hint_attrs[] = {
+	&dev_attr_cap.attr,
+	NULL,
+};
+
+static const struct attribute_group pa_hint_group = {
+	.name	= "intel-iommu",
+	.attrs	= pa_hint_attrs,
+};
+
+static const struct attribute_group *pa_hint_groups[] = {
+	&pa_hint_group,
+	NULL,
+};
+
+/* Adding and removing */
+
+/*
+ * A hardware IOMMU puts the PCI devices it covers into groups, which is all or
+ * nearly all of them. dev->iommu tells these from the groups that VFIO's own
+ * no-IOMMU mode makes.
+ */
+static struct pci_dev *find_hardware_iommu(void)
+{
+	struct pci_dev *pdev = NULL;
+
+	for_each_pci_dev(pdev) {
+		struct device *dev = &pdev->dev;
+
+		if (device_iommu_mapped(dev) && READ_ONCE(dev->iommu) &&
+		    !find_added(dev))
+			return pdev;
+	}
+	return NULL;
+}
+
+static bool is_dying(struct device *dev)
+{
+	struct noiommu_dying *dying;
+
+	list_for_each_entry(dying, &noiommu_dying, entry) {
+		if (dying->dev == dev)
+			return true;
+	}
+	return false;
+}
+
+static int check_host(struct pci_dev *pdev)
+{
+	struct pci_dev *covered;
+	int ret;
+
+	ret = security_locked_down(LOCKDOWN_PCI_ACCESS);
+	if (ret) {
+		pci_err(pdev, "not added: the kernel is locked down, which forbids userspace direct access to PCI devices\n");
+		return ret;
+	}
+
+	if (noiommu_bus_is_foreign(&noiommu_ops)) {
+		pci_err(pdev, "not added: a hardware IOMMU is active on this host, use vfio-pci with that\n");
+		return -EOPNOTSUPP;
+	}
+	covered = find_hardware_iommu();
+	if (covered) {
+		pci_err(pdev, "not added: a hardware IOMMU is active on this host (it covers %s), use vfio-pci with that\n",
+			pci_name(covered));
+		pci_dev_put(covered);
+		return -EOPNOTSUPP;
+	}
+
+	if (cc_platform_has(CC_ATTR_MEM_ENCRYPT)) {
+		pci_err(pdev, "not added: memory is encrypted, a device would not see what the CPU sees at the same address\n");
+		return -EOPNOTSUPP;
+	}
+	if (xen_pv_domain()) {
+		pci_err(pdev, "not added: in a Xen PV domain, bus addresses differ from physical addresses\n");
+		return -EOPNOTSUPP;
+	}
+	return 0;
+}
+
+static int check_device(struct pci_dev *pdev)
+{
+	struct device *dev = &pdev->dev;
+
+	if (noiommu_exiting || is_dying(dev)) {
+		pci_err(pdev, "not added: it is being removed\n");
+		return -ENODEV;
+	}
+	if (find_added(dev)) {
+		pci_err(pdev, "not added: it already is\n");
+		return -EEXIST;
+	}
+	if (pdev->hdr_type != PCI_HEADER_TYPE_NORMAL) {
+		pci_err(pdev, "not added: it is a bridge\n");
+		return -EINVAL;
+	}
+	if (dev->driver) {
+		pci_err(pdev, "not added: driver %s is bound, unbind it first\n",
+			dev->driver->name);
+		return -EBUSY;
+	}
+	if (device_iommu_mapped(dev)) {
+		pci_err(pdev, "not added: it already has an IOMMU group\n");
+		return -EEXIST;
+	}
+	if (pdev->untrusted) {
+		pci_err(pdev, "not added: firmware says that its port is open to untrusted devices\n");
+		return -EPERM;
+	}
+	if (!device_is_direct(dev)) {
+		pci_err(pdev, "not added: bus addresses differ from physical addresses\n");
+		return -EOPNOTSUPP;
+	}
+	return 0;
+}
+
+static void free_device(struct noiommu_device *nd)
+{
+	iommu_device_sysfs_remove(&nd->iommu);
+	pci_dev_put(nd->pdev);
+	kfree(nd);
+}
+
+/* Take the device off the list, so that the core cannot probe it again */
+static void unlist_device(struct noiommu_device *nd)
+{
+	spin_lock(&list_lock);
+	list_del(&nd->entry);
+	spin_unlock(&list_lock);
+}
+
+static int add_locked(struct pci_dev *pdev, bool pa_hint)
+{
+	struct device *dev = &pdev->dev;
+	struct noiommu_device *nd;
+	int ret;
+
+	ret = check_host(pdev);
+	if (!ret)
+		ret = check_device(pdev);
+	if (ret)
+		return ret;
+
+	nd = kzalloc(sizeof(*nd), GFP_KERNEL);
+	if (!nd)
+		return -ENOMEM;
+	nd->pdev = pci_dev_get(pdev);
+
+	/* No parent: its class directory would take the name of the iommu link */
+	ret = iommu_device_sysfs_add(&nd->iommu, NULL,
+				     pa_hint ? pa_hint_groups : NULL,
+				     KBUILD_MODNAME "-%s", pci_name(pdev));
+	if (ret) {
+		pci_dev_put(pdev);
+		kfree(nd);
+		goto err;
+	}
+
+	spin_lock(&list_lock);
+	list_add_tail(&nd->entry, &noiommu_devices);
+	spin_unlock(&list_lock);
+
+	ret = iommu_device_register(&nd->iommu, &noiommu_ops, NULL);
+	if (ret)
+		goto err_unlist;
+
+	/* The core may have asked somebody else, who did not want it either */
+	if (!device_iommu_mapped(dev) || dev_iommu_priv_get(dev) != nd) {
+		ret = -EOPNOTSUPP;
+		unlist_device(nd);
+		iommu_device_unregister(&nd->iommu);
+		free_device(nd);
+		goto err;
+	}
+
+	pci_info(pdev, "added, without any isolation\n");
+	return 0;
+
+err_unlist:
+	unlist_device(nd);
+	free_device(nd);
+err:
+	pci_err(pdev, "not added: the IOMMU core refused it (error %d)\n", ret);
+	return ret;
+}
+
+/**
+ * noiommu_iommu_add() - give a PCI device an IOMMU group
+ * @pdev: the device; nothing may drive it
+ * @pa_hint: whether DPDK shall be told to use physical addresses
+ *
+ * Return: 0, or an error whose reason is in the log.
+ */
+int noiommu_iommu_add(struct pci_dev *pdev, bool pa_hint)
+{
+	int ret;
+
+	/* No driver can be bound while this is held */
+	device_lock(&pdev->dev);
+	mutex_lock(&noiommu_lock);
+	ret = add_locked(pdev, pa_hint);
+	mutex_unlock(&noiommu_lock);
+	device_unlock(&pdev->dev);
+	return ret;
+}
+
+static int remove_locked(struct pci_dev *pdev)
+{
+	struct device *dev = &pdev->dev;
+	struct noiommu_device *nd = find_added(dev);
+
+	if (!nd) {
+		pci_err(pdev, "not removed: it was not added\n");
+		return -ENODEV;
+	}
+
+	/*
+	 * A driver that lets go of its device has waited for its users, and
+	 * VFIO has detached the group by then, so this covers all of them.
+	 */
+	if (dev->driver) {
+		pci_err(pdev, "not removed: driver %s is bound, unbind it first\n",
+			dev->driver->name);
+		return -EBUSY;
+	}
+
+	unlist_device(nd);
+	iommu_device_unregister(&nd->iommu);
+	free_device(nd);
+	pci_info(pdev, "removed\n");
+	return 0;
+}
+
+/**
+ * noiommu_iommu_remove() - take the IOMMU group away again
+ * @pdev: the device; nothing may drive it
+ *
+ * Return: 0, or an error whose reason is in the log.
+ */
+int noiommu_iommu_remove(struct pci_dev *pdev)
+{
+	int ret;
+
+	device_lock(&pdev->dev);
+	mutex_lock(&noiommu_lock);
+	ret = remove_locked(pdev);
+	mutex_unlock(&noiommu_lock);
+	device_unlock(&pdev->dev);
+	return ret;
+}
+
+/*
+ * Hot-unplug. The core's own notifier comes before this one and takes the
+ * device out of its group at REMOVED. It does so under no lock that would keep
+ * iommu_device_register() from probing the device at the same time; hence the
+ * list of those between DEL and REMOVED, which must not be added.
+ */
+static int noiommu_bus_event(struct notifier_block *nb, unsigned long action,
+			     void *data)
+{
+	struct device *dev = data;
+	struct noiommu_dying *dying, *next;
+	struct noiommu_device *nd;
+
+	switch (action) {
+	case BUS_NOTIFY_DEL_DEVICE:
+		/* A few bytes, and no way to say that they were not there */
+		dying = kmalloc(sizeof(*dying), GFP_KERNEL | __GFP_NOFAIL);
+		dying->dev = dev;
+		mutex_lock(&noiommu_lock);
+		list_add(&dying->entry, &noiommu_dying);
+		mutex_unlock(&noiommu_lock);
+		break;
+
+	case BUS_NOTIFY_REMOVED_DEVICE:
+		mutex_lock(&noiommu_lock);
+		list_for_each_entry_safe(dying, next, &noiommu_dying, entry) {
+			if (dying->dev == dev) {
+				list_del(&dying->entry);
+				kfree(dying);
+			}
+		}
+		nd = find_added(dev);
+		if (nd) {
+			unlist_device(nd);
+			iommu_device_unregister(&nd->iommu);
+			free_device(nd);
+			dev_info(dev, "unplugged, no longer added\n");
+		}
+		mutex_unlock(&noiommu_lock);
+		break;
+	}
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block noiommu_nb = {
+	.notifier_call = noiommu_bus_event,
+};
+
+int noiommu_iommu_init(void)
+{
+	return bus_register_notifier(&pci_bus_type, &noiommu_nb);
+}
+
+/* Nothing is left in a group: each device in one holds a module reference */
+void noiommu_iommu_exit(void)
+{
+	struct noiommu_dying *dying, *next_dying;
+	struct noiommu_device *nd, *next;
+
+	/* sysfs is torn down only after this: writers must find the door shut */
+	mutex_lock(&noiommu_lock);
+	noiommu_exiting = true;
+	mutex_unlock(&noiommu_lock);
+
+	/* Waits for a hot-unplug that has come as far as our notifier */
+	bus_unregister_notifier(&pci_bus_type, &noiommu_nb);
+	noiommu_bus_release(&noiommu_ops);
+
+	mutex_lock(&noiommu_lock);
+	list_for_each_entry_safe(dying, next_dying, &noiommu_dying, entry)
+		kfree(dying);
+	list_for_each_entry_safe(nd, next, &noiommu_devices, entry) {
+		unlist_device(nd);
+		iommu_device_unregister(&nd->iommu);
+		free_device(nd);
+	}
+	mutex_unlock(&noiommu_lock);
+}

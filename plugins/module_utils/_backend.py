@@ -1,0 +1,197 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which backend serves a host, what each backend needs of it, and why one is refused."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+from typing import NamedTuple
+
+from ._errors import HostError
+from ._fs import Root
+from ._iommu import HostIommu, host_iommu
+from ._plan import Target
+
+IOMMU, BUILTIN, DKMS = "iommu", "builtin", "dkms"
+UNSAFE_INTERRUPTS = "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
+NOIOMMU_MODE = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode"
+PA_HINT = "/sys/module/noiommu/parameters/dpdk_pa_hint"
+
+INSECURE_MODE = (
+    "Without an IOMMU nothing confines a device: the application that drives it, and the device itself, can read and "
+    "write all memory of this host, the kernel's included. The kernel is marked tainted from the first use until reboot."
+)
+
+
+class Choice(NamedTuple):
+    """The backend, or why there is none."""
+
+    backend: str | None
+    refusals: list[HostError]
+    warnings: list[str]
+
+
+class Needs(NamedTuple):
+    """What a backend needs of the host besides the devices."""
+
+    modules: list[str]
+    parameters: dict[str, str]
+    modprobe_options: list[str]
+
+
+def choose(root: Root, requested: str = "auto", accept_unsafe: bool = False) -> Choice:
+    """Settle the backend for this host and list every reason against it.
+
+    A working IOMMU always wins. Insecure mode is refused beside it, and without the operator's explicit consent.
+    """
+    iommu = host_iommu(root)
+    backend = requested
+    if requested == "auto":
+        if iommu.state == "active":
+            backend = IOMMU
+        else:
+            backend = BUILTIN if builtin_available(root) else DKMS
+    if backend == IOMMU:
+        return Choice(IOMMU, [], []) if iommu.state == "active" else Choice(None, [_no_iommu(iommu)], [])
+    refusals = []
+    if iommu.state == "active":
+        refusals.append(_iommu_active(backend, iommu))
+    if backend == BUILTIN and not builtin_available(root):
+        refusals.append(_no_builtin(root))
+    if backend == DKMS and lockdown(root) not in (None, "none"):
+        refusals.append(_locked_down(root))
+    if not accept_unsafe:
+        refusals.append(_not_accepted(iommu))
+    warnings = [_firmware_off(iommu)] if iommu.state == "firmware_off" else []
+    return Choice(None if refusals else backend, refusals, warnings)
+
+
+def needs(backend: str, driver: str, pa_hint: bool) -> Needs:
+    """Return what a backend needs: modules in load order, live parameters, and modprobe options for later boots."""
+    if backend == DKMS:
+        flag = "Y" if pa_hint else "N"
+        return Needs(
+            ["noiommu", "vfio_iommu_type1", driver],
+            {PA_HINT: flag, UNSAFE_INTERRUPTS: "Y"},
+            ["noiommu dpdk_pa_hint=" + flag, "vfio_iommu_type1 allow_unsafe_interrupts=1"],
+        )
+    if backend == BUILTIN:
+        # The module is often loaded long before options are read: the live value is written, too.
+        return Needs(["vfio", driver], {NOIOMMU_MODE: "Y"}, ["vfio enable_unsafe_noiommu_mode=1"])
+    return Needs([driver], {}, [])
+
+
+def target(backend: str, driver: str, pa_hint: bool) -> Target:
+    """Return what a device looks like once it is taken."""
+    if backend == DKMS:
+        return Target(driver, driver, True, pa_hint, "noiommu")
+    if backend == BUILTIN:
+        return Target(driver, driver, False, None, "vfio-noiommu")
+    return Target(driver, driver, False)
+
+
+def module_installed(root: Root, module: str, release: str | None = None) -> bool:
+    """Whether the running kernel can load a module, as depmod sees it."""
+    release = release or os.uname().release
+    base = "/lib/modules/" + release
+    if root.exists("/sys/module", module.replace("-", "_")):
+        return True
+    pattern = re.compile(r"(^|/)%s\.ko(\.\w+)?(:|$)" % re.sub("[-_]", "[-_]", module), re.MULTILINE)
+    return any(pattern.search(root.read_text(base, name) or "") for name in ("modules.dep", "modules.builtin"))
+
+
+def vfio_noiommu_config(root: Root, release: str | None = None) -> str:
+    """Return CONFIG_VFIO_NOIOMMU of the running kernel: y, n or unknown."""
+    if root.exists(NOIOMMU_MODE):
+        return "y"
+    if root.exists("/sys/module/vfio/parameters"):
+        return "n"
+    release = release or os.uname().release
+    for path in ("/boot/config-" + release, "/lib/modules/%s/config" % release):
+        text = root.read_text(path)
+        if text:
+            return "y" if "\nCONFIG_VFIO_NOIOMMU=y\n" in text else "n"
+    packed = root.read_bytes("/proc/config.gz")
+    if packed:
+        return "y" if b"\nCONFIG_VFIO_NOIOMMU=y\n" in gzip.decompress(packed) else "n"
+    return "unknown"
+
+
+def builtin_available(root: Root) -> bool:
+    """Whether VFIO's own no-IOMMU mode can be switched on."""
+    return vfio_noiommu_config(root) == "y"
+
+
+def lockdown(root: Root) -> str | None:
+    """Return the kernel lockdown mode, None where the kernel has no lockdown."""
+    match = re.search(r"\[(\w+)\]", root.read_text("/sys/kernel/security/lockdown") or "")
+    return match.group(1) if match else None
+
+
+# --- refusals ---
+
+
+def _enable_hint(iommu: HostIommu) -> str:
+    hint = "boot with %s" % iommu.enable_with
+    if iommu.disabled_by:
+        hint += " and without %s" % " ".join(iommu.disabled_by)
+    return hint
+
+
+def _firmware_off(iommu: HostIommu) -> str:
+    return "The firmware describes an IOMMU (ACPI %s) that is off. Better than insecure mode: %s." % (
+        ", ".join(iommu.firmware_tables),
+        _enable_hint(iommu),
+    )
+
+
+def _no_iommu(iommu: HostIommu) -> HostError:
+    if iommu.state == "firmware_off":
+        remedy = "Turn it on: %s." % _enable_hint(iommu)
+    else:
+        remedy = "Enable VT-d, AMD-Vi or the SMMU in the firmware setup if the machine has one, or choose another backend."
+    return HostError(
+        "backend_unavailable",
+        "The backend iommu needs a working hardware IOMMU, and this host has none.",
+        evidence=["/sys/class/iommu: no hardware node", "ACPI tables: %s" % (", ".join(iommu.firmware_tables) or "none")],
+        remedy=remedy,
+    )
+
+
+def _iommu_active(backend: str, iommu: HostIommu) -> HostError:
+    return HostError(
+        "iommu_active",
+        "This host has a working hardware IOMMU; the insecure backend %s is refused beside it." % backend,
+        evidence=["/sys/class/iommu: %s" % (", ".join(iommu.drivers) or "none, but hardware IOMMU groups exist")],
+        remedy="Use the backend auto or iommu.",
+    )
+
+
+def _no_builtin(root: Root) -> HostError:
+    return HostError(
+        "backend_unavailable",
+        "This kernel was built without VFIO's own no-IOMMU mode, which the backend builtin needs.",
+        evidence=["CONFIG_VFIO_NOIOMMU: %s" % vfio_noiommu_config(root), "%s: absent" % NOIOMMU_MODE],
+        remedy="Use the backend auto or dkms.",
+    )
+
+
+def _locked_down(root: Root) -> HostError:
+    return HostError(
+        "lockdown",
+        "The kernel is locked down (%s), and insecure mode would break its promise." % lockdown(root),
+        evidence=["/sys/kernel/security/lockdown: %s" % root.read_text("/sys/kernel/security/lockdown")],
+        remedy="Use a host with an IOMMU, or turn Secure Boot and lockdown off if that is acceptable.",
+    )
+
+
+def _not_accepted(iommu: HostIommu) -> HostError:
+    evidence = ["hardware IOMMU: %s" % iommu.state]
+    remedy = "If that is acceptable on this host, set accept_unsafe (noiommu_accept_unsafe: true)."
+    if iommu.state == "firmware_off":
+        remedy = "Better: %s. %s" % (_enable_hint(iommu), remedy)
+    return HostError("unsafe_not_accepted", "Insecure mode was not accepted. " + INSECURE_MODE, evidence, remedy)

@@ -1,0 +1,286 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What one asks of the kernel to move a device between drivers: one method per request, errors explained.
+
+Every request may be repeated: asking for what is already so does nothing. That is what lets an interrupted run be
+finished, or taken back, from wherever it stopped.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import time
+from typing import Callable
+
+from ._errors import HostError
+from ._fs import Root, Runner
+from ._iommu import NODES, OUR_PREFIX, read_group
+from ._pci import PciBus, PciDevice
+
+MODULE = "/sys/module/noiommu"
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+_VFIO_NODE_WAIT = 5.0
+_INTERFACE_WAIT = 10.0
+_RENAME_WAIT = 3.0
+
+# What the kernel module means by each errno of a write to its `add` and `remove` parameters.
+_ADD = {
+    errno.EINVAL: ("the address is malformed", "Correct the address."),
+    errno.ENODEV: ("there is no such PCI device", "Check the hardware: it may have been unplugged meanwhile."),
+    errno.EBUSY: ("a driver is bound to it", "Find out what binds it again after it was unbound, and stop that."),
+    errno.EEXIST: ("it has an IOMMU group already", "A hardware IOMMU protects it: use the backend iommu."),
+    errno.EPERM: (
+        "CAP_SYS_RAWIO is missing, or the kernel is locked down",
+        "Run with become: true, outside of containers; under lockdown (Secure Boot) insecure mode is not possible.",
+    ),
+    errno.EOPNOTSUPP: ("a hardware IOMMU is active on this host", "Use the backend iommu."),
+}
+_REMOVE = {
+    errno.ENODEV: ("the module does not hold it", "Nothing to do."),
+    errno.EBUSY: ("VFIO still uses it", "Stop the application that uses it, then run again."),
+    errno.EPERM: ("CAP_SYS_RAWIO is missing", "Run with become: true, outside of containers."),
+}
+
+
+class Kernel:
+    """Requests to the running kernel."""
+
+    def __init__(self, root: Root, runner: Runner) -> None:
+        self.root = root
+        self.runner = runner
+
+    # --- drivers ---
+
+    def override(self, device: PciDevice, driver: str | None) -> None:
+        """Let only this driver bind, or any if None."""
+        if device.driver_override != driver:
+            # An empty line clears it.
+            self.root.write_sysfs(device.path + "/driver_override", (driver or "") + "\n")
+
+    def unbind(self, device: PciDevice) -> None:
+        """Take the device from whatever driver has it."""
+        driver = device.driver
+        if driver is None:
+            return
+        try:
+            self.root.write_sysfs("/sys/bus/pci/drivers/%s/unbind" % driver, device.address)
+        except HostError:
+            if device.driver is not None:  # it may have gone by itself meanwhile
+                raise
+
+    def bind(self, device: PciDevice, driver: str) -> None:
+        """Hand the device to a driver, whose module is loaded if need be, and see that it took it."""
+        if device.driver == driver:
+            return
+        directory = "/sys/bus/pci/drivers/" + driver
+        if not self.root.exists(directory):
+            self.load(driver)
+        reason = ""
+        try:
+            self.root.write_sysfs(directory + "/bind", device.address)
+        except HostError as exc:
+            reason = "; ".join(exc.evidence)
+        if device.driver == driver:
+            return
+        evidence = ["driver now: %s" % (device.driver or "none")] + ([reason] if reason else [])
+        raise HostError(
+            "bind",
+            "%s did not take %s." % (driver, device.address),
+            evidence=evidence + self.log_lines(device.address),
+            remedy=self._bind_remedy(device, driver),
+        )
+
+    def _bind_remedy(self, device: PciDevice, driver: str) -> str:
+        if driver == "vfio-pci" and device.iommu_group is None:
+            return "VFIO answers EINVAL where a device has no IOMMU group: check that the backend made one."
+        return "Look at the driver's reason in `dmesg`."
+
+    # --- groups of the noiommu module ---
+
+    def add(self, device: PciDevice) -> None:
+        """Have the noiommu module make a group for an unbound device."""
+        if not self.root.exists(NODES, OUR_PREFIX + device.address):
+            self._module_request("add", device.address, _ADD)
+
+    def remove(self, device: PciDevice) -> None:
+        """Have the noiommu module give the device's group up."""
+        if self.root.exists(NODES, OUR_PREFIX + device.address):
+            self._module_request("remove", device.address, _REMOVE)
+
+    def _module_request(self, verb: str, address: str, meanings: dict[int, tuple[str, str]]) -> None:
+        try:
+            self.root.write_sysfs("%s/parameters/%s" % (MODULE, verb), address + "\n")
+        except HostError as exc:
+            if exc.errno not in meanings:
+                raise
+            meaning, remedy = meanings[exc.errno]
+            raise HostError(
+                "module_" + verb,
+                "The noiommu module refused to %s %s: %s." % (verb, address, meaning),
+                evidence=exc.evidence + self.log_lines(address),
+                remedy=remedy,
+                errno=exc.errno,
+            ) from exc
+
+    def wait_for_group(self, device: PciDevice) -> str:
+        """Return the group's character device once it is there."""
+        number = device.iommu_group
+        if number is None:
+            raise HostError(
+                "group",
+                "%s has no IOMMU group after binding." % device.address,
+                evidence=["%s/iommu_group: absent" % device.path] + self.log_lines(device.address),
+                remedy="Look at the last lines of `dmesg`.",
+            )
+        chardev = read_group(self.root, number).chardev
+        if not _wait(lambda: self.root.exists(chardev), _VFIO_NODE_WAIT):
+            raise HostError(
+                "group",
+                "%s is bound, but %s did not appear." % (device.address, chardev),
+                evidence=["%s: absent after %d s" % (chardev, _VFIO_NODE_WAIT)],
+                remedy="Check that devtmpfs is mounted on /dev and that udev runs.",
+            )
+        return chardev
+
+    # --- modules and parameters ---
+
+    def load(self, module: str) -> None:
+        """Load a module and explain a failure with modprobe's own words."""
+        done = self.runner.run("modprobe", module)
+        if done.rc == 0:
+            return
+        said = (done.stderr or done.stdout).strip()
+        raise HostError(
+            "modprobe",
+            "The kernel module %s could not be loaded." % module,
+            evidence=["modprobe %s: %s" % (module, said or "exit %d" % done.rc)] + self.log_lines(module),
+            remedy=_load_remedy(module, said),
+        )
+
+    def unload(self, module: str) -> bool:
+        """Unload a module with what it alone needed; False if something uses it."""
+        return self.runner.run("modprobe", "-r", module).rc == 0
+
+    def is_loaded(self, module: str) -> bool:
+        """Whether a module is loaded or built in."""
+        return self.root.exists("/sys/module", module.replace("-", "_"))
+
+    # --- interfaces ---
+
+    def restore_links(self, device: PciDevice, wanted: list[dict]) -> list[str]:
+        """Wait for a returned device's interfaces, and set up again those that were. Return what did not come."""
+        missing: list[dict] = []
+
+        def present() -> bool:
+            fresh = PciBus(self.root).get(device.address)
+            found = fresh.interfaces if fresh else []
+            missing[:] = [one for one in wanted if not any(_same(one, now) for now in found)]
+            return not missing
+
+        _wait(present, _INTERFACE_WAIT)
+        by_name = [one["name"] for one in wanted if one["up"]]
+        # udev renames a new interface as long as it is down.
+        _wait(lambda: all(self.root.exists("/sys/class/net", name) for name in by_name), _RENAME_WAIT)
+        fresh = PciBus(self.root).get(device.address)
+        for one in wanted:
+            for now in fresh.interfaces if fresh else []:
+                if one["up"] and not now.up and _same(one, now):
+                    self.link_up(now.name)
+        return [one["name"] for one in missing]
+
+    def link_up(self, name: str) -> None:
+        """Set an interface administratively up."""
+        import fcntl  # pylint: disable=import-outside-toplevel
+
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            request = struct.pack("16sH14x", name.encode(), 0)
+            flags = struct.unpack_from("16sH", fcntl.ioctl(sock, _SIOCGIFFLAGS, request))[1]
+            fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH14x", name.encode(), flags | _IFF_UP))
+
+    # --- evidence ---
+
+    def users(self, chardev: str) -> list[str]:
+        """Say which processes hold a VFIO group open. Unbinding under them would block until they close it."""
+        found = []
+        for pid in (entry for entry in self.root.listdir("/proc") if entry.isdigit()):
+            for fd in self.root.listdir("/proc", pid, "fd"):
+                if _readlink(self.root, "/proc", pid, "fd", fd) == chardev:
+                    comm = self.root.read_text("/proc", pid, "comm") or "?"
+                    found.append("%s is open in process %s (%s)" % (chardev, pid, comm))
+                    break
+        if not found and self._is_busy(chardev):
+            found.append("%s: opening it gives EBUSY; its user is in another process namespace" % chardev)
+        return found
+
+    def _is_busy(self, chardev: str) -> bool:
+        """A VFIO group can be opened once only."""
+        if not self.root.is_live:
+            return False
+        try:
+            os.close(os.open(chardev, os.O_RDWR | os.O_CLOEXEC))
+        except OSError as exc:
+            return exc.errno == errno.EBUSY
+        return False
+
+    def log_lines(self, needle: str) -> list[str]:
+        """Return the kernel log's last lines about something, as evidence for a failure."""
+        if not self.root.is_live:
+            return []
+        lines: list[str] = []
+        try:
+            handle = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+        except OSError:
+            return []
+        try:
+            while True:
+                try:
+                    record = os.read(handle, 8192).decode("utf-8", "replace")
+                except BlockingIOError:
+                    break
+                except OSError as exc:
+                    if exc.errno != errno.EPIPE:  # EPIPE: records were overwritten while reading; go on
+                        break
+                    continue
+                text = record.partition(";")[2].split("\n")[0]
+                if needle in text:
+                    lines.append("dmesg: " + text)
+        finally:
+            os.close(handle)
+        return lines[-3:]
+
+
+def _same(recorded: dict, now) -> bool:
+    return recorded["mac"] == now.mac if recorded["mac"] else recorded["name"] == now.name
+
+
+def _readlink(root: Root, *parts: str) -> str | None:
+    try:
+        return os.readlink(root.path(*parts))
+    except OSError:
+        return None
+
+
+def _wait(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _load_remedy(module: str, said: str) -> str:
+    if "Key was rejected" in said or "Required key not available" in said:
+        return "Secure Boot is on and the module's signature is not trusted: enrol DKMS's key with mokutil, then reboot."
+    if "not found" in said and module == "noiommu":
+        return "Build it for the running kernel first: run the role baremetal.noiommu.kmod."
+    if "not found" in said:
+        return "Install the kernel package that carries this module, or boot the kernel whose modules are installed."
+    if "Operation not permitted" in said:
+        return "Run with become: true; if it was root, kernel lockdown or modules_disabled forbids loading."
+    return "Look at the last lines of `dmesg`."

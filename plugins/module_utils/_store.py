@@ -1,0 +1,112 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is remembered on the host: how it was before (originals) and what each boot shall bring up (bindings)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ._errors import HostError
+from ._fs import Root
+from ._pci import PciDevice
+from ._select import Recorded
+
+ORIGINALS = "/var/lib/noiommu/originals.json"
+BINDINGS = "/etc/noiommu/bindings.json"
+_VERSION = 1
+
+
+class Originals:
+    """The state of everything that was touched, as it was before the first touch. A record is never overwritten."""
+
+    def __init__(self, data: dict[str, Any] | None = None) -> None:
+        data = data or {}
+        self.devices: dict[str, dict[str, Any]] = data.get("devices", {})
+        self.parameters: dict[str, str] = data.get("parameters", {})
+        self.modules: list[str] = data.get("modules", [])
+
+    @classmethod
+    def load(cls, root: Root) -> Originals:
+        """Read the file; nothing recorded if there is none."""
+        return cls(load_json(root, ORIGINALS))
+
+    def render(self) -> str | None:
+        """Return the file's text, None if there is nothing to remember."""
+        if not (self.devices or self.parameters or self.modules):
+            return None
+        return dump_json({"devices": self.devices, "parameters": self.parameters, "modules": self.modules})
+
+    def copy(self) -> Originals:
+        """Return an independent copy."""
+        return Originals(json.loads(json.dumps(vars(self))))
+
+    def save(self, root: Root) -> None:
+        """Write the file, or remove it if there is nothing to remember."""
+        text = self.render()
+        if text is None:
+            root.remove_file(ORIGINALS)
+        else:
+            root.write_file(ORIGINALS, text, 0o600)
+
+    def record(self, device: PciDevice) -> None:
+        """Remember a device as it is now, unless it is remembered already."""
+        known = self.devices.get(device.address)
+        # Another device in the same slot is another device.
+        if known is None or known["vendor_device"] != device.vendor_device:
+            self.devices[device.address] = snapshot(device)
+
+    def identities(self) -> list[Recorded]:
+        """Return what selectors need to find a device whose interface is gone."""
+        return [
+            Recorded(
+                address,
+                entry["vendor_device"],
+                [one["name"] for one in entry["interfaces"]],
+                [one["mac"] for one in entry["interfaces"] if one["mac"]],
+            )
+            for address, entry in self.devices.items()
+        ]
+
+
+def snapshot(device: PciDevice) -> dict[str, Any]:
+    """Return what is needed to put a device back and to recognise it."""
+    return {
+        "vendor_device": device.vendor_device,
+        "driver": device.driver,
+        "driver_override": device.driver_override,
+        "interfaces": [{"name": one.name, "mac": one.mac, "up": one.up} for one in device.interfaces],
+    }
+
+
+def load_json(root: Root, path: str) -> dict[str, Any] | None:
+    """Read one of our files; None if there is none."""
+    text = root.read_text(path)
+    if text is None:
+        if root.exists(path):
+            raise _unusable(path, "it cannot be read")
+        return None
+    try:
+        data = json.loads(text)
+        version = data.get("version")
+    except (ValueError, AttributeError) as exc:
+        raise _unusable(path, str(exc)) from exc
+    if version != _VERSION:
+        raise _unusable(path, "version %r, expected %d" % (version, _VERSION))
+    return data
+
+
+def _unusable(path: str, why: str) -> HostError:
+    return HostError(
+        "record",
+        "%s is unusable, and without it devices cannot be put back." % path,
+        evidence=["%s: %s" % (path, why)],
+        remedy="Restore the file from a backup, or remove it and accept that the original drivers are not known.",
+    )
+
+
+def dump_json(data: dict[str, Any]) -> str:
+    """Render one of our files."""
+    return json.dumps(dict(data, version=_VERSION), indent=2, sort_keys=True) + "\n"

@@ -70,7 +70,7 @@ class KernelLog(NamedTuple):
 
 # A ring buffer of the largest usual size (log_buf_len=32M) holds fewer records than this.
 _MAX_RECORDS = 500_000
-_RECORD = re.compile(r"^\d+,(\d+),(\d+),[^;]*;(.*)$")
+_RECORD = re.compile(r"^(\d+),(\d+),(\d+),[^;]*;(.*)$")
 
 
 def read_log(root: Root) -> KernelLog:
@@ -105,8 +105,9 @@ def _parse_log(text: str) -> KernelLog:
         match = _RECORD.match(record)
         if match is None:  # A continuation line with the device's properties.
             continue
-        sequence.append(int(match.group(1)))
-        lines.append(LogLine(int(match.group(2)), match.group(3)))
+        sequence.append(int(match.group(2)))
+        if int(match.group(1)) < 8:  # The kernel itself; what userspace writes there has another facility.
+            lines.append(LogLine(int(match.group(3)), match.group(4)))
     if sequence != list(range(len(sequence))):
         return KernelLog(lines, False, "%s: the oldest records were overwritten" % KMSG)
     return KernelLog(lines, bool(sequence), None if sequence else "%s: no records" % KMSG)
@@ -122,7 +123,9 @@ class _Trace(NamedTuple):
 
 
 _TRACES = (
-    _Trace(USER_BIT, "process", re.compile(r"noiommu\b.*\bprocess (?P<name>.+?) ?[\[(](?:pid )?(?P<pid>\d+)[\])]"), True),
+    _Trace(
+        USER_BIT, "process", re.compile(r"noiommu: handed to (?P<name>.+)\[(?P<pid>\d+)\] without an IOMMU"), True
+    ),
     _Trace(USER_BIT, "process", re.compile(r"vfio-noiommu device opened by user \((?P<name>.+):(?P<pid>\d+)\)"), True),
     _Trace(USER_BIT, "device", re.compile(r"(?P<name>\S+): Adding kernel taint for vfio-noiommu group on device"), True),
     _Trace(USER_BIT, "log", re.compile(r"Setting dangerous option (?P<name>\S+) - tainting kernel"), False),

@@ -1,0 +1,298 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A module's state in the DKMS tree, and the plan that brings it to the declared one.
+
+State is read from files, never by running dkms. What has to be built is built in a staging tree beside the real one,
+so that a build that fails leaves the host as it was, with an older version still in place.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from . import _kernels
+from ._dkms_source import digest, read_source
+from ._errors import HostError
+from ._fs import Root
+
+TREE = "/var/lib/dkms"
+SOURCES = "/usr/src"
+# Where distributions make DKMS install: Debian, SUSE, Red Hat.
+INSTALL_DIRS = ("updates/dkms", "updates", "extra")
+
+ABSENT, ADDED, BUILT, INSTALLED, DIFFERS = "absent", "added", "built", "installed", "differs"
+
+
+def record_path(name: str) -> str:
+    """Return where it is noted which kernels the module is not for."""
+    return "/var/lib/noiommu/dkms-%s.json" % name
+
+
+class Tree:
+    """What DKMS, /usr/src and /lib/modules hold of one module."""
+
+    def __init__(self, root: Root, name: str) -> None:
+        self.root = root
+        self.name = name
+
+    @property
+    def directory(self) -> str:
+        """The module's part of the DKMS tree."""
+        return "%s/%s" % (TREE, self.name)
+
+    def source_dir(self, version: str) -> str:
+        """Return where a version's source belongs."""
+        return "%s/%s-%s" % (SOURCES, self.name, version)
+
+    def versions(self) -> list[str]:
+        """Return the versions in the DKMS tree, broken ones included."""
+        names = self.root.listdir(self.directory)
+        return [one for one in names if not one.startswith("kernel-")]
+
+    def source_versions(self) -> list[str]:
+        """Return the versions whose source is in /usr/src, known by its dkms.conf."""
+        prefix = self.name + "-"
+        found = []
+        for entry in self.root.listdir(SOURCES):
+            conf = self.root.read_text(SOURCES, entry, "dkms.conf") or ""
+            if entry.startswith(prefix) and 'PACKAGE_NAME="%s"' % self.name in conf:
+                found.append(entry[len(prefix):])
+        return found
+
+    def kernels(self, version: str) -> list[str]:
+        """Return the kernels a version was built for."""
+        names = self.root.listdir(self.directory, version)
+        return [one for one in names if one not in ("source", "build") and self.built(version, one)]
+
+    def built(self, version: str, kernel: str) -> dict[str, str]:
+        """Return the built module files: name -> path."""
+        found = {}
+        for arch in self.root.listdir(self.directory, version, kernel):
+            base = "%s/%s/%s/%s/module" % (self.directory, version, kernel, arch)
+            found.update({one: base + "/" + one for one in self.root.listdir(base) if ".ko" in one})
+        return found
+
+    def installed_files(self, kernel: str) -> list[str]:
+        """Return the module's files among a kernel's modules."""
+        return [
+            "%s/%s/%s/%s" % (_kernels.MODULES, kernel, where, one)
+            for where in INSTALL_DIRS
+            for one in self.root.listdir(_kernels.MODULES, kernel, where)
+            if one.split(".ko")[0] == self.name and ".ko" in one
+        ]
+
+    def source_digest(self, version: str) -> str | None:
+        """Return the digest of the source in /usr/src, None without one."""
+        source = read_source(self.root.path(self.source_dir(version)))
+        return digest(source) if source else None
+
+    def is_added(self, version: str) -> bool:
+        """Whether DKMS knows the version and finds its source."""
+        path = "%s/%s/source" % (self.directory, version)
+        return self.root.exists(path) and self.root.realpath(path) == self.root.realpath(self.source_dir(version))
+
+    def state(self, version: str, kernel: str) -> str:
+        """Return how far a version has come for a kernel."""
+        built = self.built(version, kernel)
+        there = self.installed_files(kernel)
+        if not built:
+            if there:
+                return DIFFERS
+            return ADDED if self.is_added(version) else ABSENT
+        by_name = {path.rsplit("/", 1)[1]: path for path in there}
+        if all(name in by_name and self._same(path, by_name[name]) for name, path in built.items()):
+            return INSTALLED
+        return DIFFERS if there else BUILT
+
+    def _same(self, one: str, other: str) -> bool:
+        return self.root.read_bytes(one) == self.root.read_bytes(other)
+
+
+class Loaded(NamedTuple):
+    """The module in the running kernel."""
+
+    version: str | None
+    users: int
+    holders: list[str]
+
+
+def loaded(root: Root, name: str) -> Loaded | None:
+    """Return the loaded module, None if it is not."""
+    base = "/sys/module/" + name.replace("-", "_")
+    if not root.exists(base, "refcnt"):
+        return None
+    return Loaded(root.read_text(base, "version"), root.read_int(base, "refcnt") or 0, root.listdir(base, "holders"))
+
+
+class Choice(NamedTuple):
+    """The kernels to serve, and what is worth saying about the others."""
+
+    kernels: list[str]
+    warnings: list[str]
+
+
+def choose_kernels(root: Root, asked: list[str], skipped: dict[str, str]) -> Choice:
+    """Return the kernels to build for.
+
+    Without a list: the running kernel, which is what the host needs now, and every installed one with headers.
+    """
+    running = _kernels.running(root)
+    every = _kernels.installed(root)
+    if not asked:
+        with_headers = [one for one in every if _kernels.headers(root, one) and one not in skipped]
+        without = [one for one in every if one != running and not _kernels.headers(root, one)]
+        warnings = [
+            "No module for the installed kernel %s: it has no headers. Install %s, or do not boot it."
+            % (one, _kernels.headers_package(root, one))
+            for one in without
+        ]
+        warnings += ["No module for the installed kernel %s: %s" % (one, skipped[one]) for one in skipped if one in every]
+        return Choice(sorted({running, *with_headers}, key=_kernels.version_key), warnings)
+    chosen: list[str] = []
+    for one in asked:
+        chosen += {"running": [running], "all": every}.get(one, [one])
+    unknown = [one for one in chosen if not root.exists(_kernels.MODULES, one) and one != running]
+    if unknown:
+        raise HostError(
+            "kernel",
+            "The kernel %s is not installed." % ", ".join(unknown),
+            evidence=["%s has: %s" % (_kernels.MODULES, ", ".join(root.listdir(_kernels.MODULES)) or "nothing")],
+            remedy="Name installed kernels, `running` or `all`.",
+        )
+    return Choice(sorted(set(chosen), key=_kernels.version_key), [])
+
+
+def read_skipped(root: Root, name: str, wanted: str) -> dict[str, str]:
+    """Return the kernels that this very source was found not to be for, with the reason."""
+    try:
+        stored = json.loads(root.read_text(record_path(name)) or "{}")
+        return dict(stored["skipped"]) if stored.get("digest") == wanted else {}
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return {}  # Nothing is lost: the next build finds out again.
+
+
+def render_skipped(wanted: str, skipped: dict[str, str]) -> str:
+    """Return the record's text."""
+    return json.dumps({"version": 1, "digest": wanted, "skipped": skipped}, indent=2, sort_keys=True) + "\n"
+
+
+class PresentPlan:
+    """What one run shall do to have a version installed. Made from files alone, for check mode and real run alike."""
+
+    def __init__(self, root: Root, name: str, version: str, wanted: str, asked: list[str]) -> None:
+        self.root = root
+        self.tree = Tree(root, name)
+        self.version = version
+        self.digest = wanted
+        self.explicit = bool(asked)
+        self.skipped = {} if asked else read_skipped(root, name, wanted)
+        choice = choose_kernels(root, asked, self.skipped)
+        self.kernels, self.warnings = choice
+        self.had_digest = self.tree.source_digest(version)
+        # The tree is no good for another source, nor if DKMS lost track of it; then all is made anew.
+        self.fresh = self.had_digest != wanted or not self.tree.is_added(version)
+        self.others = sorted({*self.tree.versions(), *self.tree.source_versions()} - {version})
+        states = {kernel: self.tree.state(version, kernel) for kernel in self.kernels}
+        self.before = {
+            kernel: DIFFERS if self.fresh and state not in (ABSENT, ADDED) else state
+            for kernel, state in states.items()
+        }
+        self.after = {kernel: INSTALLED for kernel in self.kernels}
+        self.build = [one for one in self.kernels if self.fresh or not self.tree.built(version, one)]
+        self.install = [one for one in self.kernels if self.before[one] != INSTALLED]
+        self._warn_loaded()
+
+    def _warn_loaded(self) -> None:
+        now = loaded(self.root, self.tree.name)
+        if now is not None and now.version != self.version:
+            self.warnings.append(
+                "The running kernel still has version %s of %s loaded; %s is used once that is unloaded, or after the"
+                " next boot." % (now.version or "unknown", self.tree.name, self.version)
+            )
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything differs."""
+        return bool(self.fresh or self.others or self.install)
+
+    @property
+    def source_needed(self) -> bool:
+        """Whether the host lacks the source."""
+        return self.had_digest != self.digest
+
+    def diff(self) -> dict[str, str]:
+        """Return what differs in the form that Ansible prints."""
+        name = self.tree.name
+        old = [one for one in (*self.others, self.version) if one in (*self.tree.versions(), *self.tree.source_versions())]
+        before = ["source %s-%s %s" % (name, one, self.tree.source_digest(one) or "missing") for one in old]
+        return {
+            "before_header": "DKMS " + name,
+            "after_header": "DKMS " + name,
+            "before": _lines([*before, *_states(self.before)]),
+            "after": _lines(["source %s-%s %s" % (name, self.version, self.digest), *_states(self.after)]),
+        }
+
+
+class AbsentPlan:
+    """What one run shall do to have nothing of the module left."""
+
+    def __init__(self, root: Root, name: str) -> None:
+        self.root = root
+        self.tree = Tree(root, name)
+        self.versions = sorted({*self.tree.versions(), *self.tree.source_versions()})
+        self.loaded = loaded(root, name)
+        self.warnings: list[str] = []
+        kernels = {one for version in self.versions for one in self.tree.kernels(version)}
+        self.leftovers = {one: self.tree.installed_files(one) for one in root.listdir(_kernels.MODULES)}
+        kernels |= {one for one, files in self.leftovers.items() if files}
+        self.before = {
+            kernel: max(
+                (self.tree.state(version, kernel) for version in self.versions),
+                key=(ABSENT, ADDED, BUILT, DIFFERS, INSTALLED).index,
+                default=DIFFERS,
+            )
+            for kernel in sorted(kernels, key=_kernels.version_key)
+        }
+        self.after = {kernel: ABSENT for kernel in self.before}
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything is there."""
+        return bool(self.versions or self.before or self.loaded or self.root.exists(record_path(self.tree.name)))
+
+    def refuse_if_used(self) -> None:
+        """Refuse while somebody uses the module."""
+        now = self.loaded
+        if now is None or now.users == 0:
+            return
+        base = "/sys/module/%s" % self.tree.name.replace("-", "_")
+        raise HostError(
+            "module_in_use",
+            "The module %s is loaded and in use." % self.tree.name,
+            evidence=["%s/refcnt: %d" % (base, now.users), "%s/holders: %s" % (base, ", ".join(now.holders) or "none")],
+            remedy="Give its devices back first (baremetal.noiommu.vfio_binding with state: absent), after stopping the"
+            " applications that have them open.",
+        )
+
+    def diff(self) -> dict[str, str]:
+        """Return what differs in the form that Ansible prints."""
+        name = self.tree.name
+        before = ["loaded"] if self.loaded else []
+        before += ["source %s-%s %s" % (name, one, self.tree.source_digest(one) or "missing") for one in self.versions]
+        return {
+            "before_header": "DKMS " + name,
+            "after_header": "DKMS " + name,
+            "before": _lines([*before, *_states(self.before)]),
+            "after": _lines(_states(self.after)),
+        }
+
+
+def _states(states: dict[str, str]) -> list[str]:
+    return ["kernel %s: %s" % item for item in states.items()]
+
+
+def _lines(lines: list[Any]) -> str:
+    return "".join("%s\n" % line for line in lines)

@@ -1,0 +1,298 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Carrying out a DKMS plan: build aside, then swap, and on any failure put everything back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Callable
+
+from . import _dkms_checks as checks
+from . import _kernels
+from ._dkms import INSTALLED, TREE, AbsentPlan, PresentPlan, Tree, record_path, render_skipped
+from ._dkms_source import Source, digest, read_conf, read_source
+from ._errors import HostError
+from ._fs import Root, Runner
+
+# On the filesystem of the real tree, so that moving is renaming; DKMS does not look at hidden directories.
+STAGE = TREE + "/.noiommu-stage"
+_KEYS = (TREE + "/mok.key", TREE + "/mok.pub")
+_NOT_FOR_THIS_KERNEL = 77
+
+
+class Installer:
+    """Brings a present plan about."""
+
+    def __init__(self, root: Root, runner: Runner, plan: PresentPlan) -> None:
+        self._root = root
+        self._runner = runner
+        self._plan = plan
+        self._tree = plan.tree
+        self._undo: list[Callable[[], None]] = []
+
+    def check(self) -> None:
+        """Refuse what cannot work, before anything changes and before the source is sent."""
+        plan = self._plan
+        problem = checks.lacking(self._root, plan.build or plan.install)
+        if problem is not None:
+            raise problem
+        checks.require_space(self._root, plan.install)
+        checks.require_writable(self._root, plan.install)
+        if plan.build:
+            checks.require_compiler(self._root, self._runner, plan.build)
+
+    def run(self, sent: Source | None) -> dict[str, str]:
+        """Build, swap and install; return the kernels that the source turned out not to be for."""
+        source = sent if sent is not None else read_source(self._real(self._tree.source_dir(self._plan.version)))
+        self._verify_source(source)
+        had_keys = [self._root.exists(path) for path in _KEYS]
+        try:
+            skipped = self._build(source)
+            self._swap(source)
+            for kernel in self._plan.install:
+                if kernel not in skipped:
+                    self._install(kernel)
+        except (HostError, OSError) as exc:
+            while self._undo:
+                self._undo.pop()()
+            if not any(had_keys):  # Made by this attempt, so enrolled nowhere.
+                for path in _KEYS:
+                    self._root.remove_file(path)
+            if isinstance(exc, HostError):
+                raise
+            raise HostError(
+                "file",
+                "Installing %s %s failed; the host is as it was." % (self._tree.name, self._plan.version),
+                evidence=[str(exc)],
+                remedy="Make the filesystem that holds the path usable, then run again.",
+            ) from exc
+        finally:
+            shutil.rmtree(self._real(STAGE), ignore_errors=True)
+        self._remember({**self._plan.skipped, **skipped})
+        return skipped
+
+    def _remember(self, skipped: dict[str, str]) -> None:
+        path = record_path(self._tree.name)
+        if skipped:
+            self._root.write_file(path, render_skipped(self._plan.digest, skipped))
+        elif self._root.remove_file(path):
+            self._root.remove_empty_dir(os.path.dirname(path))
+
+    def _real(self, path: str) -> str:
+        return self._root.path(path)
+
+    def _verify_source(self, source: Source) -> None:
+        found = digest(source)
+        conf = read_conf(source, self._tree.source_dir(self._plan.version))
+        if found != self._plan.digest or conf != (self._tree.name, self._plan.version):
+            raise HostError(
+                "archive",
+                "The source that arrived is not the one that was declared.",
+                evidence=[
+                    "digest %s, declared %s" % (found, self._plan.digest),
+                    "%s %s, declared %s %s" % (conf.name, conf.version, self._tree.name, self._plan.version),
+                ],
+                remedy="Run again; if it stays so, give name and version as dkms.conf in the source has them.",
+            )
+
+    # --- aside ---
+
+    def _build(self, source: Source) -> dict[str, str]:
+        plan = self._plan
+        shutil.rmtree(self._real(STAGE), ignore_errors=True)
+        self._write_source(STAGE + "/source/%s-%s" % (self._tree.name, plan.version), source)
+        os.makedirs(self._real(STAGE + "/tree"))
+        if not plan.build:
+            return {}
+        trees = ("--dkmstree", STAGE + "/tree", "--sourcetree", STAGE + "/source")
+        self._dkms("add", *trees)
+        skipped = {}
+        for kernel in plan.build:
+            done = self._runner.run("dkms", "build", *trees, *self._module(), "-k", kernel)
+            if done.rc == _NOT_FOR_THIS_KERNEL:
+                skipped[kernel] = self._refused_kernel(kernel, done.stdout + done.stderr)
+            elif done.rc != 0:
+                raise self._build_error(kernel, done.rc, done.stdout + "\n" + done.stderr)
+        return skipped
+
+    def _refused_kernel(self, kernel: str, said: str) -> str:
+        reason = "dkms.conf excludes it: " + (" ".join(said.split()) or "no reason given")
+        if self._plan.explicit or kernel == _kernels.running(self._root):
+            raise HostError(
+                "kernel_excluded",
+                "The source is not for the kernel %s." % kernel,
+                evidence=[reason],
+                remedy="Boot a kernel that the module supports (BUILD_EXCLUSIVE_* in its dkms.conf says which).",
+            )
+        return reason
+
+    def _build_error(self, kernel: str, rc: int, said: str) -> HostError:
+        logs = [
+            os.path.join(where, "make.log")
+            for where, _dirs, names in os.walk(self._real(STAGE + "/tree"))
+            if "make.log" in names
+        ]
+        log = ""
+        for path in logs:
+            with open(path, encoding="utf-8", errors="replace") as stream:
+                log += stream.read()
+        return HostError(
+            "build_failed",
+            "Building %s %s for kernel %s failed; the host is as it was."
+            % (self._tree.name, self._plan.version, kernel),
+            evidence=["dkms build: rc %d" % rc, *checks.cause(log or said)],
+            remedy="Mend the cause above, then run again.",
+        )
+
+    # --- in place ---
+
+    def _swap(self, source: Source) -> None:
+        """Put what was built into the DKMS tree, and take out what it replaces."""
+        plan, tree = self._plan, self._tree
+        gone = [*plan.others, plan.version] if plan.fresh else plan.others
+        for version in gone:
+            if version in tree.versions() or version in tree.source_versions():
+                self._set_aside(version)
+        if plan.fresh:
+            target = tree.source_dir(plan.version)
+            self._undo.append(lambda: shutil.rmtree(self._real(target), ignore_errors=True))
+            # In two steps, so that a killed run leaves no half source under the right name.
+            self._write_source(target + ".new", source)
+            shutil.rmtree(self._real(target), ignore_errors=True)
+            os.rename(self._real(target + ".new"), self._real(target))
+        built = "%s/tree/%s/%s" % (STAGE, tree.name, plan.version)
+        if not plan.build:
+            return
+        home = "%s/%s" % (tree.directory, plan.version)
+        os.makedirs(self._real(home), exist_ok=True)
+        if plan.fresh:
+            self._undo.append(lambda: self._forget(plan.version))
+            self._root.write_link(home + "/source", tree.source_dir(plan.version))
+        for kernel in self._root.listdir(built):
+            if kernel not in plan.build or not self._root.exists(built, kernel):
+                continue
+            if not plan.fresh:
+                self._undo.append(lambda kernel=kernel: self._forget_kernel(plan.version, kernel))
+                shutil.rmtree(self._real("%s/%s" % (home, kernel)), ignore_errors=True)
+            os.rename(self._real("%s/%s" % (built, kernel)), self._real("%s/%s" % (home, kernel)))
+
+    def _set_aside(self, version: str) -> None:
+        """Remove a version, keeping what it takes to bring it back."""
+        tree = self._tree
+        kernels = [one for one in tree.kernels(version) if tree.state(version, one) == INSTALLED]
+        moves = [
+            ("%s/%s" % (tree.directory, version), "%s/old/tree/%s" % (STAGE, version)),
+            (tree.source_dir(version), "%s/old/source/%s" % (STAGE, version)),
+        ]
+        for here, there in moves:
+            if self._root.exists(here):
+                shutil.copytree(self._real(here), self._real(there), symlinks=True)
+        self._undo.append(lambda: self._bring_back(version, moves, kernels))
+        remove_version(self._root, self._runner, tree, version)
+
+    def _bring_back(self, version: str, moves: list[tuple[str, str]], kernels: list[str]) -> None:
+        for here, there in moves:
+            if self._root.exists(there):
+                shutil.rmtree(self._real(here), ignore_errors=True)
+                shutil.copytree(self._real(there), self._real(here), symlinks=True)
+        for kernel in kernels:
+            self._runner.run("dkms", "install", "-m", self._tree.name, "-v", version, "-k", kernel)
+
+    def _forget(self, version: str) -> None:
+        remove_version(self._root, self._runner, self._tree, version)
+
+    def _forget_kernel(self, version: str, kernel: str) -> None:
+        self._runner.run("dkms", "remove", "-m", self._tree.name, "-v", version, "-k", kernel)
+
+    def _install(self, kernel: str) -> None:
+        plan = self._plan
+        done = self._runner.run("dkms", "install", "--force", *self._module(), "-k", kernel)
+        state = self._tree.state(plan.version, kernel)
+        if done.rc != 0 or state != INSTALLED:
+            raise HostError(
+                "install_failed",
+                "Installing %s %s for kernel %s failed; the host is as it was."
+                % (self._tree.name, plan.version, kernel),
+                evidence=["dkms install: rc %d" % done.rc, *checks.cause(done.stdout + "\n" + done.stderr)],
+                remedy="Mend the cause above, then run again.",
+            )
+
+    def _write_source(self, directory: str, source: Source) -> None:
+        shutil.rmtree(self._real(directory), ignore_errors=True)
+        for path, content in source.items():
+            self._root.write_file("%s/%s" % (directory, path), content.decode("utf-8", "surrogateescape"))
+
+    def _module(self) -> tuple[str, ...]:
+        return ("-m", self._tree.name, "-v", self._plan.version)
+
+    def _dkms(self, action: str, *options: str) -> None:
+        done = self._runner.run("dkms", action, *options, *self._module())
+        if done.rc != 0:
+            raise HostError(
+                "dkms",
+                "dkms %s failed." % action,
+                evidence=["rc %d" % done.rc, *checks.cause(done.stdout + "\n" + done.stderr)],
+                remedy="Mend the cause above, then run again.",
+            )
+
+
+def remove_version(root: Root, runner: Runner, tree: Tree, version: str) -> None:
+    """Remove a version from DKMS, from the kernels and from /usr/src, also where DKMS finds it broken."""
+    home = "%s/%s" % (tree.directory, version)
+    kernels = tree.kernels(version)
+    if root.exists(home):
+        runner.run("dkms", "remove", "-m", tree.name, "-v", version, "--all")
+    if root.exists(home):
+        shutil.rmtree(root.path(home), ignore_errors=True)
+        for entry in root.listdir(tree.directory):
+            if entry.startswith("kernel-") and not os.path.exists(root.path(tree.directory, entry)):
+                root.remove_file("%s/%s" % (tree.directory, entry))
+        drop_installed(root, runner, tree, kernels)
+    shutil.rmtree(root.path(tree.source_dir(version)), ignore_errors=True)
+    root.remove_empty_dir(tree.directory)
+
+
+def drop_installed(root: Root, runner: Runner, tree: Tree, kernels: list[str]) -> None:
+    """Remove module files that DKMS does not know of from kernels."""
+    for kernel in kernels:
+        files = tree.installed_files(kernel)
+        for path in files:
+            root.remove_file(path)
+            where = os.path.dirname(path)
+            while where != "%s/%s" % (_kernels.MODULES, kernel) and root.remove_empty_dir(where):
+                where = os.path.dirname(where)
+        if files:
+            runner.run("depmod", kernel)
+
+
+def remove_all(root: Root, runner: Runner, plan: AbsentPlan) -> None:
+    """Bring an absent plan about."""
+    plan.refuse_if_used()
+    if plan.loaded is not None:
+        done = runner.run("modprobe", "--remove", plan.tree.name)
+        if done.rc != 0:
+            raise HostError(
+                "module_in_use",
+                "The module %s could not be unloaded; nothing was removed." % plan.tree.name,
+                evidence=["modprobe --remove: rc %d: %s" % (done.rc, done.stderr.strip())],
+                remedy="See what uses it (lsmod), stop that, then run again.",
+            )
+    for version in plan.versions:
+        remove_version(root, runner, plan.tree, version)
+    drop_installed(root, runner, plan.tree, root.listdir(_kernels.MODULES))
+    for entry in root.listdir(plan.tree.directory):
+        root.remove_file("%s/%s" % (plan.tree.directory, entry))
+    root.remove_empty_dir(plan.tree.directory)
+    root.remove_file(record_path(plan.tree.name))
+    root.remove_empty_dir(os.path.dirname(record_path(plan.tree.name)))
+    left = AbsentPlan(root, plan.tree.name)
+    if left.changed:
+        raise HostError(
+            "remove_failed",
+            "%s could not be removed completely." % plan.tree.name,
+            evidence=["versions: %s" % ", ".join(left.versions), "kernels: %s" % left.before],
+            remedy="Look whether the filesystems of /usr/src, %s and %s are writable." % (TREE, _kernels.MODULES),
+        )

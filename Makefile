@@ -11,6 +11,7 @@ COLLECTIONS := .cache/collections
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(COLLECTIONS)
 export MOLECULE_GLOB := molecule/*/molecule.yml
+export MOLECULE_COMMAND_BORDERS := false
 export PYTHONDONTWRITEBYTECODE := 1
 
 # Each stage says when it starts and how long it took.
@@ -56,7 +57,7 @@ kmod-build: machine ## Compile the module without a warning for every supported 
 
 molecule: machine venv collection ## The main job in real VMs, verified by testinfra
 	$(call stage,image of the VMs,tools/vm image debian12)
-	$(call stage,molecule scenario default,molecule test --scenario-name default --destroy always)
+	$(call stage,molecule scenario default,molecule test --scenario-name default --destroy always --no-command-borders)
 
 clean: ## Remove what was built in this directory (the image cache stays)
 	rm -rf .cache $(VENV)

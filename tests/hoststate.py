@@ -39,6 +39,8 @@ LIVING = (
 # Contents are compared here; elsewhere type, mode, owner and size tell enough.
 COMPARE_CONTENT = ("/etc", "/usr/local", "/usr/src", "/usr/lib/modules", "/var/lib/dkms", "/var/lib/noiommu")
 LARGE = 1 << 20
+# Kernel headers: only packages write there.
+LARGE_TREES = ("linux-headers-", "linux-kbuild-")
 
 
 def describe(path):
@@ -49,7 +51,7 @@ def describe(path):
         about.append(os.readlink(path))
     elif stat.S_ISREG(mode):
         about.append(entry.st_size)
-        if path.startswith(COMPARE_CONTENT) and entry.st_size < LARGE and "/linux-headers-" not in path:
+        if path.startswith(COMPARE_CONTENT) and entry.st_size < LARGE:
             with open(path, "rb") as content:
                 about.append(hashlib.sha256(content.read()).hexdigest())
     return about
@@ -60,7 +62,7 @@ def files():
     for root in ROOTS:
         for folder, folders, names in os.walk(root):
             folders[:] = [name for name in folders if os.path.join(folder, name) not in LIVING
-                          and name != "__pycache__"]
+                          and name != "__pycache__" and not name.startswith(LARGE_TREES)]
             for name in folders + names:
                 path = os.path.join(folder, name)
                 if path not in LIVING:

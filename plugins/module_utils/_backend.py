@@ -23,7 +23,8 @@ PA_HINT = "/sys/module/noiommu/parameters/dpdk_pa_hint"
 
 INSECURE_MODE = (
     "Without an IOMMU nothing confines a device: the application that drives it, and the device itself, can read and "
-    "write all memory of this host, the kernel's included. The kernel is marked tainted from the first use until reboot."
+    "write all memory of this host, the kernel's included. "
+    "The kernel is marked tainted from the first use until reboot."
 )
 
 
@@ -94,22 +95,28 @@ def target(backend: str, driver: str, pa_hint: bool) -> Target:
     return Target(driver, driver, False)
 
 
+def module_loaded(root: Root, module: str) -> bool:
+    """Whether a module is loaded or built in."""
+    # A built-in one shows itself in /sys/module only if it has parameters.
+    return root.exists("/sys/module", module.replace("-", "_")) or _listed(root, module, "modules.builtin", None)
+
+
 def module_installed(root: Root, module: str, release: str | None = None) -> bool:
-    """Whether the running kernel can load a module, as depmod sees it."""
-    release = release or os.uname().release
-    base = "/lib/modules/" + release
-    if root.exists("/sys/module", module.replace("-", "_")):
-        return True
-    pattern = re.compile(r"(^|/)%s\.ko(\.\w+)?(:|$)" % re.sub("[-_]", "[-_]", module), re.MULTILINE)
-    return any(pattern.search(root.read_text(base, name) or "") for name in ("modules.dep", "modules.builtin"))
+    """Whether a kernel (the running one by default) can load a module, as depmod sees it."""
+    return _listed(root, module, "modules.dep", release) or _listed(root, module, "modules.builtin", release)
+
+
+def _listed(root: Root, module: str, index: str, release: str | None) -> bool:
+    text = root.read_text("/lib/modules", release or os.uname().release, index) or ""
+    return re.search(r"/%s\.ko(\.\w+)?(:|$)" % re.sub("[-_]", "[-_]", module), text, re.MULTILINE) is not None
 
 
 def vfio_noiommu_config(root: Root, release: str | None = None) -> str:
     """Return CONFIG_VFIO_NOIOMMU of the running kernel: y, n or unknown."""
     if root.exists(NOIOMMU_MODE):
         return "y"
-    if root.exists("/sys/module/vfio/parameters"):
-        return "n"
+    if root.exists("/sys/module/vfio"):
+        return "n"  # loaded, and without the parameter
     release = release or os.uname().release
     for path in ("/boot/config-" + release, "/lib/modules/%s/config" % release):
         text = root.read_text(path)
@@ -153,11 +160,14 @@ def _no_iommu(iommu: HostIommu) -> HostError:
     if iommu.state == "firmware_off":
         remedy = "Turn it on: %s." % _enable_hint(iommu)
     else:
-        remedy = "Enable VT-d, AMD-Vi or the SMMU in the firmware setup if the machine has one, or choose another backend."
+        remedy = "Enable VT-d, AMD-Vi or the SMMU in the firmware setup if there is one, or choose another backend."
     return HostError(
         "backend_unavailable",
         "The backend iommu needs a working hardware IOMMU, and this host has none.",
-        evidence=["/sys/class/iommu: no hardware node", "ACPI tables: %s" % (", ".join(iommu.firmware_tables) or "none")],
+        evidence=[
+            "/sys/class/iommu: no hardware node",
+            "ACPI tables of an IOMMU: %s" % (", ".join(iommu.firmware_tables) or "none"),
+        ],
         remedy=remedy,
     )
 

@@ -42,3 +42,18 @@ class HostError(Exception):
         if self.remedy:
             text += " Remedy: " + self.remedy
         return text
+
+
+class Refused(HostError):
+    """Several reasons at once: an operator wants to see all of them, not one per run."""
+
+    def __init__(self, refusals: list[HostError]) -> None:
+        first = refusals[0]
+        super().__init__(first.code, first.message, first.evidence, first.remedy)
+        self.refusals = refusals
+
+    def __str__(self) -> str:
+        if len(self.refusals) == 1:
+            return str(self.refusals[0])
+        lines = ["%d) %s" % (number, refusal) for number, refusal in enumerate(self.refusals, 1)]
+        return "%d reasons against it: %s" % (len(lines), " ".join(lines))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from ._errors import HostError
 from ._fs import Root
 from ._pci import PciBus, PciDevice
 
@@ -17,6 +18,9 @@ NODES = "/sys/class/iommu"
 OUR_PREFIX = "noiommu-"
 # Groups by these names promise nothing: the first is this collection's module, the second VFIO's own no-IOMMU mode.
 UNSAFE_GROUP_NAMES = ("noiommu", "vfio-noiommu")
+
+# Drivers that VFIO tolerates beside a device in the same group.
+_HARMLESS_IN_GROUP = ("vfio-pci", "pci-stub")
 
 ISOLATED, UNSAFE, NONE = "isolated", "unsafe", "none"
 
@@ -180,3 +184,37 @@ def group_report(root: Root, bus: PciBus) -> tuple[list[dict], list[dict]]:
         for group in groups.values()
     ]
     return reported, devices
+
+
+def group_refusals(root: Root, bus: PciBus, devices: list[PciDevice], listed: set[str]) -> list[HostError]:
+    """Say why the hardware groups of these devices cannot be handed out, if all listed addresses are taken."""
+    refusals = []
+    for device in devices:
+        if device.iommu_group is None:
+            refusals.append(
+                HostError(
+                    "group_not_viable",
+                    "The hardware IOMMU of this host does not cover %s." % device.address,
+                    evidence=["%s/iommu_group: absent" % device.path],
+                    remedy="Use another slot or device; insecure mode is refused on a host with a working IOMMU.",
+                )
+            )
+            continue
+        others = [bus.get(address) for address in read_group(root, device.iommu_group).devices]
+        hosted = [
+            "%s is in group %d and bound to %s" % (other.address, device.iommu_group, other.driver)
+            for other in others
+            # Bridges may stay: VFIO accepts them. So may unbound members and those that come along.
+            if other is not None and other.is_endpoint and other.address not in listed
+            and other.driver is not None and other.driver not in _HARMLESS_IN_GROUP
+        ]
+        if hosted:
+            refusals.append(
+                HostError(
+                    "group_not_viable",
+                    "%s shares its IOMMU group with devices that the host drives." % device.address,
+                    evidence=hosted,
+                    remedy="List those devices as well, or use a slot whose group is its own.",
+                )
+            )
+    return refusals

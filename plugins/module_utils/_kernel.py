@@ -15,12 +15,12 @@ import os
 import socket
 import struct
 import time
-from typing import Callable
+from typing import Any, Callable, Iterable
 
 from ._errors import HostError
 from ._fs import Root, Runner
 from ._iommu import NODES, OUR_PREFIX, read_group
-from ._pci import PciBus, PciDevice
+from ._pci import Interface, PciBus, PciDevice
 
 MODULE = "/sys/module/noiommu"
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
@@ -166,15 +166,11 @@ class Kernel:
         """Unload a module with what it alone needed; False if something uses it."""
         return self.runner.run("modprobe", "-r", module).rc == 0
 
-    def is_loaded(self, module: str) -> bool:
-        """Whether a module is loaded or built in."""
-        return self.root.exists("/sys/module", module.replace("-", "_"))
-
     # --- interfaces ---
 
-    def restore_links(self, device: PciDevice, wanted: list[dict]) -> list[str]:
+    def restore_links(self, device: PciDevice, wanted: list[dict[str, Any]]) -> list[str]:
         """Wait for a returned device's interfaces, and set up again those that were. Return what did not come."""
-        missing: list[dict] = []
+        missing: list[dict[str, Any]] = []
 
         def present() -> bool:
             fresh = PciBus(self.root).get(device.address)
@@ -204,17 +200,18 @@ class Kernel:
 
     # --- evidence ---
 
-    def users(self, chardev: str) -> list[str]:
-        """Say which processes hold a VFIO group open. Unbinding under them would block until they close it."""
-        found = []
-        for pid in (entry for entry in self.root.listdir("/proc") if entry.isdigit()):
-            for fd in self.root.listdir("/proc", pid, "fd"):
-                if _readlink(self.root, "/proc", pid, "fd", fd) == chardev:
-                    comm = self.root.read_text("/proc", pid, "comm") or "?"
-                    found.append("%s is open in process %s (%s)" % (chardev, pid, comm))
-                    break
-        if not found and self._is_busy(chardev):
-            found.append("%s: opening it gives EBUSY; its user is in another process namespace" % chardev)
+    def users(self, chardevs: Iterable[str]) -> dict[str, list[str]]:
+        """Say which processes hold VFIO groups open. Unbinding under them would block until they close them."""
+        wanted = {chardev for chardev in chardevs if self.root.exists(chardev)}
+        found: dict[str, list[str]] = {}
+        for pid in (entry for entry in self.root.listdir("/proc") if entry.isdigit() and wanted):
+            links = {_readlink(self.root, "/proc", pid, "fd", fd) for fd in self.root.listdir("/proc", pid, "fd")}
+            for chardev in wanted.intersection(links):
+                comm = self.root.read_text("/proc", pid, "comm") or "?"
+                found.setdefault(chardev, []).append("%s is open in process %s (%s)" % (chardev, pid, comm))
+        for chardev in wanted.difference(found):
+            if self._is_busy(chardev):
+                found[chardev] = ["%s: opening it gives EBUSY; its user is out of sight" % chardev]
         return found
 
     def _is_busy(self, chardev: str) -> bool:
@@ -254,7 +251,7 @@ class Kernel:
         return lines[-3:]
 
 
-def _same(recorded: dict, now) -> bool:
+def _same(recorded: dict[str, Any], now: Interface) -> bool:
     return recorded["mac"] == now.mac if recorded["mac"] else recorded["name"] == now.name
 
 
@@ -276,7 +273,7 @@ def _wait(condition: Callable[[], bool], seconds: float) -> bool:
 
 def _load_remedy(module: str, said: str) -> str:
     if "Key was rejected" in said or "Required key not available" in said:
-        return "Secure Boot is on and the module's signature is not trusted: enrol DKMS's key with mokutil, then reboot."
+        return "Secure Boot is on and the module's signature is not trusted: enrol DKMS's key (mokutil), then reboot."
     if "not found" in said and module == "noiommu":
         return "Build it for the running kernel first: run the role baremetal.noiommu.kmod."
     if "not found" in said:

@@ -1,0 +1,137 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Moves devices and prepares the host for it, so that all of it can be taken back."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from ._backend import PA_HINT, Needs, module_loaded
+from ._errors import HostError
+from ._kernel import Kernel
+from ._pci import PciDevice
+from ._plan import ADD, BIND, OVERRIDE, REMOVE, UNBIND, DeviceState, Step, Target, observe, plan
+from ._store import Originals, snapshot
+
+
+class Transaction:
+    """Everything done through it is put back in reverse order by :meth:`rollback`."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self._undo: list[tuple[str, Callable[[], Any]]] = []
+
+    def on_rollback(self, what: str, undo: Callable[[], Any]) -> None:
+        """Note how to put back something that is about to be done."""
+        self._undo.append((what, undo))
+
+    def rollback(self) -> list[str]:
+        """Put everything back; return what could not be."""
+        problems = []
+        while self._undo:
+            what, undo = self._undo.pop()
+            try:
+                undo()
+            except (HostError, OSError) as exc:
+                problems.append("NOT put back: %s: %s" % (what, exc))
+        return problems
+
+    # --- the host ---
+
+    def save(self, originals: Originals) -> None:
+        """Write down what is about to be changed."""
+        root = self.kernel.root
+        before = Originals.load(root)
+        if before.render() != originals.render():
+            self.on_rollback("the record of originals", lambda: before.save(root))
+            originals.save(root)
+
+    def prepare(self, needs: Needs, originals: Originals) -> None:
+        """Load the modules and set the parameters of a backend, each recorded before it is changed."""
+        root = self.kernel.root
+        for module in needs.modules:
+            if module_loaded(root, module):
+                continue
+            if module not in originals.modules:
+                originals.modules.append(module)
+                self.save(originals)
+            self.on_rollback("the module " + module, lambda name=module: self.kernel.unload(name))
+            self.kernel.load(module)
+        for path, value in needs.parameters.items():
+            before = root.read_text(path)
+            if before == value:
+                continue
+            if path != PA_HINT and path not in originals.parameters:
+                originals.parameters[path] = before or ""
+                self.save(originals)
+            self.on_rollback(path, lambda name=path, old=before: root.write_sysfs(name, (old or "") + "\n"))
+            root.write_sysfs(path, value + "\n")
+
+    def restore_host(self, originals: Originals, needs: Needs) -> list[str]:
+        """Undo what was recorded of modules and parameters and is needed no more. Return what has to stay for now."""
+        root, messages = self.kernel.root, []
+        for path in [path for path in originals.parameters if path not in needs.parameters]:
+            value, now = originals.parameters.pop(path), root.read_text(path)
+            if value and now is not None and now != value:
+                self.on_rollback(path, lambda name=path, old=now: root.write_sysfs(name, old + "\n"))
+                root.write_sysfs(path, value + "\n")
+        for module in [module for module in reversed(originals.modules) if module not in needs.modules]:
+            originals.modules.remove(module)
+            if not module_loaded(root, module):
+                continue
+            if self.kernel.unload(module):
+                self.on_rollback("the module " + module, lambda name=module: self.kernel.load(name))
+            else:
+                messages.append("The module %s stays loaded: something else uses it." % module)
+        return messages
+
+    # --- devices ---
+
+    def move(self, device: PciDevice, want: Target, interfaces: list[dict[str, Any]] | None = None) -> list[str]:
+        """Bring a device into the wanted state.
+
+        ``interfaces`` are those to wait for afterwards; the names of those that did not come are returned.
+        """
+        before, links = observe(self.kernel.root, device), snapshot(device)["interfaces"]
+        steps = plan(before, want)
+        if steps:
+            self.on_rollback(device.address, lambda: self._put(device, as_target(before), links))
+        missing = self._run(device, steps, interfaces or [])
+        left = plan(observe(self.kernel.root, device), want)
+        if left:
+            raise HostError(
+                "verify",
+                "%s is not in the wanted state after every step succeeded." % device.address,
+                evidence=["still needed: %s" % step for step in left],
+                remedy="Find out what else changes this device (udev rules, driverctl, another tool) and stop it.",
+            )
+        return missing
+
+    def _put(self, device: PciDevice, want: Target, interfaces: list[dict[str, Any]]) -> None:
+        # Planned from what is now: a step that failed may have been done in part.
+        self._run(device, plan(observe(self.kernel.root, device), want), interfaces)
+
+    def _run(self, device: PciDevice, steps: list[Step], interfaces: list[dict[str, Any]]) -> list[str]:
+        kernel = self.kernel
+        requests = {
+            OVERRIDE: lambda value: kernel.override(device, value),
+            UNBIND: lambda value: kernel.unbind(device),
+            REMOVE: lambda value: kernel.remove(device),
+            ADD: lambda value: kernel.add(device),
+            BIND: lambda value: kernel.bind(device, value),
+        }
+        for step in steps:
+            requests[step.action](step.value)
+        return kernel.restore_links(device, interfaces) if interfaces else []
+
+
+def as_target(state: DeviceState) -> Target:
+    """Return the target that leads back to a state."""
+    return Target(state.driver, state.driver_override, state.in_module, state.pa_hint if state.in_module else None)
+
+
+def release_target(record: dict[str, Any]) -> Target:
+    """Return the target that leads back to a recorded original."""
+    return Target(record["driver"], record["driver_override"], False)

@@ -1,0 +1,110 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The files that bring the bindings up at every boot, without Ansible."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from . import _apply, _backend, _boot, _errors, _fs, _guards, _iommu, _kernel, _netlink, _pci, _plan, _select, _store
+from ._files import RenderedFile
+from ._fs import Root
+from ._kernel import Kernel
+
+MODPROBE = "/etc/modprobe.d/noiommu.conf"
+UNIT_NAME = "noiommu-bindings.service"
+UNIT = "/etc/systemd/system/" + UNIT_NAME
+WANTS = "/etc/systemd/system/multi-user.target.wants/" + UNIT_NAME
+TOOL = "/usr/local/lib/noiommu/noiommu_host"
+# Removed when empty, innermost first.
+DIRECTORIES = (TOOL, "/usr/local/lib/noiommu", "/etc/noiommu", "/var/lib/noiommu")
+
+_MODULES = (
+    _apply, _backend, _boot, _errors, _fs, _guards, _iommu, _kernel, _netlink, _pci, _plan, _select, _store,
+)
+_HEADER = "# Written by the Ansible collection baremetal.noiommu; changes are overwritten.\n"
+
+_MAIN = '''"""Run as: python3 /usr/local/lib/noiommu/noiommu_host (bind | status)"""
+
+import os
+import sys
+
+sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+from noiommu_host._boot import main
+
+sys.exit(main(sys.argv[1:]))
+'''
+
+# Without default dependencies: with them the unit would wait for sysinit.target, which cloud-init in turn makes wait
+# for the network. Ordered before the network, it never blocks it: the network does not require it.
+_UNIT = """[Unit]
+Description=Bind the declared PCI devices to VFIO
+Documentation=https://github.com/baremetal-noiommu/baremetal.noiommu
+DefaultDependencies=no
+RequiresMountsFor=/usr/local/lib/noiommu /var/lib/noiommu
+After=local-fs.target systemd-modules-load.service systemd-udevd.service systemd-udev-trigger.service
+Wants=network-pre.target
+Before=network-pre.target
+Conflicts=shutdown.target
+Before=shutdown.target
+ConditionPathExists=%(bindings)s
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=%(python)s -B %(tool)s bind
+TimeoutStartSec=300
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def rendered(bindings: dict[str, Any] | None, options: list[str]) -> list[RenderedFile]:
+    """Return all files as they shall be; none of them shall exist if there are no bindings."""
+    texts: dict[str, str | None] = {
+        MODPROBE: _HEADER + "".join("options %s\n" % option for option in options) if bindings and options else None,
+        _store.BINDINGS: _store.dump_json(bindings) if bindings else None,
+        UNIT: _HEADER + _unit() if bindings else None,
+    }
+    for name, source in tool_sources().items():
+        texts[TOOL + "/" + name] = source if bindings else None
+    return [RenderedFile(path, text) for path, text in texts.items()]
+
+
+def tool_sources() -> dict[str, str]:
+    """Return the boot-time tool: these very modules, so that the logic has one home, and an entry point."""
+    sources = {"__main__.py": _HEADER + _MAIN}
+    for module in _MODULES:
+        sources[module.__name__.rsplit(".", 1)[1] + ".py"] = module.__loader__.get_source(module.__name__)
+    return sources
+
+
+def _unit() -> str:
+    return _UNIT % {"bindings": _store.BINDINGS, "python": _interpreter(), "tool": TOOL}
+
+
+def _interpreter() -> str:
+    """Prefer the name that survives an upgrade of the distribution, if it is the same Python."""
+    stable = "/usr/bin/python3"
+    return stable if os.path.realpath(stable) == os.path.realpath(sys.executable) else sys.executable
+
+
+def is_enabled(root: Root) -> bool:
+    """Whether the unit starts at boot."""
+    return root.link_name(WANTS) == UNIT_NAME
+
+
+def enable(kernel: Kernel, wanted: bool) -> None:
+    """Have the unit start at boot or not, and let a running systemd know its files changed."""
+    if wanted and not is_enabled(kernel.root):
+        kernel.root.write_link(WANTS, UNIT)
+    elif not wanted:
+        kernel.root.remove_file(WANTS)
+    if kernel.root.exists("/run/systemd/system"):
+        kernel.runner.run("systemctl", "daemon-reload")

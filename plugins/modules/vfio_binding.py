@@ -1,0 +1,286 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vfio_binding
+short_description: Hands PCI devices to VFIO, all that are listed or none
+version_added: 1.0.0
+description:
+  - Binds all listed PCI devices to C(vfio-pci) with the backend that the host offers, now and at every boot.
+  - The list is the whole declared state. A device that an earlier run took and that is not listed any more is given
+    back to the driver it had before the first run.
+  - The list is one transaction. If one device fails, everything that this run did is put back, and the task fails.
+  - A device is refused, and nothing is changed, if it or anything on top of it (VLAN, bond, bridge, team, macvlan,
+    virtual functions; partitions, RAID, LVM) carries the live management connection, a route of any family in any
+    table, or a mounted or swapped disk. There is no option that overrides this.
+extends_documentation_fragment:
+  - baremetal.noiommu._attributes
+  - baremetal.noiommu._attributes.state
+options:
+  devices:
+    description:
+      - The devices, each by exactly one selector.
+      - A device stays selected by its interface or MAC address while VFIO has it, although the interface is gone then.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      address:
+        description: The PCI address (BDF), such as V(0000:04:00.0); the domain V(0000) may be left out.
+        type: str
+      vendor_device:
+        description: Every device with this vendor and device number, such as V(8086:10d3).
+        type: str
+      interface:
+        description: The device behind this network interface.
+        type: str
+      mac:
+        description: The device whose network interface has this permanent MAC address.
+        type: str
+  driver:
+    description: The VFIO driver to bind to.
+    type: str
+    default: vfio-pci
+  backend:
+    description:
+      - What makes an IOMMU group for the devices.
+      - V(auto) takes V(iommu) where a hardware IOMMU works, else V(builtin) where the kernel has it, else V(dkms).
+      - V(iommu) is a hardware IOMMU. It is the only secure one.
+      - V(builtin) is VFIO's own no-IOMMU mode, which the kernel may have been built without.
+      - V(dkms) is this collection's kernel module C(noiommu), which must be installed before.
+    type: str
+    choices: [auto, iommu, builtin, dkms]
+    default: auto
+  accept_unsafe:
+    description:
+      - Whether insecure passthrough is accepted. V(builtin) and V(dkms) are refused without it.
+      - Without an IOMMU, a device and the application that drives it can read and write all memory of the host.
+    type: bool
+    default: false
+  persistent:
+    description:
+      - Whether the bindings come up at every boot before the network does, by a systemd unit that finds each device by
+        its MAC address, or by its address and its vendor and device number.
+    type: bool
+    default: true
+  dpdk_pa_hint:
+    description:
+      - Whether the devices of the backend V(dkms) carry the attribute that makes an unmodified DPDK on x86 use physical
+        addresses (IOVA=PA) by itself.
+    type: bool
+    default: true
+  state:
+    description:
+      - V(present) brings up the declared list.
+      - V(absent) gives everything back that was ever taken and removes every file this module made. O(devices) is then
+        ignored.
+    type: str
+    choices: [present, absent]
+    default: present
+notes:
+  - The original state of every device is kept in C(/var/lib/noiommu/originals.json) until it is given back.
+  - A run that was interrupted is finished, or taken back with O(state=absent), by the next one.
+seealso:
+  - module: baremetal.noiommu.iommu_group_info
+author:
+  - baremetal.noiommu contributors (@baremetal-noiommu)
+"""
+
+EXAMPLES = r"""
+- name: Give two NICs to the data plane, whatever the host's kernel offers
+  baremetal.noiommu.vfio_binding:
+    devices:
+      - address: "0000:04:00.0"
+      - mac: "52:54:00:12:34:56"
+    accept_unsafe: true
+
+- name: Every NIC of one kind, on hosts with an IOMMU only
+  baremetal.noiommu.vfio_binding:
+    devices:
+      - vendor_device: "8086:10d3"
+    backend: iommu
+
+- name: Give everything back
+  baremetal.noiommu.vfio_binding:
+    state: absent
+"""
+
+RETURN = r"""
+backend:
+  description: The backend in use, none if no device is declared.
+  returned: success
+  type: str
+  sample: dkms
+before:
+  description: The state of every device concerned, as it was found.
+  returned: success
+  type: dict
+  contains: &state
+    devices:
+      description: The devices, by address.
+      type: list
+      elements: dict
+      contains:
+        address:
+          description: The PCI address (BDF).
+          type: str
+        driver:
+          description: The bound driver.
+          type: str
+        driver_override:
+          description: The only driver allowed to bind.
+          type: str
+        iommu_group:
+          description: The number of its IOMMU group. Check mode cannot know that of a group still to be made.
+          type: int
+        safety:
+          description: V(isolated), V(unsafe) or V(none), see M(baremetal.noiommu.iommu_group_info).
+          type: str
+after:
+  description: The state reached, or in check mode the one that would be.
+  returned: success
+  type: dict
+  contains: *state
+devices:
+  description: The declared devices with what they were recognised by.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    address:
+      description: The PCI address (BDF).
+      type: str
+    vendor_device:
+      description: Vendor and device number.
+      type: str
+    interfaces:
+      description: The names of its network interfaces while the host drove it.
+      type: list
+      elements: str
+    macs:
+      description: Their permanent MAC addresses.
+      type: list
+      elements: str
+    original_driver:
+      description: The driver it had before it was taken.
+      type: str
+    backend:
+      description: The backend that made its group.
+      type: str
+    driver:
+      description: The bound driver.
+      type: str
+    driver_override:
+      description: The only driver allowed to bind.
+      type: str
+    iommu_group:
+      description: The number of its IOMMU group.
+      type: int
+    chardev:
+      description: The VFIO character device of its group.
+      type: str
+    safety:
+      description: Its safety class.
+      type: str
+steps:
+  description: What was done, or in check mode would be.
+  returned: success
+  type: list
+  elements: str
+  sample: ["0000:04:00.0: unbind from e1000e"]
+messages:
+  description: What deserves attention although nothing failed, such as the taint that stays until reboot.
+  returned: success
+  type: list
+  elements: str
+refusals:
+  description: Every reason against the request, or the failure.
+  returned: failure
+  type: list
+  elements: dict
+  contains:
+    code:
+      description: A stable name for the reason.
+      type: str
+      sample: guarded_device
+    message:
+      description: The cause.
+      type: str
+    evidence:
+      description: What was seen, and where.
+      type: list
+      elements: str
+    remedy:
+      description: What to do about it.
+      type: str
+"""
+
+import os
+import re
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
+from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner
+from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._kernel import Kernel
+from ansible_collections.baremetal.noiommu.plugins.module_utils._select import ELEMENT_SPEC
+
+
+def run(kernel: Kernel, context: GuardContext, request: Request, check_mode: bool, want_diff: bool) -> dict:
+    """Bring the host to the declared state, or predict it, and return the module's result."""
+    binding = Binding(kernel, context, request, check_mode)
+    changed, before, steps = binding.changed, binding.before(), binding.steps
+    if changed and not check_mode:
+        binding.apply()
+    after = binding.after(predicted=check_mode)
+    result = {
+        "changed": changed,
+        "backend": binding.backend,
+        "before": before,
+        "after": after,
+        "devices": binding.resolved(after),
+        "steps": steps,
+        "messages": binding.messages,
+    }
+    if want_diff:
+        result["diff"] = binding.diff(before, after)
+    return result
+
+
+def main() -> None:
+    """Entry point."""
+    module = AnsibleModule(
+        argument_spec={
+            "devices": dict(ELEMENT_SPEC, default=[]),
+            "driver": {"type": "str", "default": "vfio-pci"},
+            "backend": {"type": "str", "choices": ["auto", "iommu", "builtin", "dkms"], "default": "auto"},
+            "accept_unsafe": {"type": "bool", "default": False},
+            "persistent": {"type": "bool", "default": True},
+            "dpdk_pa_hint": {"type": "bool", "default": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        },
+        supports_check_mode=True,
+    )
+    given = dict(module.params)
+    if not re.match(r"^[A-Za-z0-9_-]+$", given["driver"]):
+        module.fail_json(msg="%r is not a driver name. Remedy: use vfio-pci." % given["driver"])
+    if given.pop("state") == "absent":
+        given["devices"] = []
+    root = Root()
+    try:
+        context = GuardContext(root, ssh_connection=os.environ.get("SSH_CONNECTION"))
+        module.exit_json(**run(Kernel(root, Runner()), context, Request(**given), module.check_mode, module._diff))
+    except HostError as exc:
+        refusals = exc.refusals if isinstance(exc, Refused) else [exc]
+        module.fail_json(msg=str(exc), refusals=[refusal.as_dict() for refusal in refusals])
+
+
+if __name__ == "__main__":
+    main()

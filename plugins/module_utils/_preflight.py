@@ -1,0 +1,210 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The whole host read once, and one verdict: which backend serves it, and everything that speaks against it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from . import _backend, _kernels, _taint
+from ._errors import HostError
+from ._fs import Root
+from ._guards import GuardContext, check
+from ._hugepages import Host
+from ._iommu import HostIommu, classify, group_refusals, host_iommu, read_group
+from ._pci import PciBus, PciDevice
+from ._select import Recorded, resolve
+from ._store import Originals
+
+MODULE = "noiommu"
+_SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+_VFIO_MODULES = ("vfio", "vfio_pci", "vfio_pci_core", "vfio_iommu_type1")
+
+# What is listed where nothing is selected: classes that data planes drive.
+_CLASSES = {"01": "storage", "02": "network", "0b": "accelerator", "12": "accelerator"}
+
+
+class Preflight:
+    """One look at the host for one request."""
+
+    def __init__(
+        self, root: Root, context: GuardContext, devices: list[dict[str, Any]], backend: str, accept_unsafe: bool
+    ) -> None:
+        self._root = root
+        self._bus = PciBus(root)
+        self._recorded = {one.address: one for one in Originals.load(root).identities()}
+        self._selected, self._selector_errors = resolve(devices, self._bus, list(self._recorded.values()))
+        self._release = _kernels.running(root)
+        self._iommu = host_iommu(root)
+        self._choice = _backend.choose(root, backend, accept_unsafe)
+        self._by_selector = bool(devices)
+        self._guards = {one.address: check(context, self._bus, one) for one in self._shown()}
+        self._lacking = _kernels.missing_for_build(root, self._release)
+
+    def report(self) -> dict[str, Any]:
+        """Return everything, as noiommu_info does."""
+        system = _kernels.read_os(self._root)
+        return {
+            "kernel": self._kernel(),
+            "iommu": self._iommu._asdict(),
+            "secure_boot": secure_boot(self._root),
+            "lockdown": _backend.lockdown(self._root),
+            "module": self._module(),
+            "vfio": {one: read_parameters(self._root, one) for one in _VFIO_MODULES},
+            "taint": _taint.report(self._root),
+            "devices": [self._device(one) for one in self._shown()],
+            "hugepages": Host(self._root).report(),
+            "os": system._asdict(),
+            "packages_missing": sorted(self._lacking),
+            "verdict": self._verdict(),
+        }
+
+    # --- the host ---
+
+    def _kernel(self) -> dict[str, Any]:
+        return {
+            "release": self._release,
+            "config_vfio_noiommu": _backend.vfio_noiommu_config(self._root, self._release),
+            "installed": [
+                {
+                    "release": one,
+                    "running": one == self._release,
+                    "headers": _kernels.headers(self._root, one) is not None,
+                    "module_installed": _backend.module_installed(self._root, MODULE, one),
+                }
+                for one in _kernels.installed(self._root)
+            ],
+        }
+
+    def _module(self) -> dict[str, Any]:
+        return {
+            "loaded": self._root.exists("/sys/module", MODULE),
+            "version": self._root.read_text("/sys/module", MODULE, "version"),
+            "parameters": read_parameters(self._root, MODULE) or {},
+        }
+
+    # --- the devices ---
+
+    def _shown(self) -> list[PciDevice]:
+        if self._by_selector:
+            return self._selected
+        return [one for one in self._bus if one.is_endpoint and one.class_code[:2] in _CLASSES]
+
+    def _device(self, device: PciDevice) -> dict[str, Any]:
+        number = device.iommu_group
+        group = read_group(self._root, number) if number is not None else None
+        safety = classify(self._root, device, group)
+        record: Recorded | None = self._recorded.get(device.address)
+        return {
+            "address": device.address,
+            "vendor_device": device.vendor_device,
+            "class": _CLASSES.get(device.class_code[:2], "other"),
+            "class_code": device.class_code,
+            "driver": device.driver,
+            "interfaces": [one.name for one in device.interfaces],
+            # A device that was taken has no interface any more; its address was recorded.
+            "mac": device.mac or (record.macs[0] if record and record.macs else None),
+            "numa_node": device.numa_node,
+            "group": number,
+            "chardev": group.chardev if group is not None and self._root.exists(group.chardev) else None,
+            "safety": safety.level,
+            "safety_reason": safety.reason,
+            "guards": [guard.as_dict() for guard in self._guards[device.address]],
+        }
+
+    # --- the verdict ---
+
+    def _verdict(self) -> dict[str, Any]:
+        refusals = [*self._choice.refusals, *self._selector_errors]
+        for device in self._selected:
+            refusals += [
+                HostError("guarded_device", guard.message, guard.evidence, guard.remedy)
+                for guard in self._guards[device.address]
+            ]
+        if self._choice.backend == _backend.IOMMU:
+            refusals += group_refusals(self._root, self._bus, self._selected)
+        refusals += self._vfio_missing()
+        return {
+            "backend": self._choice.backend or "none",
+            "safe": self._choice.backend == _backend.IOMMU,
+            "ok": not refusals,
+            "refusals": [one.as_dict() for one in refusals],
+            "warnings": self._warnings(),
+            "reboot_required": self._stale(),
+        }
+
+    def _stale(self) -> bool:
+        """Whether the running kernel's modules were removed, as by an upgrade that kept its version."""
+        return not self._root.exists(_kernels.MODULES, self._release) and bool(_kernels.installed(self._root))
+
+    def _vfio_missing(self) -> list[HostError]:
+        driver = "vfio-pci"
+        if _backend.module_loaded(self._root, driver) or _backend.module_installed(self._root, driver, self._release):
+            return []
+        index = "%s/%s/modules.dep" % (_kernels.MODULES, self._release)
+        remedy = "Install a kernel with CONFIG_VFIO_PCI (Debian: linux-image-amd64) and boot it."
+        if self._stale():
+            remedy = "Reboot into an installed kernel: the running one's modules are gone."
+        return [
+            HostError(
+                "vfio_missing",
+                "The running kernel %s has no vfio-pci." % self._release,
+                evidence=[index + (": lists no vfio-pci" if self._root.exists(index) else ": absent")],
+                remedy=remedy,
+            )
+        ]
+
+    def _warnings(self) -> list[str]:
+        warnings = list(self._choice.warnings)
+        if self._choice.backend == _backend.DKMS:
+            warnings += self._build_warnings()
+        if self._iommu.state == "active" and read_parameters(self._root, "vfio_iommu_type1"):
+            warnings += self._unsafe_interrupts(self._iommu)
+        return warnings
+
+    def _build_warnings(self) -> list[str]:
+        warnings = [
+            "The installed kernel %s has no headers: after booting it, the devices stay without a backend. Install %s."
+            % (one, _kernels.headers_package(self._root, one))
+            for one in _kernels.installed(self._root)
+            if one != self._release and _kernels.headers(self._root, one) is None
+        ]
+        if secure_boot(self._root):
+            warnings.append(
+                "Secure Boot is on: the kernel module loads only if the key it is signed with is enrolled"
+                " (mokutil --import /var/lib/dkms/mok.pub, then reboot and confirm at the console)."
+            )
+        return warnings
+
+    def _unsafe_interrupts(self, iommu: HostIommu) -> list[str]:
+        if self._root.read_text(_backend.UNSAFE_INTERRUPTS) != "Y":
+            return []
+        return [
+            "vfio_iommu_type1.allow_unsafe_interrupts is Y although an IOMMU (%s) is active: devices can forge"
+            " interrupts. Remove the option unless the hardware lacks interrupt remapping." % ", ".join(iommu.drivers)
+        ]
+
+
+def secure_boot(root: Root) -> bool | None:
+    """Return whether Secure Boot is on; None if the firmware does not say."""
+    if not root.exists("/sys/firmware/efi"):
+        return False
+    # Four bytes of attributes, then the value.
+    data = root.read_bytes(_SECURE_BOOT)
+    return None if data is None or len(data) < 5 else data[4] == 1
+
+
+def read_parameters(root: Root, module: str) -> dict[str, str] | None:
+    """Return a loaded module's readable parameters, None if it is not loaded."""
+    base = "/sys/module/%s" % module
+    if not root.exists(base):
+        return None
+    found = {}
+    for name in root.listdir(base, "parameters"):
+        path = base + "/parameters/" + name
+        if os.stat(root.path(path)).st_mode & 0o444:
+            found[name] = root.read_text(path) or ""
+    return found

@@ -1,0 +1,341 @@
+#!/usr/bin/python
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read a host once and give one verdict on device passthrough."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: noiommu_info
+short_description: Reads a host once and gives one verdict on device passthrough
+version_added: 1.0.0
+author:
+  - baremetal.noiommu contributors (@baremetal-noiommu)
+description:
+  - Says which backend serves this host, whether that is safe, and everything that speaks against it, each with what was
+    seen and what to do about it.
+  - The backend V(iommu) stands for a working hardware IOMMU, and is the only safe one. V(builtin) is VFIO's own no-IOMMU
+    mode, where the kernel was built with it. V(dkms) is the kernel module of this collection.
+  - Where the firmware describes an IOMMU that is off, a warning says how to turn it on. That is better than any insecure
+    mode.
+  - Reads files only. Starts no process and changes nothing.
+extends_documentation_fragment:
+  - baremetal.noiommu._attributes
+  - baremetal.noiommu._attributes.info
+options:
+  devices:
+    description:
+      - The devices that the data plane shall get, each by exactly one selector.
+      - Without it, all network, storage and accelerator devices are listed with their guards, and the verdict is on the
+        host alone.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      address:
+        description: The PCI address, such as V(0000:04:00.0).
+        type: str
+      vendor_device:
+        description: Every device with this vendor and device number, such as V(8086:10d3).
+        type: str
+      interface:
+        description: The device of this network interface.
+        type: str
+      mac:
+        description: The device of the network interface with this MAC address.
+        type: str
+  backend:
+    description:
+      - The backend to judge. V(auto) takes the best one that the host has.
+    type: str
+    choices: [auto, iommu, builtin, dkms]
+    default: auto
+  accept_unsafe:
+    description:
+      - Whether insecure passthrough is accepted on this host.
+    type: bool
+    default: false
+seealso:
+  - module: baremetal.noiommu.vfio_binding
+  - module: baremetal.noiommu.kernel_taint_info
+"""
+
+EXAMPLES = r"""
+- name: Would these devices be served, and how?
+  baremetal.noiommu.noiommu_info:
+    devices:
+      - mac: 52:54:00:12:34:56
+      - address: 0000:04:00.0
+    accept_unsafe: true
+  register: host
+
+- name: Stop where something speaks against it
+  ansible.builtin.assert:
+    that: host.verdict.ok
+    fail_msg: "{{ host.verdict.refusals | map(attribute='message') | join(' ') }}"
+"""
+
+RETURN = r"""
+verdict:
+  description: The one answer.
+  returned: success
+  type: dict
+  contains:
+    backend:
+      description: V(iommu), V(builtin), V(dkms), or V(none) if no backend can or may serve the host.
+      type: str
+    safe:
+      description: Whether a hardware IOMMU confines the devices.
+      type: bool
+    ok:
+      description: Whether nothing speaks against it.
+      type: bool
+    refusals:
+      description: Everything that speaks against it.
+      type: list
+      elements: dict
+      contains:
+        code:
+          description:
+            - The kind of reason, as V(unsafe_not_accepted), V(backend_unavailable), V(iommu_active), V(lockdown),
+              V(selector), V(guarded_device), V(group_not_viable) or V(vfio_missing).
+          type: str
+        message:
+          description: The reason.
+          type: str
+        evidence:
+          description: What was seen on the host.
+          type: list
+          elements: str
+        remedy:
+          description: What to do about it.
+          type: str
+    warnings:
+      description: What deserves attention although it stops nothing.
+      type: list
+      elements: str
+    reboot_required:
+      description: Whether the running kernel's modules are gone, so that nothing can be loaded before a reboot.
+      type: bool
+kernel:
+  description: The running and the installed kernels.
+  returned: success
+  type: dict
+  contains:
+    release:
+      description: The running kernel's release.
+      type: str
+    config_vfio_noiommu:
+      description: Whether it was built with VFIO's own no-IOMMU mode, as V(y), V(n) or V(unknown).
+      type: str
+    installed:
+      description: Every kernel that can be booted, oldest first.
+      type: list
+      elements: dict
+      contains:
+        release:
+          description: Its release.
+          type: str
+        running:
+          description: Whether it is running.
+          type: bool
+        headers:
+          description: Whether its headers are installed.
+          type: bool
+        module_installed:
+          description: Whether the module C(noiommu) is installed for it.
+          type: bool
+iommu:
+  description: The hardware IOMMU.
+  returned: success
+  type: dict
+  contains:
+    state:
+      description: V(active), V(firmware_off) if the firmware describes one that is off, or V(absent).
+      type: str
+    drivers:
+      description: Its nodes in sysfs.
+      type: list
+      elements: str
+    firmware_tables:
+      description: The ACPI tables that describe one.
+      type: list
+      elements: str
+    enable_with:
+      description: What turns it on, where it is off.
+      type: str
+    disabled_by:
+      description: Boot parameters that keep it off.
+      type: list
+      elements: str
+secure_boot:
+  description: Whether Secure Boot is on; V(null) if the firmware does not say.
+  returned: success
+  type: bool
+lockdown:
+  description: The kernel's lockdown mode; V(null) if it has none.
+  returned: success
+  type: str
+  sample: none
+module:
+  description: The kernel module C(noiommu).
+  returned: success
+  type: dict
+  contains:
+    loaded:
+      description: Whether it is loaded.
+      type: bool
+    version:
+      description: The loaded version.
+      type: str
+    parameters:
+      description: Its parameters.
+      type: dict
+vfio:
+  description: The parameters of each VFIO module; V(null) for one that is not loaded.
+  returned: success
+  type: dict
+taint:
+  description: What M(baremetal.noiommu.kernel_taint_info) returns.
+  returned: success
+  type: dict
+devices:
+  description: The selected devices, or all that a data plane might drive.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    address:
+      description: The PCI address.
+      type: str
+    vendor_device:
+      description: Vendor and device number.
+      type: str
+    class:
+      description: V(network), V(storage), V(accelerator) or V(other).
+      type: str
+    class_code:
+      description: The class in hexadecimal.
+      type: str
+    driver:
+      description: The bound driver.
+      type: str
+    interfaces:
+      description: Its network interfaces.
+      type: list
+      elements: str
+    mac:
+      description: The MAC address of its first interface; the recorded one once the device was taken.
+      type: str
+    numa_node:
+      description: Its NUMA node.
+      type: int
+    group:
+      description: Its IOMMU group.
+      type: int
+    chardev:
+      description: The group's device node.
+      type: str
+    safety:
+      description: V(isolated), V(unsafe) or V(none).
+      type: str
+    safety_reason:
+      description: Why.
+      type: str
+    guards:
+      description: Every reason for not taking the device.
+      type: list
+      elements: dict
+      contains:
+        kind:
+          description: The kind of reason.
+          type: str
+        message:
+          description: The reason.
+          type: str
+        evidence:
+          description: What was seen on the host.
+          type: list
+          elements: str
+        remedy:
+          description: What to do about it.
+          type: str
+hugepages:
+  description: Every hugetlb pool; the host's total of each size, then each node's.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    size:
+      description: The page size.
+      type: str
+    size_bytes:
+      description: The page size in bytes.
+      type: int
+    node:
+      description: The NUMA node, V(null) for the host's total.
+      type: int
+    count:
+      description: Pages in the pool.
+      type: int
+    free:
+      description: Pages that nobody uses.
+      type: int
+    in_use:
+      description: Pages that are mapped or reserved.
+      type: int
+os:
+  description: The distribution.
+  returned: success
+  type: dict
+  contains:
+    id:
+      description: Its name in C(/etc/os-release).
+      type: str
+    version_id:
+      description: Its version there.
+      type: str
+    family:
+      description: V(debian), V(redhat) or V(unknown).
+      type: str
+packages_missing:
+  description: Packages that the backend V(dkms) needs for building and that are not there.
+  returned: success
+  type: list
+  elements: str
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
+from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import Preflight
+from ansible_collections.baremetal.noiommu.plugins.module_utils._select import ELEMENT_SPEC
+
+ARGUMENTS = {
+    "devices": {**ELEMENT_SPEC, "default": []},
+    "backend": {"type": "str", "choices": ["auto", "iommu", "builtin", "dkms"], "default": "auto"},
+    "accept_unsafe": {"type": "bool", "default": False},
+}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    params = module.params
+    root = Root()
+    context = GuardContext(root, ssh_connection=os.environ.get("SSH_CONNECTION"))
+    try:
+        preflight = Preflight(root, context, params["devices"], params["backend"], params["accept_unsafe"])
+        result = preflight.report()
+    except HostError as exc:
+        module.fail_json(msg=str(exc), **exc.as_dict())
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -38,13 +38,12 @@ class ActionModule(ActionBase):
         try:
             source = self._describe(args)
         except HostError as exc:
-            raise AnsibleActionFail(str(exc), result=exc.as_dict()) from exc
+            return {"failed": True, "msg": str(exc), "refusals": [exc.as_dict()]}
         result = self._execute_module(module_name=_MODULE, module_args=args, task_vars=task_vars)
         needed = bool(result.pop("source_needed", False))
         if result.get("failed") or args.get("state", "present") != "present":
             return result
-        if needed and not self._task.check_mode:
-            assert source is not None
+        if needed and source is not None and not self._task.check_mode:
             args["archive"] = self._send(pack(source))
             result = self._execute_module(module_name=_MODULE, module_args=args, task_vars=task_vars)
             result.pop("source_needed", None)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from typing import Callable
 
@@ -143,7 +144,7 @@ class Installer:
             "build_failed",
             "Building %s %s for kernel %s failed; the host is as it was."
             % (self._tree.name, self._plan.version, kernel),
-            evidence=["dkms build: rc %d" % rc, *checks.cause(log or said)],
+            evidence=["dkms build: rc %d" % rc, *checks.cause(_shorten_paths(log or said))],
             remedy="Mend the cause above, then run again.",
         )
 
@@ -237,6 +238,11 @@ class Installer:
                 evidence=["rc %d" % done.rc, *checks.cause(done.stdout + "\n" + done.stderr)],
                 remedy="Mend the cause above, then run again.",
             )
+
+
+def _shorten_paths(log: str) -> str:
+    """Drop the staging directories, which are gone when somebody reads this."""
+    return re.sub(re.escape(STAGE) + r"/tree/\S*?/build/", "", log)
 
 
 def remove_version(root: Root, runner: Runner, tree: Tree, version: str) -> None:

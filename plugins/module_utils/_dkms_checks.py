@@ -111,4 +111,6 @@ def cause(log: str) -> list[str]:
     """Return the lines of a build log that say why it failed, or its last ones."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     telling = [line for line in lines if _CAUSE.search(line)]
-    return telling[:6] or lines[-6:]
+    # make repeats at each level that something failed below.
+    first = [line for line in telling if not re.match(r"^make(\[\d+\])?: \*\*\*", line)]
+    return (first or telling)[:6] or lines[-6:]

@@ -129,7 +129,7 @@ def main() -> None:
     try:
         run(module, Root(), Runner())
     except HostError as exc:
-        module.fail_json(msg=str(exc), **exc.as_dict())
+        module.fail_json(msg=str(exc), refusals=[exc.as_dict()])
 
 
 if __name__ == "__main__":

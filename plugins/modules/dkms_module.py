@@ -225,7 +225,7 @@ def main() -> None:
     try:
         result = (present if module.params["state"] == "present" else absent)(module, Root(), Runner())
     except HostError as exc:
-        module.fail_json(msg=str(exc), **exc.as_dict())
+        module.fail_json(msg=str(exc), refusals=[exc.as_dict()])
     if not module._diff or not result["changed"]:
         del result["diff"]
     module.exit_json(**result)

@@ -176,7 +176,7 @@ def main() -> None:
     try:
         run(module, Root())
     except HostError as exc:
-        module.fail_json(msg=str(exc), **exc.as_dict())
+        module.fail_json(msg=str(exc), refusals=[exc.as_dict()])
 
 
 if __name__ == "__main__":

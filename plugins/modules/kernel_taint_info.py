@@ -120,7 +120,7 @@ def main() -> None:
     try:
         module.exit_json(changed=False, **report(Root()))
     except HostError as exc:
-        module.fail_json(msg=str(exc), **exc.as_dict())
+        module.fail_json(msg=str(exc), refusals=[exc.as_dict()])
 
 
 if __name__ == "__main__":

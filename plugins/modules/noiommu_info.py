@@ -333,7 +333,7 @@ def main() -> None:
         preflight = Preflight(root, context, params["devices"], params["backend"], params["accept_unsafe"])
         result = preflight.report()
     except HostError as exc:
-        module.fail_json(msg=str(exc), **exc.as_dict())
+        module.fail_json(msg=str(exc), refusals=[exc.as_dict()])
     module.exit_json(changed=False, **result)
 
 

@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 
 from . import qemu
-from .common import RigError, Ticker, cache_dir, locked, say
+from .common import RigError, Ticker, cache_dir, locked, say, tail
 from .spec import Machine
 
 TRIAL = 25.0  # seconds; a stock kernel is at its login prompt in 5 to 10 under a KVM that works
@@ -58,6 +58,6 @@ def works(image: Path) -> bool:
         finally:
             proc.kill()
             proc.wait()
-        say(f"KVM {'works' if good else 'does not boot a stock kernel'} ({ticker.elapsed:.0f} s)"
-            + ("" if good else ": using emulation"))
+        why = "" if good else f", using emulation: {tail(here / 'qemu.log', 1) or 'no login prompt'}"
+        say(f"KVM {'works' if good else 'does not boot a stock kernel'} ({ticker.elapsed:.0f} s){why}")
     return good

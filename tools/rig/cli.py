@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from pathlib import Path
 
 from . import deps
-from .common import RigError, say
+from .common import RigError, interruptible, say
 
 
 def parser() -> argparse.ArgumentParser:
     """All subcommands."""
-    top = argparse.ArgumentParser(prog="tools/vm", description="Virtual machines for the demo, the tests and the benches.",
-                                  epilog="NOIOMMU_CACHE: where images are kept (default ~/.cache/baremetal-noiommu). "
-                                         "NOIOMMU_ACCEL: kvm or tcg, instead of trying what works.")
+    top = argparse.ArgumentParser(
+        prog="tools/vm", description="Virtual machines for the demo, the tests and the benches.",
+        epilog="NOIOMMU_CACHE: where images are kept (default ~/.cache/baremetal-noiommu). "
+               "NOIOMMU_ACCEL: kvm or tcg, instead of trying what works.")
     commands = top.add_subparsers(dest="command", required=True)
     sub = commands.add_parser("deps", help="list Debian packages that are missing (exit code 1 if any)")
     sub.add_argument("--install", action="store_true", help="install them (root)")
@@ -49,7 +51,7 @@ def dispatch(args: argparse.Namespace) -> int:
     from . import image, run, spec
 
     if args.command == "image":
-        with run.interruptible():
+        with interruptible():
             print(image.ensure(args.name))
     elif args.command == "up":
         run.up(args.run, spec.load(args.machines))
@@ -66,10 +68,15 @@ def dispatch(args: argparse.Namespace) -> int:
 
 def main() -> int:
     """Entry point: user errors without a traceback, 130 after an interrupt."""
+    args = parser().parse_args()
     try:
-        return dispatch(parser().parse_args())
+        return dispatch(args)
     except RigError as exc:
         print(exc, file=sys.stderr)
+        return 1
+    except (OSError, subprocess.CalledProcessError) as exc:  # a full disk, a missing permission, a broken tool
+        told = RigError(f"{args.command}: the system refuses", str(exc), "put that right, then run it again")
+        print(told, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -82,7 +82,8 @@ class Ticker:
         say(f"{self.what}: done after {self.elapsed:.0f} s")
 
 
-def run_logged(what: str, command: Sequence[str], log: Path, remedy: str = "", env: dict[str, str] | None = None) -> None:
+def run_logged(what: str, command: Sequence[str], log: Path, remedy: str = "",
+               env: dict[str, str] | None = None) -> None:
     """Run a long command with its output in `log`, showing progress; a failure shows the log's end."""
     ticker = Ticker(what)
     with log.open("ab") as out:
@@ -119,3 +120,17 @@ def locked(path: Path, what: str) -> Iterator[None]:
                 ticker.tick(str(path))
                 time.sleep(1)
         yield
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM and SIGHUP end a run the way ctrl-C does: by an exception that tears down."""
+    def interrupt(signum: int, _frame: object) -> None:
+        raise KeyboardInterrupt(signal.Signals(signum).name)
+
+    before = {sig: signal.signal(sig, interrupt) for sig in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for sig, handler in before.items():
+            signal.signal(sig, handler)

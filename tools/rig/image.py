@@ -7,10 +7,12 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import struct
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ from .common import IMAGES, RigError, cache_dir, locked, run_logged, say
 
 ROOT_UUID = "6e6f696f-6d6d-4755-8000-000000000012"
 ROOT_START = 2048  # sectors; GRUB's core image lies in the gap before it
-DEFAULT_ARCHIVES = {"Debian": "http://deb.debian.org/debian", "Debian-Security": "http://deb.debian.org/debian-security"}
+DEFAULT_ARCHIVES = {"Debian": "http://deb.debian.org/debian",
+                    "Debian-Security": "http://deb.debian.org/debian-security"}
+UNUSED = 7 * 86400.0  # seconds
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 GRUB_MODULES = ("biosdisk", "part_msdos", "ext2", "normal", "configfile", "linux", "serial", "terminal")
 
@@ -40,7 +44,8 @@ def ssh_key() -> Path:
     key = cache_dir() / "id_ed25519"
     with locked(cache_dir() / "key.lock", "making the ssh key"):
         if not key.exists():
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "noiommu-rig", "-f", str(key)], check=True)
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "noiommu-rig", "-f", str(key)],
+                           check=True)
     return key
 
 
@@ -60,7 +65,12 @@ def apt_options() -> list[str]:
     """The machine's proxies and validity settings, for the build and for the guests alike."""
     out = subprocess.run(["apt-config", "dump"], stdout=subprocess.PIPE, text=True, check=True).stdout
     wanted = re.compile(r'Acquire::(https?::Proxy(::\S+)?|Check-Valid-Until|Check-Date) "[^"]+";')
-    return [line for line in out.splitlines() if wanted.fullmatch(line)]
+    lines = [line for line in out.splitlines() if wanted.fullmatch(line)]
+    for scheme in ("http", "https"):
+        proxy = os.environ.get(f"{scheme}_proxy")
+        if proxy and not any(line.startswith(f"Acquire::{scheme}::Proxy ") for line in lines):
+            lines.append(f'Acquire::{scheme}::Proxy "{proxy}";')
+    return lines
 
 
 def sources(spec: dict[str, Any], where: dict[str, str]) -> list[str]:
@@ -87,6 +97,7 @@ def ensure(name: str) -> Path:
     lines, public = sources(spec, archives()), key.with_suffix(".pub").read_text(encoding="utf-8")
     final = cache_dir() / f"{name}-{cache_key(spec, public, *lines, *options)}.qcow2"
     if final.exists():
+        os.utime(final)  # used today: not to be swept
         return final
     deps.require()
     if os.geteuid() != 0:
@@ -95,10 +106,20 @@ def ensure(name: str) -> Path:
     with locked(cache_dir() / f"{name}.lock", f"building image {name}"):
         if not final.exists():
             say(f"image {name}: building {final.name}, some minutes the first time")
+            sweep(name)
             with tempfile.TemporaryDirectory(prefix=f"{name}-build-", dir=cache_dir()) as tmp:
                 build(name, spec, lines, options, public, Path(tmp)).replace(final)
             say(f"image {name}: {final} ({final.stat().st_size >> 20} MiB)")
     return final
+
+
+def sweep(name: str) -> None:
+    """Remove what killed builds left (the lock says that none is running) and images unused for a week."""
+    for left in cache_dir().glob(f"{name}-build-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    for old in cache_dir().glob(f"{name}-*.qcow2"):
+        if time.time() - old.stat().st_mtime > UNUSED:
+            old.unlink()
 
 
 def build(name: str, spec: dict[str, Any], lines: list[str], options: list[str], public: str, tmp: Path) -> Path:
@@ -125,7 +146,9 @@ def write_files(root: Path, spec: dict[str, Any], lines: list[str], options: lis
         target = root / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
-        target.write_text(text.replace("@CMDLINE@", spec["cmdline"]).replace("@ROOT_UUID@", ROOT_UUID), encoding="utf-8")
+        text = text.replace("@CMDLINE@", spec["cmdline"]).replace("@ROOT_UUID@", ROOT_UUID)
+        target.write_text(text, encoding="utf-8")
+    (root / "etc/apt/apt.conf.d/99mmdebstrap").unlink(missing_ok=True)  # the build's own, not fit for a guest
     (root / "root").chmod(0o700)
     (root / "root/.ssh").chmod(0o700)
 
@@ -135,16 +158,17 @@ def packages(name: str, spec: dict[str, Any], lines: list[str], options: list[st
     """Unpack and configure the packages; downloads are kept in the cache for the next build."""
     debs = cache_dir() / f"debs-{spec['suite']}"
     debs.mkdir(exist_ok=True)
+    kept = '"$1"/var/cache/apt/archives'
     command = [
         "mmdebstrap", "--mode=root", "--variant=minbase", "--architectures=amd64", "--format=directory",
         f"--keyring={KEYRING}", "--include=" + ",".join(spec["packages"]),
         *[f"--aptopt={option}" for option in options],
         *[f"--dpkgopt=path-exclude={path}" for path in spec["exclude_paths"]],
         "--dpkgopt=force-unsafe-io", "--dpkgopt=force-confold", "--skip=download/empty,cleanup/apt/cache",
-        f'--setup-hook=mkdir -p "$1/var/cache/apt/archives" && cp -lt "$1/var/cache/apt/archives" {debs}/*.deb || true',
+        f'--setup-hook=mkdir -p {kept}; cp -lt {kept} {shlex.quote(str(debs))}/*.deb 2>/dev/null || true',
         # The initramfs is made while packages are configured: its settings have to be there first.
-        f'--essential-hook=cp -r {overlay}/. "$1/"',
-        f'--customize-hook=cp -nlt {debs} "$1"/var/cache/apt/archives/*.deb; rm -f "$1"/var/cache/apt/archives/*.deb',
+        f'--essential-hook=cp -r {shlex.quote(str(overlay))}/. "$1/"',
+        f'--customize-hook=cp -nlt {shlex.quote(str(debs))} {kept}/*.deb; rm -f {kept}/*.deb',
         spec["suite"], str(root), *lines]
     run_logged(f"image {name}: downloading and installing packages", command, log,
                f"see that apt's package sources can be reached (apt-get update); the whole log: {log}")
@@ -154,7 +178,8 @@ def bootloader(name: str, spec: dict[str, Any], root: Path, log: Path) -> bytes:
     """GRUB's settings in the tree; returns what goes in front of the first partition (boot and core image)."""
     kernels = sorted(p.name.removeprefix("vmlinuz-") for p in (root / "boot").glob("vmlinuz-*"))
     if not kernels:
-        raise RigError(f"image {name} has no kernel", f"no {root}/boot/vmlinuz-*", "add a linux-image package to the recipe")
+        raise RigError(f"image {name} has no kernel", f"no {root}/boot/vmlinuz-*",
+                       "add a linux-image package to the recipe")
     boot = root / "boot/grub"
     shutil.copytree(root / "usr/lib/grub/i386-pc", boot / "i386-pc", ignore=shutil.ignore_patterns("*.img", "*.module"))
     # update-grub replaces this one inside the guest, when a test changes the command line
@@ -189,8 +214,8 @@ def disk(name: str, spec: dict[str, Any], root: Path, front: bytes, tmp: Path, l
         out.truncate(size)
     run_logged(f"image {name}: making the file system", [
         "mke2fs", "-q", "-F", "-t", "ext4", "-O", "^metadata_csum_seed,^orphan_file", "-m", "0", "-U", ROOT_UUID,
-        "-L", "root", "-d", str(root), "-E", f"offset={ROOT_START * 512},lazy_itable_init=0,lazy_journal_init=0", str(raw),
-        f"{(size - ROOT_START * 512) >> 10}k"], log, f"raise disk_mib in the recipe if it is full; log: {log}")
+        "-L", "root", "-d", str(root), "-E", f"offset={ROOT_START * 512},lazy_itable_init=0,lazy_journal_init=0",
+        str(raw), f"{(size - ROOT_START * 512) >> 10}k"], log, f"if full: raise disk_mib in the recipe; log: {log}")
     run_logged(f"image {name}: converting to qcow2", [
         "qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(image)], log)
     return image

@@ -9,17 +9,15 @@ import os
 import select
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from . import accel, image, qemu, spec
-from .common import RigError, Ticker, cache_dir, say, tail
+from .common import RigError, Ticker, cache_dir, interruptible, locked, say, tail
 
 BOOT_TIMEOUT = 600.0
 POLL = 3.0  # seconds between two looks; a guest that is flooded with connections boots slower
@@ -36,8 +34,12 @@ class Run:
         self.dir = directory.resolve()
         self.state_file = self.dir / "state.json"
         self.machines: dict[str, dict[str, Any]] = {}
-        if self.state_file.exists():
+        try:
             self.machines = json.loads(self.state_file.read_text(encoding="utf-8"))["machines"]
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, LookupError, TypeError) as exc:
+            raise RigError(f"{self.state_file} is no record of a run", repr(exc), "use another directory") from exc
 
     def save(self) -> None:
         tmp = self.state_file.with_suffix(".tmp")
@@ -112,22 +114,17 @@ def ssh_config(machines: list[spec.Machine], ports: dict[str, int], key: Path) -
     return "".join(blocks) + "Host *\n" + "".join(f"  {k} {v}\n" for k, v in SSH_OPTIONS.items())
 
 
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a run the way ctrl-C does: by an exception that tears down."""
-    def interrupt(signum: int, _frame: object) -> None:
-        raise KeyboardInterrupt(signal.Signals(signum).name)
-
-    before = {sig: signal.signal(sig, interrupt) for sig in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for sig, handler in before.items():
-            signal.signal(sig, handler)
-
-
 def up(directory: Path, machines: list[spec.Machine]) -> None:
     """Boot the machines and return when ssh answers on all; on any failure nothing is left running."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise RigError(f"cannot make the run directory {directory}", str(exc), "use another directory") from exc
+    with interruptible(), locked(directory / "lock", f"starting machines in {directory}"):
+        _up(directory, machines)
+
+
+def _up(directory: Path, machines: list[spec.Machine]) -> None:
     import yaml  # not at the top: `tools/vm deps` runs before it is installed
 
     run = Run(directory)
@@ -136,31 +133,30 @@ def up(directory: Path, machines: list[spec.Machine]) -> None:
         raise RigError("this run has running machines", f"{run.state_file}: {', '.join(alive)}",
                        f"tools/vm down --run {directory}, or use another directory")
     run.down()  # records and disks of a run that ended by itself
-    with interruptible():
-        images = {name: image.ensure(name) for name in dict.fromkeys(m.image for m in machines)}
-        how = accel.choose(next(iter(images.values())))
-        key = cache_dir() / "id_ed25519"
-        run.dir.mkdir(parents=True, exist_ok=True)
-        ports = dict(zip([m.name for m in machines], free_ports(len(machines), socket.SOCK_STREAM)))
-        wires, hubs = wiring(machines)
-        (run.dir / "ssh_config").write_text(ssh_config(machines, ports, key), encoding="utf-8")
-        (run.dir / "inventory.yml").write_text(yaml.safe_dump(inventory(machines, ports, key)), encoding="utf-8")
-        boots: list[Boot] = []
-        try:
-            for m in machines:
-                ident = str(uuid.uuid4())
-                run.machines[m.name] = {"uuid": ident, "port": ports[m.name], "accel": how}
-                run.save()  # before it starts: whatever happens to us, `down` finds it
-                line = qemu.command(m, ident, how, ports[m.name], wires[m.name], hubs[m.name])
-                boots.append(Boot(run, m.name, line, images[m.image]))
-            wait(boots, how)
-        except BaseException as exc:
-            if not isinstance(exc, RigError):
-                say(f"interrupted ({type(exc).__name__} {exc}): stopping the machines")
-            for boot in boots:
-                boot.give_up()
-            run.down()
-            raise
+    images = {name: image.ensure(name) for name in dict.fromkeys(m.image for m in machines)}
+    how = accel.choose(next(iter(images.values())))
+    key = cache_dir() / "id_ed25519"
+    ports = dict(zip([m.name for m in machines], free_ports(len(machines), socket.SOCK_STREAM)))
+    wires, hubs = wiring(machines)
+    (run.dir / "ssh_config").write_text(ssh_config(machines, ports, key), encoding="utf-8")
+    (run.dir / "inventory.yml").write_text(yaml.safe_dump(inventory(machines, ports, key)), encoding="utf-8")
+    boots: list[Boot] = []
+    try:
+        for m in machines:
+            ident = str(uuid.uuid4())
+            run.machines[m.name] = {"uuid": ident, "port": ports[m.name], "accel": how}
+            run.save()  # before it starts: whatever happens to us, `down` finds it
+            line = qemu.command(m, ident, how, ports[m.name], wires[m.name], hubs[m.name])
+            boots.append(Boot(run, m.name, line, images[m.image]))
+        wait(boots, how)
+    except BaseException as exc:
+        if not isinstance(exc, RigError):
+            say(f"interrupted ({type(exc).__name__} {exc}): stopping the machines")
+        for boot in boots:
+            boot.give_up()
+        time.sleep(0.5)  # a process of this instant has no command line in /proc yet to be known by
+        run.down()
+        raise
 
 
 class Boot:
@@ -168,6 +164,9 @@ class Boot:
 
     def __init__(self, run: Run, name: str, line: list[str], base: Path) -> None:
         self.name, self.dir, self.port = name, run.dir / name, run.machines[name]["port"]
+        if self.dir.exists() and not (self.dir / "command").exists():
+            raise RigError(f"{self.dir} is there and is not ours", "it holds no file 'command'",
+                           "use another run directory, or remove it")
         shutil.rmtree(self.dir, ignore_errors=True)
         self.dir.mkdir()
         (self.dir / "command").write_text(shlex.join(line) + "\n", encoding="utf-8")
@@ -186,7 +185,8 @@ class Boot:
         """Look once: is QEMU alive, does sshd greet, did the login succeed? Never more than one connection."""
         if self.qemu.poll() is not None:
             raise RigError(f"{self.name}: QEMU ended with exit code {self.qemu.returncode}",
-                           tail(self.dir / "qemu.log"), f"its command line is in {self.dir}/command")
+                           "\n".join(filter(None, (tail(self.dir / log) for log in ("serial.log", "qemu.log")))),
+                           f"its command line is in {self.dir}/command, its logs are beside it")
         if self.login:
             code = self.login.poll()
             if code:

@@ -74,7 +74,8 @@ def default_mac(name: str, index: int) -> str:
 
 
 def _slot(addr: Any, where: str) -> int:
-    match = re.fullmatch(r"(?:0000:00:|0x)?([0-9a-fA-F]{1,2})(?:\.0)?", str(addr))
+    # text only: YAML reads 10 and 0x10 as different numbers
+    match = re.fullmatch(r"(?:0000:00:)?([0-9a-fA-F]{1,2})(?:\.0)?", addr) if isinstance(addr, str) else None
     slot = int(match[1], 16) if match else -1
     if slot not in FREE_SLOTS:
         raise _bad(f"addr {addr!r} is not a free PCI slot", where,
@@ -89,7 +90,8 @@ def _nic(given: Any, machine: str, index: int) -> Nic:
     _known(given, ("model", "link", "mac", "addr"), where)
     mac = str(given.get("mac", default_mac(machine, index))).lower()
     if not re.fullmatch(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}", mac):
-        raise _bad(f"{mac!r} is not a unicast MAC address", where, 'write one like "52:54:00:12:34:56"')
+        raise _bad(f"{mac!r} is not a unicast MAC address", where,
+                   'write one like "52:54:00:12:34:56", with the quotes')
     slot = _slot(given["addr"], where) if "addr" in given else FIRST_DATA_SLOT + index
     link = given.get("link")
     return Nic(_choice(given.get("model", "e1000e"), NIC_MODELS, where), mac, slot, None if link is None else str(link))
@@ -107,10 +109,15 @@ def _machine(given: Any, index: int) -> Machine:
     for what, values in (("PCI slot", [nic.address for nic in nics]), ("MAC address", [nic.mac for nic in nics])):
         if len(set(values)) != len(values):
             raise _bad(f"two NICs have the same {what}", f"{where}: {', '.join(values)}", "give each its own")
-    return Machine(name, str(given.get("image", "debian12")), _number(given.get("memory", 1024), 256, f"{where}, memory"),
+    groups, variables = given.get("groups") or [], given.get("vars") or {}
+    if not isinstance(groups, list) or not isinstance(variables, dict):
+        raise _bad("groups is a list and vars is a dictionary", f"{where}: {groups!r}, {variables!r}",
+                   "write groups: [NAME] and vars: {NAME: VALUE}")
+    return Machine(name, str(given.get("image", "debian12")),
+                   _number(given.get("memory", 1024), 256, f"{where}, memory"),
                    _number(given.get("cpus", 2), 1, f"{where}, cpus"),
                    _choice(given.get("iommu", "none"), IOMMUS, f"{where}, iommu"), nics,
-                   tuple(given.get("groups") or ()), dict(given.get("vars") or {}))
+                   tuple(map(str, groups)), variables)
 
 
 def parse(document: Any) -> list[Machine]:

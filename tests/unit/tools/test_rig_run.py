@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, baremetal.noiommu contributors
+"""QEMU's command line, the wires, the inventory and the record of a run, without running anything."""
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+import uuid
+
+import pytest
+from rig import accel, cli, common, deps, image, qemu, run, spec
+from rig.common import RigError
+
+MACHINES = spec.parse({"machines": [
+    {"name": "a", "groups": ["plain"], "nics": [{"link": "w"}, {"model": "virtio-net-pci"}]},
+    {"name": "b", "iommu": "intel", "groups": ["plain"], "vars": {"k": "v"},
+     "nics": [{"link": "w"}, {"link": "in"}, {"link": "in", "model": "virtio-net-pci"}]},
+]})
+
+
+def line(machine, how="tcg"):
+    wires, hubs = run.wiring(MACHINES)
+    return qemu.command(machine, "U", how, 2222, wires[machine.name], hubs[machine.name])
+
+
+def test_wires_cross_and_inner_links_are_hubs():
+    wires, hubs = run.wiring(MACHINES)
+    assert wires["a"][0] == tuple(reversed(wires["b"][0])) and wires["a"][0][0] != wires["a"][0][1]
+    assert hubs["b"][1] == hubs["b"][2] and 1 not in hubs["a"]
+
+
+def test_the_iommu_comes_before_the_devices_and_covers_virtio():
+    secure, plain = line(MACHINES[1]), line(MACHINES[0])
+    assert secure.index("intel-iommu,intremap=on,caching-mode=on,aw-bits=48") < secure.index("-drive")
+    assert all("iommu_platform=on,ats=on" in arg for arg in secure if arg.startswith("virtio-"))
+    assert not any("iommu" in arg for arg in plain)
+    assert "q35,kernel-irqchip=split" in line(MACHINES[1], "kvm") and "q35" in line(MACHINES[0], "kvm")
+
+
+def test_ssh_is_reachable_from_this_machine_only():
+    assert any("hostfwd=tcp:127.0.0.1:2222-:22" in arg for arg in line(MACHINES[0]))
+
+
+def test_inventory():
+    hosts = run.inventory(MACHINES, {"a": 1, "b": 2}, common.Path("/k"))["all"]["children"]
+    assert set(hosts) == {"vms", "plain"} and set(hosts["plain"]["hosts"]) == {"a", "b"}
+    b = hosts["vms"]["hosts"]["b"]
+    assert (b["ansible_port"], b["k"], b["rig_iommu"], b["ansible_ssh_private_key_file"]) == (2, "v", "intel", "/k")
+    mac = MACHINES[1].nics[1].mac
+    assert b["rig_nics"][1] == {"address": "0000:00:11.0", "mac": mac, "model": "e1000e", "link": "in"}
+    assert "UserKnownHostsFile=/dev/null" in b["ansible_ssh_common_args"]
+
+
+def test_only_a_qemu_with_the_recorded_uuid_is_killed(tmp_path):
+    """A process that merely names the uuid survives `down`; one that looks like our QEMU does not."""
+    ident = str(uuid.uuid4())
+    other = subprocess.Popen(["sh", "-c", "read x", ident], stdin=subprocess.PIPE)
+    fake = subprocess.Popen(["qemu-system-fake", "-c", "read x", ident], executable="/bin/sh", stdin=subprocess.PIPE)
+    try:
+        while ident.encode() not in common.Path(f"/proc/{fake.pid}/cmdline").read_bytes():
+            time.sleep(0.01)  # empty for an instant after exec
+        record = run.Run(tmp_path)
+        record.machines = {"a": {"uuid": ident, "port": 1, "accel": "tcg"}}
+        record.save()
+        assert run.Run(tmp_path).pid("a") == fake.pid
+        assert run.Run(tmp_path).down() == 1
+        assert other.poll() is None and qemu.find(ident) is None
+        assert run.Run(tmp_path).down() == 0 and run.status(tmp_path) == 1
+    finally:
+        for proc in (other, fake):
+            proc.kill()
+            proc.wait()
+
+
+def test_a_broken_record_and_an_unknown_machine_are_told(tmp_path):
+    with pytest.raises(RigError, match="no machine 'x'"):
+        run.reset(tmp_path, "x")
+    (tmp_path / "state.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(RigError, match="no record of a run"):
+        run.Run(tmp_path)
+
+
+def test_a_directory_of_somebody_else_is_not_removed(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/precious").write_text("x", encoding="utf-8")
+    record = run.Run(tmp_path)
+    record.machines = {"a": {"uuid": "u", "port": 1}}
+    with pytest.raises(RigError, match="not ours"):
+        run.Boot(record, "a", ["true"], tmp_path)
+    assert (tmp_path / "a/precious").exists()
+
+
+def test_the_monitor_is_reached_through_a_path_longer_than_a_socket_address(tmp_path):
+    deep = tmp_path / ("d" * 60) / ("e" * 60)
+    deep.mkdir(parents=True)
+    with pytest.raises(RigError, match="does not answer"):
+        qemu.monitor(deep, "system_reset")
+    code = ("import socket; s=socket.socket(socket.AF_UNIX); s.bind('qmp.sock'); s.listen()\n"
+            "print(flush=True); c=s.accept()[0]\n"
+            "c.send(b'{\"QMP\":{}}\\n'); c.recv(999); c.send(b'{\"return\":{}}\\n'); c.recv(999)\n"
+            "c.send(b'{\"event\":\"RESET\"}\\n{\"return\":{\"ok\":1}}\\n'); c.recv(1)")
+    with subprocess.Popen([sys.executable, "-c", code], cwd=deep, stdout=subprocess.PIPE) as server:
+        server.stdout.readline()
+        assert qemu.monitor(deep, "system_reset") == {"ok": 1}
+
+
+def test_free_ports_differ():
+    ports = run.free_ports(20, socket.SOCK_DGRAM)
+    assert len(set(ports)) == 20
+
+
+def test_forced_accelerator(monkeypatch):
+    monkeypatch.setenv("NOIOMMU_ACCEL", "tcg")
+    assert accel.choose(common.Path("/none")) == "tcg"
+    monkeypatch.setenv("NOIOMMU_ACCEL", "xen")
+    with pytest.raises(RigError, match="not possible"):
+        accel.choose(common.Path("/none"))
+
+
+def test_recipes_and_cache_keys():
+    one = image.recipe("debian12")
+    assert image.cache_key(one, "k") == image.cache_key(image.recipe("debian12"), "k") != image.cache_key(one, "other")
+    assert image.cache_key({**one, "disk_mib": 1}, "k") != image.cache_key(one, "k")
+    with pytest.raises(RigError, match="no image 'debian99'") as caught:
+        image.recipe("debian99")
+    assert "debian12" in caught.value.remedy
+
+
+def test_sources_and_what_a_guest_sees():
+    where = {"Debian": "http://127.0.0.1:3142/d", "Debian-Security": "http://s/x"}
+    lines = image.sources(image.recipe("debian12"), where)
+    assert lines == ["deb http://127.0.0.1:3142/d bookworm main", "deb http://127.0.0.1:3142/d bookworm-updates main",
+                     "deb http://s/x bookworm-security main"]
+    assert image.for_guest(lines[0]) == "deb http://10.0.2.2:3142/d bookworm main"
+    assert image.for_guest(lines[2]) == lines[2]
+
+
+def test_proxies_reach_the_guest(monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://localhost:8080/")
+    # the machine's own apt setting comes first
+    assert sum(option.startswith("Acquire::http::Proxy ") for option in image.apt_options()) == 1
+
+
+def test_partition_entry():
+    entry = image.partition_entry(2048, 1000)
+    assert len(entry) == 16 and struct.unpack("<II", entry[8:]) == (2048, 1000) and entry[0] == 0x80
+
+
+def test_missing_packages_are_named(monkeypatch, capsys):
+    monkeypatch.setattr(deps, "PACKAGES", {"no-such-package-at-all": "to test", "dpkg": "is there"})
+    assert deps.missing() == ["no-such-package-at-all"]
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(sys, "argv", ["vm", "deps", "--install"])
+    assert cli.main() == 1
+    err = capsys.readouterr().err
+    assert "only root can install" in err and "remedy: run: sudo apt-get install" in err and "no-such-package" in err
+
+
+def test_a_failing_command_shows_the_end_of_its_log(tmp_path):
+    with pytest.raises(RigError) as caught:
+        common.run_logged("trying", ["sh", "-c", "echo nearly; exit 3"], tmp_path / "log")
+    assert "exit code 3" in caught.value.cause and caught.value.evidence == "nearly"
+
+
+def test_tail_drops_console_control(tmp_path):
+    (tmp_path / "log").write_bytes(b"\x1b[2J\x1b[01;01HSeaBIOS\r\n\r\nlogin: \x07\n")
+    assert common.tail(tmp_path / "log") == "SeaBIOS\nlogin: "
+
+
+def test_the_cache_must_be_writable(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    monkeypatch.setenv("NOIOMMU_CACHE", str(tmp_path / "file/below"))
+    with pytest.raises(RigError, match="cache directory") as caught:
+        common.cache_dir()
+    assert "NOIOMMU_CACHE" in caught.value.remedy

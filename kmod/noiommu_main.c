@@ -11,11 +11,11 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/capability.h>
+#include <linux/ctype.h>
 #include <linux/kernel.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/pci.h>
-#include <linux/security.h>
 #include <linux/string.h>
 
 #include "noiommu.h"
@@ -41,8 +41,9 @@ static const char *parse_hex(const char *s, int min, int max, char end,
 {
 	int n;
 
-	for (*value = 0, n = 0; n < max && hex_to_bin(s[n]) >= 0; n++)
-		*value = *value << 4 | hex_to_bin(s[n]);
+	for (*value = 0, n = 0; n < max && isxdigit(s[n]); n++)
+		*value = *value << 4 |
+			 (isdigit(s[n]) ? s[n] - '0' : tolower(s[n]) - 'a' + 10);
 	return n >= min && s[n] == end ? s + n + 1 : NULL;
 }
 

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, baremetal.noiommu contributors
+"""The kernels that the module supports: where each comes from, how to build for it, what boots it."""
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import stat
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rig.common import RigError, say
+
+from .archive import Archive, kmod_cache, unpacked
+
+REPO = Path(__file__).resolve().parent.parent.parent
+SOURCE = REPO / "kmod"
+RELEASES = {"6.1": "bookworm", "6.12": "trixie", "7.3": "trixie"}  # 7.3 is in the backports of the latter
+# What a kernel build runs besides the compiler, which the headers depend on.
+BUILD_PACKAGES = ("base-files", "coreutils", "dash", "diffutils", "findutils", "gawk", "grep", "kmod", "make", "sed",
+                  "sparse", "xz-utils")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel of the archive: its series, as asked for, and its release, as `uname -r` says it."""
+    series: str
+    release: str
+    archive: Archive
+
+    @property
+    def image(self) -> Path:
+        return kmod_cache() / f"linux-{self.release}"
+
+
+def find(series: str) -> Kernel:
+    """The newest kernel of a series."""
+    if series not in RELEASES:
+        raise RigError(f"there is no kernel {series!r}", "", "use some of: " + ", ".join(RELEASES))
+    archive = Archive(RELEASES[series])
+    archive.open()
+    pattern = r"linux-headers-(%s[.][0-9.]+(?:-[0-9]+)?(?:[+]deb[0-9.]+)?-amd64)"
+    names = archive.names(pattern % re.escape(series))
+    if not names:
+        others = sorted(archive.names(pattern % "[0-9]+[.][0-9]+"), key=_version)
+        raise RigError(f"Debian {archive.release} has no headers of kernel {series} any more",
+                       "it has: " + " ".join(others), "change RELEASES in tools/kmod/kernels.py")
+    return Kernel(series, max(names, key=_version).removeprefix("linux-headers-"), archive)
+
+
+def _version(name: str) -> list[int]:
+    return [int(number) for number in re.findall(r"[0-9]+", name)]
+
+
+def require_root(what: str) -> None:
+    if os.geteuid() != 0:
+        raise RigError(f"{what} needs root", f"the effective user id is {os.geteuid()}", "run it with sudo, or as root")
+
+
+def source_files() -> list[Path]:
+    return sorted(path for path in SOURCE.iterdir() if path.suffix in (".c", ".h") or path.name in ("Kbuild", "Makefile"))
+
+
+def forget(pattern: str, keep: Path) -> None:
+    """Remove what earlier versions of the packages left in the cache."""
+    for old in kmod_cache().glob(pattern):
+        if old.is_dir() and old != keep:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def build_root(kernel: Kernel) -> Path:
+    """A directory tree with the kernel's headers and its own compiler, to chroot into.
+
+    Newer headers come with tools that need a newer C library than the machine has.
+    """
+    packages = kernel.archive.plan([f"linux-headers-{kernel.release}", *BUILD_PACKAGES])
+    digest = hashlib.sha256("\n".join(sorted(packages)).encode()).hexdigest()[:12]
+    root = kmod_cache() / f"root-{kernel.series}-{digest}"
+    forget(f"root-{kernel.series}-*", root)
+    unpacked(kernel.archive, f"headers and compiler of {kernel.release}", packages, root)
+    null = root / "dev/null"
+    null.parent.mkdir(exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.mknod(null, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    for name in ("proc", "tmp"):
+        (root / name).mkdir(exist_ok=True)
+    awk = root / "usr/bin/awk"  # an alternative, which a maintainer script would have made
+    if not awk.is_symlink():
+        awk.symlink_to("gawk")
+    return root
+
+
+def chroot(root: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command in the tree; /proc, which objtool reads, is mounted for it alone."""
+    inside = 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
+    return subprocess.run(["unshare", "--mount", "sh", "-c", inside, root, *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
+                          env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/"})
+
+
+@dataclass(frozen=True)
+class Build:
+    """What came of building the module for one kernel."""
+    problems: list[str]
+    log: Path
+    module: Path
+    seconds: float
+
+
+def build(kernel: Kernel) -> Build:
+    """Build with all warnings and with sparse; any warning is a problem, whoever it comes from."""
+    root = build_root(kernel)
+    start = time.monotonic()
+    work = root / f"build-{os.getpid()}"
+    work.mkdir()
+    try:
+        for path in source_files():
+            shutil.copy2(path, work)
+        out = chroot(root, ["make", "-C", f"/{work.name}", f"KVER={kernel.release}", "W=1", "C=2"])
+        log = kmod_cache() / f"build-{kernel.series}.log"
+        log.write_text(out.stdout, encoding="utf-8")
+        # That is about the debug information of vmlinux, which header packages do not have
+        lines = [line for line in out.stdout.splitlines() if "Skipping BTF generation" not in line]
+        problems = [line for line in lines if re.search(r"\b(warning|error)\b|\*\*\*|undefined!", line, re.I)]
+        if out.returncode and not problems:
+            problems = lines[-5:] or [f"make failed with exit code {out.returncode}"]
+        module = kmod_cache() / f"ko-{kernel.series}" / "noiommu.ko"
+        if not problems:
+            problems = check_module(kernel, root, work)
+        if not problems:
+            module.parent.mkdir(exist_ok=True)
+            shutil.copy2(work / "noiommu.ko", module)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return Build(problems, log, module, time.monotonic() - start)
+
+
+def check_module(kernel: Kernel, root: Path, work: Path) -> list[str]:
+    """What modinfo says about the module against what it should say."""
+    out = chroot(root, ["modinfo", f"/{work.name}/noiommu.ko"]).stdout
+    info: dict[str, list[str]] = {}
+    for entry in out.splitlines():
+        key, _, value = entry.partition(":")
+        info.setdefault(key.strip(), []).append(value.strip())
+    version = re.search(r'^PACKAGE_VERSION="(.*)"', (SOURCE / "dkms.conf").read_text(encoding="utf-8"), re.M)
+    wanted = {"version": version.group(1) if version else "(none in dkms.conf)", "license": "GPL", "name": "noiommu"}
+    problems = [f"modinfo: {key} is {' '.join(info.get(key, ['missing']))}, not {value}"
+                for key, value in wanted.items() if info.get(key) != [value]]
+    if not info.get("vermagic", [""])[0].startswith(kernel.release + " "):
+        problems.append(f"modinfo: vermagic {info.get('vermagic')} is not of {kernel.release}")
+    parms = {text.split(":")[0] for text in info.get("parm", [])}
+    if parms != {"devices", "add", "remove", "dpdk_pa_hint"}:
+        problems.append(f"modinfo: parameters are {' '.join(sorted(parms))}")
+    return problems
+
+
+def boot_files(kernel: Kernel) -> tuple[Path, Path]:
+    """The kernel image, and the directory of its modules."""
+    base = f"-{kernel.release}"
+    names = kernel.archive.names(f"linux-(image|binary|modules){re.escape(base)}")
+    forget(f"linux-{kernel.series}.*", kernel.image)
+    unpacked(kernel.archive, f"kernel {kernel.release}", sorted(names), kernel.image)
+    modules = kernel.image / "usr/lib/modules" / kernel.release
+    for vmlinuz in (kernel.image / "boot" / f"vmlinuz{base}", modules / "vmlinuz"):
+        if vmlinuz.is_file():
+            return vmlinuz, modules
+    raise RigError(f"the packages of kernel {kernel.release} hold no vmlinuz", f"looked in {kernel.image}",
+                   f"remove {kernel.image} and run this again")
+
+
+def checkpatch() -> Build:
+    """The kernel's own style checker, from the oldest supported kernel's source package."""
+    archive = Archive(RELEASES["6.1"])
+    archive.open()
+    start = time.monotonic()
+    scripts = kmod_cache() / "checkpatch-6.1"
+    wanted = ["checkpatch.pl", "spelling.txt", "const_structs.checkpatch"]
+    if not all((scripts / name).is_file() for name in wanted):
+        scripts.mkdir(exist_ok=True)
+        pipe = ('set -o pipefail; dpkg-deb --fsys-tarfile "$0" | tar -xO ./usr/src/linux-source-6.1.tar.xz'
+                ' | tar -xJ -C "$1" --strip-components=2 ' + " ".join(f"linux-source-6.1/scripts/{name}" for name in wanted))
+        with archive.download("the source of kernel 6.1, for its checkpatch", ["linux-source-6.1"]) as debs:
+            say("unpacking checkpatch")
+            subprocess.run(["bash", "-c", pipe, debs[0], scripts], check=True)
+    out = subprocess.run(["perl", scripts / wanted[0], "--strict", "--no-tree", "--terse", "--no-summary", "--show-types",
+                          "--file", *[path for path in source_files() if path.suffix in (".c", ".h")]],
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    log = kmod_cache() / "checkpatch.log"
+    log.write_text(out.stdout, encoding="utf-8")
+    problems = [line for line in out.stdout.splitlines() if line.strip()]
+    if out.returncode and not problems:
+        problems = [f"checkpatch failed with exit code {out.returncode}"]
+    return Build(problems, log, scripts, time.monotonic() - start)

@@ -340,12 +340,12 @@ class Plan:
             for name in self._joining:
                 self._run("usermod", "--append", "--groups", group, name)
                 joined.append(name)
-        except HostError:
+        except HostError as exc:
             for name in joined:
                 self._runner.run("gpasswd", "--delete", name, group)
             if self._make_group:
                 self._runner.run("groupdel", group)
-            self.files.rollback()
+            exc.evidence += self.files.rollback()
             raise
 
     def _apply_files(self) -> None:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ._errors import HostError
 from ._fs import Root
@@ -64,35 +64,31 @@ class FileSet:
         """Write and remove what differs; if one cannot be, put back those already done and raise."""
         try:
             for one, before in self._changes:
-                self._done.append((one, before))
                 if one.content is None:
                     self._root.remove_file(one.path)
                 else:
                     self._made_dirs += _missing_dirs(self._root, os.path.dirname(one.path))
                     self._root.write_file(one.path, one.content, one.mode)
-        except HostError:
-            self.rollback()
+                self._done.append((one, before))
+        except HostError as exc:
+            exc.evidence += self.rollback()
             raise
 
-    def rollback(self) -> None:
-        """Put back what :meth:`apply` changed, made directories included."""
+    def rollback(self) -> list[str]:
+        """Put back what :meth:`apply` changed, made directories included; return what could not be."""
+        failed = []
         while self._done:
             one, before = self._done.pop()
-            if before.content is None:
-                self._root.remove_file(one.path)
-            else:
-                self._root.write_file(one.path, before.content, before.mode if before.mode is not None else 0o644)
+            try:
+                if before.content is None:
+                    self._root.remove_file(one.path)
+                else:
+                    self._root.write_file(one.path, before.content, before.mode if before.mode is not None else 0o644)
+            except HostError as exc:
+                failed.append("not put back: %s" % exc.message)
         while self._made_dirs:
             self._root.remove_empty_dir(self._made_dirs.pop())
-
-
-def join_diffs(*parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the parts that show a difference, as one list."""
-    return [one for part in parts for one in part if one["before"] != one["after"] or _headers_differ(one)]
-
-
-def _headers_differ(one: dict[str, Any]) -> bool:
-    return one.get("before_header") != one.get("after_header")
+        return failed
 
 
 def _look(root: Root, path: str) -> _Before:

@@ -298,13 +298,22 @@ class Plan:
                 touched.append(pool)
                 self._reach(pool, count, sleep)
             self.files.apply()
-        except HostError:
-            for pool in reversed(touched):
-                self.host.set(pool, self.before[pool])
-            originals.rollback()
+        except HostError as exc:
+            exc.evidence += self._put_back(touched) + originals.rollback()
             raise
         if not self.declared:
             self._root.remove_empty_dir("/var/lib/noiommu")
+
+    def _put_back(self, touched: list[Pool]) -> list[str]:
+        failed = []
+        for pool in reversed(touched):
+            if self.host.persistent(pool) == self.before[pool]:
+                continue
+            try:
+                self.host.set(pool, self.before[pool])
+            except HostError as exc:
+                failed.append("not put back: %s" % exc.message)
+        return failed
 
     def _reach(self, pool: Pool, count: int, sleep: Callable[[float], None]) -> None:
         for attempt in range(_RETRIES):

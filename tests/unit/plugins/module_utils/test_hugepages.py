@@ -1,0 +1,291 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
+from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages import (
+    RECORD,
+    TMPFILES,
+    Host,
+    Plan,
+    parse_size,
+)
+from ansible_collections.baremetal.noiommu.plugins.modules import hugepages
+from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
+from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
+
+M2, G1 = 2 << 20, 1 << 30
+
+
+class HugetlbRoot(Root):
+    """Answers writes of page counts as the kernel does, with a limited supply of contiguous memory."""
+
+    def __init__(self, tree: Tree, nodes: int = 2, sizes: tuple[int, ...] = (M2, G1)) -> None:
+        super().__init__(str(tree.base))
+        self.tree = tree
+        self.nodes = nodes
+        self.limit: dict[tuple[int, int], int] = {}
+        self.after_compaction: dict[tuple[int, int], int] = {}
+        self.refuse: str | None = None
+        self.writes: list[str] = []
+        self.pages = {(size, node): [0, 0] for size in sizes for node in range(nodes)}  # total, used
+        tree.file("/proc/meminfo", "MemTotal: 16777216 kB\nMemFree: 8388608 kB")
+        tree.file("/proc/sys/vm/compact_memory")
+        for node in range(nodes):
+            tree.file(
+                "/sys/devices/system/node/node%d/meminfo" % node,
+                "Node %d MemTotal: 8388608 kB\nNode %d MemFree: 4194304 kB" % (node, node),
+            )
+        self.show()
+
+    def set(self, size: int, node: int, total: int, used: int = 0) -> None:
+        self.pages[size, node] = [total, used]
+        self.show()
+
+    def show(self) -> None:
+        for size in {size for size, _node in self.pages}:
+            per_node = [self.pages[size, node] for node in range(self.nodes)]
+            total = [sum(one) for one in zip(*per_node)]
+            places = [("/sys/kernel/mm/hugepages", total)]
+            places += [("/sys/devices/system/node/node%d/hugepages" % n, one) for n, one in enumerate(per_node)]
+            for base, (count, used) in places:
+                where = "%s/hugepages-%dkB/" % (base, size // 1024)
+                self.tree.file(where + "nr_hugepages", str(count))
+                self.tree.file(where + "free_hugepages", str(count - used))
+                self.tree.file(where + "surplus_hugepages", "0")
+            self.tree.file("/sys/kernel/mm/hugepages/hugepages-%dkB/resv_hugepages" % (size // 1024), "0")
+
+    def write_sysfs(self, path: str, value: str) -> None:
+        self.writes.append(path)
+        if path == "/proc/sys/vm/compact_memory":
+            self.limit.update(self.after_compaction)
+            return
+        if self.refuse and self.refuse in path:
+            raise HostError("kernel_write", "The kernel refused.", errno=22)
+        size = int(path.split("hugepages-")[1].split("kB")[0]) * 1024
+        count = int(value)
+        if "/node/" in path:
+            shares = {int(path.split("/node/node")[1].split("/")[0]): count}
+        else:
+            shares = {node: count // self.nodes + (node < count % self.nodes) for node in range(self.nodes)}
+        for node, share in shares.items():
+            self.pages[size, node][0] = min(share, self.limit.get((size, node), share))
+        self.show()
+
+    def counts(self) -> dict[tuple[int, int], int]:
+        return {pool: total for pool, (total, _used) in self.pages.items() if total}
+
+
+@pytest.fixture
+def root(tree: Tree) -> HugetlbRoot:
+    return HugetlbRoot(tree)
+
+
+def run(root: Root, pools: list[dict[str, Any]] | None = None, check: bool = False, **params: Any) -> dict[str, Any]:
+    module = FakeModule({"pools": pools or [], "persistent": True, "state": "present", **params}, check)
+    hugepages.run(module, root)
+    return module.result
+
+
+def refused(root: Root, *pools: dict[str, Any], **params: Any) -> HostError:
+    """Return the error, after seeing that real run and check mode raise it alike and that nothing changed."""
+    before = root.tree.content()
+    with pytest.raises(HostError) as caught:
+        run(root, list(pools), check=True, **params)
+    with pytest.raises(HostError) as again:
+        run(root, list(pools), **params)
+    assert str(again.value) == str(caught.value)
+    assert root.tree.content() == before
+    assert caught.value.evidence and caught.value.remedy
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("2M", M2), ("1G", G1), ("1GiB", G1), ("2048kB", M2), (M2, M2), ("2 MB", M2), ("16K", 16384)]
+)
+def test_sizes(text: Any, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "M", "-2M", "2T", "two"])
+def test_no_sizes(text: str) -> None:
+    with pytest.raises(HostError):
+        parse_size(text)
+
+
+def test_a_total_for_the_host_now_and_at_boot(root: HugetlbRoot, tree: Tree) -> None:
+    result = run(root, [{"size": "2M", "count": 5}])
+    assert result["changed"]
+    assert root.counts() == {(M2, 0): 3, (M2, 1): 2}
+    assert result["pools"] == [
+        {"size": "2M", "size_bytes": M2, "node": None, "requested": 5, "actual": 5, "free": 5, "shortfall": 0}
+    ]
+    line = "w /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages - - - - 5"
+    assert tree.root.read_text(TMPFILES).splitlines()[1:] == [line]
+    assert json.loads(tree.root.read_text(RECORD))["counts"] == {str(M2): {"0": 0, "1": 0}}
+
+
+def test_pools_of_single_nodes(root: HugetlbRoot, tree: Tree) -> None:
+    result = run(root, [{"size": "1G", "count": 2, "node": 1}, {"size": "2M", "count": 4, "node": 0}])
+    assert root.counts() == {(G1, 1): 2, (M2, 0): 4}
+    assert result["before"] == {"1G on NUMA node 1": 0, "2M on NUMA node 0": 0}
+    assert "/sys/devices/system/node/node1/hugepages/hugepages-1048576kB/nr_hugepages" in tree.root.read_text(TMPFILES)
+
+
+def test_check_mode_predicts_the_real_run_and_changes_nothing(root: HugetlbRoot, tree: Tree) -> None:
+    before = tree.content()
+    predicted = run(root, [{"size": "2M", "count": 5}], check=True)
+    assert tree.content() == before and root.writes == []
+    assert run(root, [{"size": "2M", "count": 5}]) == predicted
+
+
+def test_a_second_run_changes_nothing(root: HugetlbRoot) -> None:
+    run(root, [{"size": "2M", "count": 5}])
+    root.writes.clear()
+    result = run(root, [{"size": "2M", "count": 5}])
+    assert not result["changed"] and result["diff"] == [] and root.writes == []
+
+
+def test_absent_restores_the_first_counts_node_by_node(root: HugetlbRoot, tree: Tree) -> None:
+    root.set(M2, 1, 7)
+    before = tree.content()
+    run(root, [{"size": "2M", "count": 5}])
+    run(root, [{"size": "2M", "count": 9, "node": 0}])
+    assert root.counts() == {(M2, 0): 9, (M2, 1): 7}
+    predicted = run(root, state="absent", check=True)
+    assert run(root, state="absent") == predicted
+    for made in ("/etc/tmpfiles.d", "/etc", "/var/lib", "/var"):
+        tree.root.remove_empty_dir(made)
+    assert tree.content() == before
+    assert not run(root, state="absent")["changed"]
+
+
+def test_what_is_no_longer_declared_is_given_back(root: HugetlbRoot) -> None:
+    run(root, [{"size": "2M", "count": 4}, {"size": "1G", "count": 2}])
+    run(root, [{"size": "1G", "count": 2}])
+    assert root.counts() == {(G1, 0): 1, (G1, 1): 1}
+
+
+def test_not_persistent_writes_no_boot_file(root: HugetlbRoot, tree: Tree) -> None:
+    run(root, [{"size": "2M", "count": 4}], persistent=False)
+    assert not tree.root.exists(TMPFILES) and tree.root.exists(RECORD)
+
+
+def test_a_drifted_count_is_mended(root: HugetlbRoot) -> None:
+    run(root, [{"size": "2M", "count": 4}])
+    root.set(M2, 0, 0)
+    assert run(root, [{"size": "2M", "count": 4}])["changed"]
+    assert root.counts() == {(M2, 0): 2, (M2, 1): 2}
+
+
+def test_compaction_is_tried_before_giving_up(root: HugetlbRoot) -> None:
+    root.limit[M2, 0] = 1
+    root.after_compaction[M2, 0] = 100
+    plan = Plan(root, [{"size": "2M", "count": 8, "node": 0}], True, True)
+    plan.apply(sleep=lambda seconds: None)
+    assert root.counts() == {(M2, 0): 8}
+    assert "/proc/sys/vm/compact_memory" in root.writes
+
+
+def test_a_shortfall_names_numbers_and_puts_everything_back(root: HugetlbRoot, tree: Tree) -> None:
+    root.set(M2, 0, 3)
+    run(root, [{"size": "2M", "count": 2, "node": 0}])
+    before = tree.content()
+    root.limit[M2, 1] = 5
+    pools = [{"size": "2M", "count": 4, "node": 0}, {"size": "2M", "count": 8, "node": 1}]
+    with pytest.raises(HostError) as caught:
+        Plan(root, pools, True, True).apply(sleep=lambda seconds: None)
+    assert caught.value.code == "pool_shortfall"
+    assert "gave 5 of 8 pages of 2M on NUMA node 1" in caught.value.message
+    assert "free memory: 4096 MiB, needed for the missing pages: 6 MiB" in caught.value.evidence
+    assert tree.content() == before
+
+
+def test_a_refused_write_puts_everything_back(root: HugetlbRoot, tree: Tree) -> None:
+    before = tree.content()
+    root.refuse = "hugepages-1048576kB"
+    with pytest.raises(HostError):
+        run(root, [{"size": "2M", "count": 4}, {"size": "1G", "count": 2}])
+    assert tree.content() == before
+
+
+def test_more_than_there_is_memory_is_refused_at_once(root: HugetlbRoot) -> None:
+    error = refused(root, {"size": "1G", "count": 9, "node": 0})
+    assert (error.code, error.evidence) == ("pool_shortfall", ["needed 9216 MiB, MemTotal 8192 MiB"])
+
+
+def test_pages_in_use_are_never_taken(root: HugetlbRoot) -> None:
+    run(root, [{"size": "2M", "count": 8, "node": 0}])
+    root.set(M2, 0, 8, used=6)
+    error = refused(root, {"size": "2M", "count": 5, "node": 0})
+    assert error.code == "pool_in_use" and "6 are in use" in error.message
+    assert refused(root, state="absent").code == "pool_in_use"
+    assert run(root, [{"size": "2M", "count": 6, "node": 0}])["changed"]
+
+
+def test_reserved_pages_count_as_used(root: HugetlbRoot, tree: Tree) -> None:
+    run(root, [{"size": "2M", "count": 8}])
+    tree.file("/sys/kernel/mm/hugepages/hugepages-2048kB/resv_hugepages", "7")
+    assert "7 are in use" in refused(root, {"size": "2M", "count": 6}).message
+
+
+def test_surplus_pages_do_not_count(root: HugetlbRoot, tree: Tree) -> None:
+    run(root, [{"size": "2M", "count": 8}])
+    tree.file("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "10")
+    tree.file("/sys/kernel/mm/hugepages/hugepages-2048kB/surplus_hugepages", "2")
+    assert not run(root, [{"size": "2M", "count": 8}])["changed"]
+
+
+def test_an_unknown_size_lists_those_there_are(root: HugetlbRoot) -> None:
+    assert refused(root, {"size": "16M", "count": 1}).evidence == ["/sys/kernel/mm/hugepages has: 2M, 1G"]
+
+
+def test_a_kernel_without_hugetlb(tree: Tree) -> None:
+    with pytest.raises(HostError) as caught:
+        Plan(tree.root, [{"size": "2M", "count": 1}], True, True)
+    assert "CONFIG_HUGETLBFS" in caught.value.remedy
+
+
+def test_an_unknown_node_lists_those_there_are(root: HugetlbRoot) -> None:
+    assert refused(root, {"size": "2M", "count": 1, "node": 7}).evidence[0].endswith("node0, node1")
+
+
+def test_a_negative_count(root: HugetlbRoot) -> None:
+    assert "-1" in refused(root, {"size": "2M", "count": -1}).message
+
+
+@pytest.mark.parametrize("node", [None, 0])
+def test_a_pool_declared_twice(root: HugetlbRoot, node: int | None) -> None:
+    error = refused(root, {"size": "2M", "count": 1, "node": node}, {"size": "2048K", "count": 2, "node": node})
+    assert "declared twice" in error.message
+
+
+def test_a_size_declared_for_host_and_node(root: HugetlbRoot) -> None:
+    error = refused(root, {"size": "2M", "count": 1}, {"size": "2M", "count": 2, "node": 0})
+    assert "whole host and for a NUMA node" in error.message
+
+
+def test_a_damaged_record_is_refused(root: HugetlbRoot, tree: Tree) -> None:
+    tree.file(RECORD, "{}")
+    assert refused(root, {"size": "2M", "count": 1}).code == "record"
+
+
+def test_a_recorded_node_that_is_gone_is_forgotten(root: HugetlbRoot, tree: Tree) -> None:
+    tree.file(RECORD, json.dumps({"version": 1, "counts": {str(M2): {"0": 0, "9": 5}}}))
+    run(root, state="absent")
+    assert not tree.root.exists(RECORD)
+
+
+def test_a_kernel_without_numa(tree: Tree) -> None:
+    root = HugetlbRoot(tree, nodes=1)
+    tree.remove("/sys/devices/system/node")
+    assert [one["node"] for one in Host(root).report()] == [None, None]

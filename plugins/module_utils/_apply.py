@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from ._backend import PA_HINT, Needs, module_loaded
+from ._backend import Needs, module_loaded
 from ._errors import HostError
-from ._kernel import Kernel
+from ._kernel import PA_HINT, Kernel
 from ._pci import PciDevice
 from ._plan import ADD, BIND, OVERRIDE, REMOVE, UNBIND, DeviceState, Step, Target, observe, plan
 from ._store import Originals, snapshot
@@ -119,7 +119,7 @@ class Transaction:
             OVERRIDE: lambda value: kernel.override(device, value),
             UNBIND: lambda value: kernel.unbind(device),
             REMOVE: lambda value: kernel.remove(device),
-            ADD: lambda value: kernel.add(device),
+            ADD: lambda value: kernel.add(device, value),
             BIND: lambda value: kernel.bind(device, value),
         }
         for step in steps:

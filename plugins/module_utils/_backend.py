@@ -14,12 +14,12 @@ from typing import NamedTuple
 from ._errors import HostError
 from ._fs import Root
 from ._iommu import HostIommu, host_iommu
+from ._kernel import PA_HINT
 from ._plan import Target
 
 IOMMU, BUILTIN, DKMS = "iommu", "builtin", "dkms"
 UNSAFE_INTERRUPTS = "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
 NOIOMMU_MODE = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode"
-PA_HINT = "/sys/module/noiommu/parameters/dpdk_pa_hint"
 
 INSECURE_MODE = (
     "Without an IOMMU nothing confines a device: the application that drives it, and the device itself, can read and "

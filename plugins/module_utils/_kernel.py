@@ -23,6 +23,7 @@ from ._iommu import NODES, OUR_PREFIX, read_group
 from ._pci import Interface, PciBus, PciDevice
 
 MODULE = "/sys/module/noiommu"
+PA_HINT = MODULE + "/parameters/dpdk_pa_hint"
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _VFIO_NODE_WAIT = 5.0
 _INTERFACE_WAIT = 10.0
@@ -102,10 +103,14 @@ class Kernel:
 
     # --- groups of the noiommu module ---
 
-    def add(self, device: PciDevice) -> None:
-        """Have the noiommu module make a group for an unbound device."""
-        if not self.root.exists(NODES, OUR_PREFIX + device.address):
-            self._module_request("add", device.address, _ADD)
+    def add(self, device: PciDevice, pa_hint: bool) -> None:
+        """Have the noiommu module make a group for an unbound device, with or without the hint to DPDK."""
+        if self.root.exists(NODES, OUR_PREFIX + device.address):
+            return
+        flag = "Y" if pa_hint else "N"
+        if self.root.read_text(PA_HINT) != flag:
+            self.root.write_sysfs(PA_HINT, flag + "\n")
+        self._module_request("add", device.address, _ADD)
 
     def remove(self, device: PciDevice) -> None:
         """Have the noiommu module give the device's group up."""

@@ -98,7 +98,7 @@ def plan(now: DeviceState, want: Target) -> list[Step]:
     if now.in_module and remake_group:
         steps.append(Step(REMOVE))
     if want.in_module and remake_group:
-        steps.append(Step(ADD))
+        steps.append(Step(ADD, want.pa_hint is not False))
     if rebind and want.driver is not None:
         steps.append(Step(BIND, want.driver))
     return steps

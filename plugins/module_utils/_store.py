@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from ._errors import HostError
@@ -48,6 +49,7 @@ class Originals:
         text = self.render()
         if text is None:
             root.remove_file(ORIGINALS)
+            root.remove_empty_dir(os.path.dirname(ORIGINALS))
         else:
             root.write_file(ORIGINALS, text, 0o600)
 

@@ -1,0 +1,27 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _kernel
+from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
+from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    """An empty host."""
+    return Tree(tmp_path / "host")
+
+
+@pytest.fixture
+def machine(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A host whose kernel reacts; nothing on it needs waiting for."""
+    for name in ("_VFIO_NODE_WAIT", "_INTERFACE_WAIT", "_RENAME_WAIT"):
+        monkeypatch.setattr(_kernel, name, 0.0)
+    return Machine(tree)

@@ -1,0 +1,240 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A kernel in a temporary directory: reacts to sysfs writes and modprobe as the real one does, fails on demand."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._kernel import Kernel
+
+from .tree import DRIVERS, Tree
+
+PARAMETERS = "/sys/module/noiommu/parameters"
+UNSAFE_INTERRUPTS = "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
+NOIOMMU_MODE = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode"
+
+
+class Failure(Exception):
+    """Stands for a bug or a signal: no HostError, so nothing expects it."""
+
+
+class Machine:
+    """A host under test. ``requests`` is everything that was asked of it to change, in order."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+        self.requests: list[str] = []
+        self.fail_at: int | None = None
+        self.kill_at: int | None = None
+        self.broken: set[str] = set()  # drivers and modules that fail
+        self.builtin_noiommu = False
+        self._parked: dict[str, list[tuple]] = {}
+        self.root = _MachineRoot(self)
+        self.runner = _MachineRunner(self)
+        self.kernel = _MachineKernel(self.root, self.runner)
+        self.module_index("vfio-pci", "vfio_iommu_type1", "noiommu")
+        tree.dir("/etc/systemd/system/multi-user.target.wants")
+        tree.dir("/etc/modprobe.d")
+        tree.dir("/usr/local/lib")
+        tree.dir("/var/lib")
+        tree.dir("/sys/module")
+        tree.dir("/sys/kernel/iommu_groups")
+        tree.dir("/sys/devices/virtual/iommu")
+        tree.dir("/sys/class/iommu")
+        tree.dir("/dev/vfio")
+
+    def module_index(self, *modules: str) -> None:
+        """Say which modules the kernel can load."""
+        lines = "\n".join("kernel/drivers/%s.ko.xz:" % name for name in modules)
+        self.tree.file("/lib/modules/%s/modules.dep" % os.uname().release, lines)
+
+    def request(self, what: str) -> None:
+        """Count a request; fail where told to."""
+        self.requests.append(what)
+        number = len(self.requests)
+        if number == self.fail_at:
+            raise HostError("injected", "request %d fails: %s" % (number, what), errno=errno.EIO)
+        if number == self.kill_at:
+            raise Failure(what)
+
+    # --- modules ---
+
+    def load(self, module: str) -> None:
+        """React to modprobe."""
+        tree = self.tree
+        if module == "noiommu":
+            tree.file(PARAMETERS + "/dpdk_pa_hint", "Y")
+            tree.file(PARAMETERS + "/add")
+            tree.file(PARAMETERS + "/remove")
+        elif module == "vfio_iommu_type1":
+            tree.file(UNSAFE_INTERRUPTS, "N")
+        else:
+            tree.dir("/sys/module/" + module.replace("-", "_"))
+            if module == "vfio-pci":
+                tree.driver(module)
+        if module.startswith("vfio") and self.builtin_noiommu and not tree.root.exists(NOIOMMU_MODE):
+            tree.file(NOIOMMU_MODE, "N")
+
+    def unload(self, module: str) -> int:
+        """React to modprobe -r."""
+        bound = [d for d in self.tree.root.listdir("/sys/bus/pci/devices") if self.driver_of(d) == module]
+        if bound or module == "noiommu" and self.tree.root.listdir("/sys/class/iommu"):
+            return 1
+        self.tree.remove("/sys/module/" + module.replace("-", "_"))
+        self.tree.remove(DRIVERS + "/" + module)
+        return 0
+
+    # --- devices ---
+
+    def driver_of(self, address: str) -> str | None:
+        """Return the bound driver."""
+        return self.tree.root.link_name("/sys/bus/pci/devices", address, "driver")
+
+    def unbind(self, address: str) -> None:
+        """React to a write to unbind: the interfaces go away, VFIO's own groups too."""
+        tree, real = self.tree, self.tree.real(address)
+        driver = self.driver_of(address)
+        if driver is None:
+            raise OSError(errno.ENODEV, "No such device")
+        if driver == "vfio-pci":
+            group = tree.root.link_name(real, "iommu_group")
+            noiommu = tree.root.read_text("/sys/kernel/iommu_groups", group, "name") == "vfio-noiommu"
+            tree.remove("/dev/vfio/%s%s" % ("noiommu-" if noiommu else "", group))
+            if noiommu:
+                self._drop_group(address)
+        else:
+            for name in tree.root.listdir("/sys/class/net"):
+                path = tree.root.realpath("/sys/class/net", name)
+                if path.startswith(real + "/"):
+                    parked = tree.base.parent / ("parked-%s-%s" % (address, name))
+                    tree.at(path).rename(parked)
+                    tree.at(path).parent.rmdir()
+                    tree.remove("/sys/class/net/" + name)
+                    self._parked.setdefault(address, []).append((name, path, parked))
+        tree.remove(real + "/driver")
+
+    def bind(self, address: str, driver: str) -> None:
+        """React to a write to bind."""
+        tree, real = self.tree, self.tree.real(address)
+        override = tree.root.read_text(real, "driver_override")
+        if self.driver_of(address) is not None:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        if override not in ("(null)", driver):
+            raise OSError(errno.ENODEV, "No such device")
+        if driver in self.broken:
+            raise OSError(errno.EIO, "Input/output error")
+        if driver == "vfio-pci":
+            self._bind_vfio(address)
+        else:
+            for name, path, parked in self._parked.pop(address, []):
+                tree.at(path).parent.mkdir(parents=True)
+                parked.rename(tree.at(path))
+                tree.link("/sys/class/net/" + name, path)
+                tree.file(path + "/flags", "0x1002")  # a driver brings its interface up administratively down
+        tree.bind(address, driver)
+
+    def _bind_vfio(self, address: str) -> None:
+        tree, real = self.tree, self.tree.real(address)
+        if not tree.root.exists(real, "iommu_group"):
+            if tree.root.read_text(NOIOMMU_MODE) != "Y":
+                raise OSError(errno.EINVAL, "Invalid argument")
+            tree.group(self._free_group(), address, name="vfio-noiommu", node=None)
+        group = tree.root.link_name(real, "iommu_group")
+        noiommu = tree.root.read_text("/sys/kernel/iommu_groups", group, "name") == "vfio-noiommu"
+        tree.file("/dev/vfio/%s%s" % ("noiommu-" if noiommu else "", group))
+
+    def _free_group(self) -> int:
+        taken = {int(name) for name in self.tree.root.listdir("/sys/kernel/iommu_groups")}
+        return next(number for number in range(100) if number not in taken)
+
+    def _drop_group(self, address: str) -> None:
+        tree, real = self.tree, self.tree.real(address)
+        tree.remove("/sys/kernel/iommu_groups/" + tree.root.link_name(real, "iommu_group"))
+        tree.remove(real + "/iommu_group")
+        tree.remove(real + "/iommu")
+
+    def add(self, address: str) -> None:
+        """React to the noiommu module's add parameter."""
+        tree = self.tree
+        if not tree.root.exists("/sys/bus/pci/devices", address):
+            raise OSError(errno.ENODEV, "No such device")
+        if self.driver_of(address) is not None:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        if tree.root.exists(tree.real(address), "iommu_group"):
+            raise OSError(errno.EEXIST, "File exists")
+        node = "noiommu-" + address
+        tree.group(self._free_group(), address, name="noiommu", node=node)
+        if tree.root.read_text(PARAMETERS, "dpdk_pa_hint") == "Y":
+            tree.file("/sys/devices/virtual/iommu/%s/intel-iommu/cap" % node, "noiommu")
+
+    def drop(self, address: str) -> None:
+        """React to the noiommu module's remove parameter."""
+        if self.driver_of(address) is not None:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        self._drop_group(address)
+        self.tree.remove("/sys/devices/virtual/iommu/noiommu-" + address)
+        self.tree.remove("/sys/class/iommu/noiommu-" + address)
+
+
+class _MachineRoot(Root):
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(str(machine.tree.base))
+        self._machine = machine
+
+    def write_sysfs(self, path: str, value: str) -> None:
+        machine, text = self._machine, value.strip()
+        machine.request("%s <- %s" % (path, text))
+        folder, name = os.path.split(path)
+        try:
+            if folder == PARAMETERS and name in ("add", "remove"):
+                (machine.add if name == "add" else machine.drop)(text)
+            elif name == "bind":
+                machine.bind(text, os.path.basename(folder))
+            elif name == "unbind":
+                machine.unbind(text)
+            elif name == "driver_override":
+                machine.tree.file(self.realpath(folder) + "/" + name, text or "(null)")
+            else:
+                super().write_sysfs(path, value)
+        except OSError as exc:
+            raise HostError("kernel_write", path, ["%s: %s" % (path, exc)], errno=exc.errno) from exc
+
+    def write_file(self, path: str, text: str, mode: int = 0o644) -> None:
+        self._machine.request("write " + path)
+        super().write_file(path, text, mode)
+
+    def write_link(self, path: str, target: str) -> None:
+        self._machine.request("link " + path)
+        super().write_link(path, target)
+
+    def remove_file(self, path: str) -> bool:
+        self._machine.request("remove " + path)
+        return super().remove_file(path)
+
+
+class _MachineRunner(Runner):
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def run(self, *argv: str) -> RunResult:
+        machine = self._machine
+        machine.request(" ".join(argv))
+        if argv[:2] == ("modprobe", "-r"):
+            return RunResult(machine.unload(argv[2]), "", "")
+        if argv[0] == "modprobe":
+            if argv[1] in machine.broken:
+                return RunResult(1, "", "modprobe: ERROR: could not insert '%s': Exec format error" % argv[1])
+            machine.load(argv[1])
+        return RunResult(0, "", "")
+
+
+class _MachineKernel(Kernel):
+    def link_up(self, name: str) -> None:
+        self.root._machine.request("link up " + name)  # pylint: disable=protected-access
+        self.root._machine.tree.file(self.root.realpath("/sys/class/net", name, "flags"), "0x1003")

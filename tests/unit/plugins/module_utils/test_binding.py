@@ -1,0 +1,424 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Binding as a transaction, against a kernel that reacts: converges, repeats to nothing, and puts everything back."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _apply
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
+from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import NetState, Route
+from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import (
+    NOIOMMU_MODE,
+    UNSAFE_INTERRUPTS,
+    Failure,
+    Machine,
+)
+
+NIC, VIRTIO, DISK = "0000:00:04.0", "0000:00:05.0", "0000:00:06.0"
+BOTH = Request([{"address": NIC}, {"interface": "eth2"}], accept_unsafe=True)
+NOTHING = Request([])
+
+
+@pytest.fixture
+def host(machine: Machine) -> Machine:
+    """A host with two data NICs and a disk."""
+    tree = machine.tree
+    tree.pci(NIC, driver="e1000e")
+    tree.net("eth1", NIC, "52:54:00:00:00:11", up=True)
+    tree.pci(VIRTIO, "1af4:1041", driver="virtio-pci")
+    tree.net("eth2", VIRTIO, "52:54:00:00:00:12", child="virtio2")
+    tree.pci(DISK, "1af4:1042", "010000", driver="virtio-pci")
+    tree.dir("/run/systemd/system")
+    return machine
+
+
+def binding(host: Machine, request: Request, check_mode: bool = False, net: NetState | None = None) -> Binding:
+    return Binding(host.kernel, GuardContext(host.root, net), request, check_mode)
+
+
+def converge(host: Machine, request: Request) -> Binding:
+    one = binding(host, request)
+    assert one.changed
+    one.apply()
+    return one
+
+
+def state(one: Binding) -> dict:
+    return {device["address"]: device for device in one.after()["devices"]}
+
+
+# --- the way there ---
+
+
+def test_dkms_binds_and_remembers(host: Machine) -> None:
+    one = converge(host, BOTH)
+    for address in (NIC, VIRTIO):
+        device = state(one)[address]
+        assert (device["driver"], device["driver_override"], device["safety"]) == ("vfio-pci", "vfio-pci", "unsafe")
+        assert host.root.exists("/dev/vfio/%d" % device["iommu_group"])
+    assert host.root.read_text(UNSAFE_INTERRUPTS) == "Y"
+    assert host.driver_of(DISK) == "virtio-pci"
+    originals = json.loads(host.root.read_text("/var/lib/noiommu/originals.json"))
+    assert originals["devices"][NIC] == {
+        "vendor_device": "8086:10d3",
+        "driver": "e1000e",
+        "driver_override": None,
+        "interfaces": [{"name": "eth1", "mac": "52:54:00:00:00:11", "up": True}],
+    }
+    bindings = json.loads(host.root.read_text("/etc/noiommu/bindings.json"))
+    assert [entry["macs"] for entry in bindings["devices"]] == [["52:54:00:00:00:11"], ["52:54:00:00:00:12"]]
+    assert bindings["backend"] == "dkms"
+    assert "options vfio_iommu_type1 allow_unsafe_interrupts=1\n" in host.tree.at(
+        "/etc/modprobe.d/noiommu.conf"
+    ).read_text()
+    assert host.root.link_name("/etc/systemd/system/multi-user.target.wants/noiommu-bindings.service")
+    assert "systemctl daemon-reload" in host.requests
+
+
+def test_originals_are_written_before_anything_is_touched(host: Machine) -> None:
+    converge(host, BOTH)
+    assert host.requests[0] == "write /var/lib/noiommu/originals.json"
+
+
+@pytest.mark.parametrize(
+    "selectors",
+    [
+        [{"address": NIC}, {"address": VIRTIO}],
+        [{"interface": "eth1"}, {"interface": "eth2"}],
+        [{"mac": "52:54:00:00:00:11"}, {"mac": "52:54:00:00:00:12"}],
+        [{"vendor_device": "8086:10d3"}, {"vendor_device": "1af4:1041"}],
+    ],
+)
+def test_the_second_run_asks_nothing_of_the_kernel(host: Machine, selectors: list[dict]) -> None:
+    request = Request(selectors, accept_unsafe=True)
+    converge(host, request)
+    host.requests.clear()
+    again = binding(host, request)
+    assert not again.changed and not again.steps
+    assert again.before() == again.after()
+    assert host.requests == []
+
+
+def test_check_mode_predicts_and_touches_nothing(host: Machine) -> None:
+    content = host.tree.content()
+    predicted = binding(host, BOTH, check_mode=True)
+    assert predicted.changed
+    assert host.requests == [] and host.tree.content() == content
+    steps, after = predicted.steps, predicted.after(predicted=True)
+    one = converge(host, BOTH)
+    real = one.after()
+    for guess, fact in zip(after["devices"], real["devices"]):
+        assert dict(guess, iommu_group=None) == dict(fact, iommu_group=None)
+    assert "%s: unbind from e1000e" % NIC in steps
+    diff = predicted.diff(predicted.before(), after)
+    assert "driver: e1000e" in diff[0]["before"] and "driver: vfio-pci" in diff[0]["after"]
+    assert any("bindings.json" in part["after_header"] for part in diff)
+
+
+def test_without_persistence_no_file_but_the_record(host: Machine) -> None:
+    converge(host, BOTH._replace(persistent=False))
+    assert not host.root.exists("/etc/noiommu") and not host.root.exists("/etc/modprobe.d/noiommu.conf")
+    assert host.root.exists("/var/lib/noiommu/originals.json")
+
+
+def test_resolved_devices_name_their_character_device(host: Machine) -> None:
+    one = converge(host, BOTH)
+    found = one.resolved(one.after())
+    assert [device["original_driver"] for device in found] == ["e1000e", "virtio-pci"]
+    assert all(host.root.exists(device["chardev"]) for device in found)
+    assert found[1]["interfaces"] == ["eth2"] and found[1]["backend"] == "dkms"
+
+
+# --- the way back ---
+
+
+def test_absent_leaves_the_host_as_it_was(host: Machine) -> None:
+    content = host.tree.content()
+    converge(host, BOTH)
+    converge(host, NOTHING)
+    assert host.tree.content() == content
+    assert not binding(host, NOTHING).changed
+
+
+def test_absent_restores_a_parameter_somebody_had_set(host: Machine) -> None:
+    host.load("vfio_iommu_type1")
+    converge(host, BOTH)
+    assert host.root.read_text(UNSAFE_INTERRUPTS) == "Y"
+    converge(host, NOTHING)
+    assert host.root.read_text(UNSAFE_INTERRUPTS) == "N"
+
+
+def test_absent_says_what_only_a_reboot_clears(host: Machine) -> None:
+    converge(host, BOTH)
+    host.tree.file("/proc/sys/kernel/tainted", "12352")
+    one = converge(host, NOTHING)
+    assert any("12352" in message and "rebooted" in message for message in one.messages)
+
+
+def test_absent_keeps_a_module_that_somebody_else_uses(host: Machine) -> None:
+    converge(host, BOTH)
+    host.tree.pci("0000:00:09.0")
+    host.add("0000:00:09.0")
+    one = converge(host, NOTHING)
+    assert any("module noiommu stays loaded" in message for message in one.messages)
+    assert host.driver_of(NIC) == "e1000e"
+
+
+def test_a_delisted_device_is_given_back(host: Machine) -> None:
+    converge(host, BOTH)
+    converge(host, Request([{"address": VIRTIO}], accept_unsafe=True))
+    assert (host.driver_of(NIC), host.driver_of(VIRTIO)) == ("e1000e", "vfio-pci")
+    assert host.root.read_text("/sys/class/net/eth1/flags") == "0x1003"  # up, as before
+    assert NIC not in json.loads(host.root.read_text("/var/lib/noiommu/originals.json"))["devices"]
+
+
+def test_a_device_somebody_gave_to_another_driver_stays_there(host: Machine) -> None:
+    converge(host, BOTH)
+    host.unbind(NIC)
+    host.drop(NIC)
+    host.tree.file(host.tree.real(NIC) + "/driver_override", "uio_pci_generic")
+    host.bind(NIC, "uio_pci_generic")
+    host.tree.file(host.tree.real(NIC) + "/driver_override", "(null)")
+    one = converge(host, NOTHING)
+    assert host.driver_of(NIC) == "uio_pci_generic"
+    assert any("stays there" in message for message in one.messages)
+
+
+def test_a_recorded_device_that_is_gone_is_forgotten_when_delisted(host: Machine) -> None:
+    converge(host, BOTH)
+    host.tree.remove("/sys/bus/pci/devices/" + NIC)
+    one = converge(host, Request([{"address": VIRTIO}], accept_unsafe=True))
+    assert any(NIC in message and "gone" in message for message in one.messages)
+
+
+def test_a_recorded_device_that_is_gone_is_an_error_when_listed(host: Machine) -> None:
+    converge(host, BOTH)
+    host.tree.remove("/sys/bus/pci/devices/" + NIC)
+    with pytest.raises(Refused, match="disappeared"):
+        binding(host, BOTH)
+
+
+# --- all or nothing ---
+
+
+def _content(host: Machine) -> dict[str, str]:
+    """Everything on the host, but for the group numbers: the kernel gives the next free one to a group made anew."""
+    names, numbers = {}, {}
+    for number in host.root.listdir("/sys/kernel/iommu_groups"):
+        owners = ",".join(host.root.listdir("/sys/kernel/iommu_groups", number, "devices"))
+        names["/iommu_groups/" + number] = "/iommu_groups/of-" + owners
+        numbers["/dev/vfio/" + number] = "/dev/vfio/of-" + owners
+    found = {}
+    for path, text in host.tree.content().items():
+        path = numbers.get(path, path)
+        for old, new in names.items():
+            path, text = (re.sub(old + r"\b", new, part) for part in (path, text))
+        found[path] = text
+    return found
+
+
+def _fails_everywhere(host: Machine, request: Request) -> None:
+    """Fail at each request in turn; after each failure the host must be as before it."""
+    index = 0
+    while True:
+        index += 1
+        content = _content(host)
+        host.requests.clear()
+        host.fail_at = index
+        one = binding(host, request)
+        try:
+            one.apply()
+        except HostError as exc:
+            assert exc.code != "record"
+            assert _content(host) == content, "after a failure of request %d: %s" % (index, host.requests[index - 1])
+            assert not any("NOT put back" in line for line in exc.evidence)
+            continue
+        finally:
+            host.fail_at = None
+        # No failure was raised: either all requests are through, or the failed one may fail.
+        if len(host.requests) < index:
+            return
+        assert index < 200
+
+
+TRANSITIONS = {
+    "take": ([], BOTH),
+    "take one more": ([Request([{"address": NIC}], accept_unsafe=True)], BOTH),
+    "swap": ([Request([{"address": NIC}], accept_unsafe=True)], Request([{"address": VIRTIO}], accept_unsafe=True)),
+    "change the hint": ([BOTH], BOTH._replace(dpdk_pa_hint=False)),
+    "absent": ([BOTH], NOTHING),
+}
+
+
+@pytest.mark.parametrize("name", sorted(TRANSITIONS))
+def test_a_failure_anywhere_puts_everything_back(host: Machine, name: str) -> None:
+    before, request = TRANSITIONS[name]
+    for one in before:
+        converge(host, one)
+    _fails_everywhere(host, request)
+    assert not binding(host, request).changed
+
+
+@pytest.mark.parametrize("name", sorted(TRANSITIONS))
+def test_a_run_killed_anywhere_is_finished_or_taken_back(
+    host: Machine, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, request = TRANSITIONS[name]
+    pristine = host.tree.content()
+    for one in before:
+        converge(host, one)
+    total = None
+    index = 0
+    while total is None or index < total:
+        index += 1
+        host.requests.clear()
+        host.kill_at = index
+        with monkeypatch.context() as patch:
+            patch.setattr(_apply.Transaction, "rollback", lambda self: [])  # nobody is left to do it
+            one = binding(host, request)
+            try:
+                one.apply()
+                total = index
+            except Failure:
+                pass
+        host.kill_at = None
+        # Finished by the same run again, ...
+        again = binding(host, request)
+        if again.changed:
+            again.apply()
+        assert not binding(host, request).changed
+        # ... and back to the beginning for the next round.
+        back = binding(host, NOTHING)
+        if back.changed:
+            back.apply()
+        assert host.tree.content() == pristine, "killed at request %d" % index
+        for earlier in before:
+            converge(host, earlier)
+
+
+def test_a_failure_says_what_was_put_back(host: Machine) -> None:
+    host.broken.add("vfio-pci")
+    host.load("vfio-pci")
+    with pytest.raises(HostError) as caught:
+        binding(host, BOTH).apply()
+    assert caught.value.code == "bind"
+    assert any("put back" in line for line in caught.value.evidence)
+    assert host.driver_of(NIC) == "e1000e"
+    assert host.root.read_text("/sys/class/net/eth1/flags") == "0x1003"
+
+
+def test_a_rollback_that_fails_says_so(host: Machine) -> None:
+    host.load("vfio-pci")
+    host.broken |= {"vfio-pci", "e1000e"}
+    with pytest.raises(HostError) as caught:
+        binding(host, BOTH).apply()
+    assert any(line.startswith("NOT put back: %s" % NIC) for line in caught.value.evidence)
+
+
+# --- refusals ---
+
+
+def test_every_reason_is_given_at_once(host: Machine) -> None:
+    index = host.root.read_int("/sys/class/net/eth1/ifindex")
+    net = NetState([], [Route("inet6", "77", "2001:db8::/64", None, (index,), False)])
+    request = Request([{"address": NIC}, {"address": "0000:99:00.0"}])
+    with pytest.raises(Refused) as caught:
+        binding(host, request, net=net)
+    assert [one.code for one in caught.value.refusals] == ["selector", "unsafe_not_accepted", "guarded_device"]
+    assert "2001:db8::/64 in table 77 dev eth1" in str(caught.value)
+    assert host.requests == []
+
+
+def test_a_missing_kernel_module_is_an_error_but_in_check_mode_a_warning(host: Machine) -> None:
+    host.module_index("vfio-pci", "vfio_iommu_type1")
+    with pytest.raises(Refused, match="noiommu is not installed"):
+        binding(host, BOTH)
+    one = binding(host, BOTH, check_mode=True)
+    assert one.changed and any("dry run" in message for message in one.messages)
+
+
+def test_a_device_in_use_is_neither_given_back_nor_rebuilt(host: Machine) -> None:
+    converge(host, BOTH)
+    group = host.root.link_name(host.tree.real(NIC), "iommu_group")
+    host.tree.file("/proc/4711/comm", "dpdk-testpmd")
+    host.tree.dir("/proc/4711/fd")
+    host.tree.at("/proc/4711/fd/17").symlink_to("/dev/vfio/" + group)
+    host.requests.clear()
+    for request in (NOTHING, BOTH._replace(dpdk_pa_hint=False)):
+        with pytest.raises(Refused) as caught:
+            binding(host, request)
+        assert [one.code for one in caught.value.refusals] == ["in_use"]
+        assert "process 4711 (dpdk-testpmd)" in str(caught.value)
+    assert host.requests == []
+    assert not binding(host, BOTH).changed
+
+
+def test_an_unreadable_record_stops_everything(host: Machine) -> None:
+    host.tree.file("/var/lib/noiommu/originals.json", "{")
+    with pytest.raises(HostError, match="originals.json is unusable"):
+        binding(host, BOTH)
+
+
+# --- the other backends ---
+
+
+def test_iommu_binds_without_anything_insecure(host: Machine) -> None:
+    host.tree.group(1, NIC)
+    host.tree.group(2, VIRTIO)
+    one = converge(host, Request([{"address": NIC}]))
+    assert one.backend == "iommu"
+    assert state(one)[NIC]["safety"] == "isolated"
+    assert not host.root.exists("/sys/module/noiommu") and not host.root.exists(UNSAFE_INTERRUPTS)
+    assert not host.root.exists("/etc/modprobe.d/noiommu.conf")
+    assert host.root.exists("/etc/noiommu/bindings.json")
+
+
+def test_iommu_refuses_a_group_that_the_host_shares(host: Machine) -> None:
+    host.tree.group(1, NIC, DISK)
+    host.tree.pci("0000:00:1c.0", "8086:7a3c", "060400", driver="pcieport", header_type=1)
+    host.tree.group(2, "0000:00:1c.0", VIRTIO)
+    with pytest.raises(Refused) as caught:
+        binding(host, Request([{"address": NIC}, {"address": VIRTIO}]))
+    assert [one.code for one in caught.value.refusals] == ["group_not_viable"]
+    assert "%s is in group 1 and bound to virtio-pci" % DISK in str(caught.value)
+
+
+def test_insecure_backends_are_refused_beside_an_iommu(host: Machine) -> None:
+    host.tree.group(1, NIC)
+    for backend in ("dkms", "builtin"):
+        with pytest.raises(Refused) as caught:
+            binding(host, Request([{"address": NIC}], backend=backend, accept_unsafe=True))
+        assert caught.value.refusals[0].code == "iommu_active"
+
+
+def test_builtin_uses_vfios_own_groups(host: Machine) -> None:
+    content = host.tree.content()
+    host.builtin_noiommu = True
+    host.load("vfio")
+    loaded = host.tree.content()
+    one = converge(host, BOTH)
+    assert one.backend == "builtin" and host.root.read_text(NOIOMMU_MODE) == "Y"
+    assert one.resolved(one.after())[0]["chardev"].startswith("/dev/vfio/noiommu-")
+    assert "options vfio enable_unsafe_noiommu_mode=1" in host.root.read_text("/etc/modprobe.d/noiommu.conf")
+    assert not binding(host, BOTH).changed
+    converge(host, NOTHING)
+    assert host.tree.content() == loaded != content
+
+
+def test_moving_from_dkms_to_builtin_leaves_nothing_of_dkms(host: Machine) -> None:
+    converge(host, BOTH)
+    host.builtin_noiommu = True
+    host.load("vfio")
+    one = converge(host, BOTH)
+    assert one.backend == "builtin"
+    assert not host.root.exists("/sys/module/noiommu")
+    assert not binding(host, BOTH).changed

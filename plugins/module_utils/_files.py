@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ class RenderedFile(NamedTuple):
     path: str
     content: str | None
     mode: int = 0o644
+    program: bool = False  # ours and long: a diff shows its digest
 
 
 class _Before(NamedTuple):
@@ -54,8 +56,8 @@ class FileSet:
             {
                 "before_header": _header(one.path, before.mode if before.content is not None else None),
                 "after_header": _header(one.path, one.mode if one.content is not None else None),
-                "before": before.content or "",
-                "after": one.content or "",
+                "before": _shown(before.content, one.program),
+                "after": _shown(one.content, one.program),
             }
             for one, before in self._changes
         ]
@@ -109,6 +111,12 @@ def _differs(wanted: RenderedFile, before: _Before) -> bool:
     if wanted.content is None or before.content is None:
         return wanted.content is not before.content
     return wanted.content != before.content or wanted.mode != before.mode
+
+
+def _shown(content: str | None, program: bool) -> str:
+    if content is None or not program:
+        return content or ""
+    return "sha256 %s\n" % hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _header(path: str, mode: int | None) -> str:

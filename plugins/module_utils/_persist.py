@@ -72,9 +72,10 @@ def rendered(bindings: dict[str, Any] | None, options: list[str]) -> list[Render
         _store.BINDINGS: _store.dump_json(bindings) if bindings else None,
         UNIT: _HEADER + _unit() if bindings else None,
     }
-    for name, source in tool_sources().items():
-        texts[TOOL + "/" + name] = source if bindings else None
-    return [RenderedFile(path, text) for path, text in texts.items()]
+    return [RenderedFile(path, text) for path, text in texts.items()] + [
+        RenderedFile(TOOL + "/" + name, source if bindings else None, program=True)
+        for name, source in tool_sources().items()
+    ]
 
 
 def tool_sources() -> dict[str, str]:

@@ -1,0 +1,383 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from typing import Any
+
+import pytest
+
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _dkms_checks
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_source import Source, digest, pack
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import RunResult
+from ansible_collections.baremetal.noiommu.plugins.modules import dkms_module
+from ansible_collections.baremetal.noiommu.tests.unit.fake_dkms import KERNEL, OTHER, FakeDkms, build_host
+from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
+from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
+
+RECORD = "/var/lib/noiommu/dkms-noiommu.json"
+BOTH = {KERNEL: "installed", OTHER: "installed"}
+
+
+def source(version: str = "1.0.0", code: str = "int a;") -> Source:
+    conf = 'PACKAGE_NAME="noiommu"\nPACKAGE_VERSION="%s"\n' % version
+    return {"dkms.conf": conf.encode(), "noiommu.c": code.encode(), "Makefile": b"all:\n"}
+
+
+@pytest.fixture
+def dkms(tree: Tree) -> FakeDkms:
+    build_host(tree)
+    return FakeDkms(tree)
+
+
+class Run:
+    """One execution of the module, as the action plugin does it: with the source only if it is asked for."""
+
+    def __init__(self, dkms: FakeDkms, wanted: Source | None = None, check: bool = False, **params: Any) -> None:
+        self.dkms = dkms
+        wanted = wanted or source()
+        version = wanted["dkms.conf"].decode().split('"')[3]
+        given = {"name": "noiommu", "version": version, "digest": digest(wanted), "kernels": [], "archive": None}
+        self.module = FakeModule({**given, **params}, check)
+        self.result = self._call()
+        self.sent = self.result["source_needed"] and not check
+        if self.sent:
+            with tempfile.NamedTemporaryFile() as archive:
+                archive.write(pack(wanted))
+                archive.flush()
+                self.module.params["archive"] = archive.name
+                self.module.warnings.clear()
+                self.result = self._call()
+
+    def _call(self) -> dict[str, Any]:
+        return dkms_module.present(self.module, self.dkms.tree.root, self.dkms)
+
+
+def remove(dkms: FakeDkms, check: bool = False) -> tuple[dict[str, Any], list[str]]:
+    module = FakeModule({"name": "noiommu"}, check)
+    return dkms_module.absent(module, dkms.tree.root, dkms), module.warnings
+
+
+def refused(dkms: FakeDkms, wanted: Source | None = None, **params: Any) -> HostError:
+    """Return the error, after seeing that the host is as it was."""
+    before = dkms.tree.content()
+    with pytest.raises(HostError) as caught:
+        Run(dkms, wanted, **params)
+    assert dkms.tree.content() == before
+    assert caught.value.evidence and caught.value.remedy
+    return caught.value
+
+
+# --- the ways that succeed ---
+
+
+def test_built_and_installed_for_every_kernel(dkms: FakeDkms, tree: Tree) -> None:
+    run = Run(dkms)
+    assert run.sent and run.result["changed"]
+    assert run.result["before"] == {KERNEL: "absent", OTHER: "absent"} and run.result["after"] == BOTH
+    assert tree.root.read_text("/usr/src/noiommu-1.0.0/noiommu.c") == "int a;"
+    assert tree.root.realpath("/var/lib/dkms/noiommu/1.0.0/source") == "/usr/src/noiommu-1.0.0"
+    assert not tree.root.exists("/var/lib/dkms/.noiommu-stage")
+    assert not tree.root.exists(RECORD)
+
+
+def test_converged_is_one_call_that_spawns_nothing(dkms: FakeDkms) -> None:
+    Run(dkms)
+    dkms.ran.clear()
+    run = Run(dkms)
+    assert not run.sent and not run.result["changed"] and dkms.ran == []
+    assert run.result["diff"]["before"] == run.result["diff"]["after"]
+
+
+def test_check_mode_predicts_and_runs_nothing(dkms: FakeDkms, tree: Tree) -> None:
+    before = tree.content()
+    predicted = Run(dkms, check=True)
+    assert dkms.ran == [] and tree.content() == before and not predicted.sent
+    real = Run(dkms)
+    for key in ("changed", "before", "after", "replaced", "diff"):
+        assert real.result[key] == predicted.result[key]
+
+
+def test_check_mode_warns_of_packages_that_an_earlier_task_may_install(dkms: FakeDkms, tree: Tree) -> None:
+    tree.remove("/usr/sbin/dkms")
+    run = Run(dkms, check=True)
+    assert run.result["changed"] and "dkms" in run.module.warnings[0]
+
+
+def test_a_kernel_installed_later_is_built_without_sending_the_source(dkms: FakeDkms) -> None:
+    Run(dkms, kernels=[KERNEL])
+    run = Run(dkms)
+    assert run.result["before"] == {KERNEL: "installed", OTHER: "added"}
+    assert not run.sent and run.result["after"] == BOTH
+    assert [line for line in dkms.ran if "install" in line and KERNEL in line] == [
+        "dkms install --force -m noiommu -v 1.0.0 -k " + KERNEL
+    ]
+
+
+def test_changed_source_of_the_same_version_is_rebuilt(dkms: FakeDkms, tree: Tree) -> None:
+    Run(dkms)
+    run = Run(dkms, source(code="int b;"))
+    assert run.sent and run.result["before"] == {KERNEL: "differs", OTHER: "differs"}
+    assert "int b;" in tree.root.read_text("/lib/modules/%s/updates/dkms/noiommu.ko" % KERNEL)
+
+
+def test_another_version_replaces_the_old_one(dkms: FakeDkms, tree: Tree) -> None:
+    Run(dkms)
+    run = Run(dkms, source("1.1.0", "int b;"))
+    assert run.result["replaced"] == ["1.0.0"]
+    assert tree.root.listdir("/usr/src")[-1] == "noiommu-1.1.0"
+    assert not tree.root.exists("/usr/src/noiommu-1.0.0") and not tree.root.exists("/var/lib/dkms/noiommu/1.0.0")
+    assert not Run(dkms, source("1.1.0", "int b;")).result["changed"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "seen"),
+    [
+        ("/lib/modules/%s/updates/dkms/noiommu.ko" % KERNEL, "built"),
+        ("/var/lib/dkms/noiommu/1.0.0/" + KERNEL, "differs"),
+        ("/var/lib/dkms/noiommu/1.0.0/source", "differs"),
+        ("/var/lib/dkms/noiommu", "differs"),
+        ("/usr/src/noiommu-1.0.0", "differs"),
+        ("/usr/src/noiommu-1.0.0/dkms.conf", "differs"),
+    ],
+)
+def test_whatever_is_lost_is_mended(dkms: FakeDkms, tree: Tree, damage: str, seen: str) -> None:
+    Run(dkms)
+    whole = tree.content()
+    tree.remove(damage)
+    run = Run(dkms)
+    assert run.result["changed"] and run.result["before"][KERNEL] == seen
+    assert tree.content() == whole
+    assert not Run(dkms).result["changed"]
+
+
+def test_an_installed_file_that_is_not_the_built_one_is_replaced(dkms: FakeDkms, tree: Tree) -> None:
+    Run(dkms)
+    tree.file("/lib/modules/%s/updates/dkms/noiommu.ko" % KERNEL, "tampered")
+    assert Run(dkms).result["before"][KERNEL] == "differs"
+    assert not Run(dkms).result["changed"]
+
+
+@pytest.mark.parametrize("point", ["dkms add", "dkms build", "dkms install", "-k " + OTHER])
+def test_a_run_killed_half_way_is_finished_by_the_next(dkms: FakeDkms, tree: Tree, point: str) -> None:
+    Run(dkms)
+    wanted = source("2.0.0", "int c;")
+    dkms.kill_at = point
+    with pytest.raises(KeyboardInterrupt):
+        Run(dkms, wanted)
+    dkms.kill_at = None
+    run = Run(dkms, wanted)
+    assert run.result["after"] == BOTH and not tree.root.exists("/var/lib/dkms/.noiommu-stage")
+    assert not Run(dkms, wanted).result["changed"]
+
+
+# --- which kernels ---
+
+
+def test_a_kernel_without_headers_is_a_warning(dkms: FakeDkms, tree: Tree) -> None:
+    tree.remove("/lib/modules/%s/build" % OTHER)
+    run = Run(dkms)
+    assert run.result["after"] == {KERNEL: "installed"}
+    assert "linux-headers-" + OTHER in run.module.warnings[0]
+
+
+def test_an_excluded_kernel_is_a_warning_and_not_tried_again(dkms: FakeDkms, tree: Tree) -> None:
+    dkms.failing["-k " + OTHER] = RunResult(77, "", "Error! BUILD_EXCLUSIVE\n")
+    run = Run(dkms)
+    assert run.result["after"] == {KERNEL: "installed"} and "BUILD_EXCLUSIVE" in run.module.warnings[0]
+    dkms.ran.clear()
+    again = Run(dkms)
+    assert not again.result["changed"] and dkms.ran == [] and "BUILD_EXCLUSIVE" in again.module.warnings[0]
+    dkms.failing.clear()
+    assert Run(dkms, source(code="int b;")).result["after"] == BOTH
+    assert not tree.root.exists(RECORD)
+
+
+@pytest.mark.parametrize("params", [{}, {"kernels": [KERNEL]}])
+def test_an_excluded_kernel_that_is_needed_is_an_error(dkms: FakeDkms, params: dict[str, Any]) -> None:
+    dkms.failing["-k " + KERNEL] = RunResult(77, "", "Error! BUILD_EXCLUSIVE\n")
+    assert refused(dkms, **params).code == "kernel_excluded"
+
+
+def test_named_kernels(dkms: FakeDkms) -> None:
+    assert list(Run(dkms, kernels=["running"], check=True).result["after"]) == [KERNEL]
+    assert list(Run(dkms, kernels=["all"], check=True).result["after"]) == [KERNEL, OTHER]
+    assert list(Run(dkms, kernels=[OTHER, OTHER], check=True).result["after"]) == [OTHER]
+    assert "7.7.7" in refused(dkms, kernels=["7.7.7"]).message
+
+
+def test_a_loaded_older_version_is_mentioned(dkms: FakeDkms, tree: Tree) -> None:
+    tree.file("/sys/module/noiommu/version", "0.9.0")
+    tree.file("/sys/module/noiommu/refcnt", "1")
+    assert "0.9.0" in Run(dkms).module.warnings[0]
+
+
+# --- what stops it, before anything changes ---
+
+
+@pytest.mark.parametrize(
+    ("missing", "package"),
+    [
+        ("/usr/sbin/dkms", "dkms"),
+        ("/usr/bin/gcc-12", "gcc"),
+        ("/usr/bin/make", "make"),
+        ("/usr/src/linux-headers-" + KERNEL, "linux-headers-" + KERNEL),
+    ],
+)
+def test_a_missing_package_is_named(dkms: FakeDkms, tree: Tree, missing: str, package: str) -> None:
+    tree.remove(missing)
+    error = refused(dkms)
+    assert error.code == "build_tools_missing" and error.remedy.startswith("Run: apt-get install %s." % package)
+    assert dkms.ran == []
+
+
+def test_a_broken_compiler(dkms: FakeDkms) -> None:
+    dkms.failing["/dev/null"] = RunResult(1, "", "gcc: fatal error: cannot execute 'cc1'\n")
+    error = refused(dkms)
+    assert error.code == "compiler_broken" and "cc1" in error.evidence[0]
+
+
+def test_modules_that_cannot_be_written(dkms: FakeDkms, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(**_options: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(_dkms_checks.tempfile, "mkstemp", read_only)
+    error = refused(dkms)
+    assert error.code == "modules_unwritable"
+    assert error.evidence == ["/lib/modules/%s: Read-only file system" % KERNEL]
+
+
+def test_no_space(dkms: FakeDkms, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = os.statvfs("/")
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result((4096, 4096, full[2], 10, 10, *full[5:])))
+    error = refused(dkms)
+    assert error.code == "no_space" and "0 MiB free, 68 MiB needed" in error.evidence[0]
+
+
+# --- what fails on the way, and leaves the host as it was ---
+
+
+@pytest.mark.parametrize("older", [None, source("0.9.0"), source(code="int old;")])
+def test_a_failing_build_names_the_cause(dkms: FakeDkms, older: Source | None) -> None:
+    if older:
+        Run(dkms, older)
+    dkms.failing["dkms build"] = RunResult(10, "Error! Bad return status\n", "")
+    dkms.log = "gcc a.c\n/var/lib/dkms/.noiommu-stage/tree/noiommu/1.0.0/build/a.c:3:1: error: oops\nmake[1]: *** x\n"
+    error = refused(dkms)
+    assert error.code == "build_failed"
+    assert error.evidence == ["dkms build: rc 10", "a.c:3:1: error: oops"]
+
+
+def test_a_log_without_a_known_cause_is_shown_from_its_end(dkms: FakeDkms) -> None:
+    dkms.failing["dkms build"] = RunResult(10, "", "")
+    dkms.log = "\n".join("line %d" % number for number in range(20))
+    assert refused(dkms).evidence[1:] == ["line %d" % number for number in range(14, 20)]
+
+
+@pytest.mark.parametrize("older", [None, source("0.9.0"), source(code="int old;")])
+def test_a_failing_installation_brings_the_old_state_back(dkms: FakeDkms, older: Source | None) -> None:
+    if older:
+        Run(dkms, older)
+    dkms.failing["dkms install --force -m noiommu -v 1.0.0 -k " + OTHER] = RunResult(6, "", "cp: No space left\n")
+    error = refused(dkms)
+    assert error.code == "install_failed" and "cp: No space left" in error.evidence
+
+
+def test_a_failing_installation_for_one_more_kernel_leaves_the_others(dkms: FakeDkms) -> None:
+    Run(dkms, kernels=[KERNEL])
+    dkms.failing["dkms install --force -m noiommu -v 1.0.0 -k " + OTHER] = RunResult(6, "", "no\n")
+    assert refused(dkms).code == "install_failed"
+
+
+def test_a_failing_dkms_add(dkms: FakeDkms) -> None:
+    dkms.failing["dkms add"] = RunResult(1, "", "Error! broken\n")
+    assert refused(dkms).evidence == ["rc 1", "Error! broken"]
+
+
+def test_a_write_that_fails_half_way(dkms: FakeDkms, monkeypatch: pytest.MonkeyPatch) -> None:
+    Run(dkms, source("0.9.0"))
+    rename = os.rename
+
+    def full(here: str, there: str) -> None:
+        if there.endswith("/1.0.0/" + OTHER):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        rename(here, there)
+
+    monkeypatch.setattr(os, "rename", full)
+    assert "No space left" in refused(dkms).evidence[0]
+
+
+def test_a_source_that_is_not_the_declared_one(dkms: FakeDkms) -> None:
+    assert refused(dkms, digest="0" * 64).code == "archive"
+    assert refused(dkms, version="9.9.9").code == "archive"
+
+
+def test_an_archive_that_did_not_arrive(dkms: FakeDkms) -> None:
+    assert refused(dkms, archive="/nonexistent/source.tar.gz").code == "archive"
+
+
+# --- absent ---
+
+
+def test_absent_leaves_nothing(dkms: FakeDkms, tree: Tree) -> None:
+    before = tree.content()
+    Run(dkms)
+    predicted, _warnings = remove(dkms, check=True)
+    result, _warnings = remove(dkms)
+    assert result == predicted and result["before"] == BOTH
+    assert set(result["after"].values()) == {"absent"}
+    for key in ("mok.key", "mok.pub"):  # the host's own
+        tree.remove("/var/lib/dkms/" + key)
+    assert tree.content() == before
+    dkms.ran.clear()
+    assert not remove(dkms)[0]["changed"] and dkms.ran == []
+
+
+@pytest.mark.parametrize("damage", ["/usr/src/noiommu-1.0.0", "/var/lib/dkms/noiommu", "/usr/sbin/dkms"])
+def test_absent_also_removes_what_dkms_does_not_know_any_more(dkms: FakeDkms, tree: Tree, damage: str) -> None:
+    Run(dkms)
+    tree.remove(damage)
+    if damage.endswith("dkms"):
+        dkms.failing["dkms remove"] = RunResult(127, "", "dkms: not found")
+    remove(dkms)
+    assert "noiommu" not in str(sorted(tree.content()))
+
+
+def test_absent_removes_every_version_and_the_record(dkms: FakeDkms, tree: Tree) -> None:
+    Run(dkms, source("0.9.0"))
+    tree.file("/usr/src/noiommu-0.1/dkms.conf", 'PACKAGE_NAME="noiommu"\nPACKAGE_VERSION="0.1"')
+    tree.file(RECORD, "{}")
+    remove(dkms)
+    assert "noiommu" not in str(sorted(tree.content()))
+
+
+def test_absent_unloads_what_nobody_uses(dkms: FakeDkms, tree: Tree) -> None:
+    tree.file("/sys/module/noiommu/refcnt", "0")
+    assert remove(dkms)[0]["changed"] and not tree.root.exists("/sys/module/noiommu")
+    assert dkms.ran == ["modprobe --remove noiommu"]
+
+
+def test_absent_refuses_a_module_in_use(dkms: FakeDkms, tree: Tree) -> None:
+    Run(dkms)
+    tree.file("/sys/module/noiommu/refcnt", "2")
+    dkms.ran.clear()
+    with pytest.raises(HostError) as caught:
+        remove(dkms)
+    assert caught.value.code == "module_in_use" and "refcnt: 2" in caught.value.evidence[0] and dkms.ran == []
+    result, warnings = remove(dkms, check=True)
+    assert result["changed"] and "in use" in warnings[0]
+
+
+def test_absent_stops_where_the_module_cannot_be_unloaded(dkms: FakeDkms, tree: Tree) -> None:
+    Run(dkms)
+    tree.file("/sys/module/noiommu/refcnt", "0")
+    dkms.failing["modprobe"] = RunResult(1, "", "FATAL: Module noiommu is in use.")
+    with pytest.raises(HostError):
+        remove(dkms)
+    assert tree.root.exists("/usr/src/noiommu-1.0.0")

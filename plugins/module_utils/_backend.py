@@ -118,13 +118,11 @@ def vfio_noiommu_config(root: Root, release: str | None = None) -> str:
     if root.exists("/sys/module/vfio"):
         return "n"  # loaded, and without the parameter
     release = release or os.uname().release
-    for path in ("/boot/config-" + release, "/lib/modules/%s/config" % release):
-        text = root.read_text(path)
-        if text:
-            return "y" if "\nCONFIG_VFIO_NOIOMMU=y\n" in text else "n"
     packed = root.read_bytes("/proc/config.gz")
-    if packed:
-        return "y" if b"\nCONFIG_VFIO_NOIOMMU=y\n" in gzip.decompress(packed) else "n"
+    texts = [root.read_text(path) for path in ("/boot/config-" + release, "/lib/modules/%s/config" % release)]
+    texts.append(gzip.decompress(packed).decode("utf-8", "replace") if packed else None)
+    for text in filter(None, texts):
+        return "y" if re.search(r"^CONFIG_VFIO_NOIOMMU=y$", text, re.MULTILINE) else "n"
     return "unknown"
 
 

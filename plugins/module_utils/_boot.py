@@ -95,6 +95,7 @@ class Boot:
         deadline = time.monotonic() + IDENTITY_WAIT
         before = dump_json(bindings)
         failed = sum(not self._bind_one(entry, bindings, originals, deadline) for entry in bindings["devices"])
+        bindings["devices"].sort(key=lambda entry: entry["address"])
         if dump_json(bindings) != before:
             self.root.write_file(BINDINGS, dump_json(bindings))
         return failed

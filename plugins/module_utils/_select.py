@@ -44,13 +44,13 @@ def resolve(
     chosen: dict[str, str] = {}
     errors: list[HostError] = []
     for selector in selectors:
-        kind, value = _single(selector)
-        shown = "%s: %s" % (kind, value)
         try:
+            kind, value = _single(selector)
             devices = _RESOLVERS[kind](value, bus, recorded)
         except HostError as exc:
             errors.append(exc)
             continue
+        shown = "%s: %s" % (kind, value)
         for device in devices:
             if device.address in chosen:
                 errors.append(_duplicate(device.address, chosen[device.address], shown))

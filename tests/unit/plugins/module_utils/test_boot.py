@@ -1,0 +1,206 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The boot-time tool: finds devices by identity, never binds another one, and one failure stops no other."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _boot, _persist
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._boot import Boot
+from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
+from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
+
+NIC, VIRTIO, FREE = "0000:00:04.0", "0000:00:05.0", "0000:00:09.0"
+REQUEST = Request([{"address": NIC}, {"address": VIRTIO}], accept_unsafe=True)
+
+
+@pytest.fixture
+def host(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A host that was deployed and then booted: files are there, devices are back on their drivers."""
+    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 0.0)
+    tree = machine.tree
+    tree.pci(NIC, driver="e1000e")
+    tree.net("eth1", NIC, "52:54:00:00:00:11")
+    tree.pci(VIRTIO, "1af4:1041", driver="virtio-pci")
+    tree.net("eth2", VIRTIO, "52:54:00:00:00:12", child="virtio2")
+    Binding(machine.kernel, GuardContext(machine.root), REQUEST).apply()
+    for address, driver in ((NIC, "e1000e"), (VIRTIO, "virtio-pci")):
+        machine.unbind(address)
+        machine.drop(address)
+        tree.file(tree.real(address) + "/driver_override", "(null)")
+        machine.bind(address, driver)
+    for module in ("noiommu", "vfio-pci", "vfio_iommu_type1"):
+        machine.unload(module)
+    machine.requests.clear()
+    return machine
+
+
+def boot(host: Machine) -> tuple[int, list[str]]:
+    lines: list[str] = []
+    return Boot(host.kernel, GuardContext(host.root), lines.append).bind(), lines
+
+
+def move(host: Machine, old: str, new: str) -> None:
+    """Have a device come up under another address."""
+    tree = host.tree
+    names = [one for one in tree.root.listdir("/sys/class/net") if old in tree.root.realpath("/sys/class/net", one)]
+    tree.at(tree.real(old)).rename(tree.at("/sys/devices/pci0000:00/" + new))
+    tree.remove("/sys/bus/pci/devices/" + old)
+    tree.link("/sys/bus/pci/devices/" + new, "/sys/devices/pci0000:00/" + new)
+    for name in names:
+        tree.link("/sys/class/net/" + name, tree.real(new) + "/net/" + name)
+
+
+def test_everything_comes_up_as_declared(host: Machine) -> None:
+    failed, lines = boot(host)
+    assert failed == 0 and len(lines) == 2
+    assert lines[0].startswith("%s: on vfio-pci, /dev/vfio/" % NIC) and "unsafe" in lines[0]
+    assert (host.driver_of(NIC), host.driver_of(VIRTIO)) == ("vfio-pci", "vfio-pci")
+    assert not Binding(host.kernel, GuardContext(host.root), REQUEST).changed
+
+
+def test_a_second_run_asks_nothing(host: Machine) -> None:
+    boot(host)
+    host.requests.clear()
+    assert boot(host)[0] == 0 and host.requests == []
+
+
+def test_a_device_whose_bus_number_moved_is_found_by_its_mac(host: Machine) -> None:
+    move(host, NIC, FREE)
+    failed, lines = boot(host)
+    assert failed == 0 and host.driver_of(FREE) == "vfio-pci" and "found by its MAC" in lines[0]
+    # The records follow, so that the way back stays known and the next Ansible run finds nothing to do.
+    one = Binding(
+        host.kernel, GuardContext(host.root),
+        Request([{"mac": "52:54:00:00:00:11"}, {"address": VIRTIO}], accept_unsafe=True),
+    )
+    assert not one.changed
+    Binding(host.kernel, GuardContext(host.root), Request([])).apply()
+    assert host.driver_of(FREE) == "e1000e"
+
+
+def test_another_device_at_the_address_is_left_alone(host: Machine) -> None:
+    move(host, NIC, FREE)
+    host.tree.remove(host.tree.real(FREE))
+    host.tree.remove("/sys/bus/pci/devices/" + FREE)
+    host.tree.remove("/sys/class/net/eth1")
+    host.tree.pci(NIC, driver="e1000e")
+    host.tree.net("eth1", NIC, "52:54:00:99:99:99")
+    failed, lines = boot(host)
+    assert failed == 1 and host.driver_of(NIC) == "e1000e"
+    assert "skipped, another MAC is there: 52:54:00:99:99:99" in lines[0]
+    assert host.driver_of(VIRTIO) == "vfio-pci"
+
+
+def test_another_kind_of_device_at_the_address_is_left_alone(host: Machine) -> None:
+    host.tree.file(host.tree.real(VIRTIO) + "/device", "0x1042")
+    host.tree.file(host.tree.real(VIRTIO) + "/virtio2/net/eth2/address", "52:54:00:99:99:99")
+    failed, lines = boot(host)
+    assert failed == 1 and host.driver_of(VIRTIO) == "virtio-pci" and "another device is there" in lines[1]
+
+
+def test_a_device_that_is_gone_keeps_no_other_from_coming_up(host: Machine) -> None:
+    host.tree.remove("/sys/bus/pci/devices/" + NIC)
+    host.tree.remove("/sys/class/net/eth1")
+    host.tree.remove("/sys/devices/pci0000:00/" + NIC)
+    failed, lines = boot(host)
+    assert failed == 1 and "no such device" in lines[0] and host.driver_of(VIRTIO) == "vfio-pci"
+
+
+def test_a_device_without_its_driver_yet_is_taken_by_address(host: Machine) -> None:
+    host.unbind(NIC)
+    failed, lines = boot(host)
+    assert failed == 0 and "could not be checked" in lines[0]
+
+
+def test_an_interface_that_comes_late_is_waited_for(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 60.0)
+    host.unbind(NIC)
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            host.bind(NIC, "e1000e")
+
+    monkeypatch.setattr(_boot.time, "sleep", sleep)
+    failed, lines = boot(host)
+    assert failed == 0 and len(slept) == 3 and "could not be checked" not in lines[0]
+
+
+def test_a_mounted_disk_is_refused_at_boot_too(host: Machine) -> None:
+    host.tree.block("sda", host.tree.real(NIC) + "/host0", "8:0")
+    host.tree.mounts(("8:0", "/", "/dev/sda"))
+    failed, lines = boot(host)
+    assert failed == 1 and "mounted" in lines[0] and host.driver_of(NIC) == "e1000e"
+
+
+def test_a_device_that_fails_is_put_back(host: Machine) -> None:
+    host.load("vfio-pci")
+    host.broken.add("vfio-pci")
+    failed, lines = boot(host)
+    assert failed == 2 and "FAILED" in lines[0]
+    assert (host.driver_of(NIC), host.driver_of(VIRTIO)) == ("e1000e", "virtio-pci")
+    assert not host.root.exists("/sys/class/iommu/noiommu-" + NIC)
+
+
+def test_without_the_kernel_module_nothing_is_touched(host: Machine) -> None:
+    host.broken.add("noiommu")
+    failed, lines = boot(host)
+    assert failed == 2 and "no device was bound" in lines[0] and "could not be loaded" in lines[0]
+    assert host.driver_of(NIC) == "e1000e"
+
+
+def test_an_iommu_that_works_by_now_overrules_insecure_bindings(host: Machine) -> None:
+    host.tree.group(1, NIC)
+    failed, lines = boot(host)
+    assert failed == 2 and "hardware IOMMU" in lines[0] and host.driver_of(NIC) == "e1000e"
+
+
+def test_nothing_declared_is_no_failure(machine: Machine) -> None:
+    assert boot(machine)[0] == 0
+
+
+def test_status(host: Machine) -> None:
+    tool = Boot(host.kernel, GuardContext(host.root), print)
+    assert tool.status()["ok"] is False
+    tool.bind()
+    status = tool.status()
+    assert status["ok"] and [one["driver"] for one in status["devices"]] == ["vfio-pci", "vfio-pci"]
+    host.tree.remove("/sys/bus/pci/devices/" + NIC)
+    assert tool.status()["devices"][0] == {"address": NIC, "present": False, "ok": False}
+
+
+# --- the copy on the host ---
+
+
+def test_the_installed_copy_runs_on_its_own(host: Machine) -> None:
+    for name in host.root.listdir(_persist.TOOL):
+        source = host.tree.at(_persist.TOOL + "/" + name).read_text()
+        assert "ansible_collections" not in source and "SPDX-License-Identifier" in source or name == "__main__.py"
+    done = subprocess.run(
+        [sys.executable, "-I", "-B", str(host.tree.at(_persist.TOOL)), "status"], capture_output=True, text=True,
+        check=False,
+    )
+    # It looks at the machine that runs this test, which has no bindings.
+    assert json.loads(done.stdout) == {"backend": None, "ok": True, "devices": []}, done.stderr
+
+
+def test_the_unit_orders_itself_before_the_network(host: Machine) -> None:
+    unit = host.root.read_text(_persist.UNIT)
+    assert "Before=network-pre.target" in unit and "Wants=network-pre.target" in unit
+    assert "-B %s bind" % _persist.TOOL in unit
+
+
+@pytest.mark.parametrize("argv", [[], ["nonsense"], ["bind", "extra"]])
+def test_usage(argv: list[str], capsys: pytest.CaptureFixture) -> None:
+    assert _boot.main(argv) == 2
+    assert "usage" in capsys.readouterr().out

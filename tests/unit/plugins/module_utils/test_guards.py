@@ -1,0 +1,273 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Guards: whatever the host lives on is found through every layer that may hide it."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _guards
+from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext, check
+from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import Address, NetState, Route
+from ansible_collections.baremetal.noiommu.plugins.module_utils._pci import PciBus
+from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
+
+NIC, DISK = "0000:00:04.0", "0000:00:06.0"
+
+
+def guards(tree: Tree, address: str, net: NetState | None = None, ssh: str | None = None) -> list[_guards.Guard]:
+    bus = PciBus(tree.root)
+    return check(GuardContext(tree.root, net, ssh), bus, bus.get(address))
+
+
+def kinds(found: list[_guards.Guard]) -> list[str]:
+    return [guard.kind for guard in found]
+
+
+def route(index: int, family: str = "inet", table: str = "main", destination: str = "default") -> NetState:
+    return NetState([], [Route(family, table, destination, "192.0.2.1", (index,), False)])
+
+
+@pytest.fixture
+def nic(tree: Tree) -> Tree:
+    tree.pci(NIC, driver="e1000e")
+    tree.net("eth1", NIC, up=True)
+    return tree
+
+
+# --- network ---
+
+
+def test_an_idle_interface_is_free(nic: Tree) -> None:
+    kernel_made = Route("inet6", "local", "ff00::/8", None, (2,), True)
+    assert guards(nic, NIC, NetState([Address(2, "fe80::1", 64)], [kernel_made])) == []
+
+
+@pytest.mark.parametrize("family,table", [("inet", "main"), ("inet6", "main"), ("inet", "1234"), ("mpls", "main")])
+def test_a_route_of_any_family_in_any_table_counts(nic: Tree, family: str, table: str) -> None:
+    found = guards(nic, NIC, route(nic.root.read_int("/sys/class/net/eth1/ifindex"), family, table))
+    assert kinds(found) == ["route"]
+    assert found[0].evidence == ["%s route default via 192.0.2.1 in table %s dev eth1" % (family, table)]
+    assert found[0].remedy
+
+
+@pytest.mark.parametrize("above", ["vlan100", "bond0", "br0", "team0", "macvlan0"])
+def test_a_route_above_counts(nic: Tree, above: str) -> None:
+    index = nic.net(above)
+    nic.stack(above, "eth1", master=above in ("bond0", "br0", "team0"))
+    found = guards(nic, NIC, route(index))
+    assert kinds(found) == ["route"]
+    assert "dev %s on eth1" % above in found[0].evidence[0]
+
+
+def test_a_route_three_layers_above_counts(nic: Tree) -> None:
+    nic.net("bond0")
+    nic.net("bond0.7")
+    index = nic.net("br7")
+    nic.stack("bond0", "eth1", master=True)
+    nic.stack("bond0.7", "bond0")
+    nic.stack("br7", "bond0.7", master=True)
+    assert "dev br7 on bond0.7 on bond0 on eth1" in guards(nic, NIC, route(index))[0].evidence[0]
+
+
+def test_master_alone_is_followed(nic: Tree) -> None:
+    index = nic.net("vrf0")
+    nic.link(nic.root.realpath("/sys/class/net/eth1") + "/master", nic.root.realpath("/sys/class/net/vrf0"))
+    assert kinds(guards(nic, NIC, route(index))) == ["route"]
+
+
+def test_the_other_member_of_a_bond_is_not_above(nic: Tree) -> None:
+    nic.pci("0000:00:05.0", driver="e1000e")
+    other = nic.net("eth2", "0000:00:05.0")
+    nic.net("bond0")
+    nic.stack("bond0", "eth1", "eth2", master=True)
+    assert guards(nic, NIC, route(other)) == []
+
+
+def test_virtual_functions_go_with_their_physical_one(nic: Tree) -> None:
+    nic.pci("0000:00:04.2", "8086:10ca", driver="igbvf")
+    index = nic.net("eth9", "0000:00:04.2")
+    nic.link(nic.real(NIC) + "/virtfn0", nic.real("0000:00:04.2"))
+    nic.link(nic.real("0000:00:04.2") + "/physfn", nic.real(NIC))
+    assert "virtual function 0000:00:04.2, eth9" in guards(nic, NIC, route(index))[0].evidence[0]
+    # Taking a virtual function leaves the physical one alone.
+    assert guards(nic, "0000:00:04.2", route(nic.root.read_int("/sys/class/net/eth1/ifindex"))) == []
+
+
+def test_virtio_interfaces_below_a_child_device_count(tree: Tree) -> None:
+    tree.pci(NIC, "1af4:1041", driver="virtio-pci")
+    index = tree.net("eth0", NIC, child="virtio0")
+    assert kinds(guards(tree, NIC, route(index))) == ["route"]
+
+
+def test_an_open_vswitch_port_is_refused(nic: Tree) -> None:
+    nic.net("ovs-system")
+    nic.stack("ovs-system", "eth1", master=True)
+    assert kinds(guards(nic, NIC)) == ["openvswitch"]
+
+
+def test_an_interface_in_another_namespace_is_refused(nic: Tree) -> None:
+    nic.remove("/sys/class/net/eth1")
+    nic.remove(nic.real(NIC) + "/net/eth1")
+    found = guards(nic, NIC)
+    assert kinds(found) == ["namespace"] and "driver e1000e" in found[0].evidence[0]
+
+
+def test_a_driver_without_an_interface_is_not_another_namespace(tree: Tree) -> None:
+    tree.pci(NIC, driver="e1000e")
+    tree.pci("0000:00:05.0", driver="vfio-pci")
+    assert guards(tree, NIC) == [] and guards(tree, "0000:00:05.0") == []
+
+
+def test_a_bridge_is_refused_by_header_type_and_by_class(tree: Tree) -> None:
+    tree.pci("0000:00:1c.0", class_code="020000", header_type=1)
+    tree.pci("0000:00:00.0", class_code="060000")
+    assert kinds(guards(tree, "0000:00:1c.0")) == ["not_endpoint"]
+    assert kinds(guards(tree, "0000:00:00.0")) == ["not_endpoint"]
+
+
+# --- the management connection ---
+
+
+# As a little-endian machine prints them: 10.0.0.5 is 0500000A.
+TCP = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0
+   1: 0500000A:0016 0200000A:C350 01 00000000:00000000 02:00000000 00000000     0        0 2 2 0 20 4 30 10 -1
+   2: 0600000A:9C40 0200000A:01BB 01 00000000:00000000 02:00000000 00000000     0        0 3 2 0 20 4 30 10 -1
+   3: 0700000A:0016 0200000A:C350 06 00000000:00000000 03:00000EA2 00000000     0        0 0 3 0"""
+TCP6 = """  sl  local_address                         remote_address                        st tx_queue
+   0: 00000000000000000000000000000000:0016 00000000000000000000000000000000:0000 0A 00000000:00000000 0 0
+   1: 0000000000000000FFFF00000800000A:0016 0000000000000000FFFF00000200000A:C350 01 00000000:00000000 0 0
+   2: B80D0120000000000000000005000000:0016 B80D0120000000000000000002000000:C350 01 00000000:00000000 0 0"""
+
+
+def test_incoming_connections_are_those_to_listening_ports() -> None:
+    assert _guards.incoming_connections(TCP) == [("10.0.0.5", 22, "10.0.0.2")]
+    assert [row[0] for row in _guards.incoming_connections(TCP6)] == ["10.0.0.8", "2001:db8::5"]
+
+
+@pytest.mark.parametrize("source", ["proc", "environment"])
+def test_the_management_address_is_found(nic: Tree, source: str) -> None:
+    index = nic.net("bond0.7")
+    nic.stack("bond0.7", "eth1")
+    ssh = None
+    if source == "proc":
+        nic.file("/proc/net/tcp", TCP)
+    else:
+        ssh = "10.0.0.2 50000 10.0.0.5 22"
+    found = guards(nic, NIC, NetState([Address(index, "10.0.0.5", 24)], []), ssh)
+    assert kinds(found) == ["management"]
+    assert "address 10.0.0.5/24 on bond0.7 on eth1" in found[0].evidence[0]
+    assert "10.0.0.2" in found[0].evidence[0]
+
+
+def test_a_link_local_management_connection_counts_although_its_routes_do_not(nic: Tree) -> None:
+    index = nic.root.read_int("/sys/class/net/eth1/ifindex")
+    net = NetState([Address(index, "fe80::5", 64)], [Route("inet6", "main", "fe80::/64", None, (index,), True)])
+    assert kinds(guards(nic, NIC, net, "fe80::2%eth1 50000 fe80::5%eth1 22")) == ["management"]
+
+
+def test_every_guard_is_listed(nic: Tree) -> None:
+    index = nic.root.read_int("/sys/class/net/eth1/ifindex")
+    net = NetState([Address(index, "10.0.0.5", 24)], route(index).routes)
+    nic.file("/proc/net/tcp", TCP)
+    disk = nic.block("sda", nic.real(NIC) + "/host0", "8:0")
+    nic.block("sda1", disk, "8:1")
+    nic.mounts(("8:1", "/", "/dev/root"))
+    assert kinds(guards(nic, NIC, net)) == ["management", "route", "mount"]
+
+
+def test_many_routes_are_counted_not_all_shown(nic: Tree) -> None:
+    index = nic.root.read_int("/sys/class/net/eth1/ifindex")
+    routes = [Route("inet", "main", "10.%d.0.0/16" % n, None, (index,), False) for n in range(40)]
+    found = guards(nic, NIC, NetState([], routes))[0]
+    assert "40 of the host's routes" in found.message and found.evidence[-1] == "and 35 more"
+
+
+# --- storage ---
+
+
+@pytest.fixture
+def disk(tree: Tree) -> Tree:
+    tree.pci(DISK, "1af4:1042", "010000", driver="virtio-pci")
+    real = tree.block("vda", tree.real(DISK) + "/virtio1/block", "254:0")
+    tree.block("vda1", real, "254:1")
+    tree.mounts(("0:22", "/sys", "sysfs"))
+    return tree
+
+
+def test_an_unused_disk_is_free(disk: Tree) -> None:
+    assert guards(disk, DISK) == []
+
+
+def test_a_mounted_partition_counts(disk: Tree) -> None:
+    disk.mounts(("254:1", "/srv/my\\040data", "/dev/root"))
+    found = guards(disk, DISK)
+    assert kinds(found) == ["mount"]
+    assert found[0].evidence == ["vda1 (254:1) is mounted on /srv/my data"]
+
+
+def test_a_mount_is_found_by_its_source_too(disk: Tree) -> None:
+    disk.file("/dev/vda1")
+    disk.link("/dev/disk/by-uuid/1234", "/dev/vda1")
+    disk.mounts(("0:40", "/data", "/dev/disk/by-uuid/1234"))
+    assert kinds(guards(disk, DISK)) == ["mount"]
+
+
+def test_lvm_on_raid_on_a_partition_counts(disk: Tree) -> None:
+    disk.block("md0", "/sys/devices/virtual/block", "9:0")
+    disk.block("dm-3", "/sys/devices/virtual/block", "253:3")
+    disk.hold("md0", "vda1")
+    disk.hold("dm-3", "md0")
+    disk.mounts(("253:3", "/var", "/dev/mapper/vg-var"))
+    assert guards(disk, DISK)[0].evidence == ["dm-3 on md0 on vda1 (253:3) is mounted on /var"]
+
+
+def test_a_partition_of_a_raid_counts(disk: Tree) -> None:
+    md = disk.block("md0", "/sys/devices/virtual/block", "9:0")
+    disk.block("md0p2", md, "259:2")
+    disk.hold("md0", "vda")
+    disk.mounts(("259:2", "/boot", "/dev/md0p2"))
+    assert kinds(guards(disk, DISK)) == ["mount"]
+
+
+def test_swap_counts_directly_and_through_lvm(disk: Tree) -> None:
+    disk.block("dm-0", "/sys/devices/virtual/block", "253:0")
+    disk.hold("dm-0", "vda1")
+    disk.file("/proc/swaps", "Filename Type Size Used Priority\n/dev/dm-0 partition 1 0 -2\n/swapfile file 1 0 -3")
+    found = guards(disk, DISK)
+    assert kinds(found) == ["swap"] and found[0].evidence == ["dm-0 on vda1 is in /proc/swaps"]
+
+
+def test_nvme_multipath_hides_the_disk_below_its_subsystem(tree: Tree) -> None:
+    tree.pci(DISK, "144d:a808", "010802", driver="nvme")
+    controller = tree.real(DISK) + "/nvme/nvme0"
+    tree.dir(controller)
+    tree.link("/sys/class/nvme/nvme0", controller)
+    subsystem = "/sys/devices/virtual/nvme-subsystem/nvme-subsys0"
+    tree.block("nvme0n1", subsystem, "259:0")
+    tree.link(subsystem + "/nvme0", controller)
+    tree.link("/sys/class/nvme-subsystem/nvme-subsys0", subsystem)
+    tree.mounts(("259:0", "/", "/dev/nvme0n1"))
+    assert kinds(guards(tree, DISK)) == ["mount"]
+
+
+def test_every_member_of_a_mounted_btrfs_counts(disk: Tree) -> None:
+    disk.link("/sys/fs/btrfs/0f0f/devices/vda1", disk.root.realpath("/sys/class/block/vda1"))
+    assert "belongs to a mounted btrfs" in guards(disk, DISK)[0].evidence[0]
+
+
+def test_a_disk_in_use_without_a_trace_in_sysfs_counts(disk: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_guards, "_is_claimed", lambda root, name: name == "vda1")
+    found = guards(disk, DISK)
+    assert kinds(found) == ["disk_in_use"] and "ZFS" in found[0].remedy
+
+
+def test_a_disk_behind_a_controller_that_is_its_own_pci_domain_counts(tree: Tree) -> None:
+    tree.pci("0000:00:0e.0", "8086:467f", "010400", driver="vmd")
+    inner = tree.pci("10000:01:00.0", "144d:a808", "010802", driver="nvme", below=tree.real("0000:00:0e.0"))
+    tree.block("nvme0n1", inner + "/nvme/nvme0", "259:0")
+    tree.mounts(("259:0", "/", "/dev/nvme0n1"))
+    assert kinds(guards(tree, "0000:00:0e.0")) == ["mount"]

@@ -11,6 +11,7 @@ so that a build that fails leaves the host as it was, with an older version stil
 from __future__ import annotations
 
 import json
+import os
 from typing import Any, NamedTuple
 
 from . import _kernels
@@ -27,7 +28,7 @@ ABSENT, ADDED, BUILT, INSTALLED, DIFFERS = "absent", "added", "built", "installe
 
 
 def record_path(name: str) -> str:
-    """Return where it is noted which kernels the module is not for."""
+    """Return where it is noted which kernels the module is not for, and whether DKMS made its key for us."""
     return "/var/lib/noiommu/dkms-%s.json" % name
 
 
@@ -165,18 +166,29 @@ def choose_kernels(root: Root, asked: list[str], skipped: dict[str, str]) -> Cho
     return Choice(sorted(set(chosen), key=_kernels.version_key), [])
 
 
-def read_skipped(root: Root, name: str, wanted: str) -> dict[str, str]:
-    """Return the kernels that this very source was found not to be for, with the reason."""
-    try:
-        stored = json.loads(root.read_text(record_path(name)) or "{}")
-        return dict(stored["skipped"]) if stored.get("digest") == wanted else {}
-    except (ValueError, KeyError, AttributeError, TypeError):
-        return {}  # Nothing is lost: the next build finds out again.
+class Record(NamedTuple):
+    """What files alone do not tell."""
 
+    digest: str
+    skipped: dict[str, str]  # the kernels that this very source was found not to be for, with the reason
+    made_keys: bool  # whether DKMS made its signing key for a build of ours
 
-def render_skipped(wanted: str, skipped: dict[str, str]) -> str:
-    """Return the record's text."""
-    return json.dumps({"version": 1, "digest": wanted, "skipped": skipped}, indent=2, sort_keys=True) + "\n"
+    @classmethod
+    def load(cls, root: Root, name: str) -> Record:
+        """Read it. If it is damaged, nothing is lost: the next build finds out again."""
+        try:
+            stored = json.loads(root.read_text(record_path(name)) or "{}")
+            return cls(str(stored["digest"]), dict(stored["skipped"]), bool(stored["made_keys"]))
+        except (ValueError, KeyError, TypeError):
+            return cls("", {}, False)
+
+    def save(self, root: Root, name: str) -> None:
+        """Write it, or remove it if there is nothing to remember."""
+        path = record_path(name)
+        if self.skipped or self.made_keys:
+            root.write_file(path, json.dumps(self._asdict(), indent=2, sort_keys=True) + "\n")
+        elif root.remove_file(path):
+            root.remove_empty_dir(os.path.dirname(path))
 
 
 class PresentPlan:
@@ -188,7 +200,8 @@ class PresentPlan:
         self.version = version
         self.digest = wanted
         self.explicit = bool(asked)
-        self.skipped = {} if asked else read_skipped(root, name, wanted)
+        self.record = Record.load(root, name)
+        self.skipped = self.record.skipped if not asked and self.record.digest == wanted else {}
         choice = choose_kernels(root, asked, self.skipped)
         self.kernels, self.warnings = choice
         self.had_digest = self.tree.source_digest(version)

@@ -13,7 +13,7 @@ from typing import Callable
 
 from . import _dkms_checks as checks
 from . import _kernels
-from ._dkms import INSTALLED, TREE, AbsentPlan, PresentPlan, Tree, record_path, render_skipped
+from ._dkms import INSTALLED, TREE, AbsentPlan, PresentPlan, Record, Tree, record_path
 from ._dkms_source import Source, digest, read_conf, read_source
 from ._errors import HostError
 from ._fs import Root, Runner
@@ -21,6 +21,10 @@ from ._fs import Root, Runner
 # On the filesystem of the real tree, so that moving is renaming; DKMS does not look at hidden directories.
 STAGE = TREE + "/.noiommu-stage"
 _KEYS = (TREE + "/mok.key", TREE + "/mok.pub")
+# Where shim keeps the enrolled keys, and those to be enrolled at the next boot.
+_MOK_LISTS = tuple(
+    "/sys/firmware/efi/efivars/%s-605dab50-e046-4300-abb6-3dd810dd8b23" % one for one in ("MokListRT", "MokNew")
+)
 _NOT_FOR_THIS_KERNEL = 77
 
 
@@ -72,15 +76,9 @@ class Installer:
             ) from exc
         finally:
             shutil.rmtree(self._real(STAGE), ignore_errors=True)
-        self._remember({**self._plan.skipped, **skipped})
+        made_keys = self._plan.record.made_keys or not any(had_keys) and self._root.exists(_KEYS[0])
+        Record(self._plan.digest, {**self._plan.skipped, **skipped}, made_keys).save(self._root, self._tree.name)
         return skipped
-
-    def _remember(self, skipped: dict[str, str]) -> None:
-        path = record_path(self._tree.name)
-        if skipped:
-            self._root.write_file(path, render_skipped(self._plan.digest, skipped))
-        elif self._root.remove_file(path):
-            self._root.remove_empty_dir(os.path.dirname(path))
 
     def _real(self, path: str) -> str:
         return self._root.path(path)
@@ -261,6 +259,14 @@ def remove_version(root: Root, runner: Runner, tree: Tree, version: str) -> None
     root.remove_empty_dir(tree.directory)
 
 
+def _key_is_needed(root: Root) -> bool:
+    """Whether other modules are signed with DKMS's key, or the firmware has it enrolled or about to be."""
+    others = [one for one in root.listdir(TREE) if not one.startswith((".", "mok."))]
+    certificate = root.read_bytes(_KEYS[1])
+    lists = (root.read_bytes(path) or b"" for path in _MOK_LISTS)
+    return bool(others) or certificate is None or any(certificate in one for one in lists)
+
+
 def drop_installed(root: Root, runner: Runner, tree: Tree, kernels: list[str]) -> None:
     """Remove module files that DKMS does not know of from kernels."""
     for kernel in kernels:
@@ -292,6 +298,9 @@ def remove_all(root: Root, runner: Runner, plan: AbsentPlan) -> None:
     for entry in root.listdir(plan.tree.directory):
         root.remove_file("%s/%s" % (plan.tree.directory, entry))
     root.remove_empty_dir(plan.tree.directory)
+    if Record.load(root, plan.tree.name).made_keys and not _key_is_needed(root):
+        for path in _KEYS:
+            root.remove_file(path)
     root.remove_file(record_path(plan.tree.name))
     root.remove_empty_dir(os.path.dirname(record_path(plan.tree.name)))
     left = AbsentPlan(root, plan.tree.name)

@@ -72,8 +72,9 @@ options:
       - The path of the source archive on the host. Set by the action plugin.
     type: path
 notes:
-  - Key and certificate that DKMS makes for signing modules (C(/var/lib/dkms/mok.key), C(/var/lib/dkms/mok.pub)) are the
-    host's, and stay with O(state=absent).
+  - DKMS makes a key for signing modules (C(/var/lib/dkms/mok.key), C(/var/lib/dkms/mok.pub)) at the first build.
+    O(state=absent) removes it only if that was a build of this module's, no other module is in DKMS, and the firmware
+    has the key neither enrolled nor pending.
 seealso:
   - module: baremetal.noiommu.vfio_binding
 """

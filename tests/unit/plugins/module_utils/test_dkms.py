@@ -84,7 +84,6 @@ def test_built_and_installed_for_every_kernel(dkms: FakeDkms, tree: Tree) -> Non
     assert tree.root.read_text("/usr/src/noiommu-1.0.0/noiommu.c") == "int a;"
     assert tree.root.realpath("/var/lib/dkms/noiommu/1.0.0/source") == "/usr/src/noiommu-1.0.0"
     assert not tree.root.exists("/var/lib/dkms/.noiommu-stage")
-    assert not tree.root.exists(RECORD)
 
 
 def test_converged_is_one_call_that_spawns_nothing(dkms: FakeDkms) -> None:
@@ -196,7 +195,7 @@ def test_an_excluded_kernel_is_a_warning_and_not_tried_again(dkms: FakeDkms, tre
     assert not again.result["changed"] and dkms.ran == [] and "BUILD_EXCLUSIVE" in again.module.warnings[0]
     dkms.failing.clear()
     assert Run(dkms, source(code="int b;")).result["after"] == BOTH
-    assert not tree.root.exists(RECORD)
+    assert not Run(dkms, source(code="int b;")).module.warnings
 
 
 @pytest.mark.parametrize("params", [{}, {"kernels": [KERNEL]}])
@@ -332,11 +331,32 @@ def test_absent_leaves_nothing(dkms: FakeDkms, tree: Tree) -> None:
     result, _warnings = remove(dkms)
     assert result == predicted and result["before"] == BOTH
     assert set(result["after"].values()) == {"absent"}
-    for key in ("mok.key", "mok.pub"):  # the host's own
-        tree.remove("/var/lib/dkms/" + key)
     assert tree.content() == before
     dkms.ran.clear()
     assert not remove(dkms)[0]["changed"] and dkms.ran == []
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("/var/lib/dkms/zfs/2.1/source", b""),
+        ("/sys/firmware/efi/efivars/MokListRT-605dab50-e046-4300-abb6-3dd810dd8b23", b"\x06\0\0\0..pub\n.."),
+        ("/sys/firmware/efi/efivars/MokNew-605dab50-e046-4300-abb6-3dd810dd8b23", b"pub\n"),
+    ],
+)
+def test_absent_keeps_a_signing_key_that_somebody_needs(dkms: FakeDkms, tree: Tree, path: str, content: bytes) -> None:
+    Run(dkms)
+    tree.file(path, content)
+    remove(dkms)
+    assert tree.root.exists("/var/lib/dkms/mok.key")
+
+
+def test_absent_keeps_a_signing_key_that_was_there_before(dkms: FakeDkms, tree: Tree) -> None:
+    tree.file("/var/lib/dkms/mok.key", "old")
+    tree.file("/var/lib/dkms/mok.pub", "old")
+    Run(dkms)
+    remove(dkms)
+    assert tree.root.exists("/var/lib/dkms/mok.key")
 
 
 @pytest.mark.parametrize("damage", ["/usr/src/noiommu-1.0.0", "/var/lib/dkms/noiommu", "/usr/sbin/dkms"])

@@ -103,13 +103,12 @@ class Binding:
     def _plan_returns(self) -> list[Move]:
         selected = {device.address for device in self.devices}
         moves = []
-        self._vanished = []
         for address, record in sorted(self._recorded.devices.items()):
             device = self.bus.get(address)
             if address in selected and device.vendor_device == record["vendor_device"]:
                 continue
             if device is None or device.vendor_device != record["vendor_device"]:
-                self._vanished.append(address)
+                del self._originals.devices[address]
                 self.messages.append("%s is gone from this host; its record is dropped." % address)
                 continue
             now, want = observe(self.root, device), release_target(record)
@@ -191,9 +190,9 @@ class Binding:
     @property
     def changed(self) -> bool:
         """Whether there is anything to do."""
-        forgets = bool(self._vanished) or any(move.record is not None for move in self.moves)
+        returns = any(move.record is not None for move in self.moves)
         records = self._originals.render() != self._recorded.render()
-        return bool(self.steps) or forgets or records or self.files.changed
+        return bool(self.steps) or returns or records or self.files.changed
 
     # --- doing ---
 
@@ -217,7 +216,7 @@ class Binding:
             missing = transaction.move(move.device, move.want, move.record["interfaces"] if move.record else None)
             if missing:
                 self.messages.append(
-                    "%s is back, but its interfaces did not appear: %s." % (move.device.address, ", ".join(missing))
+                    "%s is back, but these interfaces did not come up as they were: %s." % (move.device.address, ", ".join(missing))
                 )
             if move.record is None:
                 self.kernel.wait_for_group(move.device)
@@ -232,8 +231,9 @@ class Binding:
     def _finish(self, transaction: Transaction) -> None:
         """Forget what was given back, and tidy the host: nothing in here can fail a device any more."""
         originals = self._originals
-        for address in self._vanished + [move.device.address for move in self.moves if move.record is not None]:
-            originals.devices.pop(address, None)
+        for move in self.moves:
+            if move.record is not None:
+                del originals.devices[move.device.address]
         self.messages += transaction.restore_host(originals, self.needs)
         transaction.save(originals)
         if not self.devices:

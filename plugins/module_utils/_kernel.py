@@ -11,6 +11,7 @@ finished, or taken back, from wherever it stopped.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 import struct
@@ -174,7 +175,7 @@ class Kernel:
     # --- interfaces ---
 
     def restore_links(self, device: PciDevice, wanted: list[dict[str, Any]]) -> list[str]:
-        """Wait for a returned device's interfaces, and set up again those that were. Return what did not come."""
+        """Wait for a returned device's interfaces, and set up again those that were. Return which did not come so far."""
         missing: list[dict[str, Any]] = []
 
         def present() -> bool:
@@ -191,13 +192,14 @@ class Kernel:
         for one in wanted:
             for now in fresh.interfaces if fresh else []:
                 if one["up"] and not now.up and _same(one, now):
-                    self.link_up(now.name)
+                    try:
+                        self.link_up(now.name)
+                    except OSError:  # renamed or removed this very moment
+                        missing.append(one)
         return [one["name"] for one in missing]
 
     def link_up(self, name: str) -> None:
         """Set an interface administratively up."""
-        import fcntl  # pylint: disable=import-outside-toplevel
-
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             request = struct.pack("16sH14x", name.encode(), 0)
             flags = struct.unpack_from("16sH", fcntl.ioctl(sock, _SIOCGIFFLAGS, request))[1]

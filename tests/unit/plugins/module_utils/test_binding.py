@@ -422,3 +422,17 @@ def test_moving_from_dkms_to_builtin_leaves_nothing_of_dkms(host: Machine) -> No
     assert one.backend == "builtin"
     assert not host.root.exists("/sys/module/noiommu")
     assert not binding(host, BOTH).changed
+
+
+def test_another_device_in_a_recorded_slot_gets_a_record_of_its_own(host: Machine) -> None:
+    converge(host, BOTH)
+    host.unbind(NIC)
+    host.drop(NIC)
+    host.tree.file(host.tree.real(NIC) + "/driver_override", "(null)")
+    host.tree.file(host.tree.real(NIC) + "/device", "0x1533")
+    host.tree.bind(NIC, "igb")
+    converge(host, BOTH)
+    record = json.loads(host.root.read_text("/var/lib/noiommu/originals.json"))["devices"][NIC]
+    assert (record["vendor_device"], record["driver"]) == ("8086:1533", "igb")
+    converge(host, NOTHING)
+    assert host.driver_of(NIC) == "igb"

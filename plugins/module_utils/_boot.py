@@ -10,6 +10,7 @@ Each device is a transaction of its own: one that is gone or refused must not ke
 from __future__ import annotations
 
 import json
+import sys
 import time
 from typing import Any, Callable, NamedTuple
 
@@ -163,19 +164,25 @@ class Boot:
         return {"backend": bindings["backend"], "ok": all(one["ok"] for one in devices), "devices": devices}
 
 
+def _say(line: str) -> None:
+    """Write one line; under systemd that is the journal."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def main(argv: list[str]) -> int:
     """Entry point of ``python3 /usr/local/lib/noiommu/noiommu_host``."""
     root = Root()
-    boot = Boot(Kernel(root, Runner()), GuardContext(root), lambda line: print(line, flush=True))
+    boot = Boot(Kernel(root, Runner()), GuardContext(root), _say)
     if argv == ["status"]:
         status = boot.status()
-        print(json.dumps(status, indent=2))
+        _say(json.dumps(status, indent=2))
         return 0 if status["ok"] else 1
     if argv == ["bind"]:
         try:
             return 1 if boot.bind() else 0
         except HostError as exc:
-            print(exc, flush=True)
+            _say(str(exc))
             return 1
-    print("usage: python3 /usr/local/lib/noiommu/noiommu_host bind|status")
+    _say("usage: python3 /usr/local/lib/noiommu/noiommu_host bind|status")
     return 2

@@ -21,6 +21,8 @@ from ._fs import Root
 
 TREE = "/var/lib/dkms"
 SOURCES = "/usr/src"
+# On the filesystem of the real tree, so that moving is renaming; DKMS does not look at hidden directories.
+STAGE = TREE + "/.noiommu-stage"
 # Where distributions make DKMS install: Debian, SUSE, Red Hat.
 INSTALL_DIRS = ("updates/dkms", "updates", "extra")
 
@@ -274,7 +276,8 @@ class AbsentPlan:
     @property
     def changed(self) -> bool:
         """Whether anything is there."""
-        return bool(self.versions or self.before or self.loaded or self.root.exists(record_path(self.tree.name)))
+        made = (record_path(self.tree.name), STAGE)  # the latter by a run that was killed
+        return bool(self.versions or self.before or self.loaded or any(map(self.root.exists, made)))
 
     def refuse_if_used(self) -> None:
         """Refuse while somebody uses the module."""

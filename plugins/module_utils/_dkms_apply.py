@@ -13,13 +13,11 @@ from typing import Callable
 
 from . import _dkms_checks as checks
 from . import _kernels
-from ._dkms import INSTALLED, TREE, AbsentPlan, PresentPlan, Record, Tree, record_path
+from ._dkms import INSTALLED, STAGE, TREE, AbsentPlan, PresentPlan, Record, Tree, record_path
 from ._dkms_source import Source, digest, read_conf, read_source
 from ._errors import HostError
 from ._fs import Root, Runner
 
-# On the filesystem of the real tree, so that moving is renaming; DKMS does not look at hidden directories.
-STAGE = TREE + "/.noiommu-stage"
 _KEYS = (TREE + "/mok.key", TREE + "/mok.pub")
 # Where shim keeps the enrolled keys, and those to be enrolled at the next boot.
 _MOK_LISTS = tuple(
@@ -292,6 +290,7 @@ def remove_all(root: Root, runner: Runner, plan: AbsentPlan) -> None:
                 evidence=["modprobe --remove: rc %d: %s" % (done.rc, done.stderr.strip())],
                 remedy="See what uses it (lsmod), stop that, then run again.",
             )
+    shutil.rmtree(root.path(STAGE), ignore_errors=True)
     for version in plan.versions:
         remove_version(root, runner, plan.tree, version)
     drop_installed(root, runner, plan.tree, root.listdir(_kernels.MODULES))

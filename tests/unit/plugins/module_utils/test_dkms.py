@@ -377,6 +377,16 @@ def test_absent_removes_every_version_and_the_record(dkms: FakeDkms, tree: Tree)
     assert "noiommu" not in str(sorted(tree.content()))
 
 
+@pytest.mark.parametrize("point", ["dkms add", "dkms build", "dkms install", "-k " + OTHER])
+def test_absent_removes_what_a_killed_run_left(dkms: FakeDkms, tree: Tree, point: str) -> None:
+    dkms.kill_at = point
+    with pytest.raises(KeyboardInterrupt):
+        Run(dkms)
+    dkms.kill_at = None
+    remove(dkms)
+    assert "noiommu" not in str(sorted(tree.content()))
+
+
 def test_absent_unloads_what_nobody_uses(dkms: FakeDkms, tree: Tree) -> None:
     tree.file("/sys/module/noiommu/refcnt", "0")
     assert remove(dkms)[0]["changed"] and not tree.root.exists("/sys/module/noiommu")

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from ._errors import HostError
 from ._files import FileSet, RenderedFile
 from ._fs import Root, Runner
+from ._store import dump_json
 
 UDEV_RULES = "/etc/udev/rules.d/60-noiommu-vfio.rules"
 LIMITS = "/etc/security/limits.d/60-noiommu.conf"
@@ -227,7 +228,7 @@ class Plan:
     def _files(self, memlock: str | None) -> list[RenderedFile]:
         new = self._new_record()
         return [
-            RenderedFile(RECORD, _render(new) if new else None),
+            RenderedFile(RECORD, dump_json(new._asdict()) if new else None),
             RenderedFile(UDEV_RULES, udev_rules(self.group) if self.group else None),
             RenderedFile(LIMITS, limits(self.group, memlock) if self.group and memlock else None),
         ]
@@ -384,10 +385,6 @@ class Plan:
                 if done.rc == 127
                 else "Look at the reason above; a stale /etc/group.lock or a read-only /etc are usual ones.",
             )
-
-
-def _render(record: Record) -> str:
-    return json.dumps(dict(record._asdict(), version=1), indent=2, sort_keys=True) + "\n"
 
 
 def _show_nodes(nodes: list[Node]) -> dict[str, dict[str, Any]]:

@@ -18,6 +18,7 @@ from . import _kernels
 from ._dkms_source import digest, read_source
 from ._errors import HostError
 from ._fs import Root
+from ._store import dump_json
 
 TREE = "/var/lib/dkms"
 SOURCES = "/usr/src"
@@ -188,7 +189,7 @@ class Record(NamedTuple):
         """Write it, or remove it if there is nothing to remember."""
         path = record_path(name)
         if self.skipped or self.made_keys:
-            root.write_file(path, json.dumps(self._asdict(), indent=2, sort_keys=True) + "\n")
+            root.write_file(path, dump_json(self._asdict()))
         elif root.remove_file(path):
             root.remove_empty_dir(os.path.dirname(path))
 

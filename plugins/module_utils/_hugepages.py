@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional
 from ._errors import HostError
 from ._files import FileSet, RenderedFile
 from ._fs import Root
+from ._store import dump_json
 
 SIZES_DIR = "/sys/kernel/mm/hugepages"
 NODES_DIR = "/sys/devices/system/node"
@@ -385,4 +386,4 @@ def _render_record(record: Counts) -> str:
         str(size): {"host" if node is None else str(node): count for node, count in nodes.items()}
         for size, nodes in record.items()
     }
-    return json.dumps({"version": 1, "counts": stored}, indent=2, sort_keys=True) + "\n"
+    return dump_json({"counts": stored})

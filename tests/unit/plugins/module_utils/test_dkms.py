@@ -135,6 +135,17 @@ def test_another_version_replaces_the_old_one(dkms: FakeDkms, tree: Tree) -> Non
     assert not Run(dkms, source("1.1.0", "int b;")).result["changed"]
 
 
+def test_an_old_version_left_behind_is_cleared_without_building(dkms: FakeDkms, tree: Tree) -> None:
+    Run(dkms)
+    whole = tree.content()
+    tree.file("/usr/src/noiommu-0.1/dkms.conf", 'PACKAGE_NAME="noiommu"\nPACKAGE_VERSION="0.1"')
+    tree.link("/var/lib/dkms/noiommu/0.1/source", "/usr/src/noiommu-0.1")
+    dkms.ran.clear()
+    run = Run(dkms)
+    assert run.result["replaced"] == ["0.1"] and not run.sent
+    assert dkms.ran == ["dkms remove -m noiommu -v 0.1 --all"] and tree.content() == whole
+
+
 @pytest.mark.parametrize(
     ("damage", "seen"),
     [

@@ -89,16 +89,14 @@ class Transaction:
 
     # --- devices ---
 
-    def move(self, device: PciDevice, want: Target, interfaces: list[dict[str, Any]] | None = None) -> list[str]:
-        """Bring a device into the wanted state.
-
-        ``interfaces`` are those to wait for afterwards; the names of those that did not come are returned.
-        """
+    def move(self, device: PciDevice, want: Target) -> None:
+        """Bring a device into the wanted state, and see that it is."""
         before, links = observe(self.kernel.root, device), snapshot(device)["interfaces"]
         steps = plan(before, want)
-        if steps:
-            self.on_rollback(device.address, lambda: self._put(device, as_target(before), links))
-        missing = self._run(device, steps, interfaces or [])
+        if not steps:
+            return
+        self.on_rollback(device.address, lambda: self._put(device, as_target(before), links))
+        self._run(device, steps)
         left = plan(observe(self.kernel.root, device), want)
         if left:
             raise HostError(
@@ -107,13 +105,14 @@ class Transaction:
                 evidence=["still needed: %s" % step for step in left],
                 remedy="Find out what else changes this device (udev rules, driverctl, another tool) and stop it.",
             )
-        return missing
 
     def _put(self, device: PciDevice, want: Target, interfaces: list[dict[str, Any]]) -> None:
         # Planned from what is now: a step that failed may have been done in part.
-        self._run(device, plan(observe(self.kernel.root, device), want), interfaces)
+        self._run(device, plan(observe(self.kernel.root, device), want))
+        if interfaces:
+            self.kernel.restore_links({device.address: interfaces})
 
-    def _run(self, device: PciDevice, steps: list[Step], interfaces: list[dict[str, Any]]) -> list[str]:
+    def _run(self, device: PciDevice, steps: list[Step]) -> None:
         kernel = self.kernel
         requests = {
             OVERRIDE: lambda value: kernel.override(device, value),
@@ -124,7 +123,6 @@ class Transaction:
         }
         for step in steps:
             requests[step.action](step.value)
-        return kernel.restore_links(device, interfaces) if interfaces else []
 
 
 def as_target(state: DeviceState) -> Target:

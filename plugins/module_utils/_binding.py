@@ -213,13 +213,17 @@ class Binding:
         transaction.save(originals)
         transaction.prepare(self.needs, originals)
         for move in self.moves:
-            missing = transaction.move(move.device, move.want, move.record["interfaces"] if move.record else None)
-            if missing:
-                self.messages.append(
-                    "%s is back, but these interfaces did not come up as they were: %s." % (move.device.address, ", ".join(missing))
-                )
+            transaction.move(move.device, move.want)
             if move.record is None:
                 self.kernel.wait_for_group(move.device)
+        returned = {
+            move.device.address: move.record["interfaces"]
+            for move in self.moves
+            if move.record is not None and move.want.driver == move.record["driver"]
+        }
+        missing = self.kernel.restore_links(returned) if any(returned.values()) else []
+        if missing:
+            self.messages.append("These interfaces did not come back as they were: %s." % ", ".join(missing))
         if self.files.changed or _persist.is_enabled(root) != self._enabled:
             was_enabled = _persist.is_enabled(root)
             transaction.on_rollback("the boot unit", lambda: _persist.enable(self.kernel, was_enabled))

@@ -174,29 +174,37 @@ class Kernel:
 
     # --- interfaces ---
 
-    def restore_links(self, device: PciDevice, wanted: list[dict[str, Any]]) -> list[str]:
-        """Wait for a returned device's interfaces, and set up again those that were. Return which did not come so far."""
-        missing: list[dict[str, Any]] = []
+    def restore_links(self, wanted: dict[str, list[dict[str, Any]]]) -> list[str]:
+        """Wait for the interfaces of returned devices, and set up again those that were.
 
-        def present() -> bool:
-            fresh = PciBus(self.root).get(device.address)
-            found = fresh.interfaces if fresh else []
-            missing[:] = [one for one in wanted if not any(_same(one, now) for now in found)]
-            return not missing
+        ``wanted`` has the recorded interfaces by device address. Return the names of those that are not as they were.
+        """
+        pairs: list[tuple[dict[str, Any], Interface | None]] = []
 
-        _wait(present, _INTERFACE_WAIT)
-        by_name = [one["name"] for one in wanted if one["up"]]
+        def all_present() -> bool:
+            bus = PciBus(self.root)
+            pairs[:] = [
+                (one, next((now for now in _interfaces(bus, address) if _same(one, now)), None))
+                for address, interfaces in wanted.items()
+                for one in interfaces
+            ]
+            return all(now is not None for _one, now in pairs)
+
+        def all_named() -> bool:
+            all_present()
+            return all(one["name"] == now.name for one, now in pairs if now is not None)
+
+        _wait(all_present, _INTERFACE_WAIT)
         # udev renames a new interface as long as it is down.
-        _wait(lambda: all(self.root.exists("/sys/class/net", name) for name in by_name), _RENAME_WAIT)
-        fresh = PciBus(self.root).get(device.address)
-        for one in wanted:
-            for now in fresh.interfaces if fresh else []:
-                if one["up"] and not now.up and _same(one, now):
-                    try:
-                        self.link_up(now.name)
-                    except OSError:  # renamed or removed this very moment
-                        missing.append(one)
-        return [one["name"] for one in missing]
+        _wait(all_named, _RENAME_WAIT)
+        missing = [one["name"] for one, now in pairs if now is None]
+        for one, now in pairs:
+            if now is not None and one["up"] and not now.up:
+                try:
+                    self.link_up(now.name)
+                except OSError:  # renamed or removed this very moment
+                    missing.append(one["name"])
+        return missing
 
     def link_up(self, name: str) -> None:
         """Set an interface administratively up."""
@@ -256,6 +264,11 @@ class Kernel:
         finally:
             os.close(handle)
         return lines[-3:]
+
+
+def _interfaces(bus: PciBus, address: str) -> list[Interface]:
+    device = bus.get(address)
+    return device.interfaces if device is not None else []
 
 
 def _same(recorded: dict[str, Any], now: Interface) -> bool:

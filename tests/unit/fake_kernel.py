@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
@@ -151,7 +152,7 @@ class Machine:
 
     def _free_group(self) -> int:
         taken = {int(name) for name in self.tree.root.listdir("/sys/kernel/iommu_groups")}
-        return next(number for number in range(100) if number not in taken)
+        return next(number for number in itertools.count() if number not in taken)
 
     def _drop_group(self, address: str) -> None:
         tree, real = self.tree, self.tree.real(address)

@@ -316,6 +316,13 @@ def test_a_failure_says_what_was_put_back(host: Machine) -> None:
     assert host.root.read_text("/sys/class/net/eth1/flags") == "0x1003"
 
 
+def test_steps_that_succeed_without_effect_are_a_failure(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_apply.Transaction, "_run", lambda *_args: None)
+    with pytest.raises(HostError, match="not in the wanted state") as caught:
+        binding(host, BOTH).apply()
+    assert any("bind to vfio-pci" in line for line in caught.value.evidence)
+
+
 def test_a_rollback_that_fails_says_so(host: Machine) -> None:
     host.load("vfio-pci")
     host.broken |= {"vfio-pci", "e1000e"}

@@ -127,7 +127,7 @@ def test_interfaces_come_back_up_under_their_new_name(machine: Machine) -> None:
         {"name": "eth1", "mac": "52:54:00:00:00:11", "up": True},
         {"name": "eth9", "mac": "52:54:00:00:00:99", "up": False},
     ]
-    missing = machine.kernel.restore_links(PciBus(machine.root).get(NIC), wanted)
+    missing = machine.kernel.restore_links({NIC: wanted, "0000:00:0f.0": []})
     assert missing == ["eth9"] and machine.requests == ["link up enp0s4"]
 
 

@@ -102,7 +102,7 @@ class Transaction:
             raise HostError(
                 "verify",
                 "%s is not in the wanted state after every step succeeded." % device.address,
-                evidence=["still needed: %s" % step for step in left],
+                evidence=["still needed: " + str(step) for step in left],
                 remedy="Find out what else changes this device (udev rules, driverctl, another tool) and stop it.",
             )
 

@@ -239,7 +239,8 @@ def management_addresses(root: Root, ssh_connection: str | None) -> dict[str, st
     """
     found: dict[str, str] = {}
     words = (ssh_connection or "").split()
-    if len(words) == 4:
+    # Over anything but TCP, sshd writes UNKNOWN for the addresses.
+    if len(words) == 4 and words[2] != "UNKNOWN":
         found[canonical_ip(words[2])] = "SSH_CONNECTION=%s" % " ".join(words)
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         text = root.read_text(table) or ""
@@ -357,7 +358,9 @@ def _in_btrfs(root: Root, name: str) -> bool:
 def read_mounts(root: Root) -> list[Mount]:
     """Return what process 1 has mounted."""
     mounts = []
-    for line in (root.read_text("/proc/1/mountinfo") or "").splitlines():
+    # Without privileges only one's own table can be read; mostly it is the same.
+    text = root.read_text("/proc/1/mountinfo") or root.read_text("/proc/self/mountinfo") or ""
+    for line in text.splitlines():
         head, _dash, tail = line.partition(" - ")
         fields, rest = head.split(), tail.split()
         if len(fields) >= 5 and len(rest) >= 2:

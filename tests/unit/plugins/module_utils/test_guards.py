@@ -169,6 +169,10 @@ def test_a_link_local_management_connection_counts_although_its_routes_do_not(ni
     assert kinds(guards(nic, NIC, net, "fe80::2%eth1 50000 fe80::5%eth1 22")) == ["management"]
 
 
+def test_ssh_over_something_else_than_tcp_is_no_address(tree: Tree) -> None:
+    assert _guards.management_addresses(tree.root, "UNKNOWN 65535 UNKNOWN 65535") == {}
+
+
 def test_every_guard_is_listed(nic: Tree) -> None:
     index = nic.root.read_int("/sys/class/net/eth1/ifindex")
     net = NetState([Address(index, "10.0.0.5", 24)], route(index).routes)
@@ -207,6 +211,13 @@ def test_a_mounted_partition_counts(disk: Tree) -> None:
     found = guards(disk, DISK)
     assert kinds(found) == ["mount"]
     assert found[0].evidence == ["vda1 (254:1) is mounted on /srv/my data"]
+
+
+def test_without_privileges_the_own_mount_table_is_read(disk: Tree) -> None:
+    disk.mounts(("254:1", "/srv", "/dev/root"))
+    disk.at("/proc/self").mkdir()
+    disk.at("/proc/1/mountinfo").rename(disk.at("/proc/self/mountinfo"))
+    assert kinds(guards(disk, DISK)) == ["mount"]
 
 
 def test_a_mount_is_found_by_its_source_too(disk: Tree) -> None:

@@ -60,7 +60,7 @@ class ActionModule(ActionBase):
         present = args.get("state", "present") == "present"
         if given is None:
             if present:
-                raise AnsibleActionFail("source is required to have the module present: give the directory with dkms.conf.")
+                raise AnsibleActionFail("source is required with state=present: give the directory with dkms.conf.")
             return None
         if not present and args.get("name"):
             return None

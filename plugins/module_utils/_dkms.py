@@ -153,7 +153,7 @@ def choose_kernels(root: Root, asked: list[str], skipped: dict[str, str]) -> Cho
             % (one, _kernels.headers_package(root, one))
             for one in without
         ]
-        warnings += ["No module for the installed kernel %s: %s" % (one, skipped[one]) for one in skipped if one in every]
+        warnings += ["No module for the installed kernel %s: %s" % item for item in skipped.items() if item[0] in every]
         return Choice(sorted({running, *with_headers}, key=_kernels.version_key), warnings)
     chosen: list[str] = []
     for one in asked:
@@ -242,7 +242,8 @@ class PresentPlan:
     def diff(self) -> dict[str, str]:
         """Return what differs in the form that Ansible prints."""
         name = self.tree.name
-        old = [one for one in (*self.others, self.version) if one in (*self.tree.versions(), *self.tree.source_versions())]
+        there = {*self.tree.versions(), *self.tree.source_versions()}
+        old = [one for one in (*self.others, self.version) if one in there]
         before = ["source %s-%s %s" % (name, one, self.tree.source_digest(one) or "missing") for one in old]
         return {
             "before_header": "DKMS " + name,

@@ -34,7 +34,8 @@ def lacking(root: Root, kernels: list[str]) -> HostError | None:
         missing.update(_kernels.missing_for_build(root, kernel))
     if not missing:
         return None
-    install = {"debian": "apt-get install %s", "redhat": "dnf install %s"}.get(_kernels.read_os(root).family, "install %s")
+    commands = {"debian": "apt-get install %s", "redhat": "dnf install %s"}
+    install = commands.get(_kernels.read_os(root).family, "install %s")
     remedy = "Run: %s." % (install % " ".join(sorted(missing)))
     if any("headers" in one or "devel" in one for one in missing):
         remedy += (
@@ -64,7 +65,9 @@ def require_space(root: Root, kernels: list[str]) -> None:
             raise HostError(
                 "no_space",
                 "There is not enough space left to build and install the module.",
-                evidence=["filesystem of %s: %d MiB free, %d MiB needed" % (", ".join(paths), free // MIB, need // MIB)],
+                evidence=[
+                    "filesystem of %s: %d MiB free, %d MiB needed" % (", ".join(paths), free // MIB, need // MIB)
+                ],
                 remedy="Free space there (old kernels are a usual cause: apt-get autoremove), then run again.",
             )
 
@@ -88,8 +91,8 @@ def require_writable(root: Root, kernels: list[str]) -> None:
                 "modules_unwritable",
                 "The module cannot be installed: %s is not writable." % path,
                 evidence=["%s: %s" % (path, exc.strerror)],
-                remedy="Remount the filesystem read-write (mount -o remount,rw), or clear an immutable flag (chattr -i);"
-                " on an image-based system the module has to be part of the image.",
+                remedy="Remount the filesystem read-write (mount -o remount,rw), or clear an immutable flag"
+                " (chattr -i); on an image-based system the module has to be part of the image.",
             ) from exc
 
 

@@ -36,7 +36,8 @@ class FileSet:
 
     def __init__(self, root: Root, files: list[RenderedFile]) -> None:
         self._root = root
-        self._changes = [(one, before) for one, before in ((f, _look(root, f.path)) for f in files) if _differs(one, before)]
+        beside = [(one, _look(root, one.path)) for one in files]
+        self._changes = [(one, before) for one, before in beside if _differs(one, before)]
         self._done: list[tuple[RenderedFile, _Before]] = []
         self._made_dirs: list[str] = []
 

@@ -334,8 +334,8 @@ class Plan:
                 "free memory: %d MiB, needed for the missing pages: %d MiB"
                 % (memory["free"] >> 20, (count - got) * pool.size >> 20),
             ],
-            remedy="Declare fewer pages, free memory, or reboot: with the pages declared for boot, the kernel takes them"
-            " before memory is scattered.",
+            remedy="Declare fewer pages, free memory, or reboot: with the pages declared for boot, the kernel takes"
+            " them before memory is scattered.",
         )
 
     def report(self, predicted: bool) -> list[dict[str, Any]]:

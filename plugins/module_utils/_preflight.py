@@ -125,7 +125,8 @@ class Preflight:
                 for guard in self._guards[device.address]
             ]
         if self._choice.backend == _backend.IOMMU:
-            refusals += group_refusals(self._root, self._bus, self._selected, {device.address for device in self._selected})
+            addresses = {device.address for device in self._selected}
+            refusals += group_refusals(self._root, self._bus, self._selected, addresses)
         refusals += self._vfio_missing()
         return {
             "backend": self._choice.backend or "none",

@@ -126,8 +126,13 @@ _TRACES = (
     _Trace(
         USER_BIT, "process", re.compile(r"noiommu: handed to (?P<name>.+)\[(?P<pid>\d+)\] without an IOMMU"), True
     ),
-    _Trace(USER_BIT, "process", re.compile(r"vfio-noiommu device opened by user \((?P<name>.+):(?P<pid>\d+)\)"), True),
-    _Trace(USER_BIT, "device", re.compile(r"(?P<name>\S+): Adding kernel taint for vfio-noiommu group on device"), True),
+    _Trace(
+        USER_BIT,
+        "process",
+        re.compile(r"vfio-noiommu device opened by user \((?P<name>.+):(?P<pid>\d+)\)"),
+        True,
+    ),
+    _Trace(USER_BIT, "device", re.compile(r"(?P<name>\S+): Adding kernel taint for vfio-noiommu group"), True),
     _Trace(USER_BIT, "log", re.compile(r"Setting dangerous option (?P<name>\S+) - tainting kernel"), False),
     _Trace(0, "module", re.compile(r"^(?P<name>\S+): module license '.*' taints kernel"), False),
     _Trace(12, "module", re.compile(r"^(?P<name>\S+): loading out-of-tree module taints kernel"), False),

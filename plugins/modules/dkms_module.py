@@ -32,7 +32,8 @@ attributes:
         to install them.
       - That C(dkms.conf) excludes a kernel that is not running is only found out by the build.
   action:
-    description: Indicates this has a corresponding action plugin so some parts of the options can be executed on the controller.
+    description:
+      - Indicates this has a corresponding action plugin so some parts of the options can be executed on the controller.
     support: full
 options:
   source:
@@ -58,8 +59,8 @@ options:
     default: []
   state:
     description:
-      - V(present) keeps it installed. V(absent) unloads it, and removes all its versions from DKMS, from the kernels and
-        from C(/usr/src). That fails while the module is in use.
+      - V(present) keeps it installed. V(absent) unloads it, and removes all its versions from DKMS, from the kernels
+        and from C(/usr/src). That fails while the module is in use.
     type: str
     choices: [present, absent]
     default: present

@@ -15,10 +15,10 @@ author:
 description:
   - Says which backend serves this host, whether that is safe, and everything that speaks against it, each with what was
     seen and what to do about it.
-  - The backend V(iommu) stands for a working hardware IOMMU, and is the only safe one. V(builtin) is VFIO's own no-IOMMU
-    mode, where the kernel was built with it. V(dkms) is the kernel module of this collection.
-  - Where the firmware describes an IOMMU that is off, a warning says how to turn it on. That is better than any insecure
-    mode.
+  - The backend V(iommu) stands for a working hardware IOMMU, and is the only safe one. V(builtin) is VFIO's own
+    no-IOMMU mode, where the kernel was built with it. V(dkms) is the kernel module of this collection.
+  - Where the firmware describes an IOMMU that is off, a warning says how to turn it on. That is better than any
+    insecure mode.
   - Reads files only. Starts no process and changes nothing.
 extends_documentation_fragment:
   - baremetal.noiommu._attributes

@@ -78,10 +78,7 @@ class Binding:
             refusals += choice.refusals
             self.messages += choice.warnings
         for device in devices:
-            refusals += [
-                HostError("guarded_device", guard.message, guard.evidence, guard.remedy)
-                for guard in check(context, self.bus, device)
-            ]
+            refusals += [guard.refusal() for guard in check(context, self.bus, device)]
         if self.backend == IOMMU:
             refusals += group_refusals(self.root, self.bus, devices, {device.address for device in devices})
         if refusals:

@@ -126,10 +126,7 @@ class Boot:
 
     def _refuse_guarded(self, device: PciDevice, bindings: dict[str, Any]) -> None:
         bus = PciBus(self.root)
-        refusals = [
-            HostError("guarded_device", guard.message, guard.evidence, guard.remedy)
-            for guard in check(self._context, bus, device)
-        ]
+        refusals = [guard.refusal() for guard in check(self._context, bus, device)]
         if bindings["backend"] == IOMMU:
             listed = {entry["address"] for entry in bindings["devices"]}
             refusals += group_refusals(self.root, bus, [device], listed)

@@ -19,6 +19,7 @@ import sys
 from functools import cached_property
 from typing import NamedTuple
 
+from ._errors import HostError
 from ._fs import Root
 from ._netlink import NetState
 from ._pci import PciBus, PciDevice
@@ -41,6 +42,10 @@ class Guard(NamedTuple):
     def as_dict(self) -> dict:
         """Return the shape used in module results."""
         return self._asdict()
+
+    def refusal(self) -> HostError:
+        """Return the error it is for a device that was asked for."""
+        return HostError("guarded_device", self.message, self.evidence, self.remedy)
 
 
 class GuardContext:

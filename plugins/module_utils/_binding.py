@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from . import _persist
 from ._apply import Transaction, release_target
-from ._backend import DKMS, IOMMU, Needs, choose, module_installed, module_loaded, needs, target
+from ._backend import DKMS, IOMMU, Needs, choose, module_installed, module_loaded, needs, target, with_dependencies
 from ._errors import HostError, Refused
 from ._files import FileSet
 from ._guards import GuardContext, check
@@ -174,7 +174,8 @@ class Binding:
         steps += ["set %s to %s" % (path, value) for path, value in parameters if root.read_text(path) != value]
         parameters = self._recorded.parameters.items()
         steps += ["set %s back to %s" % (path, old) for path, old in parameters if path not in self.needs.parameters]
-        steps += ["unload module %s" % name for name in self._recorded.modules if name not in self.needs.modules]
+        needed = with_dependencies(root, self.needs.modules)
+        steps += ["unload module %s" % name for name in self._recorded.modules if name not in needed]
         if _persist.is_enabled(root) != self._enabled:
             steps.append("%s %s" % ("enable" if self._enabled else "disable", _persist.UNIT_NAME))
         return steps
@@ -238,8 +239,7 @@ class Binding:
         self.messages += transaction.restore_host(originals, self.needs)
         transaction.save(originals)
         if not self.devices:
-            for directory in _persist.DIRECTORIES:
-                self.root.remove_empty_dir(directory)
+            _persist.tidy(self.root)
             self.messages += _taint_message(self.root)
 
     # --- telling ---

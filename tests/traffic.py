@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Counts packets that the distribution's own dpdk-testpmd carries between two hosts.

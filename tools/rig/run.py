@@ -232,7 +232,8 @@ def wait(boots: list[Boot], how: str) -> None:
                            f"{boot.dir}/serial.log ends with:\n{tail(boot.dir / 'serial.log')}",
                            "if the machine is only slow, run it with less beside it; else read that log")
         if pending:
-            ticker.tick("still " + ", ".join(boot.name for boot in pending))
+            first = pending[0]
+            ticker.tick(f"{len(pending)} left; {first.name} at: {tail(first.dir / 'serial.log', 1)}")
             time.sleep(POLL)
 
 

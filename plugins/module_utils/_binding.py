@@ -166,24 +166,20 @@ class Binding:
         return [one["mac"] for one in self._originals.devices[address]["interfaces"] if one["mac"]]
 
     @property
-    def host_steps(self) -> list[str]:
-        """What has to change besides devices and files."""
-        root, steps = self.root, []
-        steps += ["load module %s" % name for name in self.needs.modules if not module_loaded(root, name)]
+    def steps(self) -> list[str]:
+        """Everything that will be done, in words and in order."""
+        root, recorded = self.root, self._recorded
         parameters = self.needs.parameters.items()
+        steps = ["load module %s" % name for name in self.needs.modules if not module_loaded(root, name)]
         steps += ["set %s to %s" % (path, value) for path, value in parameters if root.read_text(path) != value]
-        parameters = self._recorded.parameters.items()
-        steps += ["set %s back to %s" % (path, old) for path, old in parameters if path not in self.needs.parameters]
-        needed = with_dependencies(root, self.needs.modules)
-        steps += ["unload module %s" % name for name in self._recorded.modules if name not in needed]
+        steps += ["%s: %s" % (move.device.address, step) for move in self.moves for step in move.steps]
         if _persist.is_enabled(root) != self._enabled:
             steps.append("%s %s" % ("enable" if self._enabled else "disable", _persist.UNIT_NAME))
+        needed = with_dependencies(root, self.needs.modules)
+        left = [path for path in recorded.parameters if path not in self.needs.parameters]
+        steps += ["set %s back to %s" % (path, recorded.parameters[path]) for path in left]
+        steps += ["unload module %s" % name for name in reversed(recorded.modules) if name not in needed]
         return steps
-
-    @property
-    def steps(self) -> list[str]:
-        """Everything that will be done, in words."""
-        return self.host_steps + ["%s: %s" % (move.device.address, step) for move in self.moves for step in move.steps]
 
     @property
     def changed(self) -> bool:

@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """A VFIO client: takes a device through a type1 container, tries DMA mappings, and prints what happened as JSON.
@@ -136,7 +135,7 @@ def dma_unmap(container: int, iova: int, size: int) -> int:
 
 
 def device_info(device: int) -> dict[str, Any]:
-    _, flags, regions, irqs, _ = struct.unpack("=IIIII", ioctl(device, DEVICE_GET_INFO,
+    _argsz, flags, regions, irqs, _cap_offset = struct.unpack("=IIIII", ioctl(device, DEVICE_GET_INFO,
                                                                bytearray(struct.pack("=IIIII", 20, 0, 0, 0, 0))))
     info: dict[str, Any] = {"flags": flags, "num_regions": regions, "num_irqs": irqs, "regions": {}, "irqs": {}}
     for index, name in enumerate(REGIONS[:regions]):

@@ -70,7 +70,7 @@ class Run:
 def free_ports(count: int, kind: socket.SocketKind) -> list[int]:
     """Loopback ports nobody uses now, all different."""
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket(socket.AF_INET, kind)) for _ in range(count)]
+        sockets = [stack.enter_context(socket.socket(socket.AF_INET, kind)) for _end in range(count)]
         for sock in sockets:
             sock.bind(("127.0.0.1", 0))
         return [sock.getsockname()[1] for sock in sockets]

@@ -135,8 +135,8 @@ def dma_unmap(container: int, iova: int, size: int) -> int:
 
 
 def device_info(device: int) -> dict[str, Any]:
-    _argsz, flags, regions, irqs, _cap_offset = struct.unpack("=IIIII", ioctl(device, DEVICE_GET_INFO,
-                                                               bytearray(struct.pack("=IIIII", 20, 0, 0, 0, 0))))
+    request = bytearray(struct.pack("=IIIII", 20, 0, 0, 0, 0))
+    _argsz, flags, regions, irqs, _cap_offset = struct.unpack("=IIIII", ioctl(device, DEVICE_GET_INFO, request))
     info: dict[str, Any] = {"flags": flags, "num_regions": regions, "num_irqs": irqs, "regions": {}, "irqs": {}}
     for index, name in enumerate(REGIONS[:regions]):
         request = bytearray(struct.pack("=IIIIQQ", 32, 0, index, 0, 0, 0))

@@ -177,8 +177,10 @@ def mappings(report: Report, container: int) -> None:
 
 def run(address: str, drop_rawio: bool) -> dict[str, Any]:
     report = Report(address)
-    link = os.readlink(f"/sys/bus/pci/devices/{address}/iommu_group")
-    group_number = os.path.basename(link)
+    try:
+        group_number = os.path.basename(os.readlink(f"/sys/bus/pci/devices/{address}/iommu_group"))
+    except FileNotFoundError as exc:
+        raise OSError(f"{address} is not there, or has no IOMMU group: {exc.filename} does not exist") from exc
     report.data["group"] = int(group_number)
     try:
         with open(f"/sys/kernel/iommu_groups/{group_number}/name", encoding="ascii") as file:

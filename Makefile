@@ -14,7 +14,8 @@ export MOLECULE_GLOB := molecule/*/molecule.yml
 export MOLECULE_COMMAND_BORDERS := false
 export PYTHONDONTWRITEBYTECODE := 1
 
-# Each stage says when it starts and how long it took.
+# Each stage says when it starts and how long it took. Its commands are separated
+# by semicolons: in a chain of && a failure would not end it.
 define stage
 	@echo "==> $(1)"; start=$$SECONDS; $(2); echo "<== $(1): $$((SECONDS - start)) s"
 endef
@@ -33,8 +34,8 @@ machine: ## Install the Debian packages that the VMs and the builds need
 
 venv: $(VENV)/installed ## Install ansible-core, molecule and the linters into .venv
 
-$(VENV)/installed: requirements-dev.txt
-	$(call stage,Python tools into $(VENV) (about a minute),python3 -m venv --clear $(VENV) && $(VENV)/bin/pip install --quiet -r requirements-dev.txt && touch $@)
+$(VENV)/installed: requirements-dev.txt | machine
+	$(call stage,Python tools into $(VENV) (about a minute),python3 -m venv --clear $(VENV); $(VENV)/bin/pip install --quiet -r requirements-dev.txt; touch $@)
 
 collection: venv ## Install this collection where the playbooks find it
 	@rm -rf $(COLLECTIONS) .cache/build

@@ -30,6 +30,7 @@ test: machine venv lint unit sanity kmod-build molecule ## Run everything that .
 	@echo "All tests passed."
 
 machine: ## Install the Debian packages that the VMs and the builds need
+	@test -x /usr/bin/python3 || { echo "make: /usr/bin/python3 is missing. As root: apt-get install python3" >&2; exit 1; }
 	@/usr/bin/python3 tools/vm deps --install
 
 venv: $(VENV)/installed ## Install ansible-core, molecule and the linters into .venv

@@ -218,7 +218,7 @@ static int explain_fault(unsigned long va)
 			ret = -EOPNOTSUPP;
 		else if (vma->vm_flags & VM_SHARED && vma->vm_file &&
 			 !is_vm_hugetlb_page(vma) &&
-			 file_inode(vma->vm_file)->i_sb->s_magic != TMPFS_MAGIC)
+			 vma->vm_file->f_mapping->host->i_sb->s_magic != TMPFS_MAGIC)
 			ret = -EOPNOTSUPP;
 	}
 	mmap_read_unlock(current->mm);

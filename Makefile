@@ -14,7 +14,8 @@ export MOLECULE_GLOB := molecule/*/molecule.yml
 export MOLECULE_COMMAND_BORDERS := false
 export PYTHONDONTWRITEBYTECODE := 1
 
-# Each stage says when it starts and how long it took.
+# Each stage says when it starts and how long it took. Its commands are separated
+# by semicolons: in a chain of && a failure would not end it.
 define stage
 	@echo "==> $(1)"; start=$$SECONDS; $(2); echo "<== $(1): $$((SECONDS - start)) s"
 endef
@@ -29,12 +30,13 @@ test: machine venv lint unit sanity kmod-build molecule ## Run everything that .
 	@echo "All tests passed."
 
 machine: ## Install the Debian packages that the VMs and the builds need
+	@test -x /usr/bin/python3 || { echo "make: /usr/bin/python3 is missing. As root: apt-get install python3" >&2; exit 1; }
 	@/usr/bin/python3 tools/vm deps --install
 
 venv: $(VENV)/installed ## Install ansible-core, molecule and the linters into .venv
 
-$(VENV)/installed: requirements-dev.txt
-	$(call stage,Python tools into $(VENV) (about a minute),python3 -m venv --clear $(VENV) && $(VENV)/bin/pip install --quiet -r requirements-dev.txt && touch $@)
+$(VENV)/installed: requirements-dev.txt | machine
+	$(call stage,Python tools into $(VENV) (about a minute),python3 -m venv --clear $(VENV); $(VENV)/bin/pip install --quiet -r requirements-dev.txt; touch $@)
 
 collection: venv ## Install this collection where the playbooks find it
 	@rm -rf $(COLLECTIONS) .cache/build

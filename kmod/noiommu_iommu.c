@@ -22,6 +22,12 @@
  * Locking: device lock of the PCI device, then noiommu_lock, then whatever the
  * IOMMU core takes. The core calls probe_device() under a lock of its own from
  * inside iommu_device_register(), so that callback may only take list_lock.
+ *
+ * iommu_device_register() and iommu_device_unregister() look at every device of
+ * every bus, and are made for boot: they take no lock against the core's own bus
+ * notifier, which sets up and frees the same data when a device is plugged or
+ * unplugged. So they are called only while no device comes or goes: notifiers of
+ * this file count those that do, and wait meanwhile for noiommu_lock.
  */
 
 #define dev_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -44,6 +50,7 @@
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/sysfs.h>
+#include <linux/wait.h>
 #include <xen/xen.h>
 
 #include "compat.h"
@@ -81,15 +88,13 @@ struct noiommu_domain {
 	u64 limit;
 };
 
-/* A PCI device that the driver core is about to delete */
-struct noiommu_dying {
-	struct list_head entry;
-	struct device *dev;
-};
-
-/* Serialises adding, removing and hot-unplug; protects what follows it */
+/* Serialises adding, removing and hot-plug; protects what follows it */
 static DEFINE_MUTEX(noiommu_lock);
-static LIST_HEAD(noiommu_dying);
+/* Devices that are coming or going */
+static unsigned int moving;
+static DECLARE_WAIT_QUEUE_HEAD(moving_wait);
+/* Unplugged devices, whose IOMMUs go when nothing moves any more */
+static LIST_HEAD(unplugged_devices);
 static bool noiommu_exiting;
 
 /* Protects the list, together with noiommu_lock for writers */
@@ -437,15 +442,14 @@ static struct pci_dev *find_hardware_iommu(void)
 	return NULL;
 }
 
-static bool is_dying(struct device *dev)
+static bool is_unplugged(struct pci_dev *pdev)
 {
-	struct noiommu_dying *dying;
+	struct pci_dev *there;
 
-	list_for_each_entry(dying, &noiommu_dying, entry) {
-		if (dying->dev == dev)
-			return true;
-	}
-	return false;
+	there = pci_get_domain_bus_and_slot(pci_domain_nr(pdev->bus),
+					    pdev->bus->number, pdev->devfn);
+	pci_dev_put(there);
+	return there != pdev;
 }
 
 static int check_host(struct pci_dev *pdev)
@@ -486,8 +490,9 @@ static int check_device(struct pci_dev *pdev)
 {
 	struct device *dev = &pdev->dev;
 
-	if (noiommu_exiting || is_dying(dev)) {
-		pci_err(pdev, "not added: it is being removed\n");
+	if (noiommu_exiting || is_unplugged(pdev)) {
+		pci_err(pdev, "not added: %s\n", noiommu_exiting ?
+			"the module is being unloaded" : "it was unplugged");
 		return -ENODEV;
 	}
 	if (find_added(dev)) {
@@ -531,6 +536,34 @@ static void unlist_device(struct noiommu_device *nd)
 	spin_lock(&list_lock);
 	list_del(&nd->entry);
 	spin_unlock(&list_lock);
+}
+
+/*
+ * Lock the device, so that no driver can be bound or unbound, and noiommu_lock,
+ * at a time when no device comes or goes.
+ */
+static int lock_still(struct device *dev)
+{
+	for (;;) {
+		int ret;
+
+		ret = wait_event_killable(moving_wait, !READ_ONCE(moving));
+		if (ret)
+			return ret;
+
+		device_lock(dev);
+		mutex_lock(&noiommu_lock);
+		if (!moving)
+			return 0;
+		mutex_unlock(&noiommu_lock);
+		device_unlock(dev);
+	}
+}
+
+static void unlock_still(struct device *dev)
+{
+	mutex_unlock(&noiommu_lock);
+	device_unlock(dev);
 }
 
 static int add_locked(struct pci_dev *pdev, bool pa_hint)
@@ -597,14 +630,13 @@ err:
  */
 int noiommu_iommu_add(struct pci_dev *pdev, bool pa_hint)
 {
-	int ret;
+	int ret = lock_still(&pdev->dev);
 
-	/* No driver can be bound while this is held */
-	device_lock(&pdev->dev);
-	mutex_lock(&noiommu_lock);
+	if (ret)
+		return ret;
+
 	ret = add_locked(pdev, pa_hint);
-	mutex_unlock(&noiommu_lock);
-	device_unlock(&pdev->dev);
+	unlock_still(&pdev->dev);
 	return ret;
 }
 
@@ -643,91 +675,151 @@ static int remove_locked(struct pci_dev *pdev)
  */
 int noiommu_iommu_remove(struct pci_dev *pdev)
 {
-	int ret;
+	int ret = lock_still(&pdev->dev);
 
-	device_lock(&pdev->dev);
-	mutex_lock(&noiommu_lock);
+	if (ret)
+		return ret;
+
 	ret = remove_locked(pdev);
-	mutex_unlock(&noiommu_lock);
-	device_unlock(&pdev->dev);
+	unlock_still(&pdev->dev);
 	return ret;
 }
 
-/*
- * Hot-unplug. The core's own notifier comes before this one and takes the
- * device out of its group at REMOVED. It does so under no lock that would keep
- * iommu_device_register() from probing the device at the same time; hence the
- * list of those between DEL and REMOVED, which must not be added.
- */
-static int noiommu_bus_event(struct notifier_block *nb, unsigned long action,
-			     void *data)
+/* Hot-plug */
+
+static void reap_unplugged(void)
 {
-	struct device *dev = data;
-	struct noiommu_dying *dying, *next;
+	struct noiommu_device *nd, *next;
+
+	list_for_each_entry_safe(nd, next, &unplugged_devices, entry) {
+		list_del(&nd->entry);
+		iommu_device_unregister(&nd->iommu);
+		free_device(nd);
+	}
+}
+
+static void starts_moving(void)
+{
+	mutex_lock(&noiommu_lock);
+	moving++;
+	mutex_unlock(&noiommu_lock);
+}
+
+static void stops_moving(struct device *gone)
+{
 	struct noiommu_device *nd;
 
-	switch (action) {
-	case BUS_NOTIFY_DEL_DEVICE:
-		/* A few bytes, and no way to say that they were not there */
-		dying = kmalloc(sizeof(*dying), GFP_KERNEL | __GFP_NOFAIL);
-		dying->dev = dev;
-		mutex_lock(&noiommu_lock);
-		list_add(&dying->entry, &noiommu_dying);
-		mutex_unlock(&noiommu_lock);
-		break;
-
-	case BUS_NOTIFY_REMOVED_DEVICE:
-		mutex_lock(&noiommu_lock);
-		list_for_each_entry_safe(dying, next, &noiommu_dying, entry) {
-			if (dying->dev == dev) {
-				list_del(&dying->entry);
-				kfree(dying);
-			}
-		}
-		nd = find_added(dev);
-		if (nd) {
-			unlist_device(nd);
-			iommu_device_unregister(&nd->iommu);
-			free_device(nd);
-			dev_info(dev, "unplugged, no longer added\n");
-		}
-		mutex_unlock(&noiommu_lock);
-		break;
+	mutex_lock(&noiommu_lock);
+	nd = gone ? find_added(gone) : NULL;
+	if (nd) {
+		unlist_device(nd);
+		list_add(&nd->entry, &unplugged_devices);
+		dev_info(gone, "unplugged, no longer added\n");
 	}
+	/* One that was on its way when the module came has not been counted */
+	if (moving)
+		moving--;
+	if (!moving) {
+		reap_unplugged();
+		wake_up_all(&moving_wait);
+	}
+	mutex_unlock(&noiommu_lock);
+}
+
+/* Called before the core's notifier, which probes a new device for its IOMMU */
+static int noiommu_before(struct notifier_block *nb, unsigned long action,
+			  void *data)
+{
+	if (action == BUS_NOTIFY_ADD_DEVICE || action == BUS_NOTIFY_DEL_DEVICE)
+		starts_moving();
 	return NOTIFY_DONE;
 }
 
-static struct notifier_block noiommu_nb = {
-	.notifier_call = noiommu_bus_event,
+/* Called after the core's notifier, which takes an old one out of its group */
+static int noiommu_after(struct notifier_block *nb, unsigned long action,
+			 void *data)
+{
+	if (action == BUS_NOTIFY_ADD_DEVICE)
+		stops_moving(NULL);
+	else if (action == BUS_NOTIFY_REMOVED_DEVICE)
+		stops_moving(data);
+	return NOTIFY_DONE;
+}
+
+/* The buses that the core looks at and whose devices come and go */
+static const struct {
+	typeof(pci_bus_type) *bus;	/* const on newer kernels */
+	struct notifier_block *before;
+	struct notifier_block *after;
+} watched[] = {
+	{
+		.bus = &pci_bus_type,
+		.before = &(struct notifier_block) {
+			.notifier_call = noiommu_before,
+			.priority = INT_MAX,
+		},
+		.after = &(struct notifier_block) {
+			.notifier_call = noiommu_after,
+			.priority = INT_MIN,
+		},
+	}, {
+		.bus = &platform_bus_type,
+		.before = &(struct notifier_block) {
+			.notifier_call = noiommu_before,
+			.priority = INT_MAX,
+		},
+		.after = &(struct notifier_block) {
+			.notifier_call = noiommu_after,
+			.priority = INT_MIN,
+		},
+	},
 };
+
+static void unwatch(unsigned int n)
+{
+	while (n--) {
+		bus_unregister_notifier(watched[n].bus, watched[n].after);
+		bus_unregister_notifier(watched[n].bus, watched[n].before);
+	}
+}
 
 int noiommu_iommu_init(void)
 {
-	return bus_register_notifier(&pci_bus_type, &noiommu_nb);
+	unsigned int n;
+	int ret;
+
+	for (n = 0; n < ARRAY_SIZE(watched); n++) {
+		ret = bus_register_notifier(watched[n].bus, watched[n].before);
+		if (ret)
+			break;
+		ret = bus_register_notifier(watched[n].bus, watched[n].after);
+		if (ret) {
+			bus_unregister_notifier(watched[n].bus,
+						watched[n].before);
+			break;
+		}
+	}
+	if (ret)
+		unwatch(n);
+	return ret;
 }
 
 /* Nothing is left in a group: each device in one holds a module reference */
 void noiommu_iommu_exit(void)
 {
-	struct noiommu_dying *dying, *next_dying;
-	struct noiommu_device *nd, *next;
-
 	/* sysfs is torn down only after this: writers must find the door shut */
 	mutex_lock(&noiommu_lock);
 	noiommu_exiting = true;
 	mutex_unlock(&noiommu_lock);
 
-	/* Waits for a hot-unplug that has come as far as our notifier */
-	bus_unregister_notifier(&pci_bus_type, &noiommu_nb);
+	/* Waits for an unplugging that has come as far as these notifiers */
+	unwatch(ARRAY_SIZE(watched));
 	noiommu_bus_release(&noiommu_ops);
 
+	/* From here on nobody says any more when a device stops moving */
 	mutex_lock(&noiommu_lock);
-	list_for_each_entry_safe(dying, next_dying, &noiommu_dying, entry)
-		kfree(dying);
-	list_for_each_entry_safe(nd, next, &noiommu_devices, entry) {
-		unlist_device(nd);
-		iommu_device_unregister(&nd->iommu);
-		free_device(nd);
-	}
+	moving = 0;
+	reap_unplugged();
+	wake_up_all(&moving_wait);
 	mutex_unlock(&noiommu_lock);
 }

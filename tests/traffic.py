@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Counts packets that the distribution's own dpdk-testpmd carries between two hosts.
@@ -15,13 +14,14 @@ import sys
 import time
 
 STARTED = "Press enter to exit"
-TESTPMD = "dpdk-testpmd -l 0-1 --log-level=lib.eal:info {devices} -- --total-num-mbufs=4096 --forward-mode={mode}"
+# Line-buffered, so that its start is seen at once; bounded, so that nothing waits forever.
+TESTPMD = "timeout 600 stdbuf -oL dpdk-testpmd -l 0-1 --log-level=lib.eal:info {devices} -- --total-num-mbufs=4096 --forward-mode={mode}"
 
 
 class Testpmd:
     """One dpdk-testpmd on one host, forwarding from construction until :meth:`finish`."""
 
-    def __init__(self, ssh_config: str, host: str, devices: list[str], mode: str, timeout: float = 300):
+    def __init__(self, ssh_config: str, host: str, devices: list[str], mode: str):
         command = TESTPMD.format(devices=" ".join(f"-a {device}" for device in devices), mode=mode)
         self.host = host
         self.output = ""
@@ -29,12 +29,10 @@ class Testpmd:
             ["ssh", "-F", ssh_config, host, command],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
-        deadline = time.monotonic() + timeout
         while STARTED not in self.output:
             line = self._process.stdout.readline()
             self.output += line
-            if not line or time.monotonic() > deadline:
-                self._process.kill()
+            if not line:
                 raise RuntimeError(f"dpdk-testpmd did not start on {host}; it said:\n{self.output}")
 
     def finish(self) -> dict[str, int]:

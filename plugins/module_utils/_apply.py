@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from ._backend import Needs, module_loaded
+from ._backend import Needs, dependencies, module_loaded, with_dependencies
 from ._errors import HostError
 from ._kernel import PA_HINT, Kernel
 from ._pci import PciDevice
@@ -54,10 +54,12 @@ class Transaction:
         for module in needs.modules:
             if module_loaded(root, module):
                 continue
-            if module not in originals.modules:
-                originals.modules.append(module)
-                self.save(originals)
-            self.on_rollback("the module " + module, lambda name=module: self.kernel.unload(name))
+            # What comes along goes again: modprobe -r leaves some of it.
+            coming = [name for name in dependencies(root, module) if not module_loaded(root, name)] + [module]
+            originals.modules += [name for name in coming if name not in originals.modules]
+            self.save(originals)
+            for name in coming:
+                self.on_rollback("the module " + name, lambda name=name: self._unload(name))
             self.kernel.load(module)
         for path, value in needs.parameters.items():
             before = root.read_text(path)
@@ -77,7 +79,8 @@ class Transaction:
             if value and now is not None and now != value:
                 self.on_rollback(path, lambda name=path, old=now: root.write_sysfs(name, old + "\n"))
                 root.write_sysfs(path, value + "\n")
-        for module in [module for module in reversed(originals.modules) if module not in needs.modules]:
+        needed = with_dependencies(root, needs.modules)
+        for module in [module for module in reversed(originals.modules) if module not in needed]:
             originals.modules.remove(module)
             if not module_loaded(root, module):
                 continue
@@ -86,6 +89,9 @@ class Transaction:
             else:
                 messages.append("The module %s stays loaded: something else uses it." % module)
         return messages
+
+    def _unload(self, module: str) -> bool:
+        return not module_loaded(self.kernel.root, module) or self.kernel.unload(module)
 
     # --- devices ---
 

@@ -106,9 +106,30 @@ def module_installed(root: Root, module: str, release: str | None = None) -> boo
     return _listed(root, module, "modules.dep", release) or _listed(root, module, "modules.builtin", release)
 
 
+def dependencies(root: Root, module: str) -> list[str]:
+    """Return the modules that loading one loads before it, in that order."""
+    line = re.search(r"(?:^|/)%s\.ko[^:\n]*:(.*)$" % _either(module), _index(root, "modules.dep", None), re.MULTILINE)
+    paths = line.group(1).split() if line else []
+    return [os.path.basename(path).split(".ko")[0] for path in reversed(paths)]
+
+
+def with_dependencies(root: Root, modules: list[str]) -> set[str]:
+    """Return modules and all that came along with them."""
+    return set(modules).union(*(dependencies(root, module) for module in modules))
+
+
 def _listed(root: Root, module: str, index: str, release: str | None) -> bool:
-    text = root.read_text("/lib/modules", release or os.uname().release, index) or ""
-    return re.search(r"/%s\.ko(\.\w+)?(:|$)" % re.sub("[-_]", "[-_]", module), text, re.MULTILINE) is not None
+    pattern = r"(?:^|/)%s\.ko(\.\w+)?(:|$)" % _either(module)
+    return re.search(pattern, _index(root, index, release), re.MULTILINE) is not None
+
+
+def _index(root: Root, name: str, release: str | None) -> str:
+    return root.read_text("/lib/modules", release or os.uname().release, name) or ""
+
+
+def _either(module: str) -> str:
+    """Match a module's name in its file name, where dashes and underscores mean the same."""
+    return re.sub("[-_]", "[-_]", module)
 
 
 def vfio_noiommu_config(root: Root, release: str | None = None) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from . import _persist
 from ._apply import Transaction, release_target
-from ._backend import DKMS, IOMMU, Needs, choose, module_installed, module_loaded, needs, target
+from ._backend import DKMS, IOMMU, Needs, choose, module_installed, module_loaded, needs, target, with_dependencies
 from ._errors import HostError, Refused
 from ._files import FileSet
 from ._guards import GuardContext, check
@@ -166,23 +166,20 @@ class Binding:
         return [one["mac"] for one in self._originals.devices[address]["interfaces"] if one["mac"]]
 
     @property
-    def host_steps(self) -> list[str]:
-        """What has to change besides devices and files."""
-        root, steps = self.root, []
-        steps += ["load module %s" % name for name in self.needs.modules if not module_loaded(root, name)]
+    def steps(self) -> list[str]:
+        """Everything that will be done, in words and in order."""
+        root, recorded = self.root, self._recorded
         parameters = self.needs.parameters.items()
+        steps = ["load module %s" % name for name in self.needs.modules if not module_loaded(root, name)]
         steps += ["set %s to %s" % (path, value) for path, value in parameters if root.read_text(path) != value]
-        parameters = self._recorded.parameters.items()
-        steps += ["set %s back to %s" % (path, old) for path, old in parameters if path not in self.needs.parameters]
-        steps += ["unload module %s" % name for name in self._recorded.modules if name not in self.needs.modules]
+        steps += ["%s: %s" % (move.device.address, step) for move in self.moves for step in move.steps]
         if _persist.is_enabled(root) != self._enabled:
             steps.append("%s %s" % ("enable" if self._enabled else "disable", _persist.UNIT_NAME))
+        needed = with_dependencies(root, self.needs.modules)
+        left = [path for path in recorded.parameters if path not in self.needs.parameters]
+        steps += ["set %s back to %s" % (path, recorded.parameters[path]) for path in left]
+        steps += ["unload module %s" % name for name in reversed(recorded.modules) if name not in needed]
         return steps
-
-    @property
-    def steps(self) -> list[str]:
-        """Everything that will be done, in words."""
-        return self.host_steps + ["%s: %s" % (move.device.address, step) for move in self.moves for step in move.steps]
 
     @property
     def changed(self) -> bool:
@@ -238,8 +235,7 @@ class Binding:
         self.messages += transaction.restore_host(originals, self.needs)
         transaction.save(originals)
         if not self.devices:
-            for directory in _persist.DIRECTORIES:
-                self.root.remove_empty_dir(directory)
+            _persist.tidy(self.root)
             self.messages += _taint_message(self.root)
 
     # --- telling ---

@@ -138,20 +138,23 @@ class Root:
 
     def remove_file(self, path: str) -> bool:
         """Remove a file or symbolic link; say whether there was one."""
+        if not self.exists(path):
+            return False
         try:
             os.unlink(self.path(path))
-        except FileNotFoundError:
-            return False
         except OSError as exc:
             raise _file_error("remove", path, exc) from exc
         return True
 
     def remove_empty_dir(self, path: str) -> bool:
         """Remove a directory if it is empty; say whether it was removed."""
+        # A read-only filesystem refuses before it looks whether there is anything to remove.
+        if not os.path.isdir(self.path(path)):
+            return False
         try:
             os.rmdir(self.path(path))
         except OSError as exc:
-            if exc.errno in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            if exc.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 return False
             raise _file_error("remove the empty directory", path, exc) from exc
         return True

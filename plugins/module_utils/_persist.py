@@ -20,8 +20,8 @@ UNIT_NAME = "noiommu-bindings.service"
 UNIT = "/etc/systemd/system/" + UNIT_NAME
 WANTS = "/etc/systemd/system/multi-user.target.wants/" + UNIT_NAME
 TOOL = "/usr/local/lib/noiommu/noiommu_host"
-# Removed when empty, innermost first.
-DIRECTORIES = (TOOL, "/usr/local/lib/noiommu", "/etc/noiommu", "/var/lib/noiommu")
+_BYTECODE = TOOL + "/__pycache__"
+_DIRECTORIES = (_BYTECODE, TOOL, "/usr/local/lib/noiommu", "/etc/noiommu", "/var/lib/noiommu")
 
 _MODULES = (
     _apply, _backend, _boot, _errors, _fs, _guards, _iommu, _kernel, _netlink, _pci, _plan, _select, _store,
@@ -94,6 +94,14 @@ def _interpreter() -> str:
     """Prefer the name that survives an upgrade of the distribution, if it is the same Python."""
     stable = "/usr/bin/python3"
     return stable if os.path.realpath(stable) == os.path.realpath(sys.executable) else sys.executable
+
+
+def tidy(root: Root) -> None:
+    """Remove what Python made of the tool when somebody ran it by hand, and every directory of ours that is empty."""
+    for name in root.listdir(_BYTECODE):
+        root.remove_file(_BYTECODE + "/" + name)
+    for path in _DIRECTORIES:
+        root.remove_empty_dir(path)
 
 
 def is_enabled(root: Root) -> bool:

@@ -120,10 +120,7 @@ class Preflight:
     def _verdict(self) -> dict[str, Any]:
         refusals = [*self._choice.refusals, *self._selector_errors]
         for device in self._selected:
-            refusals += [
-                HostError("guarded_device", guard.message, guard.evidence, guard.remedy)
-                for guard in self._guards[device.address]
-            ]
+            refusals += [guard.refusal() for guard in self._guards[device.address]]
         if self._choice.backend == _backend.IOMMU:
             addresses = {device.address for device in self._selected}
             refusals += group_refusals(self._root, self._bus, self._selected, addresses)

@@ -39,7 +39,7 @@ class Machine:
         self.root = _MachineRoot(self)
         self.runner = _MachineRunner(self)
         self.kernel = _MachineKernel(self.root, self.runner)
-        self.module_index("vfio-pci", "vfio_iommu_type1", "noiommu")
+        self.module_index("vfio-pci", "vfio_iommu_type1", "noiommu", "vfio_virqfd")
         tree.dir("/etc/systemd/system/multi-user.target.wants")
         tree.dir("/etc/modprobe.d")
         tree.dir("/usr/local/lib")
@@ -52,8 +52,9 @@ class Machine:
 
     def module_index(self, *modules: str) -> None:
         """Say which modules the kernel can load."""
-        lines = "\n".join("kernel/drivers/%s.ko.xz:" % name for name in modules)
-        self.tree.file("/lib/modules/%s/modules.dep" % os.uname().release, lines)
+        along = {"vfio-pci": " kernel/drivers/vfio_virqfd.ko.xz"}
+        lines = ["kernel/drivers/%s.ko.xz:%s" % (name, along.get(name, "")) for name in modules]
+        self.tree.file("/lib/modules/%s/modules.dep" % os.uname().release, "\n".join(lines))
 
     def request(self, what: str) -> None:
         """Count a request; fail where told to."""
@@ -79,6 +80,7 @@ class Machine:
             tree.dir("/sys/module/" + module.replace("-", "_"))
             if module == "vfio-pci":
                 tree.driver(module)
+                tree.dir("/sys/module/vfio_virqfd")  # comes along, and modprobe -r vfio-pci leaves it
         if module.startswith("vfio") and self.builtin_noiommu and not tree.root.exists(NOIOMMU_MODE):
             tree.file(NOIOMMU_MODE, "N")
 

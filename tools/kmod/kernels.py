@@ -116,7 +116,7 @@ def check_module(kernel: Kernel, root: Path, work: Path) -> list[str]:
     out = chroot(root, ["modinfo", f"/{work.name}/noiommu.ko"]).stdout
     info: dict[str, list[str]] = {}
     for entry in out.splitlines():
-        key, _, value = entry.partition(":")
+        key, _colon, value = entry.partition(":")
         info.setdefault(key.strip(), []).append(value.strip())
     version = re.search(r'^PACKAGE_VERSION="(.*)"', (SOURCE / "dkms.conf").read_text(encoding="utf-8"), re.M)
     wanted = {"version": version.group(1) if version else "(none in dkms.conf)", "license": "GPL", "name": "noiommu"}

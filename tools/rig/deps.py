@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
-"""The Debian packages the rig needs. Runs before any of them exists: standard library only."""
+"""The Debian packages the rig, the demo and the tests need. Runs before any of them exists: standard library only."""
 from __future__ import annotations
 
 import os
@@ -15,6 +15,7 @@ PACKAGES = {
     "e2fsprogs": "to make the file system of an image",
     "mmdebstrap": "to build an image from packages",
     "openssh-client": "to reach the machines",
+    "python3-venv": "to hold ansible-core, molecule and the linters in .venv",
     "python3-yaml": "to read machine lists",
     "qemu-system-x86": "to run the machines",
     "qemu-utils": "to make their disks",

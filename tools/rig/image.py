@@ -55,7 +55,7 @@ def archives() -> dict[str, str]:
     out = subprocess.run(["apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Origin: Debian"],
                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False).stdout
     for line in out.splitlines():
-        label, _, uri = line.partition(" ")
+        label, _space, uri = line.partition(" ")
         if label in found and uri.startswith(("http://", "https://")):
             found[label] = uri.rstrip("/")
     return found

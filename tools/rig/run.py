@@ -70,7 +70,7 @@ class Run:
 def free_ports(count: int, kind: socket.SocketKind) -> list[int]:
     """Loopback ports nobody uses now, all different."""
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket(socket.AF_INET, kind)) for _ in range(count)]
+        sockets = [stack.enter_context(socket.socket(socket.AF_INET, kind)) for _end in range(count)]
         for sock in sockets:
             sock.bind(("127.0.0.1", 0))
         return [sock.getsockname()[1] for sock in sockets]
@@ -232,7 +232,8 @@ def wait(boots: list[Boot], how: str) -> None:
                            f"{boot.dir}/serial.log ends with:\n{tail(boot.dir / 'serial.log')}",
                            "if the machine is only slow, run it with less beside it; else read that log")
         if pending:
-            ticker.tick("still " + ", ".join(boot.name for boot in pending))
+            first = pending[0]
+            ticker.tick(f"{len(pending)} left; {first.name} at: {tail(first.dir / 'serial.log', 1)}")
             time.sleep(POLL)
 
 

@@ -13,11 +13,13 @@ import pytest
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._backend import (
     choose,
+    dependencies,
     lockdown,
     module_installed,
     module_loaded,
     needs,
     vfio_noiommu_config,
+    with_dependencies,
 )
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
@@ -109,6 +111,15 @@ def test_modules_as_depmod_lists_them(tree: Tree) -> None:
     assert not module_installed(tree.root, "vfio-pci") and not module_installed(tree.root, "x_noiommu")
     assert module_installed(tree.root, "noiommu", RELEASE) and not module_installed(tree.root, "noiommu", "1.0")
     assert module_loaded(tree.root, "vfio") and not module_loaded(tree.root, "noiommu")
+
+
+def test_dependencies_in_load_order(tree: Tree) -> None:
+    line = "kernel/vfio-pci.ko.xz: kernel/vfio-pci-core.ko.xz kernel/vfio_virqfd.ko kernel/vfio.ko"
+    tree.file("/lib/modules/%s/modules.dep" % RELEASE, "kernel/a.ko:\n%s\nkernel/vfio.ko:" % line)
+    assert dependencies(tree.root, "vfio-pci") == ["vfio", "vfio_virqfd", "vfio-pci-core"]
+    assert dependencies(tree.root, "vfio") == dependencies(tree.root, "nothing") == []
+    assert with_dependencies(tree.root, ["vfio-pci"]) == {"vfio", "vfio_virqfd", "vfio-pci-core", "vfio-pci"}
+    assert with_dependencies(tree.root, []) == set()
 
 
 def test_only_the_dkms_backend_lets_interrupts_be_unsafe() -> None:

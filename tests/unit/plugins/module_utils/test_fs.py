@@ -77,6 +77,18 @@ def test_removing(tree: Tree) -> None:
     assert tree.root.remove_empty_dir("/etc/dir") and not tree.root.remove_empty_dir("/etc/dir")
 
 
+def test_what_is_not_there_needs_no_permission_to_be_removed(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(_path: str) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "rmdir", read_only)
+    monkeypatch.setattr(os, "unlink", read_only)
+    assert not tree.root.remove_empty_dir("/nowhere") and not tree.root.remove_file("/nowhere")
+    tree.dir("/somewhere")
+    with pytest.raises(HostError, match="EROFS"):
+        tree.root.remove_empty_dir("/somewhere")
+
+
 def test_a_refused_kernel_write_names_path_value_and_errno(tree: Tree) -> None:
     with pytest.raises(HostError) as caught:
         tree.root.write_sysfs("/sys/none", "0000:00:04.0\n")

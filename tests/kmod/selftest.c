@@ -1,0 +1,999 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Selftest of the noiommu module. Runs as the only process of a small virtual
+ * machine, see tests/kmod/run, and prints TAP on the console.
+ *
+ * Copyright (c) 2026, baremetal.noiommu contributors
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/capability.h>
+#include <linux/vfio.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define A	"0000:00:02.0"		/* e1000e */
+#define B	"0000:00:03.0"		/* e1000e */
+#define V	"0000:00:04.0"		/* virtio-net */
+#define PORT	"0000:00:05.0"		/* PCIe root port */
+#define ABSENT	"0000:00:19.0"
+#define PARAM	"/sys/module/noiommu/parameters/"
+#define PCI	"/sys/bus/pci/"
+#define UNSAFE	"/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
+
+#define PAGE	4096UL
+#define HUGE	(2UL << 20)
+#define CYCLES	200
+#define TAINT_USER	(1 << 6)
+#define TAINT_OOT	(1 << 12)
+
+static int passed, failed;
+
+static void __attribute__((format(printf, 2, 3)))
+ok(bool good, const char *fmt, ...)
+{
+	va_list ap;
+
+	printf("%sok %d - ", good ? "" : "not ", passed + failed + 1);
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	printf("\n");
+	if (good)
+		passed++;
+	else
+		failed++;
+}
+
+static const char *name_of(int ret)
+{
+	return ret >= 0 ? "success" : strerrorname_np(-ret);
+}
+
+/* One test: @ret, 0 or a negative errno, is what was expected */
+static void __attribute__((format(printf, 3, 4)))
+expect(int ret, int want, const char *fmt, ...)
+{
+	char what[300];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(what, sizeof(what), fmt, ap);
+	va_end(ap);
+	if (ret == want)
+		ok(true, "%s: %s", what, name_of(want));
+	else
+		ok(false, "%s # %s instead of %s", what, name_of(ret),
+		   name_of(want));
+}
+
+static void die(const char *what)
+{
+	printf("Bail out! %s: %m\n", what);
+	sync();
+	reboot(RB_POWER_OFF);
+}
+
+/* Files */
+
+static int put(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC), ret = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, text, strlen(text)) < 0)
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
+static const char *get(const char *path)
+{
+	static char text[4096];
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t len = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+	if (fd >= 0)
+		close(fd);
+	if (len < 0)
+		return "";
+	text[len] = '\0';
+	text[strcspn(text, "\n")] = '\0';
+	return text;
+}
+
+static bool there(const char *fmt, ...)
+{
+	char path[PATH_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(path, sizeof(path), fmt, ap);
+	va_end(ap);
+	return !access(path, F_OK);
+}
+
+static int entries(const char *path)
+{
+	struct dirent *e;
+	DIR *dir = opendir(path);
+	int n = 0;
+
+	if (!dir)
+		return 0;
+	while ((e = readdir(dir)))
+		n += e->d_name[0] != '.';
+	closedir(dir);
+	return n;
+}
+
+static int add(const char *bdf)
+{
+	return put(PARAM "add", bdf);
+}
+
+static int del(const char *bdf)
+{
+	return put(PARAM "remove", bdf);
+}
+
+static int pci_put(const char *bdf, const char *file, const char *text)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), PCI "devices/%s/%s", bdf, file);
+	return put(path, text);
+}
+
+static int drv_put(const char *driver, const char *file, const char *bdf)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), PCI "drivers/%s/%s", driver, file);
+	return put(path, bdf);
+}
+
+static int bind_vfio(const char *bdf)
+{
+	pci_put(bdf, "driver_override", "vfio-pci");
+	return drv_put("vfio-pci", "bind", bdf);
+}
+
+static int unbind_vfio(const char *bdf)
+{
+	pci_put(bdf, "driver_override", "\n");
+	return drv_put("vfio-pci", "unbind", bdf);
+}
+
+static void unbind_any(const char *bdf)
+{
+	pci_put(bdf, "driver/unbind", bdf);
+}
+
+/* Some kernels give new devices to their drivers whatever drivers_autoprobe says */
+static void rescan(void)
+{
+	put(PCI "rescan", "1");
+	unbind_any(A);
+	unbind_any(B);
+}
+
+/* Number of the device's group, or -1 */
+static int group_of(const char *bdf)
+{
+	char path[PATH_MAX], link[PATH_MAX];
+	ssize_t len;
+
+	snprintf(path, sizeof(path), PCI "devices/%s/iommu_group", bdf);
+	len = readlink(path, link, sizeof(link) - 1);
+	if (len < 0)
+		return -1;
+	link[len] = '\0';
+	return atoi(strrchr(link, '/') + 1);
+}
+
+static unsigned long taint(void)
+{
+	return strtoul(get("/proc/sys/kernel/tainted"), NULL, 10);
+}
+
+/* Is there a line in the kernel log, since the last call, with all of these? */
+static int kmsg_fd = -1;
+
+static bool logged(const char *first, const char *second)
+{
+	char line[2048];
+	bool found = false;
+	ssize_t len;
+
+	while ((len = read(kmsg_fd, line, sizeof(line) - 1)) > 0 ||
+	       errno == EPIPE) {
+		if (len < 0)
+			continue;
+		line[len] = '\0';
+		if (strstr(line, first) && (!second || strstr(line, second)))
+			found = true;
+	}
+	return found;
+}
+
+static void log_skip(void)
+{
+	logged("", NULL);
+}
+
+/* Modules */
+
+static int load(const char *name, const char *args)
+{
+	char path[PATH_MAX];
+	int fd, ret = 0;
+
+	snprintf(path, sizeof(path), "/modules/%s.ko", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (syscall(SYS_finit_module, fd, args, 0))
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
+static int unload(const char *name)
+{
+	return syscall(SYS_delete_module, name, O_NONBLOCK) ? -errno : 0;
+}
+
+/* Other privileges */
+
+/* Drop @cap from all of this process's sets */
+static void drop_cap(int cap)
+{
+	struct __user_cap_header_struct header = {
+		.version = _LINUX_CAPABILITY_VERSION_3,
+	};
+	struct __user_cap_data_struct data[2];
+
+	prctl(PR_CAPBSET_DROP, cap);
+	syscall(SYS_capget, &header, data);
+	data[cap / 32].effective &= ~(1u << cap % 32);
+	data[cap / 32].permitted &= ~(1u << cap % 32);
+	data[cap / 32].inheritable &= ~(1u << cap % 32);
+	syscall(SYS_capset, &header, data);
+}
+
+enum as { AS_ROOT, AS_NO_RAWIO, AS_USERNS };
+
+static void become(enum as as)
+{
+	if (as == AS_NO_RAWIO) {
+		drop_cap(CAP_SYS_RAWIO);
+	} else if (as == AS_USERNS) {
+		if (unshare(CLONE_NEWUSER))
+			die("unshare");
+		/* All capabilities, but of a user namespace of its own */
+		put("/proc/self/setgroups", "deny");
+		put("/proc/self/uid_map", "0 0 1");
+		put("/proc/self/gid_map", "0 0 1");
+	}
+}
+
+/* Run @fn in a child; its result, which must fit into an exit code */
+static int in_child(int (*fn)(void *), void *arg, enum as as)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		become(as);
+		_exit(-fn(arg));
+	}
+	waitpid(pid, &status, 0);
+	return WIFEXITED(status) ? -WEXITSTATUS(status) : -EINTR;
+}
+
+/* Memory */
+
+static void *huge_page(void)
+{
+	void *p = mmap(NULL, HUGE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_POPULATE,
+		       -1, 0);
+
+	if (p == MAP_FAILED)
+		die("no huge page");
+	memset(p, 0x5a, HUGE);
+	return p;
+}
+
+static uint64_t phys_of(void *p)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry = 0;
+
+	if (pread(fd, &entry, 8, (uintptr_t)p / PAGE * 8) != 8)
+		die("pagemap");
+	close(fd);
+	return (entry & ((1ULL << 55) - 1)) * PAGE;
+}
+
+/* VFIO */
+
+struct client {
+	int container;
+	int group;
+	int device;
+};
+
+#define NO_CLIENT { -1, -1, -1 }
+
+static void client_close(struct client *c)
+{
+	if (c->device >= 0)
+		close(c->device);
+	if (c->group >= 0)
+		close(c->group);
+	if (c->container >= 0)
+		close(c->container);
+	*c = (struct client)NO_CLIENT;
+}
+
+/* Open the group's file and put it into the container */
+static int client_group(int container, const char *bdf)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/dev/vfio/%d", group_of(bdf));
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (ioctl(fd, VFIO_GROUP_SET_CONTAINER, &container)) {
+		int ret = -errno;
+
+		close(fd);
+		return ret;
+	}
+	return fd;
+}
+
+/* All that comes before attaching */
+static int client_open(struct client *c, const char *bdf)
+{
+	*c = (struct client)NO_CLIENT;
+	c->container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
+	if (c->container < 0)
+		return -errno;
+	c->group = client_group(c->container, bdf);
+	return c->group < 0 ? c->group : 0;
+}
+
+static int client_attach(struct client *c)
+{
+	return ioctl(c->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) ?
+	       -errno : 0;
+}
+
+static int client_device(struct client *c, const char *bdf)
+{
+	c->device = ioctl(c->group, VFIO_GROUP_GET_DEVICE_FD, bdf);
+	return c->device < 0 ? -errno : 0;
+}
+
+static int client_start(struct client *c, const char *bdf)
+{
+	int ret = client_open(c, bdf);
+
+	return ret ?: client_attach(c) ?: client_device(c, bdf);
+}
+
+static int dma_map(struct client *c, void *p, uint64_t iova, uint64_t size)
+{
+	struct vfio_iommu_type1_dma_map map = {
+		.argsz = sizeof(map),
+		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+		.vaddr = (uintptr_t)p,
+		.iova = iova,
+		.size = size,
+	};
+
+	return ioctl(c->container, VFIO_IOMMU_MAP_DMA, &map) ? -errno : 0;
+}
+
+static int64_t dma_unmap(struct client *c, uint64_t iova, uint64_t size)
+{
+	struct vfio_iommu_type1_dma_unmap unmap = {
+		.argsz = sizeof(unmap),
+		.iova = iova,
+		.size = size,
+	};
+
+	if (ioctl(c->container, VFIO_IOMMU_UNMAP_DMA, &unmap))
+		return -errno;
+	return unmap.size;
+}
+
+/* Tests */
+
+static void test_without(void)
+{
+	expect(bind_vfio(A), -EINVAL, "vfio-pci without the module");
+	ok(group_of(A) < 0, "no group without the module");
+}
+
+static void test_load(void)
+{
+	unsigned long before = taint();
+	char path[PATH_MAX];
+
+	expect(load("noiommu", "add=" A), -EINVAL, "'add' as a load parameter");
+	log_skip();
+	expect(load("noiommu", "devices=" A ",nonsense," ABSENT "," PORT "," A),
+	       0, "load with one good and four bad devices");
+	ok(logged("nonsense", "not a PCI address"), "log: malformed address");
+	ok(group_of(A) >= 0, "the good one has a group");
+	ok(entries("/sys/kernel/iommu_groups") == 1, "and no other");
+	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%d/name",
+		 group_of(A));
+	ok(!strcmp(get(path), "noiommu"), "the group's name is noiommu");
+	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%d/type",
+		 group_of(A));
+	ok(!strcmp(get(path), "identity"), "the default domain is identity");
+	expect(put(path, "DMA"), -EINVAL, "another default domain");
+	ok(there("/sys/class/iommu/noiommu-" A "/devices/" A),
+	   "the IOMMU is in sysfs");
+	ok(there(PCI "devices/" A "/iommu/intel-iommu/cap") &&
+	   strncasecmp(get(PCI "devices/" A "/iommu/intel-iommu/cap"),
+		       "noiommu", 7) == 0, "the hint for DPDK is there");
+	ok((taint() & ~before & ~(1 << 13)) == TAINT_OOT,
+	   "taint at load: out-of-tree only (%lu, was %lu)", taint(), before);
+}
+
+static int add_a(void *arg)
+{
+	return add(arg);
+}
+
+static int write_fd(void *arg)
+{
+	return write(*(int *)arg, V, strlen(V)) < 0 ? -errno : 0;
+}
+
+static void test_refusals(void)
+{
+	static const char * const malformed[] = {
+		"\n", "x", "00:02.0", "0000:00:02", "0000:00:02.", ":00:02.0",
+		"0000:00:20.0", "0000:00:02.8", "0000:00:02.0 ", " 0000:00:02.0",
+		"0000:00:02.0\n\n", "0000:00:02.0,0000:00:03.0", "0x00:00:02.0",
+		"0000:00:02.00", "0000:000:02.0", "00000000:00:02.0", "-001:00:02.0",
+		"0000:00:02.0aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+		"\xff\xfe", "0000:00:02.0\nx",
+	};
+	unsigned int i;
+	int fd;
+
+	for (i = 0; i < sizeof(malformed) / sizeof(*malformed); i++) {
+		expect(add(malformed[i]), -EINVAL, "add malformed address %u", i);
+		expect(del(malformed[i]), -EINVAL, "remove malformed address %u", i);
+	}
+	log_skip();
+	expect(add(ABSENT), -ENODEV, "add an absent device");
+	ok(logged(ABSENT, "no such PCI device"), "log: absent");
+	expect(add("fffff:ff:1f.7"), -ENODEV, "add an absent domain");
+	expect(del(ABSENT), -ENODEV, "remove an absent device");
+	expect(del(V), -ENODEV, "remove a device that was not added");
+	ok(logged(V, "was not added"), "log: not added");
+	expect(add(A), -EEXIST, "add twice");
+	ok(logged(A, "already is"), "log: twice");
+	expect(add(PORT), -EINVAL, "add a bridge");
+	ok(logged(PORT, "bridge"), "log: bridge");
+
+	expect(load("e1000e", ""), 0, "load e1000e");
+	expect(drv_put("e1000e", "bind", B), 0, "bind e1000e to the other NIC");
+	expect(add(B), -EBUSY, "add a device that has a driver");
+	ok(logged(B, "e1000e is bound"), "log: driver bound");
+	expect(drv_put("e1000e", "unbind", B), 0, "unbind e1000e");
+
+	log_skip();
+	expect(in_child(add_a, V, AS_NO_RAWIO), -EPERM, "add without CAP_SYS_RAWIO");
+	ok(logged("CAP_SYS_RAWIO", NULL), "log: no CAP_SYS_RAWIO");
+	fd = open(PARAM "add", O_WRONLY);
+	expect(in_child(write_fd, &fd, AS_USERNS), -EPERM,
+	       "add from a user namespace");
+	close(fd);
+	fd = open(PARAM "remove", O_WRONLY);
+	expect(in_child(write_fd, &fd, AS_NO_RAWIO), -EPERM,
+	       "remove without CAP_SYS_RAWIO");
+	close(fd);
+	ok(entries("/sys/kernel/iommu_groups") == 1, "nothing came of all that");
+	ok(!(taint() & TAINT_USER), "nor a taint");
+}
+
+static void test_add_remove(void)
+{
+	expect(put(PARAM "dpdk_pa_hint", "N"), 0, "turn the hint for DPDK off");
+	expect(add(V "\n"), 0, "add with a newline");
+	ok(group_of(V) >= 0 && group_of(V) != group_of(A), "a group of its own");
+	ok(there(PCI "devices/" V "/iommu/devices") &&
+	   !there(PCI "devices/" V "/iommu/intel-iommu"), "without the hint");
+	ok(there(PCI "devices/" A "/iommu/intel-iommu"),
+	   "devices added before keep it");
+	expect(put(PARAM "dpdk_pa_hint", "Y"), 0, "turn the hint on again");
+	expect(del(V "\n"), 0, "remove");
+	ok(group_of(V) < 0 && !there("/sys/class/iommu/noiommu-" V) &&
+	   !there(PCI "devices/" V "/iommu"), "nothing of it is left");
+	expect(del(V), -ENODEV, "remove twice");
+	expect(add(B), 0, "add what had a driver");
+	expect(drv_put("e1000e", "bind", B), 0, "a native driver still binds");
+	expect(del(B), -EBUSY, "remove under a native driver");
+	expect(drv_put("e1000e", "unbind", B), 0, "unbind it");
+}
+
+static int attach_a(void *arg)
+{
+	struct client c;
+	int ret = client_open(&c, arg);
+
+	if (ret)
+		return -E2BIG;		/* the open was to work */
+	return client_attach(&c);
+}
+
+static int attach_fd(void *arg)
+{
+	return client_attach(arg);
+}
+
+static void test_attach(void)
+{
+	char path[64], name[64];
+	struct client c;
+
+	expect(bind_vfio(A), 0, "bind vfio-pci");
+	snprintf(path, sizeof(path), "/dev/vfio/%d", group_of(A));
+	ok(there("%s", path), "%s is there", path);
+	log_skip();
+	expect(del(A), -EBUSY, "remove under vfio-pci");
+	ok(logged(A, "vfio-pci is bound"), "log: vfio-pci bound");
+	expect(unload("noiommu"), -EAGAIN, "rmmod under vfio-pci");
+
+	log_skip();
+	expect(in_child(attach_a, A, AS_NO_RAWIO), -EPERM,
+	       "attach without CAP_SYS_RAWIO, though the open worked");
+	ok(logged(A, "lacks CAP_SYS_RAWIO"), "log: refused");
+	expect(client_open(&c, A), 0, "open a client");
+	expect(in_child(attach_fd, &c, AS_USERNS), -EPERM,
+	       "attach from a user namespace");
+	client_close(&c);
+	ok(!(taint() & TAINT_USER), "no taint yet");
+
+	log_skip();
+	snprintf(name, sizeof(name), "selftest[%d]", getpid());
+	expect(client_start(&c, A), 0, "attach and open the device");
+	ok(taint() & TAINT_USER, "the kernel is tainted (%lu)", taint());
+	ok(logged(A, name), "log: who did it");
+	expect(del(A), -EBUSY, "remove while in use");
+	expect(unload("noiommu"), -EAGAIN, "rmmod while in use");
+	client_close(&c);
+	expect(client_start(&c, A), 0, "attach again");
+	ok(!logged(A, name), "log: once is enough");
+	client_close(&c);
+
+	expect(put(UNSAFE, "N"), 0, "no unsafe interrupts");
+	expect(client_start(&c, A), -EPERM, "then VFIO refuses");
+	client_close(&c);
+	expect(put(UNSAFE, "Y"), 0, "unsafe interrupts");
+}
+
+static int map_fork(void *arg)
+{
+	void *p = huge_page();
+
+	return dma_map(arg, p, phys_of(p), HUGE);
+}
+
+static void test_map(void)
+{
+	struct vfio_device_info info = { .argsz = sizeof(info) };
+	struct vfio_irq_info irq = { .argsz = sizeof(irq) };
+	uint64_t phys, phys2, size;
+	void *p = huge_page(), *q = huge_page(), *small;
+	struct client c;
+	unsigned int i;
+	int second;
+
+	phys = phys_of(p);
+	phys2 = phys_of(q);
+	expect(client_start(&c, A), 0, "attach");
+	expect(dma_map(&c, p, phys, HUGE), 0, "map at IOVA = physical");
+	expect(dma_map(&c, p, phys, HUGE), -EEXIST, "map it twice");
+	ok(dma_unmap(&c, phys, HUGE) == (int64_t)HUGE, "unmap all of it");
+	ok(dma_unmap(&c, phys, HUGE) == 0, "nothing left to unmap");
+
+	expect(dma_map(&c, p, phys2, HUGE), -EINVAL, "map at another page's address");
+	expect(dma_map(&c, p, phys + HUGE, HUGE), -EINVAL, "map one huge page off");
+	expect(dma_map(&c, p, phys + PAGE, HUGE), -EINVAL, "map one page off");
+	expect(dma_map(&c, p, phys - PAGE, HUGE), -EINVAL, "map one page below");
+	expect(dma_map(&c, p, 0x1000, HUGE), -EINVAL, "map at 0x1000");
+	expect(dma_map(&c, p, 0, HUGE), -EINVAL, "map at 0");
+	expect(dma_map(&c, p, (uintptr_t)p, HUGE), -EINVAL,
+	       "map at IOVA = virtual");
+	expect(dma_map(&c, p, phys | 1ULL << 40, HUGE), -EINVAL,
+	       "map with a high bit set");
+	expect(dma_map(&c, p, phys | 1ULL << 63, HUGE), -EINVAL,
+	       "map with the highest bit set");
+	expect(dma_map(&c, p, -HUGE, HUGE), -EINVAL, "map at the very end");
+	expect(dma_map(&c, p, phys + 1, HUGE), -EINVAL, "map misaligned");
+	ok(dma_unmap(&c, phys, HUGE) == 0, "a refused map leaves nothing");
+
+	small = mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	madvise(small, 64 * PAGE, MADV_NOHUGEPAGE);
+	memset(small, 1, 64 * PAGE);
+	expect(dma_map(&c, small, phys_of(small), PAGE), 0, "map one small page");
+	expect(dma_map(&c, p, phys, HUGE / 2), 0, "map half a huge page");
+	expect(dma_map(&c, p + HUGE / 2, phys + HUGE / 2, HUGE / 2), 0,
+	       "and the other half");
+	ok(dma_unmap(&c, phys, HUGE) == (int64_t)HUGE, "unmap both at once");
+	for (i = 1; i < 64; i++) {
+		if (phys_of(small + i * PAGE) != phys_of(small) + i * PAGE)
+			break;
+	}
+	if (i < 64)
+		expect(dma_map(&c, small + PAGE, phys_of(small) + PAGE,
+			       63 * PAGE), -EINVAL, "map scattered pages");
+	else
+		ok(true, "map scattered pages # SKIP they are contiguous");
+	ok(dma_unmap(&c, phys_of(small), PAGE) == (int64_t)PAGE, "unmap the small page");
+
+	expect(bind_vfio(B), 0, "bind a second device");
+	second = client_group(c.container, B);
+	ok(second >= 0, "it joins the container (%s)", name_of(second));
+	expect(dma_map(&c, q, phys2, HUGE), 0, "map for both");
+	close(second);
+	expect(unbind_vfio(B), 0, "unbind the second device");
+	expect(del(B), 0, "and remove it while the first is in use");
+	ok(dma_unmap(&c, phys2, HUGE) == (int64_t)HUGE, "unmap");
+
+	ioctl(c.device, VFIO_DEVICE_GET_INFO, &info);
+	ok(info.flags & VFIO_DEVICE_FLAGS_PCI &&
+	   info.num_regions >= VFIO_PCI_NUM_REGIONS, "%u regions", info.num_regions);
+	irq.index = VFIO_PCI_MSIX_IRQ_INDEX;
+	ioctl(c.device, VFIO_DEVICE_GET_IRQ_INFO, &irq);
+	ok(irq.count == 5, "%u MSI-X vectors", irq.count);
+	irq.index = VFIO_PCI_MSI_IRQ_INDEX;
+	ioctl(c.device, VFIO_DEVICE_GET_IRQ_INFO, &irq);
+	ok(irq.count >= 1, "%u MSI vectors", irq.count);
+	expect(ioctl(c.device, VFIO_DEVICE_RESET) ? -errno : 0, 0, "reset it");
+	expect(dma_map(&c, p, phys, HUGE), 0, "map after the reset");
+
+	size = HUGE;
+	munmap(p, size);
+	munmap(q, size);
+	expect(in_child(map_fork, &c, AS_NO_RAWIO), 0,
+	       "a container handed on works without CAP_SYS_RAWIO");
+	client_close(&c);
+	munmap(small, 64 * PAGE);
+	expect(unbind_vfio(A), 0, "unbind");
+}
+
+static void test_killed(void)
+{
+	int pipefd[2], step;
+	char c;
+
+	for (step = 0; step < 4; step++) {
+		pid_t pid;
+
+		bind_vfio(A);
+		if (pipe(pipefd))
+			die("pipe");
+		pid = fork();
+		if (!pid) {
+			struct client client;
+			void *p = huge_page();
+
+			client_open(&client, A);
+			if (step > 0)
+				client_attach(&client);
+			if (step > 1)
+				client_device(&client, A);
+			if (step > 2)
+				dma_map(&client, p, phys_of(p), HUGE);
+			if (write(pipefd[1], "x", 1) == 1)
+				pause();
+			_exit(1);
+		}
+		if (read(pipefd[0], &c, 1) != 1)
+			die("read");
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		close(pipefd[0]);
+		close(pipefd[1]);
+		expect(unbind_vfio(A), 0, "unbind after a client was killed at step %d",
+		       step);
+		expect(del(A), 0, "remove");
+		expect(add(A), 0, "add");
+	}
+}
+
+static void test_unplug(void)
+{
+	struct client c;
+	void *p = huge_page();
+	pid_t pid;
+	int status;
+
+	log_skip();
+	expect(pci_put(A, "remove", "1"), 0, "unplug an added device");
+	ok(!there("/sys/class/iommu/noiommu-" A) &&
+	   !entries("/sys/kernel/iommu_groups"), "nothing of it is left");
+	ok(logged("unplugged", NULL), "log: unplugged");
+	expect(del(A), -ENODEV, "remove what was unplugged");
+	rescan();
+	ok(there(PCI "devices/" A) && group_of(A) < 0,
+	   "plugged again, it has no group");
+	expect(add(A), 0, "until it is added again");
+
+	expect(bind_vfio(A), 0, "bind");
+	expect(client_start(&c, A), 0, "use it");
+	expect(dma_map(&c, p, phys_of(p), HUGE), 0, "map");
+	munmap(p, HUGE);
+	pid = fork();
+	if (!pid) {
+		client_close(&c);
+		_exit(-pci_put(A, "remove", "1"));
+	}
+	usleep(300000);
+	ok(!waitpid(pid, &status, WNOHANG), "unplugging waits for the user");
+	client_close(&c);
+	waitpid(pid, &status, 0);
+	expect(-WEXITSTATUS(status), 0, "unplugged");
+	ok(!there("/sys/class/iommu/noiommu-" A) &&
+	   !entries("/sys/kernel/iommu_groups"), "nothing of it is left");
+	rescan();
+	expect(add(A), 0, "add again");
+	expect(bind_vfio(A), 0, "bind again");
+	expect(client_start(&c, A), 0, "use again");
+	client_close(&c);
+	expect(unbind_vfio(A), 0, "unbind");
+}
+
+static pid_t background(void (*fn)(void))
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		for (;;)
+			fn();
+	}
+	return pid;
+}
+
+static void replug(void)
+{
+	pci_put(B, "remove", "1");
+	put(PCI "rescan", "1");
+}
+
+static void rebind(void)
+{
+	drv_put("e1000e", "bind", B);
+	drv_put("e1000e", "unbind", B);
+}
+
+static void readd(void)
+{
+	add(B);
+	del(B);
+}
+
+static bool all_known(const char *bdf)
+{
+	static const int known[] = { 0, -EBUSY, -EEXIST, -ENODEV };
+	unsigned int i;
+	int n, ret;
+
+	for (n = 0; n < 300; n++) {
+		ret = n & 1 ? del(bdf) : add(bdf);
+		for (i = 0; i < 4 && ret != known[i]; i++)
+			;
+		if (i == 4) {
+			printf("# %s\n", name_of(ret));
+			return false;
+		}
+	}
+	return true;
+}
+
+static void test_races(void)
+{
+	static const struct {
+		const char *what;
+		void (*fn)(void);
+		const char *bdf;
+	} races[] = {
+		{ "its own hot-plug", replug, B },
+		{ "the hot-plug of another device", replug, V },
+		{ "a driver that comes and goes", rebind, B },
+		{ "itself", readd, B },
+	};
+	unsigned int i;
+
+	for (i = 0; i < sizeof(races) / sizeof(*races); i++) {
+		pid_t pid = background(races[i].fn);
+
+		ok(all_known(races[i].bdf), "add and remove against %s",
+		   races[i].what);
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		rescan();
+		drv_put("e1000e", "unbind", B);
+		del(B);
+		del(V);
+		ok(group_of(B) < 0 && group_of(V) < 0, "no group is left");
+	}
+}
+
+static void test_cycles(void)
+{
+	struct client c;
+	int n, bad = 0;
+
+	del(A);
+	for (n = 0; n < CYCLES; n++) {
+		bad += add(A) != 0;
+		bad += bind_vfio(A) != 0;
+		bad += client_start(&c, A) != 0;
+		client_close(&c);
+		bad += unbind_vfio(A) != 0;
+		bad += del(A) != 0;
+	}
+	ok(!bad, "%d times add, bind, attach, detach, unbind, remove", n);
+	ok(!entries("/sys/kernel/iommu_groups") && !entries("/sys/class/iommu"),
+	   "no group and no IOMMU is left");
+}
+
+static void test_unload(void)
+{
+	struct client c;
+	int n, bad = 0;
+
+	expect(add(A), 0, "add");
+	expect(unload("noiommu"), -EAGAIN, "rmmod with an added device");
+	expect(del(A), 0, "remove");
+	expect(unload("noiommu"), 0, "rmmod");
+	ok(!there("/sys/module/noiommu"), "the module is gone");
+	expect(pci_put(A, "remove", "1"), 0, "unplug without the module");
+	rescan();
+	ok(there(PCI "devices/" A) && group_of(A) < 0, "plug without the module");
+	expect(bind_vfio(A), -EINVAL, "vfio-pci without the module");
+	for (n = 0; n < 20; n++) {
+		bad += load("noiommu", "devices=" A) != 0;
+		bad += group_of(A) < 0;
+		bad += del(A) != 0;
+		bad += unload("noiommu") != 0;
+	}
+	ok(!bad, "%d times load, remove, unload", n);
+	expect(load("noiommu", "devices=" A), 0, "load again");
+	expect(bind_vfio(A), 0, "bind");
+	expect(client_start(&c, A), 0, "attach");
+	client_close(&c);
+}
+
+/* The last one: there is no way back from lockdown */
+static void test_lockdown(void)
+{
+	struct client c;
+
+	mount("none", "/sys/kernel/security", "securityfs", 0, NULL);
+	if (put("/sys/kernel/security/lockdown", "integrity")) {
+		ok(true, "lockdown # SKIP the kernel has none");
+		return;
+	}
+	log_skip();
+	expect(client_start(&c, A), -EPERM, "attach under lockdown");
+	ok(logged("Lockdown", NULL) || logged("lockdown", NULL), "log: lockdown");
+	client_close(&c);
+	expect(add(V), -EPERM, "add under lockdown");
+	expect(unbind_vfio(A), 0, "unbind under lockdown");
+	expect(del(A), 0, "remove under lockdown");
+	expect(unload("noiommu"), 0, "rmmod under lockdown");
+}
+
+/* On a machine whose hardware IOMMU is active */
+static void test_iommu(void)
+{
+	int groups = entries("/sys/kernel/iommu_groups");
+	int group = group_of(A);
+	struct client c;
+
+	ok(groups > 1 && group >= 0, "the hardware IOMMU has %d groups", groups);
+	log_skip();
+	expect(load("noiommu", "devices=" A), 0, "load");
+	ok(logged(A, "hardware IOMMU is active"), "log: hardware IOMMU");
+	expect(add(A), -EOPNOTSUPP, "add");
+	expect(add(ABSENT), -ENODEV, "add an absent device");
+	expect(del(A), -ENODEV, "remove");
+	ok(entries("/sys/kernel/iommu_groups") == groups && group_of(A) == group,
+	   "its groups are untouched");
+	expect(pci_put(A, "remove", "1"), 0, "unplug");
+	rescan();
+	ok(group_of(A) >= 0, "plugged again, it has a hardware group");
+	expect(add(A), -EOPNOTSUPP, "add");
+	expect(bind_vfio(A), 0, "vfio-pci binds");
+	expect(client_start(&c, A), 0, "and is used");
+	client_close(&c);
+	ok(!(taint() & TAINT_USER), "without a taint");
+	expect(unload("noiommu"), 0, "rmmod");
+}
+
+int main(void)
+{
+	bool iommu = getenv("selftest") && !strcmp(getenv("selftest"), "iommu");
+	const char *name;
+	char list[] = MODULES, *rest = list;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	mkdir("/proc", 0755);
+	mkdir("/sys", 0755);
+	mkdir("/dev", 0755);
+	mount("none", "/proc", "proc", 0, NULL);
+	mount("none", "/sys", "sysfs", 0, NULL);
+	mount("none", "/dev", "devtmpfs", 0, NULL);
+	prctl(PR_SET_NAME, "selftest");
+	kmsg_fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+	/* The tests say which driver gets which device, and when */
+	put(PCI "drivers_autoprobe", "0");
+	while ((name = strsep(&rest, " "))) {
+		if (*name && load(name, !strcmp(name, "vfio_iommu_type1") &&
+				  !iommu ? "allow_unsafe_interrupts=1" : ""))
+			die(name);
+	}
+	if (!iommu)
+		unbind_any(V);
+	put("/proc/sys/vm/nr_hugepages", "8");
+
+	if (iommu) {
+		test_iommu();
+	} else {
+		test_without();
+		test_load();
+		test_refusals();
+		test_add_remove();
+		test_attach();
+		test_map();
+		test_killed();
+		test_unplug();
+		test_races();
+		test_cycles();
+		test_unload();
+		test_lockdown();
+	}
+
+	printf("1..%d\n", passed + failed);
+	printf("%d passed, %d failed\n", passed, failed);
+	sync();
+	reboot(RB_POWER_OFF);
+	return 0;
+}

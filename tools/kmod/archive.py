@@ -91,6 +91,13 @@ class Archive:
         wanted = re.compile(pattern)
         return [name for name in self.query(["apt-cache", "pkgnames"]).split() if wanted.fullmatch(name)]
 
+    def version(self, package: str) -> str:
+        """The newest version of a package."""
+        found = re.search(r"^Version: (\S+)$", self.query(["apt-cache", "show", "--no-all-versions", package]), re.M)
+        if not found:
+            raise RigError(f"Debian {self.release} has no package {package}", "", f"read {self.log}")
+        return found.group(1)
+
     def plan(self, packages: Sequence[str]) -> list[str]:
         """The packages with all they depend on, as name=version."""
         out = self.query(["apt-get", "-y", "-s", "install", *packages])

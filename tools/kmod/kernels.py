@@ -3,12 +3,9 @@
 """The kernels that the module supports: where each comes from, how to build for it, what boots it."""
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
 import re
 import shutil
-import stat
 import subprocess
 import time
 from dataclasses import dataclass
@@ -16,15 +13,13 @@ from pathlib import Path
 
 from rig.common import RigError, say
 
+from . import debug
 from .archive import Archive, kmod_cache, unpacked
+from .root import chroot, compiler_root, forget
 
 REPO = Path(__file__).resolve().parent.parent.parent
 SOURCE = REPO / "kmod"
 RELEASES = {"6.1": "bookworm", "6.12": "trixie", "7.3": "trixie"}  # 7.3 is in the backports of the latter
-# What a kernel build runs besides the compiler, which the headers depend on.
-BUILD_PACKAGES = ("base-files", "coreutils", "dash", "diffutils", "findutils", "gawk", "grep", "kmod", "make", "sed",
-                  "sparse", "xz-utils")
-
 
 @dataclass(frozen=True)
 class Kernel:
@@ -40,10 +35,12 @@ class Kernel:
 
 def find(series: str) -> Kernel:
     """The newest kernel of a series."""
-    if series not in RELEASES:
-        raise RigError(f"there is no kernel {series!r}", "", "use some of: " + ", ".join(RELEASES))
-    archive = Archive(RELEASES[series])
+    if series not in (*RELEASES, debug.SERIES):
+        raise RigError(f"there is no kernel {series!r}", "", "use some of: " + ", ".join((*RELEASES, debug.SERIES)))
+    archive = Archive(RELEASES.get(series, debug.RELEASE))
     archive.open()
+    if series == debug.SERIES:
+        return Kernel(series, debug.release(archive), archive)
     pattern = r"linux-headers-(%s[.][0-9.]+(?:-[0-9]+)?(?:[+]deb[0-9.]+)?-amd64)"
     names = archive.names(pattern % re.escape(series))
     if not names:
@@ -67,41 +64,15 @@ def source_files() -> list[Path]:
     return sorted(path for path in files if path.suffix in (".c", ".h") or path.name in ("Kbuild", "Makefile"))
 
 
-def forget(pattern: str, keep: Path) -> None:
-    """Remove what earlier versions of the packages left in the cache."""
-    for old in kmod_cache().glob(pattern):
-        if old.is_dir() and old != keep:
-            shutil.rmtree(old, ignore_errors=True)
-
-
 def build_root(kernel: Kernel) -> Path:
     """A directory tree with the kernel's headers and its own compiler, to chroot into.
 
     Newer headers come with tools that need a newer C library than the machine has.
     """
-    packages = kernel.archive.plan([f"linux-headers-{kernel.release}", *BUILD_PACKAGES])
-    digest = hashlib.sha256("\n".join(sorted(packages)).encode()).hexdigest()[:12]
-    root = kmod_cache() / f"root-{kernel.series}-{digest}"
-    forget(f"root-{kernel.series}-*", root)
-    unpacked(kernel.archive, f"headers and compiler of {kernel.release}", packages, root)
-    null = root / "dev/null"
-    null.parent.mkdir(exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        os.mknod(null, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
-    for name in ("proc", "tmp"):
-        (root / name).mkdir(exist_ok=True)
-    awk = root / "usr/bin/awk"  # an alternative, which a maintainer script would have made
-    if not awk.is_symlink():
-        awk.symlink_to("gawk")
-    return root
-
-
-def chroot(root: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run a command in the tree; /proc, which objtool reads, is mounted for it alone."""
-    inside = 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
-    return subprocess.run(["unshare", "--mount", "sh", "-c", inside, root, *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
-                          env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/"})
+    if kernel.series == debug.SERIES:
+        return debug.root(kernel.archive)
+    return compiler_root(kernel.archive, kernel.series, f"headers and compiler of {kernel.release}",
+                         [f"linux-headers-{kernel.release}"])
 
 
 @dataclass(frozen=True)
@@ -164,6 +135,8 @@ def check_module(kernel: Kernel, root: Path, work: Path) -> list[str]:
 
 def boot_files(kernel: Kernel) -> tuple[Path, Path]:
     """The kernel image, and the directory of its modules."""
+    if kernel.series == debug.SERIES:
+        return debug.boot_files(kernel.archive)
     base = f"-{kernel.release}"
     names = kernel.archive.names(f"linux-(image|binary|modules){re.escape(base)}")
     forget(f"linux-{kernel.series}.*", kernel.image)

@@ -655,7 +655,7 @@ static void test_refused_memory(void)
 	munmap(p, 4 * PAGE);
 	close(file);
 
-	file = syscall(SYS_io_uring_setup, 512, &params);
+	file = syscall(SYS_io_uring_setup, PAGE / 64, &params);
 	p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file,
 		 IORING_OFF_SQES);
 	if (p == MAP_FAILED)

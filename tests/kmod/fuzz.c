@@ -867,7 +867,7 @@ static long pinned(void)
 int main(void)
 {
 	unsigned long calls = number("calls", 1000000), life = 0, next_kill = 2000;
-	double limit = number("seconds", 600), began, next;
+	double limit = number("seconds", 600), began, next, next_shot;
 	long pinned_before, huge_before;
 	pid_t pids[WORKERS + 1] = { 0 }, watcher, pid;
 	int i, status;
@@ -892,14 +892,17 @@ int main(void)
 	rnd_seed(999, 0);
 	began = now();
 	next = began + 15;
+	next_shot = began + 5;
 	while (shared->calls < calls && now() - began < limit && shared->splats < 8) {
 		for (i = 0; i <= WORKERS; i++) {
 			if (!pids[i])
 				pids[i] = spawn(i < WORKERS ? work : administer, i, life++);
 		}
 		usleep(20000);
-		if (shared->calls > next_kill) {
-			next_kill += below(4000);
+		/* By time as well, for those that wait for each other */
+		if (shared->calls > next_kill || now() > next_shot) {
+			next_kill = shared->calls + below(4000);
+			next_shot = now() + 5;
 			kill(pids[below(WORKERS + 1)], SIGKILL);
 		}
 		while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {

@@ -51,6 +51,7 @@
 #include <linux/security.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
+#include <linux/swiotlb.h>
 #include <linux/sysfs.h>
 #include <linux/wait.h>
 #include <xen/xen.h>
@@ -702,6 +703,44 @@ int noiommu_iommu_remove(struct pci_dev *pdev)
 
 	ret = remove_locked(pdev);
 	unlock_still(&pdev->dev);
+	return ret;
+}
+
+/**
+ * noiommu_iommu_reach() - what memory an added device reaches
+ * @segment: PCI segment of the device
+ * @bus: its bus
+ * @devfn: its device and function number
+ * @limit: set to the last bus address that the platform lets through
+ *
+ * The device's own limit is not asked for: its DMA mask is the 32 bits that all
+ * start with until a driver in the kernel knows better.
+ *
+ * Return: 0, -ENODEV if it was not added, or -ERANGE if the kernel would not let
+ * a device there reach any memory in place.
+ */
+int noiommu_iommu_reach(int segment, u8 bus, u8 devfn, u64 *limit)
+{
+	struct noiommu_device *nd;
+	int ret = -ENODEV;
+
+	spin_lock(&list_lock);
+	list_for_each_entry(nd, &noiommu_devices, entry) {
+		struct pci_dev *pdev = nd->pdev;
+
+		if (pci_domain_nr(pdev->bus) != segment ||
+		    pdev->bus->number != bus || pdev->devfn != devfn)
+			continue;
+		/*
+		 * The map goes with the driver of the device, whose lock is not
+		 * for users to wait for: so any map will do to refuse.
+		 */
+		ret = is_swiotlb_force_bounce(&pdev->dev) ||
+		      READ_ONCE(pdev->dev.dma_range_map) ? -ERANGE : 0;
+		*limit = device_limit(&pdev->dev);
+		break;
+	}
+	spin_unlock(&list_lock);
 	return ret;
 }
 

@@ -35,6 +35,8 @@ class Machine:
     timeout: float
     iommu: bool = False
     on_warning: str = "panic"  # or "go on", if the test looks for warnings itself
+    memory: int = 512  # MiB; twice that for the debugging kernel
+    wanted: Sequence[str] = WANTED  # modules of the kernel
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def initramfs(machine: Machine, modules: Path, into: Path) -> Path:
     tree = into / "tree"
     (tree / "modules").mkdir(parents=True)
     names = []
-    for path in with_dependencies(modules, WANTED):
+    for path in with_dependencies(modules, machine.wanted):
         name = re.sub(r"\.ko(\.xz)?$", "", path.name)
         with (tree / "modules" / f"{name}.ko").open("wb") as out:
             subprocess.run(["xz", "-dc" if path.suffix == ".xz" else "-fdc", path], stdout=out, check=True)
@@ -107,7 +109,7 @@ def command(machine: Machine, vmlinuz: Path, image: Path, log: Path) -> list[str
     append = "console=ttyS0 panic=-1 oops=panic mitigations=off quiet loglevel=1 log_buf_len=4M"
     if machine.on_warning == "panic":
         append += " panic_on_warn=1"
-    memory = 1024 if machine.kernel.series == debug.SERIES else 512
+    memory = machine.memory * (2 if machine.kernel.series == debug.SERIES else 1)
     line = ["qemu-system-x86_64", "-machine", "q35", *qemu.TCG, "-smp", "2", "-m", str(memory), "-nodefaults",
             "-no-user-config", "-display", "none", "-no-reboot", "-serial", f"file:{log}", "-kernel", str(vmlinuz),
             "-initrd", str(image)]

@@ -60,7 +60,8 @@ def require_root(what: str) -> None:
 
 
 def source_files() -> list[Path]:
-    return sorted(path for path in SOURCE.iterdir() if path.suffix in (".c", ".h") or path.name in ("Kbuild", "Makefile"))
+    files = [*SOURCE.iterdir(), *(SOURCE / "include").rglob("*.h")]
+    return sorted(path for path in files if path.suffix in (".c", ".h") or path.name in ("Kbuild", "Makefile"))
 
 
 def build_root(kernel: Kernel) -> Path:
@@ -91,7 +92,9 @@ def build(kernel: Kernel) -> Build:
     work.mkdir()
     try:
         for path in source_files():
-            shutil.copy2(path, work)
+            target = work / path.relative_to(SOURCE)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, target)
         out = chroot(root, ["make", "-C", f"/{work.name}", f"KVER={kernel.release}", "W=1", "C=2"])
         log = kmod_cache() / f"build-{kernel.series}.log"
         log.write_text(out.stdout, encoding="utf-8")
@@ -160,8 +163,9 @@ def checkpatch() -> Build:
         with archive.download("the source of kernel 6.1, for its checkpatch", ["linux-source-6.1"]) as debs:
             say("unpacking checkpatch")
             subprocess.run(["bash", "-c", pipe, debs[0], scripts], check=True)
+    files = [path for path in (*source_files(), *(SOURCE / "examples").iterdir()) if path.suffix in (".c", ".h")]
     out = subprocess.run(["perl", scripts / wanted[0], "--strict", "--no-tree", "--terse", "--no-summary", "--show-types",
-                          "--file", *[path for path in source_files() if path.suffix in (".c", ".h")]],
+                          "--file", *files],
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     log = kmod_cache() / "checkpatch.log"
     log.write_text(out.stdout, encoding="utf-8")

@@ -49,14 +49,16 @@ class Archive:
         (self.home / "status").touch()
         where = archives()
         pockets = [(where["Debian"], self.release), (where["Debian"], f"{self.release}-updates"),
-                   (where["Debian"], f"{self.release}-backports"), (where["Debian-Security"], f"{self.release}-security")]
+                   (where["Debian"], f"{self.release}-backports"),
+                   (where["Debian-Security"], f"{self.release}-security")]
         (self.home / "sources.list").write_text(
             "".join(f"deb [signed-by={KEYRING} arch=amd64] {uri} {suite} main\n" for uri, suite in pockets),
             encoding="utf-8")
         settings = {
             "Dir::Etc::sourcelist": self.home / "sources.list", "Dir::Etc::sourceparts": "/dev/null",
             "Dir::Etc::preferences": "/dev/null", "Dir::Etc::preferencesparts": "/dev/null",
-            "Dir::State": self.home, "Dir::State::lists": self.home / "lists", "Dir::State::status": self.home / "status",
+            "Dir::State": self.home, "Dir::State::lists": self.home / "lists",
+            "Dir::State::status": self.home / "status",
             "Dir::Cache": self.home / "cache", "Dir::Log": self.home, "APT::Architecture": "amd64",
             "APT::Install-Recommends": "false", "APT::Sandbox::User": "root", "Acquire::Languages": "none",
         }
@@ -81,7 +83,8 @@ class Archive:
         run_logged(what, command, self.log, "see that apt's package sources can be reached: apt-get update", self.env())
 
     def query(self, command: Sequence[str]) -> str:
-        proc = subprocess.run(command, env=self.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+        proc = subprocess.run(command, env=self.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              check=False)
         if proc.returncode != 0:
             raise RigError(f"{shlex.join(command)} failed", proc.stderr or proc.stdout, f"read {self.log}")
         return proc.stdout
@@ -117,9 +120,11 @@ def unpacked(archive: Archive, what: str, packages: Sequence[str], into: Path) -
         with archive.download(what, packages) as debs:
             say(f"unpacking {what}")
             for deb in debs:
-                proc = subprocess.run(["dpkg-deb", "-x", deb, half], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                      text=True, check=False)
+                # dpkg-deb -x would put a directory in the place of /lib where a package has files in it
+                pipe = 'set -o pipefail; dpkg-deb --fsys-tarfile "$0" | tar -x --keep-directory-symlink -C "$1"'
+                proc = subprocess.run(["bash", "-c", pipe, deb, half], stderr=subprocess.PIPE, text=True, check=False)
                 if proc.returncode != 0:
-                    raise RigError(f"cannot unpack {deb.name}", proc.stderr, f"see that there is space in {into.parent}")
+                    raise RigError(f"cannot unpack {deb.name}", proc.stderr,
+                                   f"see that there is space in {into.parent}")
         half.rename(into)
         return into

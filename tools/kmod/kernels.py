@@ -57,13 +57,25 @@ def _version(name: str) -> list[int]:
     return [int(number) for number in re.findall(r"[0-9]+", name)]
 
 
-def require_root(what: str) -> None:
+# Programs that all of this runs, and the package of each
+PROGRAMS = {"apt-get": "apt", "chroot": "coreutils", "dpkg-deb": "dpkg", "perl": "perl", "tar": "tar",
+            "unshare": "util-linux", "xz": "xz-utils"}
+
+
+def require(programs: dict[str, str]) -> None:
+    """Stop, with the remedy, where root or a program is missing."""
     if os.geteuid() != 0:
-        raise RigError(f"{what} needs root", f"the effective user id is {os.geteuid()}", "run it with sudo, or as root")
+        raise RigError("building in a changed root directory needs root", f"the effective user id is {os.geteuid()}",
+                       "run it with sudo, or as root")
+    missing = [name for name in programs if not shutil.which(name)]
+    if missing:
+        raise RigError("programs are missing: " + " ".join(missing), f"PATH is {os.environ.get('PATH')}",
+                       "apt-get install " + " ".join(sorted({programs[name] for name in missing})))
 
 
 def source_files() -> list[Path]:
-    return sorted(path for path in SOURCE.iterdir() if path.suffix in (".c", ".h") or path.name in ("Kbuild", "Makefile"))
+    return sorted(path for path in SOURCE.iterdir()
+                  if path.suffix in (".c", ".h") or path.name in ("Kbuild", "Makefile"))
 
 
 def forget(pattern: str, keep: Path) -> None:
@@ -98,8 +110,8 @@ def build_root(kernel: Kernel) -> Path:
 def chroot(root: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
     """Run a command in the tree; /proc, which objtool reads, is mounted for it alone."""
     inside = 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
-    return subprocess.run(["unshare", "--mount", "sh", "-c", inside, root, *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
+    return subprocess.run(["unshare", "--mount", "sh", "-c", inside, root, *command], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
                           env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/"})
 
 
@@ -183,12 +195,13 @@ def checkpatch() -> Build:
     if not all((scripts / name).is_file() for name in wanted):
         scripts.mkdir(exist_ok=True)
         pipe = ('set -o pipefail; dpkg-deb --fsys-tarfile "$0" | tar -xO ./usr/src/linux-source-6.1.tar.xz'
-                ' | tar -xJ -C "$1" --strip-components=2 ' + " ".join(f"linux-source-6.1/scripts/{name}" for name in wanted))
+                ' | tar -xJ -C "$1" --strip-components=2 '
+                + " ".join(f"linux-source-6.1/scripts/{name}" for name in wanted))
         with archive.download("the source of kernel 6.1, for its checkpatch", ["linux-source-6.1"]) as debs:
             say("unpacking checkpatch")
             subprocess.run(["bash", "-c", pipe, debs[0], scripts], check=True)
-    out = subprocess.run(["perl", scripts / wanted[0], "--strict", "--no-tree", "--terse", "--no-summary", "--show-types",
-                          "--file", *[path for path in source_files() if path.suffix in (".c", ".h")]],
+    out = subprocess.run(["perl", scripts / wanted[0], "--strict", "--no-tree", "--terse", "--no-summary",
+                          "--show-types", "--file", *[path for path in source_files() if path.suffix in (".c", ".h")]],
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     log = kmod_cache() / "checkpatch.log"
     log.write_text(out.stdout, encoding="utf-8")

@@ -198,8 +198,9 @@ def checkpatch() -> Build:
         with archive.download("the source of kernel 6.1, for its checkpatch", ["linux-source-6.1"]) as debs:
             say("unpacking checkpatch")
             subprocess.run(["bash", "-c", pipe, debs[0], scripts], check=True)
-    files = [*SOURCE.iterdir(), *(SOURCE / "include").rglob("*.h")]
-    return sorted(path for path in files if path.suffix in (".c", ".h") or path.name in ("Kbuild", "Makefile"))
+    files = [path for path in (*source_files(), *(SOURCE / "examples").glob("*")) if path.suffix in (".c", ".h")]
+    out = subprocess.run(["perl", scripts / wanted[0], "--strict", "--no-tree", "--terse", "--no-summary",
+                          "--show-types", "--file", *files],
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     log = kmod_cache() / "checkpatch.log"
     log.write_text(out.stdout, encoding="utf-8")

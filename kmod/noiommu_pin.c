@@ -86,7 +86,9 @@ struct pin_file {
  * @nr: how many these are
  * @room: how many there is room for
  * @npages: how many pages they have
- * @limit: the last address that may be pinned
+ * @next: the frame that would make the last extent longer
+ * @top: the highest frame so far
+ * @reach: how many frames, from 0, may be pinned
  * @hugetlb: the last page was one of hugetlb
  */
 struct pinning {
@@ -95,7 +97,9 @@ struct pinning {
 	unsigned long nr;
 	unsigned long room;
 	unsigned long npages;
-	u64 limit;
+	unsigned long next;
+	unsigned long top;
+	u64 reach;
 	bool hugetlb;
 };
 
@@ -134,15 +138,8 @@ static void unpin_extents(const struct extent *extents, unsigned long nr,
 	}
 }
 
-static int append(struct pinning *p, unsigned long pfn, unsigned long n)
+static int add_extent(struct pinning *p, unsigned long pfn)
 {
-	struct extent *last = p->extents + p->nr - 1;
-
-	if (p->nr && last->pfn + (p->npages - last->index) == pfn) {
-		p->npages += n;
-		return 0;
-	}
-
 	if (p->nr == p->room) {
 		unsigned long room = p->room ? p->room * 2 : 32;
 		struct extent *more;
@@ -161,7 +158,6 @@ static int append(struct pinning *p, unsigned long pfn, unsigned long n)
 	p->extents[p->nr].index = p->npages;
 	p->extents[p->nr].pfn = pfn;
 	p->nr++;
-	p->npages += n;
 	return 0;
 }
 
@@ -171,7 +167,7 @@ static int append(struct pinning *p, unsigned long pfn, unsigned long n)
  */
 static bool is_user_memory(struct folio *folio)
 {
-	return folio_test_anon(folio) || folio_test_swapbacked(folio) ||
+	return folio_test_swapbacked(folio) || folio_test_anon(folio) ||
 	       folio_test_hugetlb(folio);
 }
 
@@ -179,25 +175,33 @@ static bool is_user_memory(struct folio *folio)
 static long append_folio(struct pinning *p, struct page **pages, long got,
 			 unsigned long want)
 {
-	unsigned long pfn = page_to_pfn(pages[0]);
+	unsigned long pfn = page_to_pfn(pages[0]), n = 1, covered = 1;
 	struct folio *folio = page_folio(pages[0]);
-	unsigned long rest = rest_of_folio(folio, pfn);
-	unsigned long max = min_t(unsigned long, got, rest), n, covered;
-	int ret;
 
 	if (!is_user_memory(folio))
 		return -EOPNOTSUPP;
 
-	for (n = 1; n < max && page_to_pfn(pages[n]) == pfn + n; n++)
-		;
-	p->hugetlb = folio_test_hugetlb(folio);
-	covered = p->hugetlb ? min(rest, want) : n;
-	if ((((u64)pfn + covered) << PAGE_SHIFT) - 1 > p->limit)
-		return -ERANGE;
+	p->hugetlb = false;
+	if (folio_test_large(folio)) {
+		unsigned long rest = rest_of_folio(folio, pfn);
+		unsigned long max = min_t(unsigned long, got, rest);
 
-	ret = append(p, pfn, covered);
-	if (ret)
-		return ret;
+		while (n < max && page_to_pfn(pages[n]) == pfn + n)
+			n++;
+		p->hugetlb = folio_test_hugetlb(folio);
+		covered = p->hugetlb ? min(rest, want) : n;
+	}
+
+	if (pfn != p->next || !p->nr) {
+		int ret = add_extent(p, pfn);
+
+		if (ret)
+			return ret;
+	}
+	p->next = pfn + covered;
+	p->top = max(p->top, p->next - 1);
+	p->npages += covered;
+
 	if (p->hugetlb && n > 1)
 		unpin_user_page_range_dirty_lock(pfn_to_page(pfn + 1), n - 1,
 						 false);
@@ -254,6 +258,8 @@ static int pin_pages(struct pinning *p, unsigned long start,
 				return n;
 			}
 		}
+		if (p->top >= p->reach)
+			return -ERANGE;
 	}
 	return 0;
 }
@@ -271,7 +277,9 @@ static void unaccount(struct mm_struct *mm, unsigned long npages)
 static struct mapping *create_mapping(unsigned long start,
 				      unsigned long npages, u64 limit)
 {
-	struct pinning p = { .limit = limit };
+	struct pinning p = {
+		.reach = (limit >> PAGE_SHIFT) + !(~limit & ~PAGE_MASK),
+	};
 	struct mapping *m;
 	int ret;
 

@@ -39,6 +39,7 @@
 #include <linux/dma-direct.h>
 #include <linux/dma-map-ops.h>
 #include <linux/iommu.h>
+#include <linux/jiffies.h>
 #include <linux/list.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
@@ -46,6 +47,7 @@
 #include <linux/panic.h>
 #include <linux/pci.h>
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/security.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
@@ -424,6 +426,9 @@ static const struct attribute_group *pa_hint_groups[] = {
 
 /* Adding and removing */
 
+/* Longer than a driver takes to let go of a device that nobody uses */
+#define LOCK_TIMEOUT	(2 * HZ)
+
 /*
  * A hardware IOMMU puts the PCI devices it covers into groups, which is all or
  * nearly all of them. dev->iommu tells these from the groups that VFIO's own
@@ -541,24 +546,39 @@ static void unlist_device(struct noiommu_device *nd)
 
 /*
  * Lock the device, so that no driver can be bound or unbound, and noiommu_lock,
- * at a time when no device comes or goes.
+ * at a time when no device comes or goes. A device in use does not go before
+ * its user is done with it, and that user may be the caller: so not forever.
  */
-static int lock_still(struct device *dev)
+static int lock_still(struct pci_dev *pdev, const char *verb)
 {
-	for (;;) {
-		int ret;
+	struct device *dev = &pdev->dev;
+	unsigned long end = jiffies + LOCK_TIMEOUT;
+	long ret;
 
-		ret = wait_event_killable(moving_wait, !READ_ONCE(moving));
-		if (ret)
+	do {
+		ret = wait_event_killable_timeout(moving_wait,
+						  !READ_ONCE(moving),
+						  LOCK_TIMEOUT);
+		if (ret < 0)
 			return ret;
+		if (!ret)
+			break;
 
-		device_lock(dev);
-		mutex_lock(&noiommu_lock);
-		if (!moving)
-			return 0;
-		mutex_unlock(&noiommu_lock);
-		device_unlock(dev);
-	}
+		if (device_trylock(dev)) {
+			mutex_lock(&noiommu_lock);
+			if (!moving)
+				return 0;
+			mutex_unlock(&noiommu_lock);
+			device_unlock(dev);
+		}
+		schedule_timeout_killable(1);
+		if (fatal_signal_pending(current))
+			return -EINTR;
+	} while (time_before(jiffies, end));
+
+	pci_err(pdev, "not %s: it or another device is coming or going, which may wait for a user of it\n",
+		verb);
+	return -EBUSY;
 }
 
 static void unlock_still(struct device *dev)
@@ -631,7 +651,7 @@ err:
  */
 int noiommu_iommu_add(struct pci_dev *pdev, bool pa_hint)
 {
-	int ret = lock_still(&pdev->dev);
+	int ret = lock_still(pdev, "added");
 
 	if (ret)
 		return ret;
@@ -676,7 +696,7 @@ static int remove_locked(struct pci_dev *pdev)
  */
 int noiommu_iommu_remove(struct pci_dev *pdev)
 {
-	int ret = lock_still(&pdev->dev);
+	int ret = lock_still(pdev, "removed");
 
 	if (ret)
 		return ret;

@@ -64,6 +64,12 @@ def save_baseline(name: str) -> None:
     """Keep a host's state from before anything was done to it."""
     (RUN / "baseline").mkdir(parents=True, exist_ok=True)
     (RUN / "baseline" / f"{name}.json").write_text(json.dumps(host_state(name)), encoding="utf-8")
+    (RUN / "baseline" / f"{name}.boot").write_text(boot_id(name), encoding="utf-8")
+
+
+def boot_id(name: str) -> str:
+    """Return the kernel's random name for the running boot."""
+    return on(name, "cat /proc/sys/kernel/random/boot_id").strip()
 
 
 def changes_since_baseline(name: str) -> list[str]:
@@ -80,6 +86,17 @@ def broken(host: str, damage: str, repair: str):
         yield
     finally:
         on(host, repair)
+
+
+def rebooted_since_baseline(name: str) -> bool:
+    """Whether this is another boot than the one that the baseline was taken in."""
+    return boot_id(name) != (RUN / "baseline" / f"{name}.boot").read_text(encoding="utf-8")
+
+
+def remote_executions(name: str, since: str = "") -> int:
+    """Count the Ansible modules that ran on a host in this boot: each logs its start there."""
+    limit = f"--since=@{since}" if since else ""
+    return int(on(name, f"journalctl -q --no-pager -b {limit} | grep -c 'ansible-.* Invoked with' || true"))
 
 
 def recorded(run: str) -> list[dict]:

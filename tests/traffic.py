@@ -21,6 +21,8 @@ TESTPMD = "timeout 600 stdbuf -oL dpdk-testpmd -l 0-1 --log-level=lib.eal:info {
 class Testpmd:
     """One dpdk-testpmd on one host, forwarding from construction until :meth:`finish`."""
 
+    __test__ = False  # the name is DPDK's, not pytest's
+
     def __init__(self, ssh_config: str, host: str, devices: list[str], mode: str):
         command = TESTPMD.format(devices=" ".join(f"-a {device}" for device in devices), mode=mode)
         self.host = host

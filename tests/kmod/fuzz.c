@@ -14,6 +14,8 @@
 #define _GNU_SOURCE
 #include "guest.h"
 
+#include "include/uapi/noiommu.h"
+
 #include <linux/capability.h>
 #include <linux/memfd.h>
 #include <poll.h>
@@ -33,14 +35,16 @@
 
 enum kind {
 	K_ADD, K_REMOVE, K_HINT, K_BIND, K_PLUG, K_OPEN, K_CLOSE, K_GROUP,
-	K_CONTAINER, K_MAP, K_UNMAP, K_DEVICE, K_MISC, K_NR
+	K_CONTAINER, K_MAP, K_UNMAP, K_DEVICE, K_PIN, K_PIN_MAP, K_PIN_QUERY,
+	K_PIN_UNMAP, K_FORK, K_MISC, K_NR
 };
 
 static const char * const kind_names[K_NR] = {
 	"parameter add", "parameter remove", "parameter dpdk_pa_hint",
 	"driver bind and unbind", "unplug and rescan", "open", "close",
 	"group ioctl", "container ioctl", "VFIO map", "VFIO unmap",
-	"device ioctl", "random ioctl",
+	"device ioctl", "NOIOMMU_INFO", "NOIOMMU_MAP", "NOIOMMU_QUERY",
+	"NOIOMMU_UNMAP", "fork", "random ioctl",
 };
 
 static const char * const devices[] = { A, B, V };
@@ -49,6 +53,8 @@ static struct {
 	atomic_ulong calls;
 	atomic_ulong faults;
 	atomic_ulong disturbed;
+	atomic_ulong checked;
+	atomic_ulong wrong;
 	atomic_ulong splats;
 	atomic_ulong log_lines;
 	atomic_ulong log_lost;
@@ -377,6 +383,8 @@ static void rnd_range(uint64_t *address, uint64_t *size)
 
 /* Used by all threads of a process, with no lock: that is the point */
 static struct {
+	volatile int pin;
+	bool alone;	/* nobody changes the memory that is mapped */
 	volatile int container;
 	volatile int group;
 	volatile int device;
@@ -398,6 +406,10 @@ static void swap_fd(volatile int *fd, int with)
 
 static void call_open(void)
 {
+	if (percent(20)) {
+		swap_fd(&vf.pin, CALL(K_OPEN, open("/dev/noiommu", O_RDWR | O_CLOEXEC)));
+		return;
+	}
 	if (percent(40)) {
 		swap_fd(&vf.container, CALL(K_OPEN, open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC)));
 		return;
@@ -557,17 +569,232 @@ static void call_device(void)
 	}
 }
 
+/* /dev/noiommu */
+
+#define EXTENTS	(AREA / PAGE)
+
+static struct {
+	volatile uint64_t address;
+	volatile uint64_t length;
+} pins[16];
+
+/* Are these extents where the pages of the range are? */
+static bool extents_right(const struct noiommu_extent *e, uint32_t n,
+			  uint64_t address, uint64_t length)
+{
+	uint64_t end = address + length, previous = 0;
+
+	for (; n; n--, e++) {
+		uint64_t at;
+
+		if (!e->length || e->length > end - address || e->addr == previous ||
+		    (e->addr ^ address) & (PAGE - 1))
+			return false;
+		for (at = 0; at < e->length; at += PAGE - (address + at) % PAGE) {
+			if (phys_at(pagemap, (void *)(address + at)) != e->addr + at)
+				return false;
+		}
+		address += e->length;
+		previous = e->addr + e->length;
+	}
+	return address == end;
+}
+
+static void check_extents(const struct noiommu_extent *e, uint32_t n,
+			  uint64_t address, uint64_t length)
+{
+	if (!vf.alone)
+		return;
+	atomic_fetch_add(&shared->checked, 1);
+	if (!extents_right(e, n, address, length) &&
+	    atomic_fetch_add(&shared->wrong, 1) < 4)
+		printf("# wrong: %u extents of %#llx, %#llx bytes\n", n,
+		       (unsigned long long)address, (unsigned long long)length);
+}
+
+/* The structure as it is, longer, or shorter; at the end of a page, or nowhere */
+static long pin_call(enum kind kind, unsigned int cmd, void *arg, size_t size, bool strange)
+{
+	static __thread char *room;
+	long ret;
+	char *at;
+
+	if (!room) {
+		room = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		munmap(room + 2 * PAGE, PAGE);
+	}
+	if (!strange)
+		return CALL(kind, ioctl(vf.pin, cmd, arg));
+
+	at = room + 2 * PAGE - (percent(50) ? size : below(2 * size + 1));
+	if (percent(30))
+		at = room;
+	memset(room, percent(50) ? 0 : (int)rnd(), 2 * PAGE);
+	memcpy(at, arg, at + size > room + 2 * PAGE ? (size_t)(room + 2 * PAGE - at) : size);
+	if (percent(50) && at + 4 <= room + 2 * PAGE)
+		*(uint32_t *)at = percent(50) ? below(2 * PAGE) : rnd_edge();
+	ret = CALL(kind, ioctl(vf.pin, cmd, percent(95) ? (void *)at : (void *)rnd_edge()));
+	/* Not known to have been understood, so not to be used */
+	return ret ?: 1;
+}
+
+static __thread struct noiommu_extent extents[EXTENTS];
+
+static void rnd_array(uint64_t *array, uint32_t *n, bool *strange)
+{
+	*array = (uintptr_t)extents;
+	*n = EXTENTS;
+	switch (below(20)) {
+	case 0:
+		*n = below(4);
+		break;
+	case 1:
+		*n = rnd_edge();
+		*array = (uintptr_t)memory[below(AREAS)].p;
+		*strange = true;
+		break;
+	case 2:
+		*array = rnd_edge();
+		*strange = true;
+		break;
+	}
+}
+
+static void call_pin_map(void)
+{
+	static const char dev[] = { 2, 3, 4 };
+	struct noiommu_map map = {
+		.size = sizeof(map),
+		.device = dev[below(3)],
+		.last_addr = percent(80) ? 0 : rnd_edge(),
+	};
+	bool strange = false;
+	int i = below(16);
+
+	rnd_range((uint64_t *)&map.user_va, (uint64_t *)&map.length);
+	rnd_array((uint64_t *)&map.extents, &map.num_extents, &strange);
+	if (percent(8)) {
+		mutate(&map, sizeof(map));
+		strange = true;
+	}
+	if (percent(5))
+		strange = true;
+	if (pin_call(K_PIN_MAP, NOIOMMU_MAP, &map, sizeof(map), strange))
+		return;
+	pins[i].address = map.user_va;
+	pins[i].length = map.length;
+	check_extents(extents, map.num_extents, map.user_va, map.length);
+}
+
+static void call_pin_query(void)
+{
+	struct noiommu_query query = { .size = sizeof(query) };
+	bool strange = percent(5);
+	int i = below(16);
+	uint64_t skip;
+
+	query.user_va = pins[i].address;
+	query.length = pins[i].length;
+	if (percent(70) && query.length) {
+		skip = below(query.length);
+		query.user_va += skip;
+		query.length = 1 + below(query.length - skip);
+	}
+	rnd_array((uint64_t *)&query.extents, &query.num_extents, &strange);
+	if (percent(5)) {
+		mutate(&query, sizeof(query));
+		strange = true;
+	}
+	if (!pin_call(K_PIN_QUERY, NOIOMMU_QUERY, &query, sizeof(query), strange))
+		check_extents(extents, query.num_extents, query.user_va, query.length);
+}
+
+static void call_pin_unmap(void)
+{
+	struct noiommu_unmap unmap = { .size = sizeof(unmap) };
+	bool strange = percent(5);
+	int i = below(16);
+
+	unmap.user_va = pins[i].address;
+	unmap.length = pins[i].length;
+	switch (below(40)) {
+	case 0:
+		unmap.user_va = 0;
+		unmap.length = -1;
+		break;
+	case 1:
+		rnd_range((uint64_t *)&unmap.user_va, (uint64_t *)&unmap.length);
+		break;
+	case 2:
+		unmap.user_va -= PAGE;
+		unmap.length += 2 * PAGE;
+		break;
+	case 3:
+		mutate(&unmap, sizeof(unmap));
+		strange = true;
+		break;
+	}
+	pin_call(K_PIN_UNMAP, NOIOMMU_UNMAP, &unmap, sizeof(unmap), strange);
+}
+
+static void call_pin_info(void)
+{
+	struct noiommu_info info = { .size = sizeof(info) };
+
+	if (percent(30))
+		mutate(&info, sizeof(info));
+	pin_call(K_PIN, NOIOMMU_INFO, &info, sizeof(info), percent(30));
+}
+
+static void call_pin(void)
+{
+	switch (below(20)) {
+	case 0:
+		call_pin_info();
+		break;
+	case 1 ... 9:
+		call_pin_map();
+		break;
+	case 10 ... 14:
+		call_pin_query();
+		break;
+	default:
+		call_pin_unmap();
+	}
+}
+
+/* Another address space with the same open files and the same addresses */
+static void call_fork(void)
+{
+	pid_t pid = CALL(K_FORK, fork());
+	int n;
+
+	if (pid > 0) {
+		if (percent(50))
+			waitpid(pid, NULL, 0);
+		return;
+	}
+	if (pid)
+		return;
+	fail_fd = -1;
+	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	for (n = below(30); n; n--)
+		percent(50) ? call_pin_map() : call_pin();
+	_exit(0);
+}
+
 static void call_misc(void)
 {
-	static const int types[] = { VFIO_TYPE, 'N', 'n', 0xb8 };
+	static const int types[] = { VFIO_TYPE, NOIOMMU_TYPE };
 	char data[256];
 	size_t i;
-	int fds[] = { vf.container, vf.group };
+	int fds[] = { vf.container, vf.group, vf.pin };
 
 	for (i = 0; i < sizeof(data); i++)
 		data[i] = percent(60) ? 0 : rnd();
-	CALL(K_MISC, ioctl(fds[below(2)],
-			   _IOC(below(4), types[below(4)], percent(90) ? 100 + below(24) : below(256),
+	CALL(K_MISC, ioctl(fds[below(3)],
+			   _IOC(percent(50) ? 0 : below(4), types[below(2)],
+				percent(80) ? 100 * below(2) + below(24) : below(256),
 				percent(50) ? 0 : below(256)),
 			   percent(90) ? (void *)data : (void *)rnd_edge()));
 }
@@ -578,26 +805,32 @@ static void disturb(void)
 	const struct memory *m;
 
 	atomic_fetch_add(&shared->disturbed, 1);
-	switch (below(12)) {
+	switch (below(24)) {
 	case 0:
 		swap_fd(&vf.container, -1);
 		break;
 	case 1:
 		swap_fd(&vf.group, -1);
 		break;
-	case 2:
+	case 2 ... 4:
 		swap_fd(&vf.device, -1);
 		break;
-	case 3 ... 5:
+	case 5:
+		swap_fd(&vf.pin, -1);
+		break;
+	case 6 ... 10:
 		m = &memory[below(AREAS)];
 		munmap(m->p + PAGE * below(m->size / PAGE), PAGE * (1 + below(16)));
 		break;
-	case 6 ... 7:
+	case 11 ... 14:
 		m = &memory[below(AREAS)];
 		madvise(m->p, m->size, percent(70) ? MADV_DONTNEED : MADV_REMOVE);
 		break;
-	case 8:
+	case 15:
 		call_unmap();
+		break;
+	case 16:
+		call_pin_unmap();
 		break;
 	default:
 		fill(below(AREAS));
@@ -621,10 +854,12 @@ static void drop_cap(int cap)
 	syscall(SYS_capset, &header, data);
 }
 
-static void become_somebody(void)
+/* Is it somebody who may not see where memory is? */
+static bool become_somebody(void)
 {
 	static const rlim_t limits[] = { 0, PAGE, 64 << 10, HUGE, HUGE + PAGE, 8 << 20 };
 	struct rlimit limit;
+	bool blind = false;
 
 	if (percent(50)) {
 		limit.rlim_cur = limits[below(sizeof(limits) / sizeof(*limits))];
@@ -643,11 +878,14 @@ static void become_somebody(void)
 		break;
 	case 1:
 		unshare(CLONE_NEWUSER);
+		blind = true;
 		break;
 	case 2:
 		drop_cap(CAP_SYS_ADMIN);
+		blind = true;
 		break;
 	}
+	return blind;
 }
 
 static void fail_open(bool wanted)
@@ -678,9 +916,33 @@ static void *caller(void *arg)
 
 	rnd_seed(job->worker + 200, job->life);
 	fail_open(job->faults);
-	for (n = 0; n < LIFE; n++)
-		percent(60) ? call_map() : call_unmap();
+	for (n = 0; n < LIFE; n++) {
+		if (percent(50))
+			call_pin();
+		else if (percent(60))
+			call_map();
+		else
+			call_unmap();
+	}
 	return NULL;
+}
+
+/* Get back what is needed to go further than the first check */
+static void call_setup(void)
+{
+	int container;
+
+	if (vf.pin < 0)
+		vf.pin = CALL(K_OPEN, open("/dev/noiommu", O_RDWR | O_CLOEXEC));
+	if ((vf.container >= 0 && vf.group >= 0) || percent(60))
+		return;
+	swap_fd(&vf.group, -1);
+	swap_fd(&vf.container, CALL(K_OPEN, open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC)));
+	if (group_of(vf.bdf) >= 0)
+		vf.group = CALL(K_OPEN, open_group(vf.bdf));
+	container = vf.container;
+	if (vf.group >= 0 && !CALL(K_GROUP, ioctl(vf.group, VFIO_GROUP_SET_CONTAINER, &container)))
+		CALL(K_CONTAINER, ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU));
 }
 
 static void work(struct job *job)
@@ -692,30 +954,33 @@ static void work(struct job *job)
 	job->faults = percent(30);
 	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	memory_start();
-	vf.container = vf.group = vf.device = -1;
+	vf.container = vf.group = vf.device = vf.pin = -1;
 	vf.bdf = devices[job->worker % 3];
 	vf.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	fail_open(job->faults);
-	become_somebody();
-	/* Somebody has nothing to disturb if it is refused at the start */
-	call_open();
-	call_group();
-	if (percent(70))
-		pthread_create(&thread, NULL, disturber, job);
+	/* One who has the files may be somebody else than who opened them */
 	if (percent(50))
-		pthread_create(&thread, NULL, caller, job);
+		call_setup();
+	vf.alone = !become_somebody() && percent(40);
+	if (!vf.alone) {
+		pthread_create(&thread, NULL, disturber, job);
+		if (percent(50))
+			pthread_create(&thread, NULL, caller, job);
+	}
 	for (n = 0; n < LIFE; n++) {
-		switch (below(100)) {
-		case 0 ... 3:
+		if (percent(15))
+			call_setup();
+		switch (below(200)) {
+		case 0 ... 1:
 			call_open();
 			break;
-		case 4 ... 15:
+		case 2 ... 9:
 			call_group();
 			break;
-		case 16 ... 21:
+		case 10 ... 14:
 			call_container();
 			break;
-		case 22 ... 54:
+		case 15 ... 54:
 			call_map();
 			break;
 		case 55 ... 69:
@@ -724,8 +989,15 @@ static void work(struct job *job)
 		case 70 ... 74:
 			call_device();
 			break;
-		case 75 ... 79:
+		case 75 ... 84:
 			call_misc();
+			break;
+		case 85:
+			if (!job->faults && percent(50))
+				call_fork();
+			break;
+		case 86 ... 165:
+			call_pin();
 			break;
 		default:
 			call_parameter();
@@ -867,7 +1139,7 @@ static long pinned(void)
 int main(void)
 {
 	unsigned long calls = number("calls", 1000000), life = 0, next_kill = 2000;
-	double limit = number("seconds", 600), began, next;
+	double limit = number("seconds", 600), began, next, next_shot;
 	long pinned_before, huge_before;
 	pid_t pids[WORKERS + 1] = { 0 }, watcher, pid;
 	int i, status;
@@ -892,14 +1164,17 @@ int main(void)
 	rnd_seed(999, 0);
 	began = now();
 	next = began + 15;
+	next_shot = began + 5;
 	while (shared->calls < calls && now() - began < limit && shared->splats < 8) {
 		for (i = 0; i <= WORKERS; i++) {
 			if (!pids[i])
 				pids[i] = spawn(i < WORKERS ? work : administer, i, life++);
 		}
 		usleep(20000);
-		if (shared->calls > next_kill) {
-			next_kill += below(4000);
+		/* By time as well, for those that wait for each other */
+		if (shared->calls > next_kill || now() > next_shot) {
+			next_kill = shared->calls + below(4000);
+			next_shot = now() + 5;
 			kill(pids[below(WORKERS + 1)], SIGKILL);
 		}
 		while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
@@ -926,6 +1201,9 @@ int main(void)
 	ok(shared->calls >= calls, "%lu calls were made", shared->calls);
 	ok(access("/proc/self/fail-nth", F_OK) || shared->faults > calls / 1000,
 	   "%lu of them had a fault", shared->faults);
+
+	ok(!shared->wrong && shared->checked, "%lu lists of extents were compared with pagemap, %lu wrong",
+	   shared->checked, shared->wrong);
 
 	remove_all();
 	ok(!entries(GROUPS) && !entries(IOMMUS), "no group and no IOMMU is left");

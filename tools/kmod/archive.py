@@ -30,9 +30,9 @@ def kmod_cache() -> Path:
 class Archive:
     """One Debian release with its security, updates and backports pockets."""
 
-    def __init__(self, release: str) -> None:
-        self.release = release
-        self.home = kmod_cache() / f"apt-{release}"
+    def __init__(self, release: str, architecture: str = "amd64") -> None:
+        self.release, self.architecture = release, architecture
+        self.home = kmod_cache() / (f"apt-{release}" if architecture == "amd64" else f"apt-{release}-{architecture}")
         self.log = self.home / "apt.log"
 
     @property
@@ -49,15 +49,17 @@ class Archive:
         (self.home / "status").touch()
         where = archives()
         pockets = [(where["Debian"], self.release), (where["Debian"], f"{self.release}-updates"),
-                   (where["Debian"], f"{self.release}-backports"), (where["Debian-Security"], f"{self.release}-security")]
+                   (where["Debian"], f"{self.release}-backports"),
+                   (where["Debian-Security"], f"{self.release}-security")]
         (self.home / "sources.list").write_text(
-            "".join(f"deb [signed-by={KEYRING} arch=amd64] {uri} {suite} main\n" for uri, suite in pockets),
+            "".join(f"deb [signed-by={KEYRING} arch={self.architecture}] {uri} {suite} main\n" for uri, suite in pockets),
             encoding="utf-8")
         settings = {
             "Dir::Etc::sourcelist": self.home / "sources.list", "Dir::Etc::sourceparts": "/dev/null",
             "Dir::Etc::preferences": "/dev/null", "Dir::Etc::preferencesparts": "/dev/null",
-            "Dir::State": self.home, "Dir::State::lists": self.home / "lists", "Dir::State::status": self.home / "status",
-            "Dir::Cache": self.home / "cache", "Dir::Log": self.home, "APT::Architecture": "amd64",
+            "Dir::State": self.home, "Dir::State::lists": self.home / "lists",
+            "Dir::State::status": self.home / "status",
+            "Dir::Cache": self.home / "cache", "Dir::Log": self.home, "APT::Architecture": self.architecture, "APT::Architectures": self.architecture,
             "APT::Install-Recommends": "false", "APT::Sandbox::User": "root", "Acquire::Languages": "none",
         }
         self.config.write_text("".join(f'{key} "{value}";\n' for key, value in settings.items())
@@ -81,7 +83,8 @@ class Archive:
         run_logged(what, command, self.log, "see that apt's package sources can be reached: apt-get update", self.env())
 
     def query(self, command: Sequence[str]) -> str:
-        proc = subprocess.run(command, env=self.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+        proc = subprocess.run(command, env=self.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              check=False)
         if proc.returncode != 0:
             raise RigError(f"{shlex.join(command)} failed", proc.stderr or proc.stdout, f"read {self.log}")
         return proc.stdout
@@ -121,12 +124,28 @@ def unpacked(archive: Archive, what: str, packages: Sequence[str], into: Path) -
         for name in ("bin", "sbin", "lib", "lib64"):  # before anything is unpacked through them
             (half / "usr" / name).mkdir(parents=True)
             (half / name).symlink_to(f"usr/{name}")
-        with archive.download(what, packages) as debs:
-            say(f"unpacking {what}")
-            for deb in debs:
-                proc = subprocess.run(["dpkg-deb", "-x", deb, half], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                      text=True, check=False)
-                if proc.returncode != 0:
-                    raise RigError(f"cannot unpack {deb.name}", proc.stderr, f"see that there is space in {into.parent}")
+        _unpack(archive, what, packages, half)
         half.rename(into)
         return into
+
+
+def unpack_more(archive: Archive, what: str, packages: Sequence[str], into: Path) -> Path:
+    """Add packages to such a directory, and nothing they depend on."""
+    done = into / "more-is-unpacked"
+    with locked(into.parent / f"{into.name}.lock", f"unpacking {what}"):
+        if not done.exists():
+            archive.open()
+            _unpack(archive, what, packages, into)
+            done.touch()
+    return into
+
+
+def _unpack(archive: Archive, what: str, packages: Sequence[str], into: Path) -> None:
+    with archive.download(what, packages) as debs:
+        say(f"unpacking {what}")
+        for deb in debs:
+            # dpkg-deb -x would put a directory in the place of /lib where a package has files in it
+            pipe = 'set -o pipefail; dpkg-deb --fsys-tarfile "$0" | tar -x --keep-directory-symlink -C "$1"'
+            proc = subprocess.run(["bash", "-c", pipe, deb, into], stderr=subprocess.PIPE, text=True, check=False)
+            if proc.returncode != 0:
+                raise RigError(f"cannot unpack {deb.name}", proc.stderr, f"see that there is space in {into.parent}")

@@ -17,7 +17,7 @@ SERIES = "debug"
 RELEASE = "bookworm"  # of Debian, whose oldest supported kernel has the locking that is most different from ours
 SOURCE = "linux-source-6.1"
 CONFIG = Path(__file__).resolve().parent.parent.parent / "tests/kmod/debug.config"
-PACKAGES = ("bc", "bison", "cpio", "flex", "gcc", "libc6-dev", "libelf-dev", "libssl-dev", "perl", "tar")
+PACKAGES = ("bc", "bison", "cpio", "flex", "gcc", "gzip", "libc6-dev", "libelf-dev", "libssl-dev", "perl", "tar")
 # Not needed on x86, or only its Kconfig files are: half the size of the tree
 LEFT_OUT = ("*/Documentation/*.[rty]*", "*/arch/[!x]*/*.[chS]", "*/arch/[!x]*/*.dts*", "*/sound/*.[ch]",
             *(f"*/drivers/{name}/*.[ch]" for name in ("gpu", "media", "staging")))

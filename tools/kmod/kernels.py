@@ -14,12 +14,18 @@ from pathlib import Path
 from rig.common import RigError, say
 
 from . import debug
-from .archive import Archive, kmod_cache, unpacked
+from .archive import Archive, kmod_cache, unpack_more, unpacked
 from .root import chroot, compiler_root, forget
 
 REPO = Path(__file__).resolve().parent.parent.parent
 SOURCE = REPO / "kmod"
 RELEASES = {"6.1": "bookworm", "6.12": "trixie", "7.3": "trixie"}  # 7.3 is in the backports of the latter
+# Only built for: other configurations of these, and the same series elsewhere
+FLAVOURS = {"6.1-cloud": "bookworm", "6.1-rt": "bookworm", "6.1-arm64": "bookworm", "6.12-backports": "bookworm",
+            "6.12-cloud": "trixie", "6.12-rt": "trixie", "6.12-arm64": "trixie", "7.3-cloud": "trixie", "7.3-rt": "trixie",
+            "7.3-arm64": "trixie"}
+ARM64 = "-arm64"
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -27,6 +33,7 @@ class Kernel:
     series: str
     release: str
     archive: Archive
+    make: tuple[str, ...] = ()  # what a cross-compiler needs to be told
 
     @property
     def image(self) -> Path:
@@ -34,29 +41,47 @@ class Kernel:
 
 
 def find(series: str) -> Kernel:
-    """The newest kernel of a series."""
-    if series not in (*RELEASES, debug.SERIES):
-        raise RigError(f"there is no kernel {series!r}", "", "use some of: " + ", ".join((*RELEASES, debug.SERIES)))
-    archive = Archive(RELEASES.get(series, debug.RELEASE))
+    """The newest kernel of a series, or of a flavour of it."""
+    known = {**RELEASES, **FLAVOURS, debug.SERIES: debug.RELEASE}
+    if series not in known:
+        raise RigError(f"there is no kernel {series!r}", "", "use some of: " + ", ".join(known))
+    archive = Archive(known[series])
     archive.open()
     if series == debug.SERIES:
         return Kernel(series, debug.release(archive), archive)
-    pattern = r"linux-headers-(%s[.][0-9.]+(?:-[0-9]+)?(?:[+]deb[0-9.]+)?-amd64)"
-    names = archive.names(pattern % re.escape(series))
+    version, _dash, flavour = series.partition("-")
+    suffix = {"": "-amd64", "backports": "-amd64", "arm64": ARM64}.get(flavour, f"-{flavour}-amd64")
+    # Packages for arm64 have the versions of those for this machine
+    listed = "-amd64" if suffix == ARM64 else suffix
+    pattern = rf"linux-headers-(%s[.][0-9.]+(?:-[0-9]+)?(?:[+]deb[0-9.]+)?{listed})"
+    names = archive.names(pattern % re.escape(version))
     if not names:
         others = sorted(archive.names(pattern % "[0-9]+[.][0-9]+"), key=_version)
         raise RigError(f"Debian {archive.release} has no headers of kernel {series} any more",
-                       "it has: " + " ".join(others), "change RELEASES in tools/kmod/kernels.py")
-    return Kernel(series, max(names, key=_version).removeprefix("linux-headers-"), archive)
+                       "it has: " + " ".join(others), "change RELEASES or FLAVOURS in tools/kmod/kernels.py")
+    release = max(names, key=_version).removeprefix("linux-headers-").removesuffix(listed) + suffix
+    return Kernel(series, release, archive,
+                  ("ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-") if suffix == ARM64 else ())
 
 
 def _version(name: str) -> list[int]:
     return [int(number) for number in re.findall(r"[0-9]+", name)]
 
 
-def require_root(what: str) -> None:
+# Programs that all of this runs, and the package of each
+PROGRAMS = {"apt-get": "apt", "chroot": "coreutils", "dpkg-deb": "dpkg", "perl": "perl", "tar": "tar",
+            "unshare": "util-linux", "xz": "xz-utils"}
+
+
+def require(programs: dict[str, str]) -> None:
+    """Stop, with the remedy, where root or a program is missing."""
     if os.geteuid() != 0:
-        raise RigError(f"{what} needs root", f"the effective user id is {os.geteuid()}", "run it with sudo, or as root")
+        raise RigError("building in a changed root directory needs root", f"the effective user id is {os.geteuid()}",
+                       "run it with sudo, or as root")
+    missing = [name for name in programs if not shutil.which(name)]
+    if missing:
+        raise RigError("programs are missing: " + " ".join(missing), f"PATH is {os.environ.get('PATH')}",
+                       "apt-get install " + " ".join(sorted({programs[name] for name in missing})))
 
 
 def source_files() -> list[Path]:
@@ -71,8 +96,17 @@ def build_root(kernel: Kernel) -> Path:
     """
     if kernel.series == debug.SERIES:
         return debug.root(kernel.archive)
-    return compiler_root(kernel.archive, kernel.series, f"headers and compiler of {kernel.release}",
-                         [f"linux-headers-{kernel.release}"])
+    headers = f"linux-headers-{kernel.release}"
+    if kernel.series in RELEASES:
+        return compiler_root(kernel.archive, kernel.series, f"headers and compiler of {kernel.release}", [headers])
+    if not kernel.make:
+        return compiler_root(kernel.archive, f"flavour-{kernel.series}", f"headers and compiler of {kernel.release}", [headers])
+
+    # The tools of a kernel build run here: all is of this machine's kind but the flavour's own headers and the compiler
+    ours = f"linux-headers-{kernel.release.removesuffix(ARM64)}-amd64"
+    root = compiler_root(kernel.archive, f"flavour-{kernel.series}", f"cross-compiler for {kernel.release}",
+                         [ours, "gcc-aarch64-linux-gnu"], kernel.release)
+    return unpack_more(Archive(kernel.archive.release, "arm64"), f"headers of {kernel.release}", [headers], root)
 
 
 @dataclass(frozen=True)
@@ -95,7 +129,7 @@ def build(kernel: Kernel) -> Build:
             target = work / path.relative_to(SOURCE)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, target)
-        out = chroot(root, ["make", "-C", f"/{work.name}", f"KVER={kernel.release}", "W=1", "C=2"])
+        out = chroot(root, ["make", "-C", f"/{work.name}", f"KVER={kernel.release}", "W=1", "C=2", *kernel.make])
         log = kmod_cache() / f"build-{kernel.series}.log"
         log.write_text(out.stdout, encoding="utf-8")
         # That is about the debug information of vmlinux, which header packages do not have
@@ -159,13 +193,14 @@ def checkpatch() -> Build:
     if not all((scripts / name).is_file() for name in wanted):
         scripts.mkdir(exist_ok=True)
         pipe = ('set -o pipefail; dpkg-deb --fsys-tarfile "$0" | tar -xO ./usr/src/linux-source-6.1.tar.xz'
-                ' | tar -xJ -C "$1" --strip-components=2 ' + " ".join(f"linux-source-6.1/scripts/{name}" for name in wanted))
+                ' | tar -xJ -C "$1" --strip-components=2 '
+                + " ".join(f"linux-source-6.1/scripts/{name}" for name in wanted))
         with archive.download("the source of kernel 6.1, for its checkpatch", ["linux-source-6.1"]) as debs:
             say("unpacking checkpatch")
             subprocess.run(["bash", "-c", pipe, debs[0], scripts], check=True)
-    files = [path for path in (*source_files(), *(SOURCE / "examples").iterdir()) if path.suffix in (".c", ".h")]
-    out = subprocess.run(["perl", scripts / wanted[0], "--strict", "--no-tree", "--terse", "--no-summary", "--show-types",
-                          "--file", *files],
+    files = [path for path in (*source_files(), *(SOURCE / "examples").glob("*")) if path.suffix in (".c", ".h")]
+    out = subprocess.run(["perl", scripts / wanted[0], "--strict", "--no-tree", "--terse", "--no-summary",
+                          "--show-types", "--file", *files],
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     log = kmod_cache() / "checkpatch.log"
     log.write_text(out.stdout, encoding="utf-8")

@@ -16,5 +16,10 @@ int noiommu_iommu_init(void);
 void noiommu_iommu_exit(void);
 int noiommu_iommu_add(struct pci_dev *pdev, bool pa_hint);
 int noiommu_iommu_remove(struct pci_dev *pdev);
+int noiommu_iommu_reach(int segment, u8 bus, u8 devfn, u64 *limit);
+
+/* Pin and translate, noiommu_pin.c */
+int noiommu_pin_init(void);
+void noiommu_pin_exit(void);
 
 #endif /* NOIOMMU_H */

@@ -39,6 +39,7 @@
 #include <linux/dma-direct.h>
 #include <linux/dma-map-ops.h>
 #include <linux/iommu.h>
+#include <linux/jiffies.h>
 #include <linux/list.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
@@ -46,9 +47,11 @@
 #include <linux/panic.h>
 #include <linux/pci.h>
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/security.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
+#include <linux/swiotlb.h>
 #include <linux/sysfs.h>
 #include <linux/wait.h>
 #include <xen/xen.h>
@@ -423,6 +426,9 @@ static const struct attribute_group *pa_hint_groups[] = {
 
 /* Adding and removing */
 
+/* Longer than a driver takes to let go of a device that nobody uses */
+#define LOCK_TIMEOUT	(2 * HZ)
+
 /*
  * A hardware IOMMU puts the PCI devices it covers into groups, which is all or
  * nearly all of them. dev->iommu tells these from the groups that VFIO's own
@@ -546,24 +552,39 @@ static void unlist_device(struct noiommu_device *nd)
 
 /*
  * Lock the device, so that no driver can be bound or unbound, and noiommu_lock,
- * at a time when no device comes or goes.
+ * at a time when no device comes or goes. A device in use does not go before
+ * its user is done with it, and that user may be the caller: so not forever.
  */
-static int lock_still(struct device *dev)
+static int lock_still(struct pci_dev *pdev, const char *verb)
 {
-	for (;;) {
-		int ret;
+	struct device *dev = &pdev->dev;
+	unsigned long end = jiffies + LOCK_TIMEOUT;
+	long ret;
 
-		ret = wait_event_killable(moving_wait, !READ_ONCE(moving));
-		if (ret)
+	do {
+		ret = wait_event_killable_timeout(moving_wait,
+						  !READ_ONCE(moving),
+						  LOCK_TIMEOUT);
+		if (ret < 0)
 			return ret;
+		if (!ret)
+			break;
 
-		device_lock(dev);
-		mutex_lock(&noiommu_lock);
-		if (!moving)
-			return 0;
-		mutex_unlock(&noiommu_lock);
-		device_unlock(dev);
-	}
+		if (device_trylock(dev)) {
+			mutex_lock(&noiommu_lock);
+			if (!moving)
+				return 0;
+			mutex_unlock(&noiommu_lock);
+			device_unlock(dev);
+		}
+		schedule_timeout_killable(1);
+		if (fatal_signal_pending(current))
+			return -EINTR;
+	} while (time_before(jiffies, end));
+
+	pci_err(pdev, "not %s: it or another device is coming or going, which may wait for a user of it\n",
+		verb);
+	return -EBUSY;
 }
 
 static void unlock_still(struct device *dev)
@@ -636,7 +657,7 @@ err:
  */
 int noiommu_iommu_add(struct pci_dev *pdev, bool pa_hint)
 {
-	int ret = lock_still(&pdev->dev);
+	int ret = lock_still(pdev, "added");
 
 	if (ret)
 		return ret;
@@ -681,13 +702,51 @@ static int remove_locked(struct pci_dev *pdev)
  */
 int noiommu_iommu_remove(struct pci_dev *pdev)
 {
-	int ret = lock_still(&pdev->dev);
+	int ret = lock_still(pdev, "removed");
 
 	if (ret)
 		return ret;
 
 	ret = remove_locked(pdev);
 	unlock_still(&pdev->dev);
+	return ret;
+}
+
+/**
+ * noiommu_iommu_reach() - what memory an added device reaches
+ * @segment: PCI segment of the device
+ * @bus: its bus
+ * @devfn: its device and function number
+ * @limit: set to the last bus address that the platform lets through
+ *
+ * The device's own limit is not asked for: its DMA mask is the 32 bits that all
+ * start with until a driver in the kernel knows better.
+ *
+ * Return: 0, -ENODEV if it was not added, or -ERANGE if the kernel would not let
+ * a device there reach any memory in place.
+ */
+int noiommu_iommu_reach(int segment, u8 bus, u8 devfn, u64 *limit)
+{
+	struct noiommu_device *nd;
+	int ret = -ENODEV;
+
+	spin_lock(&list_lock);
+	list_for_each_entry(nd, &noiommu_devices, entry) {
+		struct pci_dev *pdev = nd->pdev;
+
+		if (pci_domain_nr(pdev->bus) != segment ||
+		    pdev->bus->number != bus || pdev->devfn != devfn)
+			continue;
+		/*
+		 * The map goes with the driver of the device, whose lock is not
+		 * for users to wait for: so any map will do to refuse.
+		 */
+		ret = is_swiotlb_force_bounce(&pdev->dev) ||
+		      READ_ONCE(pdev->dev.dma_range_map) ? -ERANGE : 0;
+		*limit = device_limit(&pdev->dev);
+		break;
+	}
+	spin_unlock(&list_lock);
 	return ret;
 }
 

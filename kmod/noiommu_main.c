@@ -169,6 +169,12 @@ static int __init noiommu_init(void)
 	if (ret)
 		return ret;
 
+	ret = noiommu_pin_init();
+	if (ret) {
+		noiommu_iommu_exit();
+		return ret;
+	}
+
 	/* One refused device must not keep the others, and the host, down */
 	for (i = 0; i < nr_devices; i++)
 		add_device(devices[i]);
@@ -179,6 +185,7 @@ static int __init noiommu_init(void)
 
 static void __exit noiommu_exit(void)
 {
+	noiommu_pin_exit();
 	noiommu_iommu_exit();
 }
 

@@ -25,7 +25,7 @@ Source = Dict[str, bytes]
 _NAMES = re.compile(r"^(Kbuild|Kconfig|Makefile|dkms\.conf|(README|LICENSE|COPYING)([.-].*)?|.*\.(c|h|S|mk))$")
 # What kbuild leaves behind, and what is not needed to build.
 _NOT_NAMES = re.compile(r"\.mod\.c$")
-_NOT_DIRS = {"tests"}
+_NOT_DIRS = {"examples", "tests"}
 
 
 class Conf(NamedTuple):

@@ -765,6 +765,12 @@ static void test_unplug(void)
 	}
 	usleep(300000);
 	ok(!waitpid(pid, &status, WNOHANG), "unplugging waits for the user");
+	log_skip();
+	expect(del(A), -EBUSY, "who must not wait for himself: remove");
+	expect(add(A), -EBUSY, "nor to add");
+	ok(logged(A, "wait for a user"), "log: waits");
+	expect(add(V), 0, "meanwhile another device can be added");
+	expect(del(V), 0, "and removed");
 	client_close(&c);
 	waitpid(pid, &status, 0);
 	expect(-WEXITSTATUS(status), 0, "unplugged");

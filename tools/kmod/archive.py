@@ -30,9 +30,9 @@ def kmod_cache() -> Path:
 class Archive:
     """One Debian release with its security, updates and backports pockets."""
 
-    def __init__(self, release: str) -> None:
-        self.release = release
-        self.home = kmod_cache() / f"apt-{release}"
+    def __init__(self, release: str, architecture: str = "amd64") -> None:
+        self.release, self.architecture = release, architecture
+        self.home = kmod_cache() / (f"apt-{release}" if architecture == "amd64" else f"apt-{release}-{architecture}")
         self.log = self.home / "apt.log"
 
     @property
@@ -52,14 +52,14 @@ class Archive:
                    (where["Debian"], f"{self.release}-backports"),
                    (where["Debian-Security"], f"{self.release}-security")]
         (self.home / "sources.list").write_text(
-            "".join(f"deb [signed-by={KEYRING} arch=amd64] {uri} {suite} main\n" for uri, suite in pockets),
+            "".join(f"deb [signed-by={KEYRING} arch={self.architecture}] {uri} {suite} main\n" for uri, suite in pockets),
             encoding="utf-8")
         settings = {
             "Dir::Etc::sourcelist": self.home / "sources.list", "Dir::Etc::sourceparts": "/dev/null",
             "Dir::Etc::preferences": "/dev/null", "Dir::Etc::preferencesparts": "/dev/null",
             "Dir::State": self.home, "Dir::State::lists": self.home / "lists",
             "Dir::State::status": self.home / "status",
-            "Dir::Cache": self.home / "cache", "Dir::Log": self.home, "APT::Architecture": "amd64",
+            "Dir::Cache": self.home / "cache", "Dir::Log": self.home, "APT::Architecture": self.architecture, "APT::Architectures": self.architecture,
             "APT::Install-Recommends": "false", "APT::Sandbox::User": "root", "Acquire::Languages": "none",
         }
         self.config.write_text("".join(f'{key} "{value}";\n' for key, value in settings.items())
@@ -94,6 +94,13 @@ class Archive:
         wanted = re.compile(pattern)
         return [name for name in self.query(["apt-cache", "pkgnames"]).split() if wanted.fullmatch(name)]
 
+    def version(self, package: str) -> str:
+        """The newest version of a package."""
+        found = re.search(r"^Version: (\S+)$", self.query(["apt-cache", "show", "--no-all-versions", package]), re.M)
+        if not found:
+            raise RigError(f"Debian {self.release} has no package {package}", "", f"read {self.log}")
+        return found.group(1)
+
     def plan(self, packages: Sequence[str]) -> list[str]:
         """The packages with all they depend on, as name=version."""
         out = self.query(["apt-get", "-y", "-s", "install", *packages])
@@ -117,14 +124,28 @@ def unpacked(archive: Archive, what: str, packages: Sequence[str], into: Path) -
         for name in ("bin", "sbin", "lib", "lib64"):  # before anything is unpacked through them
             (half / "usr" / name).mkdir(parents=True)
             (half / name).symlink_to(f"usr/{name}")
-        with archive.download(what, packages) as debs:
-            say(f"unpacking {what}")
-            for deb in debs:
-                # dpkg-deb -x would put a directory in the place of /lib where a package has files in it
-                pipe = 'set -o pipefail; dpkg-deb --fsys-tarfile "$0" | tar -x --keep-directory-symlink -C "$1"'
-                proc = subprocess.run(["bash", "-c", pipe, deb, half], stderr=subprocess.PIPE, text=True, check=False)
-                if proc.returncode != 0:
-                    raise RigError(f"cannot unpack {deb.name}", proc.stderr,
-                                   f"see that there is space in {into.parent}")
+        _unpack(archive, what, packages, half)
         half.rename(into)
         return into
+
+
+def unpack_more(archive: Archive, what: str, packages: Sequence[str], into: Path) -> Path:
+    """Add packages to such a directory, and nothing they depend on."""
+    done = into / "more-is-unpacked"
+    with locked(into.parent / f"{into.name}.lock", f"unpacking {what}"):
+        if not done.exists():
+            archive.open()
+            _unpack(archive, what, packages, into)
+            done.touch()
+    return into
+
+
+def _unpack(archive: Archive, what: str, packages: Sequence[str], into: Path) -> None:
+    with archive.download(what, packages) as debs:
+        say(f"unpacking {what}")
+        for deb in debs:
+            # dpkg-deb -x would put a directory in the place of /lib where a package has files in it
+            pipe = 'set -o pipefail; dpkg-deb --fsys-tarfile "$0" | tar -x --keep-directory-symlink -C "$1"'
+            proc = subprocess.run(["bash", "-c", pipe, deb, into], stderr=subprocess.PIPE, text=True, check=False)
+            if proc.returncode != 0:
+                raise RigError(f"cannot unpack {deb.name}", proc.stderr, f"see that there is space in {into.parent}")

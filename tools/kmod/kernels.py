@@ -3,12 +3,9 @@
 """The kernels that the module supports: where each comes from, how to build for it, what boots it."""
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
 import re
 import shutil
-import stat
 import subprocess
 import time
 from dataclasses import dataclass
@@ -16,14 +13,18 @@ from pathlib import Path
 
 from rig.common import RigError, say
 
-from .archive import Archive, kmod_cache, unpacked
+from . import debug
+from .archive import Archive, kmod_cache, unpack_more, unpacked
+from .root import chroot, compiler_root, forget
 
 REPO = Path(__file__).resolve().parent.parent.parent
 SOURCE = REPO / "kmod"
 RELEASES = {"6.1": "bookworm", "6.12": "trixie", "7.3": "trixie"}  # 7.3 is in the backports of the latter
-# What a kernel build runs besides the compiler, which the headers depend on.
-BUILD_PACKAGES = ("base-files", "coreutils", "dash", "diffutils", "findutils", "gawk", "grep", "kmod", "make", "sed",
-                  "sparse", "xz-utils")
+# Only built for: other configurations of these, and the same series elsewhere
+FLAVOURS = {"6.1-cloud": "bookworm", "6.1-rt": "bookworm", "6.1-arm64": "bookworm", "6.12-backports": "bookworm",
+            "6.12-cloud": "trixie", "6.12-rt": "trixie", "6.12-arm64": "trixie", "7.3-cloud": "trixie", "7.3-rt": "trixie",
+            "7.3-arm64": "trixie"}
+ARM64 = "-arm64"
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Kernel:
     series: str
     release: str
     archive: Archive
+    make: tuple[str, ...] = ()  # what a cross-compiler needs to be told
 
     @property
     def image(self) -> Path:
@@ -39,18 +41,27 @@ class Kernel:
 
 
 def find(series: str) -> Kernel:
-    """The newest kernel of a series."""
-    if series not in RELEASES:
-        raise RigError(f"there is no kernel {series!r}", "", "use some of: " + ", ".join(RELEASES))
-    archive = Archive(RELEASES[series])
+    """The newest kernel of a series, or of a flavour of it."""
+    known = {**RELEASES, **FLAVOURS, debug.SERIES: debug.RELEASE}
+    if series not in known:
+        raise RigError(f"there is no kernel {series!r}", "", "use some of: " + ", ".join(known))
+    archive = Archive(known[series])
     archive.open()
-    pattern = r"linux-headers-(%s[.][0-9.]+(?:-[0-9]+)?(?:[+]deb[0-9.]+)?-amd64)"
-    names = archive.names(pattern % re.escape(series))
+    if series == debug.SERIES:
+        return Kernel(series, debug.release(archive), archive)
+    version, _dash, flavour = series.partition("-")
+    suffix = {"": "-amd64", "backports": "-amd64", "arm64": ARM64}.get(flavour, f"-{flavour}-amd64")
+    # Packages for arm64 have the versions of those for this machine
+    listed = "-amd64" if suffix == ARM64 else suffix
+    pattern = rf"linux-headers-(%s[.][0-9.]+(?:-[0-9]+)?(?:[+]deb[0-9.]+)?{listed})"
+    names = archive.names(pattern % re.escape(version))
     if not names:
         others = sorted(archive.names(pattern % "[0-9]+[.][0-9]+"), key=_version)
         raise RigError(f"Debian {archive.release} has no headers of kernel {series} any more",
-                       "it has: " + " ".join(others), "change RELEASES in tools/kmod/kernels.py")
-    return Kernel(series, max(names, key=_version).removeprefix("linux-headers-"), archive)
+                       "it has: " + " ".join(others), "change RELEASES or FLAVOURS in tools/kmod/kernels.py")
+    release = max(names, key=_version).removeprefix("linux-headers-").removesuffix(listed) + suffix
+    return Kernel(series, release, archive,
+                  ("ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-") if suffix == ARM64 else ())
 
 
 def _version(name: str) -> list[int]:
@@ -74,15 +85,8 @@ def require(programs: dict[str, str]) -> None:
 
 
 def source_files() -> list[Path]:
-    return sorted(path for path in SOURCE.iterdir()
-                  if path.suffix in (".c", ".h") or path.name in ("Kbuild", "Makefile"))
-
-
-def forget(pattern: str, keep: Path) -> None:
-    """Remove what earlier versions of the packages left in the cache."""
-    for old in kmod_cache().glob(pattern):
-        if old.is_dir() and old != keep:
-            shutil.rmtree(old, ignore_errors=True)
+    files = [*SOURCE.iterdir(), *(SOURCE / "include").rglob("*.h")]
+    return sorted(path for path in files if path.suffix in (".c", ".h") or path.name in ("Kbuild", "Makefile"))
 
 
 def build_root(kernel: Kernel) -> Path:
@@ -90,29 +94,19 @@ def build_root(kernel: Kernel) -> Path:
 
     Newer headers come with tools that need a newer C library than the machine has.
     """
-    packages = kernel.archive.plan([f"linux-headers-{kernel.release}", *BUILD_PACKAGES])
-    digest = hashlib.sha256("\n".join(sorted(packages)).encode()).hexdigest()[:12]
-    root = kmod_cache() / f"root-{kernel.series}-{digest}"
-    forget(f"root-{kernel.series}-*", root)
-    unpacked(kernel.archive, f"headers and compiler of {kernel.release}", packages, root)
-    null = root / "dev/null"
-    null.parent.mkdir(exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        os.mknod(null, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
-    for name in ("proc", "tmp"):
-        (root / name).mkdir(exist_ok=True)
-    awk = root / "usr/bin/awk"  # an alternative, which a maintainer script would have made
-    if not awk.is_symlink():
-        awk.symlink_to("gawk")
-    return root
+    if kernel.series == debug.SERIES:
+        return debug.root(kernel.archive)
+    headers = f"linux-headers-{kernel.release}"
+    if kernel.series in RELEASES:
+        return compiler_root(kernel.archive, kernel.series, f"headers and compiler of {kernel.release}", [headers])
+    if not kernel.make:
+        return compiler_root(kernel.archive, f"flavour-{kernel.series}", f"headers and compiler of {kernel.release}", [headers])
 
-
-def chroot(root: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run a command in the tree; /proc, which objtool reads, is mounted for it alone."""
-    inside = 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
-    return subprocess.run(["unshare", "--mount", "sh", "-c", inside, root, *command], stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
-                          env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/"})
+    # The tools of a kernel build run here: all is of this machine's kind but the flavour's own headers and the compiler
+    ours = f"linux-headers-{kernel.release.removesuffix(ARM64)}-amd64"
+    root = compiler_root(kernel.archive, f"flavour-{kernel.series}", f"cross-compiler for {kernel.release}",
+                         [ours, "gcc-aarch64-linux-gnu"], kernel.release)
+    return unpack_more(Archive(kernel.archive.release, "arm64"), f"headers of {kernel.release}", [headers], root)
 
 
 @dataclass(frozen=True)
@@ -132,8 +126,10 @@ def build(kernel: Kernel) -> Build:
     work.mkdir()
     try:
         for path in source_files():
-            shutil.copy2(path, work)
-        out = chroot(root, ["make", "-C", f"/{work.name}", f"KVER={kernel.release}", "W=1", "C=2"])
+            target = work / path.relative_to(SOURCE)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, target)
+        out = chroot(root, ["make", "-C", f"/{work.name}", f"KVER={kernel.release}", "W=1", "C=2", *kernel.make])
         log = kmod_cache() / f"build-{kernel.series}.log"
         log.write_text(out.stdout, encoding="utf-8")
         # That is about the debug information of vmlinux, which header packages do not have
@@ -173,6 +169,8 @@ def check_module(kernel: Kernel, root: Path, work: Path) -> list[str]:
 
 def boot_files(kernel: Kernel) -> tuple[Path, Path]:
     """The kernel image, and the directory of its modules."""
+    if kernel.series == debug.SERIES:
+        return debug.boot_files(kernel.archive)
     base = f"-{kernel.release}"
     names = kernel.archive.names(f"linux-(image|binary|modules){re.escape(base)}")
     forget(f"linux-{kernel.series}.*", kernel.image)
@@ -200,8 +198,9 @@ def checkpatch() -> Build:
         with archive.download("the source of kernel 6.1, for its checkpatch", ["linux-source-6.1"]) as debs:
             say("unpacking checkpatch")
             subprocess.run(["bash", "-c", pipe, debs[0], scripts], check=True)
+    files = [path for path in (*source_files(), *(SOURCE / "examples").glob("*")) if path.suffix in (".c", ".h")]
     out = subprocess.run(["perl", scripts / wanted[0], "--strict", "--no-tree", "--terse", "--no-summary",
-                          "--show-types", "--file", *[path for path in source_files() if path.suffix in (".c", ".h")]],
+                          "--show-types", "--file", *files],
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     log = kmod_cache() / "checkpatch.log"
     log.write_text(out.stdout, encoding="utf-8")

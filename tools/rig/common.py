@@ -83,8 +83,11 @@ class Ticker:
 
 
 def run_logged(what: str, command: Sequence[str], log: Path, remedy: str = "",
-               env: dict[str, str] | None = None) -> None:
-    """Run a long command with its output in `log`, showing progress; a failure shows the log's end."""
+               env: dict[str, str] | None = None, watch: Path | None = None) -> None:
+    """Run a long command with its output in `log`, showing progress; a failure shows the log's end.
+
+    Where the command stands is in the last line of `watch`, if that is not the same file.
+    """
     ticker = Ticker(what)
     with log.open("ab") as out:
         proc = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
@@ -94,7 +97,7 @@ def run_logged(what: str, command: Sequence[str], log: Path, remedy: str = "",
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     proc.wait(timeout=1)
                     break
-                ticker.tick(tail(log, 1))
+                ticker.tick(tail(watch or log, 1))
         except BaseException:  # also an interrupt: the child has mounts to undo, give it time
             os.killpg(proc.pid, signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the long tests of the noiommu module share. Each runs as the first
+ * process of a small virtual machine, see tests/kmod/long.
+ *
+ * Copyright (c) 2026, baremetal.noiommu contributors
+ */
+#ifndef GUEST_H
+#define GUEST_H
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/vfio.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define A	"0000:00:02.0"		/* e1000e */
+#define B	"0000:00:03.0"		/* e1000e */
+#define V	"0000:00:04.0"		/* virtio-net */
+#define PORT	"0000:00:05.0"		/* PCIe root port */
+#define ABSENT	"0000:00:19.0"
+#define PARAM	"/sys/module/noiommu/parameters/"
+#define PCI	"/sys/bus/pci/"
+#define GROUPS	"/sys/kernel/iommu_groups"
+#define IOMMUS	"/sys/class/iommu"
+#define LEAKS	"/sys/kernel/debug/kmemleak"
+
+#define PAGE	4096UL
+#define HUGE	(2UL << 20)
+
+/* Bad page, died, warned, soft lockup: see Documentation/admin-guide/tainted-kernels.rst */
+#define TAINT_BUGS	(1 << 5 | 1 << 7 | 1 << 9 | 1 << 14)
+
+static int passed, failed;
+
+static void __attribute__((format(printf, 2, 3)))
+ok(bool good, const char *fmt, ...)
+{
+	va_list ap;
+
+	printf("%sok %d - ", good ? "" : "not ", passed + failed + 1);
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	printf("\n");
+	if (good)
+		passed++;
+	else
+		failed++;
+}
+
+static void __attribute__((noreturn)) finish(void)
+{
+	printf("1..%d\n", passed + failed);
+	printf("%d passed, %d failed\n", passed, failed);
+	sync();
+	reboot(RB_POWER_OFF);
+	_exit(1);
+}
+
+static void __attribute__((noreturn)) die(const char *what)
+{
+	printf("Bail out! %s: %m\n", what);
+	sync();
+	reboot(RB_POWER_OFF);
+	_exit(1);
+}
+
+static long number(const char *name, long otherwise)
+{
+	const char *text = getenv(name);
+
+	return text ? strtol(text, NULL, 0) : otherwise;
+}
+
+static double now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec + ts.tv_nsec / 1e9;
+}
+
+/* Files */
+
+static int put_bytes(const char *path, const void *data, size_t len)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC), ret = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, data, len) < 0)
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
+static int put(const char *path, const char *text)
+{
+	return put_bytes(path, text, strlen(text));
+}
+
+/* All of a file, or an empty string; the caller frees it */
+static char *slurp(const char *path)
+{
+	size_t size = 1 << 16, len = 0;
+	char *text = malloc(size);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	while (text && fd >= 0 && (n = read(fd, text + len, size - 1 - len)) > 0) {
+		len += n;
+		if (len == size - 1)
+			text = realloc(text, size *= 2);
+	}
+	if (!text)
+		die(path);
+	if (fd >= 0)
+		close(fd);
+	text[len] = '\0';
+	return text;
+}
+
+/* The number behind @key in a file, or the first in it; -1 if there is none */
+static long read_number(const char *path, const char *key)
+{
+	char *text = slurp(path), *at = key ? strstr(text, key) : text;
+	long value = -1;
+
+	if (at && *at) {
+		at += key ? strlen(key) : 0;
+		value = strtol(at + strspn(at, ": \t"), NULL, 10);
+	}
+	free(text);
+	return value;
+}
+
+static int entries(const char *path)
+{
+	struct dirent *e;
+	DIR *dir = opendir(path);
+	int n = 0;
+
+	if (!dir)
+		return 0;
+	while ((e = readdir(dir)))
+		n += e->d_name[0] != '.';
+	closedir(dir);
+	return n;
+}
+
+/* Devices */
+
+static int pci_put(const char *bdf, const char *file, const char *text)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), PCI "devices/%s/%s", bdf, file);
+	return put(path, text);
+}
+
+static int drv_put(const char *driver, const char *file, const char *bdf)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), PCI "drivers/%s/%s", driver, file);
+	return put(path, bdf);
+}
+
+static int bind_vfio(const char *bdf)
+{
+	pci_put(bdf, "driver_override", "vfio-pci");
+	return drv_put("vfio-pci", "bind", bdf);
+}
+
+static int unbind_vfio(const char *bdf)
+{
+	pci_put(bdf, "driver_override", "\n");
+	return drv_put("vfio-pci", "unbind", bdf);
+}
+
+/* Number of the device's group, or -1 */
+static int group_of(const char *bdf)
+{
+	char path[PATH_MAX], link[PATH_MAX];
+	ssize_t len;
+
+	snprintf(path, sizeof(path), PCI "devices/%s/iommu_group", bdf);
+	len = readlink(path, link, sizeof(link) - 1);
+	if (len < 0)
+		return -1;
+	link[len] = '\0';
+	return atoi(strrchr(link, '/') + 1);
+}
+
+static int open_group(const char *bdf)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/dev/vfio/%d", group_of(bdf));
+	return open(path, O_RDWR | O_CLOEXEC);
+}
+
+/* Modules */
+
+static int load(const char *name, const char *args)
+{
+	char path[PATH_MAX];
+	int fd, ret = 0;
+
+	snprintf(path, sizeof(path), "/modules/%s.ko", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (syscall(SYS_finit_module, fd, args, 0))
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
+static int unload(const char *name)
+{
+	return syscall(SYS_delete_module, name, O_NONBLOCK) ? -errno : 0;
+}
+
+/* Memory */
+
+static uint64_t phys_at(int pagemap, const void *p)
+{
+	uint64_t entry = 0;
+
+	if (pread(pagemap, &entry, 8, (uintptr_t)p / PAGE * 8) != 8)
+		return 0;
+	return (entry & ((1ULL << 55) - 1)) * PAGE + (uintptr_t)p % PAGE;
+}
+
+/*
+ * Ask for all that has no pointer to it any more. What was freed a moment ago
+ * may be waiting for RCU or be referenced from a register, hence more than one
+ * scan, with a pause that exceeds the age at which an object counts.
+ */
+static void check_leaks(void)
+{
+	char *text;
+	int n;
+
+	if (access(LEAKS, F_OK)) {
+		printf("# this kernel does not look for leaked memory\n");
+		return;
+	}
+	for (n = 0; n < 3; n++) {
+		sleep(6);
+		put(LEAKS, "scan");
+	}
+	text = slurp(LEAKS);
+	ok(!*text, "kmemleak finds nothing");
+	printf("%.6000s", text);
+	free(text);
+}
+
+/* Mount what is needed, and load what the test of the module works with */
+static void start(void)
+{
+	const char *name;
+	char list[] = MODULES, *rest = list;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	mkdir("/proc", 0755);
+	mkdir("/sys", 0755);
+	mkdir("/dev", 0755);
+	mount("none", "/proc", "proc", 0, NULL);
+	mount("none", "/sys", "sysfs", 0, NULL);
+	mount("none", "/sys/kernel/debug", "debugfs", 0, NULL);
+	mount("none", "/dev", "devtmpfs", 0, NULL);
+
+	/* The test says which driver gets which device, and when */
+	put(PCI "drivers_autoprobe", "0");
+	while ((name = strsep(&rest, " "))) {
+		const char *args = "";
+
+		if (!strcmp(name, "vfio_iommu_type1"))
+			args = "allow_unsafe_interrupts=1";
+		else if (!strcmp(name, "vfio-pci"))
+			args = "disable_idle_d3=1";	/* 10 ms each time */
+		if (*name && load(name, args))
+			die(name);
+	}
+	pci_put(V, "driver/unbind", V);
+	put("/proc/sys/vm/nr_hugepages", "16");
+}
+
+#endif /* GUEST_H */

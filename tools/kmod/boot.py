@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright (c) 2026, baremetal.noiommu contributors
+"""Boots a kernel with a test as its only process, and reads the test's TAP from the serial console."""
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rig import qemu
+from rig.common import RigError, run_logged, tail
+
+from . import debug, kernels
+from .archive import kmod_cache
+
+WANTED = ("vfio", "vfio_iommu_type1", "vfio-pci", "e1000e")
+LATER = ("e1000e",)  # the tests load these themselves
+PROGRAMS = {"cpio": "cpio", "gcc": "gcc", "modinfo": "kmod", "qemu-system-x86_64": "qemu-system-x86",
+            "timeout": "coreutils"}
+SLOWER = 8  # how much longer everything takes in the debugging kernel
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What to boot: a test program with what is on the kernel's command line for it."""
+    kernel: kernels.Kernel
+    module: Path
+    program: Path
+    name: str  # of the log file
+    environment: Mapping[str, str]
+    timeout: float
+    iommu: bool = False
+    on_warning: str = "panic"  # or "go on", if the test looks for warnings itself
+    memory: int = 512  # MiB; twice that for the debugging kernel
+    wanted: Sequence[str] = WANTED  # modules of the kernel
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the test said. A machine that died counts as one failed test more."""
+    passed: int
+    failed: int
+    seconds: float
+    tests: list[str]
+    notes: list[str]
+    log: Path
+
+
+def with_dependencies(modules: Path, wanted: Sequence[str]) -> list[Path]:
+    """The module files to load for these modules, in order."""
+    files = {re.sub(r"\.ko(\.xz)?$", "", path.name).replace("-", "_"): path
+             for path in modules.rglob("*.ko*") if path.is_file()}
+    order: list[Path] = []
+
+    def visit(name: str) -> None:
+        path = files.get(name.replace("-", "_"))
+        if path is None:
+            raise RigError(f"the kernel has no module {name}", f"looked in {modules}", "mend WANTED in tools/kmod/boot.py")
+        if path in order:
+            return
+        depends = subprocess.run(["modinfo", "-F", "depends", path], stdout=subprocess.PIPE, text=True, check=True).stdout
+        for other in filter(None, depends.strip().split(",")):
+            visit(other)
+        order.append(path)
+
+    for name in wanted:
+        visit(name)
+    return order
+
+
+def initramfs(machine: Machine, modules: Path, into: Path) -> Path:
+    """The test as init, and the modules it loads."""
+    tree = into / "tree"
+    (tree / "modules").mkdir(parents=True)
+    names = []
+    for path in with_dependencies(modules, machine.wanted):
+        name = re.sub(r"\.ko(\.xz)?$", "", path.name)
+        with (tree / "modules" / f"{name}.ko").open("wb") as out:
+            subprocess.run(["xz", "-dc" if path.suffix == ".xz" else "-fdc", path], stdout=out, check=True)
+        if name not in LATER:
+            names.append(name)
+    shutil.copy2(machine.module, tree / "modules/noiommu.ko")
+    compiled = subprocess.run(["gcc", "-static", "-pthread", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{kernels.SOURCE}",
+                               f'-DMODULES="{" ".join(names)}"', "-o", tree / "init", machine.program],
+                              stderr=subprocess.PIPE, text=True, check=False)
+    if compiled.returncode:
+        raise RigError(f"{machine.program.name} does not compile", compiled.stderr,
+                       "install gcc and libc6-dev, or mend the test")
+    image = into / "initramfs"
+    files = sorted(str(path.relative_to(tree)) for path in tree.rglob("*"))
+    subprocess.run(["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0", "-F", image], cwd=tree, input="\n".join(files),
+                   text=True, check=True)
+    return image
+
+
+def command(machine: Machine, vmlinuz: Path, image: Path, log: Path) -> list[str]:
+    append = "console=ttyS0 panic=-1 oops=panic mitigations=off quiet loglevel=1 log_buf_len=4M"
+    if machine.on_warning == "panic":
+        append += " panic_on_warn=1"
+    memory = machine.memory * (2 if machine.kernel.series == debug.SERIES else 1)
+    line = ["qemu-system-x86_64", "-machine", "q35", *qemu.TCG, "-smp", "2", "-m", str(memory), "-nodefaults",
+            "-no-user-config", "-display", "none", "-no-reboot", "-serial", f"file:{log}", "-kernel", str(vmlinuz),
+            "-initrd", str(image)]
+    if machine.iommu:
+        line += ["-device", "intel-iommu,intremap=on,caching-mode=on"]
+        append += " intel_iommu=on"
+    append += "".join(f" {key}={value}" for key, value in machine.environment.items())
+    return [*line, "-append", append,
+            "-device", "e1000e,addr=02.0,romfile=", "-device", "e1000e,addr=03.0,romfile=",
+            "-device", "virtio-net-pci,addr=04.0,romfile=,disable-legacy=on" + (",iommu_platform=on" if machine.iommu else ""),
+            "-device", "pcie-root-port,addr=05.0,chassis=1,id=rp"]
+
+
+def run(machine: Machine, what: str) -> Result:
+    """Boot once and wait for the end."""
+    vmlinuz, modules = kernels.boot_files(machine.kernel)
+    log = kmod_cache() / f"{machine.name}.log"
+    log.unlink(missing_ok=True)
+    timeout = machine.timeout * (SLOWER if machine.kernel.series == debug.SERIES else 1)
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="noiommu-kmod-") as tmp:
+        image = initramfs(machine, modules, Path(tmp))
+        run_logged(what, ["timeout", "--kill-after=5", f"{timeout:.0f}", *command(machine, vmlinuz, image, log)],
+                   Path(tmp) / "qemu.log",
+                   f"read {log}: the machine was stopped after {timeout:.0f} s, or QEMU did not start", watch=log)
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\x1bc|\r", "", log.read_text(errors="replace")).splitlines()
+    tests = [line for line in lines if re.match(r"(not )?ok \d+ ", line)]
+    notes = [line for line in lines if line.startswith("# ")]
+    failed = sum(line.startswith("not ") for line in tests)
+    passed = len(tests) - failed
+    plan = [line for line in lines if re.fullmatch(r"1\.\.\d+", line)]
+    if not plan or int(plan[0][3:]) != len(tests):
+        tests.append("not ok - the machine died before the end")
+        notes += [f"# {log} ends with:", *("#   " + line for line in tail(log, 60).splitlines())]
+        failed += 1
+    return Result(passed, failed, time.monotonic() - start, tests, notes, log)

@@ -448,14 +448,19 @@ static struct pci_dev *find_hardware_iommu(void)
 	return NULL;
 }
 
-static bool is_unplugged(struct pci_dev *pdev)
+/*
+ * A new device can be found before the core's notifier has been told about it.
+ * On 6.1 that would probe a device that was added in between a second time, and
+ * leave a module reference behind. The uevent is what comes next.
+ */
+static bool is_plugged(struct pci_dev *pdev)
 {
 	struct pci_dev *there;
 
 	there = pci_get_domain_bus_and_slot(pci_domain_nr(pdev->bus),
 					    pdev->bus->number, pdev->devfn);
 	pci_dev_put(there);
-	return there != pdev;
+	return there == pdev && pdev->dev.kobj.state_add_uevent_sent;
 }
 
 static int check_host(struct pci_dev *pdev)
@@ -496,9 +501,10 @@ static int check_device(struct pci_dev *pdev)
 {
 	struct device *dev = &pdev->dev;
 
-	if (noiommu_exiting || is_unplugged(pdev)) {
+	if (noiommu_exiting || !is_plugged(pdev)) {
 		pci_err(pdev, "not added: %s\n", noiommu_exiting ?
-			"the module is being unloaded" : "it was unplugged");
+			"the module is being unloaded" :
+			"it is being plugged or unplugged");
 		return -ENODEV;
 	}
 	if (find_added(dev)) {

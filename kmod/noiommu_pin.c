@@ -20,8 +20,6 @@
  */
 
 #include <linux/capability.h>
-#include <linux/compat.h>
-#include <linux/cred.h>
 #include <linux/fs.h>
 #include <linux/hugetlb.h>
 #include <linux/magic.h>

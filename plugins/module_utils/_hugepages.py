@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional
 from ._errors import HostError
 from ._files import FileSet, RenderedFile
 from ._fs import Root
+from ._hugetlbfs import LeftOver, left_over, remove
 from ._store import dump_json
 
 SIZES_DIR = "/sys/kernel/mm/hugepages"
@@ -211,6 +212,7 @@ class Plan:
         self.before = {pool: self.host.persistent(pool) for pool, _count in self.targets}
         self.changes = [one for one in self.targets if self.before[one.pool] != one.count]
         self.files = FileSet(root, self._files(persistent))
+        self.left_over = self._left_over()
         self._refuse_impossible()
 
     def _given_back(self) -> list[Wanted]:
@@ -225,6 +227,15 @@ class Plan:
             and Pool(size, node) not in declared
             and self._root.exists(Pool(size, node).directory)
         ]
+
+    def _left_over(self) -> list[LeftOver]:
+        """Return the files of ended DPDK processes whose pages the pools that shrink need back."""
+        short = {
+            pool.size
+            for pool, count in self.changes
+            if count < self.before[pool] and count < self.host.in_use(pool)
+        }
+        return [one for one in left_over(self._root) if one.page_size in short] if short else []
 
     def _new_record(self) -> Counts:
         """Return the original counts of the declared sizes: as recorded, else as they are now."""
@@ -261,12 +272,16 @@ class Plan:
             }
             for pool, count in self.changes
         ]
-        return counts + self.files.diff()
+        left_over_files = [
+            {"before_header": one.path, "after_header": one.path, "before": "%d pages, nobody's\n" % one.pages, "after": ""}
+            for one in self.left_over
+        ]
+        return left_over_files + counts + self.files.diff()
 
     def _refuse_impossible(self) -> None:
         """Refuse what cannot work before anything changes."""
         for pool, count in self.changes:
-            used = self.host.in_use(pool)
+            used = self.host.in_use(pool) - sum(one.pages for one in self.left_over if one.page_size == pool.size)
             if count < self.before[pool] and count < used:
                 raise HostError(
                     "pool_in_use",
@@ -294,6 +309,7 @@ class Plan:
         try:
             if self.declared:
                 originals.apply()
+            remove(self._root, self.left_over)
             # Shrinking first gives growing its memory.
             for pool, count in sorted(self.changes, key=lambda one: one.count > self.before[one.pool]):
                 touched.append(pool)

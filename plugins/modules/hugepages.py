@@ -129,6 +129,14 @@ files:
   returned: success
   type: list
   elements: str
+left_over:
+  description:
+    - Files on hugetlbfs that ended DPDK processes left behind and that were removed, since a shrinking pool needs their pages.
+    - Files that a process has locked, as every running DPDK does, are never removed.
+  returned: success
+  type: list
+  elements: str
+  sample: [/dev/hugepages/rtemap_0]
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -164,6 +172,7 @@ def run(module: AnsibleModule, root: Root) -> None:
         "before": plan.state(plan.before),
         "after": plan.state({one.pool: one.count for one in plan.targets}),
         "files": plan.files.changed_paths,
+        "left_over": [one.path for one in plan.left_over],
     }
     if module._diff:
         result["diff"] = plan.diff()

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/io_uring.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -622,6 +623,7 @@ static void test_kinds(void)
 
 static void test_refused_memory(void)
 {
+	struct io_uring_params params = { 0 };
 	int fd = open_pin(), file;
 	char *p, *q;
 
@@ -651,6 +653,15 @@ static void test_refused_memory(void)
 		die("resource0");
 	expect(do_map(fd, p, 4 * PAGE), -EOPNOTSUPP, "a device's memory");
 	munmap(p, 4 * PAGE);
+	close(file);
+
+	file = syscall(SYS_io_uring_setup, PAGE / 64, &params);
+	p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file,
+		 IORING_OFF_SQES);
+	if (p == MAP_FAILED)
+		die("io_uring");
+	expect(do_map(fd, p, PAGE), -EOPNOTSUPP, "a driver's memory");
+	munmap(p, PAGE);
 	close(file);
 
 	mkdir("/r", 0700);

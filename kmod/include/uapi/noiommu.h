@@ -28,7 +28,8 @@
  * known here and the rest is not zero, or more than a page; EFAULT if the
  * structure cannot be read or written; ENOTTY if the call is not known; EINTR if
  * a signal came while it waited for another call on the same file. A call that
- * fails has changed nothing but what its description names.
+ * fails has changed nothing but what its description names, and with EFAULT
+ * maybe a part of what it was to write.
  */
 #ifndef _UAPI_NOIOMMU_H
 #define _UAPI_NOIOMMU_H

@@ -27,7 +27,8 @@ CONF = 'PACKAGE_NAME="noiommu"\nPACKAGE_VERSION="1.0.0"'
 def test_only_source_is_read(tree: Tree) -> None:
     for name in ("dkms.conf", "Kbuild", "Makefile", "README.md", "COPYING", "a.c", "a.h", "uapi/b.h"):
         tree.file("/src/" + name, "x")
-    for name in ("a.o", "a.ko", "a.mod", "a.mod.c", ".a.o.cmd", "Module.symvers", ".git/x.c", "tests/t.c", "examples/e.c", "a.c~"):
+    for name in ("a.o", "a.ko", "a.mod", "a.mod.c", ".a.o.cmd", "Module.symvers", ".git/x.c", "tests/t.c",
+                 "examples/e.c", "a.c~"):
         tree.file("/src/" + name, "y")
     source = read_source(tree.root.path("/src"))
     assert sorted(source) == ["COPYING", "Kbuild", "Makefile", "README.md", "a.c", "a.h", "dkms.conf", "uapi/b.h"]
@@ -37,7 +38,7 @@ def test_the_modules_own_source_is_read_completely() -> None:
     here = os.path.join(os.path.dirname(__file__), "../../../../kmod")
     source = read_source(here)
     assert read_conf(source, here).name == "noiommu"
-    assert {"Kbuild", "Makefile", "dkms.conf"} < set(source)
+    assert {"Kbuild", "Makefile", "dkms.conf", "include/uapi/noiommu.h"} < set(source)
 
 
 def test_the_digest_is_of_paths_and_contents() -> None:

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from typing import Any
 
 import pytest
@@ -230,6 +232,51 @@ def test_pages_in_use_are_never_taken(root: HugetlbRoot) -> None:
     assert error.code == "pool_in_use" and "6 are in use" in error.message
     assert refused(root, state="absent").code == "pool_in_use"
     assert run(root, [{"size": "2M", "count": 6, "node": 0}])["changed"]
+
+
+class DpdkEnded(HugetlbRoot):
+    """A host on which an ended DPDK process left two pages behind in one file."""
+
+    LEFT = "/dev/hugepages/rtemap_0"
+
+    def __init__(self, tree: Tree) -> None:
+        super().__init__(tree)
+        tree.file("/proc/1/mountinfo", "30 1 0:27 / /dev/hugepages rw - hugetlbfs hugetlbfs rw,pagesize=2M")
+        for name in ("rtemap_0", "database"):
+            tree.file("/dev/hugepages/" + name)
+            os.truncate(self.path("/dev/hugepages/" + name), 2 * M2)
+        self.set(M2, 0, 8, used=2)
+
+    def remove_file(self, path: str) -> bool:
+        if path == self.LEFT:
+            self.set(M2, 0, self.pages[M2, 0][0], used=0)
+        return super().remove_file(path)
+
+
+def test_pages_that_an_ended_dpdk_left_behind_are_taken_back(tree: Tree) -> None:
+    root = DpdkEnded(tree)
+    declared = [{"size": "2M", "count": 0}]
+    predicted = run(root, declared, check=True)
+    assert root.exists(root.LEFT)
+    done = run(root, declared)
+    assert predicted["left_over"] == done["left_over"] == [root.LEFT]
+    assert root.pages[M2, 0] == [0, 0]
+    assert not root.exists(root.LEFT) and root.exists("/dev/hugepages/database")
+
+
+def test_files_that_a_running_dpdk_has_locked_stay(tree: Tree) -> None:
+    root = DpdkEnded(tree)
+    with open(root.path(root.LEFT), "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        with pytest.raises(HostError, match="cannot shrink to 0 pages: 2 are in use"):
+            run(root, [{"size": "2M", "count": 0}])
+    assert root.exists(root.LEFT) and root.pages[M2, 0] == [8, 2]
+
+
+def test_left_over_files_that_are_in_nobodys_way_stay(tree: Tree) -> None:
+    root = DpdkEnded(tree)
+    assert run(root, [{"size": "2M", "count": 4}])["left_over"] == []
+    assert root.exists(root.LEFT)
 
 
 def test_reserved_pages_count_as_used(root: HugetlbRoot, tree: Tree) -> None:

@@ -799,7 +799,7 @@ static void call_pin(void)
 /* Another address space with the same open files and the same addresses */
 static void call_fork(void)
 {
-	int done[2], n;
+	int done[2], keep, low, high, n;
 	pid_t pid;
 	char c;
 
@@ -818,13 +818,13 @@ static void call_fork(void)
 			waitpid(pid, NULL, 0);
 		return;
 	}
-	n = vf.pin;
-	if (n > 2) {
-		close_range(3, n - 1, 0);
-		close_range(n + 1, ~0U, 0);
-	} else {
-		close_range(3, ~0U, 0);
-	}
+	keep = vf.pin > 2 ? vf.pin : done[1];
+	low = keep < done[1] ? keep : done[1];
+	high = keep < done[1] ? done[1] : keep;
+	close_range(3, low - 1, 0);
+	close_range(low + 1, high - 1, 0);
+	close_range(high + 1, ~0U, 0);
+	close(done[1]);
 	fail_fd = -1;
 	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	for (n = below(30); n; n--)

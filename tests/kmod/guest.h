@@ -255,12 +255,15 @@ static uint64_t phys_at(int pagemap, const void *p)
 /*
  * Ask for all that has no pointer to it any more. What was freed a moment ago
  * may be waiting for RCU or be referenced from a register, hence more than one
- * scan, with a pause that exceeds the age at which an object counts.
+ * scan, with a pause that exceeds the age at which an object counts. What was
+ * not allocated on behalf of the module is told, and is no failure of it: VFIO
+ * loses some things itself when allocations fail.
  */
 static void check_leaks(void)
 {
-	char *text;
-	int n;
+	static const char start[] = "unreferenced object";
+	char *text, *at, *next;
+	int n, ours = 0, others = 0;
 
 	if (access(LEAKS, F_OK)) {
 		printf("# this kernel does not look for leaked memory\n");
@@ -271,8 +274,18 @@ static void check_leaks(void)
 		put(LEAKS, "scan");
 	}
 	text = slurp(LEAKS);
-	ok(!*text, "kmemleak finds nothing");
-	printf("%.6000s", text);
+	for (at = text; at && *at; at = next) {
+		next = strstr(at + 1, start);
+		if (next)
+			next[-1] = '\0';
+		if (strstr(at, "[noiommu]"))
+			ours++;
+		else
+			others++;
+		if (ours + others < 6)
+			printf("# %s\n", at);
+	}
+	ok(!ours, "kmemleak finds %d objects of the module lost, and %d of others", ours, others);
 	free(text);
 }
 

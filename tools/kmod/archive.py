@@ -52,14 +52,16 @@ class Archive:
                    (where["Debian"], f"{self.release}-backports"),
                    (where["Debian-Security"], f"{self.release}-security")]
         (self.home / "sources.list").write_text(
-            "".join(f"deb [signed-by={KEYRING} arch={self.architecture}] {uri} {suite} main\n" for uri, suite in pockets),
+            "".join(f"deb [signed-by={KEYRING} arch={self.architecture}] {uri} {suite} main\n"
+                    for uri, suite in pockets),
             encoding="utf-8")
         settings = {
             "Dir::Etc::sourcelist": self.home / "sources.list", "Dir::Etc::sourceparts": "/dev/null",
             "Dir::Etc::preferences": "/dev/null", "Dir::Etc::preferencesparts": "/dev/null",
             "Dir::State": self.home, "Dir::State::lists": self.home / "lists",
             "Dir::State::status": self.home / "status",
-            "Dir::Cache": self.home / "cache", "Dir::Log": self.home, "APT::Architecture": self.architecture, "APT::Architectures": self.architecture,
+            "Dir::Cache": self.home / "cache", "Dir::Log": self.home,
+            "APT::Architecture": self.architecture, "APT::Architectures": self.architecture,
             "APT::Install-Recommends": "false", "APT::Sandbox::User": "root", "Acquire::Languages": "none",
         }
         self.config.write_text("".join(f'{key} "{value}";\n' for key, value in settings.items())

@@ -61,10 +61,12 @@ def with_dependencies(modules: Path, wanted: Sequence[str]) -> list[Path]:
     def visit(name: str) -> None:
         path = files.get(name.replace("-", "_"))
         if path is None:
-            raise RigError(f"the kernel has no module {name}", f"looked in {modules}", "mend WANTED in tools/kmod/boot.py")
+            raise RigError(f"the kernel has no module {name}", f"looked in {modules}",
+                           "mend what the test wants, see tools/kmod/boot.py")
         if path in order:
             return
-        depends = subprocess.run(["modinfo", "-F", "depends", path], stdout=subprocess.PIPE, text=True, check=True).stdout
+        depends = subprocess.run(["modinfo", "-F", "depends", path], stdout=subprocess.PIPE, text=True,
+                                 check=True).stdout
         for other in filter(None, depends.strip().split(",")):
             visit(other)
         order.append(path)
@@ -105,7 +107,8 @@ def initramfs(machine: Machine, modules: Path, into: Path) -> Path:
         if name not in LATER:
             names.append(name)
     shutil.copy2(machine.module, tree / "modules/noiommu.ko")
-    compiled = subprocess.run(["gcc", "-static", "-pthread", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{kernels.SOURCE}",
+    compiled = subprocess.run(["gcc", "-static", "-pthread", "-O2", "-Wall", "-Wextra", "-Werror",
+                               f"-I{kernels.SOURCE}",
                                f'-DMODULES="{" ".join(names)}"', "-o", tree / "init", machine.program],
                               stderr=subprocess.PIPE, text=True, check=False)
     if compiled.returncode:
@@ -134,7 +137,8 @@ def command(machine: Machine, vmlinuz: Path, image: Path, log: Path) -> list[str
     append += "".join(f" {key}={value}" for key, value in machine.environment.items())
     return [*line, "-append", append,
             "-device", "e1000e,addr=02.0,romfile=", "-device", "e1000e,addr=03.0,romfile=",
-            "-device", "virtio-net-pci,addr=04.0,romfile=,disable-legacy=on" + (",iommu_platform=on" if machine.iommu else ""),
+            "-device", "virtio-net-pci,addr=04.0,romfile=,disable-legacy=on"
+            + (",iommu_platform=on" if machine.iommu else ""),
             "-device", "pcie-root-port,addr=05.0,chassis=1,id=rp"]
 
 

@@ -50,12 +50,13 @@ def _build(archive: Archive, path: Path) -> None:
     log.unlink(missing_ok=True)
 
     def make(what: str, *arguments: str) -> None:
-        run_logged(what, chroot_command(path, ["make", "-s", "-C", f"/{TREE}", f"-j{os.cpu_count()}", "KBUILD_BUILD_USER=noiommu", *arguments]), log,
-                   f"read {log}", ENV)
+        command = ["make", "-s", "-C", f"/{TREE}", f"-j{os.cpu_count()}", "KBUILD_BUILD_USER=noiommu", *arguments]
+        run_logged(what, chroot_command(path, command), log, f"read {log}", ENV)
 
     make("configuring the debugging kernel", "KCONFIG_ALLCONFIG=debug.config", "allnoconfig")
     got = (tree / ".config").read_text(encoding="utf-8").splitlines()
-    lost = [line for line in CONFIG.read_text(encoding="utf-8").splitlines() if line.startswith("CONFIG") and line not in got]
+    wanted = CONFIG.read_text(encoding="utf-8").splitlines()
+    lost = [line for line in wanted if line.startswith("CONFIG") and line not in got]
     if lost:
         raise RigError("the debugging kernel cannot be configured as wanted", "\n".join(lost),
                        f"find out what these depend on in {tree}, and change {CONFIG}")

@@ -22,8 +22,8 @@ SOURCE = REPO / "kmod"
 RELEASES = {"6.1": "bookworm", "6.12": "trixie", "7.3": "trixie"}  # 7.3 is in the backports of the latter
 # Only built for: other configurations of these, and the same series elsewhere
 FLAVOURS = {"6.1-cloud": "bookworm", "6.1-rt": "bookworm", "6.1-arm64": "bookworm", "6.12-backports": "bookworm",
-            "6.12-cloud": "trixie", "6.12-rt": "trixie", "6.12-arm64": "trixie", "7.3-cloud": "trixie", "7.3-rt": "trixie",
-            "7.3-arm64": "trixie"}
+            "6.12-cloud": "trixie", "6.12-rt": "trixie", "6.12-arm64": "trixie", "7.3-cloud": "trixie",
+            "7.3-rt": "trixie", "7.3-arm64": "trixie"}
 ARM64 = "-arm64"
 
 
@@ -100,7 +100,8 @@ def build_root(kernel: Kernel) -> Path:
     if kernel.series in RELEASES:
         return compiler_root(kernel.archive, kernel.series, f"headers and compiler of {kernel.release}", [headers])
     if not kernel.make:
-        return compiler_root(kernel.archive, f"flavour-{kernel.series}", f"headers and compiler of {kernel.release}", [headers])
+        return compiler_root(kernel.archive, f"flavour-{kernel.series}", f"headers and compiler of {kernel.release}",
+                             [headers])
 
     # The tools of a kernel build run here: all is of this machine's kind but the flavour's own headers and the compiler
     ours = f"linux-headers-{kernel.release.removesuffix(ARM64)}-amd64"

@@ -267,8 +267,8 @@ static int qemu(const char *device, const char *iommu)
 	int in[2], out = open(OUTPUT, O_RDWR | O_CREAT | O_TRUNC, 0600), status;
 	pid_t pid;
 
-	if (pipe(in) || out < 0)
-		die("pipe");
+	if (out < 0 || pipe(in) || write(in[1], "quit\n", 5) != 5)
+		die("qemu");
 	pid = fork();
 	if (!pid) {
 		const char *args[] = {
@@ -289,17 +289,14 @@ static int qemu(const char *device, const char *iommu)
 		dup2(in[0], 0);
 		dup2(out, 1);
 		dup2(out, 2);
-		close(in[1]);
 		execv(QEMU, (char **)args);
 		perror(QEMU);
 		_exit(127);
 	}
 	close(in[0]);
 	close(out);
-	if (write(in[1], "quit\n", 5) != 5)
-		die("quit");
-	waitpid(pid, &status, 0);
 	close(in[1]);
+	waitpid(pid, &status, 0);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 

@@ -20,7 +20,7 @@ from .archive import kmod_cache
 
 WANTED = ("vfio", "vfio_iommu_type1", "vfio-pci", "e1000e")
 LATER = ("e1000e",)  # the tests load these themselves
-PROGRAMS = {"cpio": "cpio", "gcc": "gcc", "modinfo": "kmod", "qemu-system-x86_64": "qemu-system-x86",
+PROGRAMS = {"cpio": "cpio", "gcc": "gcc", "ldd": "libc-bin", "modinfo": "kmod", "qemu-system-x86_64": "qemu-system-x86",
             "timeout": "coreutils"}
 SLOWER = 8  # how much longer everything takes in the debugging kernel
 
@@ -85,7 +85,8 @@ def take_qemu(tree: Path) -> None:
     for name in ("bios-256k.bin", "kvmvapic.bin"):
         found = next((Path(path) / name for path in where if (Path(path) / name).is_file()), None)
         if found is None:
-            raise RigError(f"QEMU has no {name}", "looked in " + " ".join(where), "apt-get install seabios qemu-system-data")
+            raise RigError(f"QEMU has no {name}", "looked in " + " ".join(where),
+                           "apt-get install seabios qemu-system-data")
         libraries.append(str(found))
     # Some distributions keep it in a file of its own, which needs no more libraries
     libraries += [str(path) for pattern in ("lib*/qemu", "lib/*/qemu")

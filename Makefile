@@ -21,12 +21,12 @@ define stage
 endef
 
 help: ## Say what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 demo: machine venv collection ## Boot VMs, deploy, count packets through unmodified DPDK, leave nothing running
 	@tools/demo
 
-test: machine venv lint unit sanity kmod-build molecule ## Run everything that .ci/run runs
+test: machine venv lint unit sanity kmod-build kmod-selftest molecule ## Run everything that .ci/run runs
 	@echo "All tests passed."
 
 machine: ## Install the Debian packages that the VMs and the builds need
@@ -57,6 +57,15 @@ sanity: venv ## Every ansible-test sanity test
 kmod-build: machine ## Compile the module without a warning for every supported kernel
 	$(call stage,kernel module against all supported kernels,tools/kmod-build)
 
+kmod-selftest: kmod-build ## Boot every supported kernel and try everything that the module promises
+	$(call stage,kernel module in small VMs of all supported kernels,tests/kmod/run)
+
+test-kmod: kmod-selftest ## The long tests of the module as well: flavours, arm64, a debugging kernel, a fuzzer, 10000 cycles
+	$(call stage,kernel module against more flavours and arm64,tools/kmod-build --flavours)
+	$(call stage,selftests on the debugging kernel (its build takes about ten minutes),tests/kmod/run debug)
+	$(call stage,a million random calls on the debugging kernel,tests/kmod/long fuzz)
+	$(call stage,ten thousand cycles,tests/kmod/long cycles)
+
 molecule: machine venv collection ## The main job in real VMs, verified by testinfra
 	$(call stage,image of the VMs,tools/vm image debian12)
 	$(call stage,molecule scenario default,molecule test --scenario-name default --destroy always --no-command-borders)
@@ -65,4 +74,4 @@ clean: ## Remove what was built in this directory (the image cache stays)
 	rm -rf .cache $(VENV)
 	$(MAKE) -C kmod clean
 
-.PHONY: help demo test machine venv collection lint unit sanity kmod-build molecule clean
+.PHONY: help demo test machine venv collection lint unit sanity kmod-build kmod-selftest test-kmod molecule clean

@@ -24,6 +24,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -257,6 +258,25 @@ static void call_parameter(void)
 	CALL(files[i].kind, pwrite(fds[i], text, len, 0));
 }
 
+#define UNBINDING	"/unbinding"
+
+static __thread int unbinding = -1;
+
+/* Lock against drivers that are unbound, or others that use what they drive */
+static bool lock_unbinding(int how)
+{
+	if (unbinding < 0)
+		unbinding = open(UNBINDING, O_RDWR | O_CLOEXEC);
+	return !flock(unbinding, how);
+}
+
+/* While no container is in use */
+#define QUIET(call) ({				\
+	lock_unbinding(LOCK_EX);		\
+	call;					\
+	lock_unbinding(LOCK_UN);		\
+})
+
 static long pathless(int ret)
 {
 	errno = -ret;
@@ -272,14 +292,14 @@ static void call_device_life(void)
 		NO_FAULT(K_BIND, pathless(bind_vfio(bdf)));
 		break;
 	case 60 ... 99:
-		NO_FAULT(K_BIND, pathless(unbind_vfio(bdf)));
+		QUIET(NO_FAULT(K_BIND, pathless(unbind_vfio(bdf))));
 		break;
 	case 100 ... 104:
 		NO_FAULT(K_BIND, pathless(drv_put("e1000e", "bind", bdf)));
 		NO_FAULT(K_BIND, pathless(drv_put("e1000e", "unbind", bdf)));
 		break;
 	case 105:
-		NO_FAULT(K_PLUG, pathless(pci_put(bdf, "remove", "1")));
+		QUIET(NO_FAULT(K_PLUG, pathless(pci_put(bdf, "remove", "1"))));
 		NO_FAULT(K_PLUG, pathless(put(PCI "rescan", "1")));
 		break;
 	case 106 ... 139:
@@ -394,8 +414,10 @@ static void rnd_range(uint64_t *address, uint64_t *size)
 
 /*
  * VFIO 6.1 frees what a container's ioctl works with when the last group leaves
- * the container meanwhile. That is not the module's fault, so it is left out: a
- * file is closed when nobody else is in a call on it, or on the container.
+ * the container meanwhile: because its file is closed, or its driver unbound.
+ * That is not the module's fault, so both are left out: the former by a lock of
+ * the process, under which nobody else is in a call on these files; the latter
+ * by one of all processes, which a killed one leaves behind unlocked.
  */
 static pthread_rwlock_t attached = PTHREAD_RWLOCK_INITIALIZER;
 
@@ -406,6 +428,17 @@ static pthread_rwlock_t attached = PTHREAD_RWLOCK_INITIALIZER;
 	held_ = (call);				\
 	pthread_rwlock_unlock(&attached);	\
 	held_;					\
+})
+
+/* A call on a container, if drivers stay bound */
+#define BOUND(call) ({					\
+	long bound_ = -1;				\
+							\
+	if (lock_unbinding(LOCK_SH | LOCK_NB)) {	\
+		bound_ = HELD(rdlock, call);		\
+		lock_unbinding(LOCK_UN);		\
+	}						\
+	bound_;						\
 })
 
 /* Used by all threads of a process, with no lock: that is the point */
@@ -457,7 +490,7 @@ static void call_group(void)
 	switch (below(40)) {
 	case 0 ... 24:
 		if (!HELD(rdlock, CALL(K_GROUP, ioctl(vf.group, VFIO_GROUP_SET_CONTAINER, &container))))
-			HELD(rdlock, CALL(K_CONTAINER, ioctl(vf.container, VFIO_SET_IOMMU,
+			BOUND(CALL(K_CONTAINER, ioctl(vf.container, VFIO_SET_IOMMU,
 						percent(90) ? VFIO_TYPE1v2_IOMMU : below(12))));
 		break;
 	case 25 ... 27:
@@ -482,22 +515,22 @@ static void call_container(void)
 
 	switch (below(5)) {
 	case 0:
-		HELD(rdlock, CALL(K_CONTAINER, ioctl(vf.container, VFIO_CHECK_EXTENSION,
+		BOUND(CALL(K_CONTAINER, ioctl(vf.container, VFIO_CHECK_EXTENSION,
 					percent(80) ? below(16) : rnd_edge())));
 		break;
 	case 1:
 	case 2:
-		HELD(rdlock, CALL(K_CONTAINER, ioctl(vf.container, VFIO_SET_IOMMU,
+		BOUND(CALL(K_CONTAINER, ioctl(vf.container, VFIO_SET_IOMMU,
 					percent(90) ? VFIO_TYPE1v2_IOMMU : rnd_edge())));
 		break;
 	case 3:
 		if (u.info.argsz > sizeof(u))
 			u.info.argsz = sizeof(u);
 		/* Loses what it has allocated if the next allocation fails */
-		HELD(rdlock, NO_FAULT(K_CONTAINER, ioctl(vf.container, VFIO_IOMMU_GET_INFO, &u)));
+		BOUND(NO_FAULT(K_CONTAINER, ioctl(vf.container, VFIO_IOMMU_GET_INFO, &u)));
 		break;
 	default:
-		HELD(rdlock, CALL(K_CONTAINER, ioctl(vf.container, VFIO_GET_API_VERSION)));
+		BOUND(CALL(K_CONTAINER, ioctl(vf.container, VFIO_GET_API_VERSION)));
 	}
 }
 
@@ -530,7 +563,7 @@ static void call_map(void)
 	}
 	if (percent(10))
 		mutate(&map, sizeof(map));
-	if (!HELD(rdlock, CALL(K_MAP, ioctl(vf.container, VFIO_IOMMU_MAP_DMA,
+	if (!BOUND(CALL(K_MAP, ioctl(vf.container, VFIO_IOMMU_MAP_DMA,
 					     percent(99) ? (void *)&map : (void *)rnd_edge())))) {
 		vf.mapped[i].iova = map.iova;
 		vf.mapped[i].size = map.size;
@@ -560,7 +593,7 @@ static void call_unmap(void)
 		mutate(&unmap, sizeof(unmap));
 		break;
 	}
-	HELD(rdlock, CALL(K_UNMAP, ioctl(vf.container, VFIO_IOMMU_UNMAP_DMA, &unmap)));
+	BOUND(CALL(K_UNMAP, ioctl(vf.container, VFIO_IOMMU_UNMAP_DMA, &unmap)));
 }
 
 static void call_device(void)
@@ -826,6 +859,7 @@ static void call_fork(void)
 	close_range(high + 1, ~0U, 0);
 	close(done[1]);
 	fail_fd = -1;
+	unbinding = -1;
 	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	for (n = below(30); n; n--)
 		percent(50) ? call_pin_map() : call_pin();
@@ -841,11 +875,14 @@ static void call_misc(void)
 
 	for (i = 0; i < sizeof(data); i++)
 		data[i] = percent(60) ? 0 : rnd();
+	if (!lock_unbinding(LOCK_SH | LOCK_NB))
+		return;
 	HELD(wrlock, CALL(K_MISC, ioctl(fds[below(3)],
 			   _IOC(percent(50) ? 0 : below(4), types[below(2)],
 				percent(80) ? 100 * below(2) + below(24) : below(256),
 				percent(50) ? 0 : below(256)),
 			   percent(90) ? (void *)data : (void *)rnd_edge())));
+	lock_unbinding(LOCK_UN);
 }
 
 /* What happens beside the calls */
@@ -991,7 +1028,7 @@ static void call_setup(void)
 		vf.group = CALL(K_OPEN, open_group(vf.bdf));
 	container = vf.container;
 	if (vf.group >= 0 && !HELD(rdlock, CALL(K_GROUP, ioctl(vf.group, VFIO_GROUP_SET_CONTAINER, &container))))
-		HELD(rdlock, CALL(K_CONTAINER, ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU)));
+		BOUND(CALL(K_CONTAINER, ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU)));
 }
 
 static void work(struct job *job)
@@ -1200,6 +1237,7 @@ int main(void)
 	if (load("e1000e", "") || load("noiommu", "devices=" A "," B "," V))
 		die("modules");
 	faults_start();
+	close(open(UNBINDING, O_CREAT | O_RDWR, 0600));
 	for (i = 0; i < 3; i++)
 		bind_vfio(devices[i]);
 	huge_before = read_number("/proc/meminfo", "HugePages_Free");

@@ -248,14 +248,16 @@ static void test_msi(void)
 static void test_unsafe(void)
 {
 	int container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
-	int group = open_group(A);
+	int group = open_group(A), device;
 
 	put(UNSAFE, "N");
 	ok(!ioctl(group, VFIO_GROUP_SET_CONTAINER, &container) &&
 	   ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) && errno == EPERM,
 	   "attaching is refused where unsafe interrupts are not allowed");
-	ok(ioctl(group, VFIO_GROUP_GET_DEVICE_FD, A) < 0 && errno == EINVAL,
-	   "and so is the device, whose interrupts they would be");
+	device = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, A);
+	ok(device < 0 && errno == EINVAL, "and so is the device, whose interrupts they would be");
+	if (device >= 0)
+		close(device);
 	close(group);
 	close(container);
 	put(UNSAFE, "Y");

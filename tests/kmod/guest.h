@@ -45,6 +45,10 @@
 /* Bad page, died, warned, soft lockup: see Documentation/admin-guide/tainted-kernels.rst */
 #define TAINT_BUGS	(1 << 5 | 1 << 7 | 1 << 9 | 1 << 14)
 
+/* No test uses all of it */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function"
+
 static int passed, failed;
 
 static void __attribute__((format(printf, 2, 3)))
@@ -315,5 +319,7 @@ static void start(void)
 	pci_put(V, "driver/unbind", V);
 	put("/proc/sys/vm/nr_hugepages", "16");
 }
+
+#pragma GCC diagnostic pop
 
 #endif /* GUEST_H */

@@ -20,7 +20,7 @@ from .archive import kmod_cache
 
 WANTED = ("vfio", "vfio_iommu_type1", "vfio-pci", "e1000e")
 LATER = ("e1000e",)  # the tests load these themselves
-PROGRAMS = {"cpio": "cpio", "gcc": "gcc", "modinfo": "kmod", "qemu-system-x86_64": "qemu-system-x86",
+PROGRAMS = {"cpio": "cpio", "gcc": "gcc", "ldd": "libc-bin", "modinfo": "kmod", "qemu-system-x86_64": "qemu-system-x86",
             "timeout": "coreutils"}
 SLOWER = 8  # how much longer everything takes in the debugging kernel
 
@@ -38,6 +38,7 @@ class Machine:
     on_warning: str = "panic"  # or "go on", if the test looks for warnings itself
     memory: int = 512  # MiB; twice that for the debugging kernel
     wanted: Sequence[str] = WANTED  # modules of the kernel
+    qemu: bool = False  # take QEMU along, for a machine in the machine
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,26 @@ def with_dependencies(modules: Path, wanted: Sequence[str]) -> list[Path]:
     return order
 
 
+def take_qemu(tree: Path) -> None:
+    """Copy this machine's QEMU with its libraries, and the firmware without which it starts no PC."""
+    program = shutil.which("qemu-system-x86_64") or "qemu-system-x86_64"
+    listed = subprocess.run(["ldd", program], stdout=subprocess.PIPE, text=True, check=True).stdout
+    libraries = re.findall(r"(?:=> |^\t)(/\S+) \(0x", listed, re.M)
+    where = subprocess.run([program, "-L", "help"], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    for name in ("bios-256k.bin", "kvmvapic.bin"):
+        found = next((Path(path) / name for path in where if (Path(path) / name).is_file()), None)
+        if found is None:
+            raise RigError(f"QEMU has no {name}", "looked in " + " ".join(where),
+                           "apt-get install seabios qemu-system-data")
+        libraries.append(str(found))
+    # Some distributions keep it in a file of its own, which needs no more libraries
+    libraries += [str(path) for pattern in ("lib*/qemu", "lib/*/qemu")
+                  for path in Path("/usr").glob(f"{pattern}/accel-tcg-x86_64.so")]
+    for source, target in [(program, "/usr/bin/qemu-system-x86_64"), *((path, path) for path in libraries)]:
+        (tree / target[1:]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, tree / target[1:])
+
+
 def initramfs(machine: Machine, modules: Path, into: Path) -> Path:
     """The test as init, and the modules it loads."""
     tree = into / "tree"
@@ -94,6 +115,8 @@ def initramfs(machine: Machine, modules: Path, into: Path) -> Path:
     if compiled.returncode:
         raise RigError(f"{machine.program.name} does not compile", compiled.stderr,
                        "install gcc and libc6-dev, or mend the test")
+    if machine.qemu:
+        take_qemu(tree)
     image = into / "initramfs"
     files = sorted(str(path.relative_to(tree)) for path in tree.rglob("*"))
     subprocess.run(["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0", "-F", image], cwd=tree, input="\n".join(files),

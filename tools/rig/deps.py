@@ -11,14 +11,23 @@ from pathlib import Path
 from .common import RigError, run_logged, say
 
 PACKAGES = {
+    "cpio": "to pack the initramfs of a small machine",
     "debian-archive-keyring": "to verify the packages of an image",
     "e2fsprogs": "to make the file system of an image",
+    "fdisk": "to make the partitions of an image",
+    "gcc": "to compile the tests of the kernel module",
+    "git": "to know which files belong to the project",
+    "iproute2": "to try the guards in a network namespace",
+    "kmod": "to read what a kernel module says of itself",
+    "libc6-dev": "to compile the tests of the kernel module",
     "mmdebstrap": "to build an image from packages",
     "openssh-client": "to reach the machines",
+    "perl": "to run the kernel's checkpatch",
     "python3-venv": "to hold ansible-core, molecule and the linters in .venv",
     "python3-yaml": "to read machine lists",
     "qemu-system-x86": "to run the machines",
     "qemu-utils": "to make their disks",
+    "xz-utils": "to unpack kernel modules",
 }
 
 

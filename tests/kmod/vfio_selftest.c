@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What clients of VFIO get from an added device besides memory: interrupts, and
+ * a refusal where they want to give the device to a virtual machine. Runs as the
+ * first process of a small virtual machine, see tests/kmod/run, and prints TAP on
+ * the console.
+ *
+ * Copyright (c) 2026, baremetal.noiommu contributors
+ */
+#define _GNU_SOURCE
+#include "guest.h"
+
+#include <linux/pci_regs.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/wait.h>
+
+#define UNSAFE	"/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
+#define QEMU	"/usr/bin/qemu-system-x86_64"
+#define OUTPUT	"/output"
+
+/* Registers of the 82574, and what raises an interrupt in them */
+#define ICR	0x000c0		/* a read clears it */
+#define ICS	0x000c8
+#define IMS	0x000d0
+#define IMC	0x000d8
+#define EIAC	0x000dc
+#define IVAR	0x000e4
+#define LINK	(1u << 2)	/* any cause without a queue */
+#define VECTORS	5
+#define CAUSE(n)	(1u << (20 + (n)))	/* RXQ0, RXQ1, TXQ0, TXQ1, other */
+#define IVAR_ALL	0x000cba98u		/* cause n has vector n, valid */
+
+struct client {
+	int container;
+	int group;
+	int device;
+	volatile uint32_t *regs;
+};
+
+static uint64_t region(struct client *c, int index, uint64_t *size)
+{
+	struct vfio_region_info info = { .argsz = sizeof(info), .index = index };
+
+	if (ioctl(c->device, VFIO_DEVICE_GET_REGION_INFO, &info))
+		die("VFIO_DEVICE_GET_REGION_INFO");
+	if (size)
+		*size = info.size;
+	return info.offset;
+}
+
+/* Open the device and let it write to memory, which is what an MSI is */
+static bool client_open(struct client *c, const char *bdf)
+{
+	uint64_t size, bar;
+	uint16_t cmd;
+	off_t at;
+
+	c->container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
+	c->group = open_group(bdf);
+	if (ioctl(c->group, VFIO_GROUP_SET_CONTAINER, &c->container) ||
+	    ioctl(c->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU))
+		return false;
+	c->device = ioctl(c->group, VFIO_GROUP_GET_DEVICE_FD, bdf);
+	if (c->device < 0)
+		return false;
+
+	at = region(c, VFIO_PCI_CONFIG_REGION_INDEX, NULL) + PCI_COMMAND;
+	if (pread(c->device, &cmd, 2, at) != 2)
+		return false;
+	cmd |= PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
+	if (pwrite(c->device, &cmd, 2, at) != 2)
+		return false;
+
+	bar = region(c, VFIO_PCI_BAR0_REGION_INDEX, &size);
+	c->regs = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, c->device, bar);
+	return c->regs != MAP_FAILED;
+}
+
+static void client_close(struct client *c)
+{
+	uint64_t size;
+
+	region(c, VFIO_PCI_BAR0_REGION_INDEX, &size);
+	munmap((void *)c->regs, size);
+	close(c->device);
+	close(c->group);
+	close(c->container);
+}
+
+static uint32_t reg_read(struct client *c, unsigned int reg)
+{
+	return c->regs[reg / 4];
+}
+
+static void reg_write(struct client *c, unsigned int reg, uint32_t value)
+{
+	c->regs[reg / 4] = value;
+}
+
+static int set_irqs(struct client *c, int index, const int *events, int n)
+{
+	struct {
+		struct vfio_irq_set set;
+		int32_t fds[VECTORS];
+	} arg = {
+		.set = {
+			.argsz = sizeof(arg.set) + n * sizeof(arg.fds[0]),
+			.flags = VFIO_IRQ_SET_ACTION_TRIGGER |
+				 (n ? VFIO_IRQ_SET_DATA_EVENTFD : VFIO_IRQ_SET_DATA_NONE),
+			.index = index,
+			.count = n,
+		},
+	};
+
+	if (n)
+		memcpy(arg.fds, events, n * sizeof(*events));
+	return ioctl(c->device, VFIO_DEVICE_SET_IRQS, &arg) ? -errno : 0;
+}
+
+static int unmask_intx(struct client *c)
+{
+	struct vfio_irq_set set = {
+		.argsz = sizeof(set),
+		.flags = VFIO_IRQ_SET_ACTION_UNMASK | VFIO_IRQ_SET_DATA_NONE,
+		.index = VFIO_PCI_INTX_IRQ_INDEX,
+		.count = 1,
+	};
+
+	return ioctl(c->device, VFIO_DEVICE_SET_IRQS, &set) ? -errno : 0;
+}
+
+/* How often it was signalled since the last call, waiting for the first time */
+static uint64_t signals(int event, int ms)
+{
+	struct pollfd p = { .fd = event, .events = POLLIN };
+	uint64_t n = 0;
+
+	if (poll(&p, 1, ms) == 1 && read(event, &n, sizeof(n)) != sizeof(n))
+		return 0;
+	return n;
+}
+
+/* Raise an interrupt by these causes and say that it has been dealt with */
+static void raise_irq(struct client *c, uint32_t causes)
+{
+	reg_write(c, IMS, causes);
+	reg_write(c, ICS, causes);
+}
+
+static void settle_irq(struct client *c)
+{
+	reg_write(c, IMC, ~0u);
+	reg_read(c, ICR);
+	/* Older versions of QEMU repeat an interrupt when its throttling ends */
+	usleep(10000);
+}
+
+/* Handlers of VFIO that the kernel has now */
+static int handlers(void)
+{
+	char *text = slurp("/proc/interrupts"), *at = text;
+	int n = 0;
+
+	while ((at = strstr(at, "vfio-"))) {
+		at++;
+		n++;
+	}
+	free(text);
+	return n;
+}
+
+static void test_msix(const char *when)
+{
+	int events[VECTORS], i, n, good = 0, strays = 0;
+	struct client c;
+
+	if (!client_open(&c, A)) {
+		ok(false, "open the device %s: %m", when);
+		return;
+	}
+	for (i = 0; i < VECTORS; i++)
+		events[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	settle_irq(&c);
+	ok(!set_irqs(&c, VFIO_PCI_MSIX_IRQ_INDEX, events, VECTORS) && handlers() == VECTORS,
+	   "%d MSI-X vectors have eventfds %s", VECTORS, when);
+	reg_write(&c, EIAC, 0);
+	reg_write(&c, IVAR, IVAR_ALL);
+	for (n = 0; n < 4 * VECTORS; n++) {
+		int other;
+
+		i = n % VECTORS;
+		raise_irq(&c, CAUSE(i));
+		good += signals(events[i], 2000) > 0;
+		settle_irq(&c);
+		signals(events[i], 0);
+		for (other = 0; other < VECTORS; other++)
+			strays += signals(events[other], 0);
+	}
+	ok(good == 4 * VECTORS && !strays,
+	   "%d of %d interrupts came to the eventfd of their vector, %d elsewhere", good,
+	   4 * VECTORS, strays);
+	reg_write(&c, ICS, CAUSE(0));
+	ok(!signals(events[0], 100), "none comes where the device masks its cause");
+	settle_irq(&c);
+	client_close(&c);
+	ok(!handlers(), "the vectors are gone with the client");
+	for (i = 0; i < VECTORS; i++)
+		close(events[i]);
+}
+
+static void test_msi(void)
+{
+	int event = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	struct client c;
+	int i, good = 0;
+
+	if (!client_open(&c, A)) {
+		ok(false, "open the device for MSI: %m");
+		return;
+	}
+	settle_irq(&c);
+	ok(!set_irqs(&c, VFIO_PCI_MSI_IRQ_INDEX, &event, 1), "MSI has an eventfd");
+	for (i = 0; i < 4; i++) {
+		raise_irq(&c, LINK);
+		good += signals(event, 2000) > 0;
+		settle_irq(&c);
+		signals(event, 0);
+	}
+	ok(good == 4, "%d of 4 MSIs came", good);
+	ok(!set_irqs(&c, VFIO_PCI_MSI_IRQ_INDEX, NULL, 0) && !handlers(), "MSI is off again");
+
+	good = 0;
+	ok(!set_irqs(&c, VFIO_PCI_INTX_IRQ_INDEX, &event, 1), "INTx has an eventfd");
+	for (i = 0; i < 4; i++) {
+		raise_irq(&c, LINK);
+		good += signals(event, 2000) > 0;
+		settle_irq(&c);
+		signals(event, 0);
+		good -= !!unmask_intx(&c);
+	}
+	ok(good == 4, "%d of 4 INTx interrupts came, each unmasked afterwards", good);
+	client_close(&c);
+	close(event);
+}
+
+/* What a host without interrupt remapping must be told to accept */
+static void test_unsafe(void)
+{
+	int container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
+	int group = open_group(A);
+
+	put(UNSAFE, "N");
+	ok(!ioctl(group, VFIO_GROUP_SET_CONTAINER, &container) &&
+	   ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) && errno == EPERM,
+	   "attaching is refused where unsafe interrupts are not allowed");
+	ok(ioctl(group, VFIO_GROUP_GET_DEVICE_FD, A) < 0 && errno == EINVAL,
+	   "and so is the device, whose interrupts they would be");
+	close(group);
+	close(container);
+	put(UNSAFE, "Y");
+}
+
+/* Start a virtual machine and end it; the exit status of QEMU, or -1 */
+static int qemu(const char *device, const char *iommu)
+{
+	int in[2], out = open(OUTPUT, O_RDWR | O_CREAT | O_TRUNC, 0600), status;
+	pid_t pid;
+
+	if (out < 0 || pipe(in) || write(in[1], "quit\n", 5) != 5)
+		die("qemu");
+	pid = fork();
+	if (!pid) {
+		const char *args[] = {
+			QEMU, "-machine", "q35,kernel-irqchip=off", "-accel", "tcg,tb-size=8",
+			"-m", "64", "-nodefaults", "-no-user-config", "-display", "none",
+			"-S", "-monitor", "stdio", NULL, NULL, NULL, NULL, NULL,
+		};
+		int n = 14;
+
+		if (iommu) {
+			args[n++] = "-device";
+			args[n++] = iommu;
+		}
+		if (device) {
+			args[n++] = "-device";
+			args[n++] = device;
+		}
+		dup2(in[0], 0);
+		dup2(out, 1);
+		dup2(out, 2);
+		execv(QEMU, (char **)args);
+		perror(QEMU);
+		_exit(127);
+	}
+	close(in[0]);
+	close(out);
+	close(in[1]);
+	waitpid(pid, &status, 0);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void show_output(void)
+{
+	char *text = slurp(OUTPUT), *rest = text, *line;
+
+	while ((line = strsep(&rest, "\r\n"))) {
+		if (*line)
+			printf("# %s\n", line);
+	}
+	free(text);
+}
+
+/* It says what was refused, and not by a crash */
+static void test_assign(const char *iommu, const char *what)
+{
+	int status = qemu("vfio-pci,rombar=0,host=" A, iommu);
+	char *text = slurp(OUTPUT);
+
+	ok(status == 1 && strstr(text, "dma_map(") && strstr(text, "-22 (Invalid argument)"),
+	   "QEMU%s cannot give the device to its machine (exit status %d)", what, status);
+	show_output();
+	free(text);
+}
+
+/* Each CPU counts for itself and reports now and then, or when asked */
+static long pinned_pages(void)
+{
+	put("/proc/sys/vm/stat_refresh", "1");
+	return read_number("/proc/vmstat", "nr_foll_pin_acquired") -
+	       read_number("/proc/vmstat", "nr_foll_pin_released");
+}
+
+int main(void)
+{
+	long pinned, after;
+	int status;
+
+	start();
+	if (load("noiommu", "devices=" A))
+		die("noiommu");
+	ok(!bind_vfio(A), "bind vfio-pci");
+	test_msix("at first");
+	test_msi();
+	test_unsafe();
+
+	status = qemu(NULL, NULL);
+	ok(!status, "QEMU runs here (exit status %d)", status);
+	if (status)
+		show_output();
+	pinned = pinned_pages();
+	test_assign(NULL, "");
+	test_assign("intel-iommu,caching-mode=on", " with an IOMMU for its guest");
+	after = pinned_pages();
+	ok(after == pinned, "none of its memory has stayed pinned (%ld pages, were %ld)", after,
+	   pinned);
+	test_msix("after that");
+
+	ok(!unbind_vfio(A) && !put(PARAM "remove", A) && !unload("noiommu"),
+	   "the device and the module can be taken away");
+	ok(!(read_number("/proc/sys/kernel/tainted", NULL) & TAINT_BUGS),
+	   "the kernel has not complained");
+	finish();
+}

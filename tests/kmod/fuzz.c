@@ -1086,6 +1086,9 @@ static void work(struct job *job)
 			call_pin();
 			break;
 		default:
+			/* While its driver waits for that, a writer waits for seconds */
+			if (percent(95))
+				swap_fd(&vf.device, -1);
 			call_parameter();
 		}
 	}

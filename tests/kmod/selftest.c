@@ -28,6 +28,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define A	"0000:00:02.0"		/* e1000e */
@@ -817,10 +818,11 @@ static bool all_known(const char *bdf)
 {
 	static const int known[] = { 0, -EBUSY, -EEXIST, -ENODEV };
 	unsigned int i;
+	time_t end = time(NULL) + 30;
 	int n, ret, done = 0;
 
-	/* Most of the time there is nothing to add */
-	for (n = 0; n < 50000 && done < 1000; n++) {
+	/* Most of the time there is nothing to add, or too much to wait for */
+	for (n = 0; n < 50000 && done < 1000 && time(NULL) < end; n++) {
 		ret = n & 1 ? del(bdf) : add(bdf);
 		done += !ret;
 		for (i = 0; i < 4 && ret != known[i]; i++)

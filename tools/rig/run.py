@@ -24,7 +24,7 @@ POLL = 3.0  # seconds between two looks; a guest that is flooded with connection
 SSH_OPTIONS = {  # generous: under emulation on a busy machine a login can take a minute
     "IdentitiesOnly": "yes", "StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null",
     "GlobalKnownHostsFile": "/dev/null", "LogLevel": "ERROR", "ConnectTimeout": "120",
-    "ServerAliveInterval": "30", "ServerAliveCountMax": "10"}
+    "ServerAliveInterval": "15", "ServerAliveCountMax": "10"}
 
 
 class Run:

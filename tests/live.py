@@ -51,13 +51,16 @@ def differences(before: dict, after: dict, path: str = "") -> list[str]:
 
 
 def playbook(name: str, host: str, *, check: bool = False, **variables) -> subprocess.CompletedProcess:
-    """Run one of the collection's playbooks as an operator does, limited to one host."""
+    """Run one of the collection's playbooks as an operator does, limited to some hosts; all it says is in stdout."""
     command = [
         "ansible-playbook", f"baremetal.noiommu.{name}", "--limit", host,
         f"--inventory={RUN / 'inventory.yml'}", f"--inventory={SCENARIO / 'inventory'}",
         "--extra-vars", json.dumps(variables), *(["--check"] if check else []),
     ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
+    # molecule asks for colours, and for failures on stderr.
+    environment = {**os.environ, "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true"}
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1800,
+                          check=False, env=environment)
 
 
 def save_baseline(name: str) -> None:

@@ -314,12 +314,15 @@ class Plan:
         if self.group is None:
             self._set_nodes()
             self._leave()
-            self._apply_files()
+            self.files.apply()
+            self._reload_rules()
             self._root.remove_empty_dir(os.path.dirname(RECORD))
             return
         self._leave()
-        self._apply_files()
+        self.files.apply()
         self._join(self.group)
+        # Only now: udev looks a rule's group up when it reads the rule, and ignores one that is not there yet.
+        self._reload_rules()
         self.groups = read_groups(self._root)
         self._set_nodes()
 
@@ -349,10 +352,8 @@ class Plan:
             exc.evidence += self.files.rollback()
             raise
 
-    def _apply_files(self) -> None:
-        rules_change = UDEV_RULES in self.files.changed_paths
-        self.files.apply()
-        if rules_change:
+    def _reload_rules(self) -> None:
+        if UDEV_RULES in self.files.changed_paths:
             done = self._runner.run("udevadm", "control", "--reload")
             if done.rc != 0:
                 # udevd looks at its rule directories by itself before the next event.

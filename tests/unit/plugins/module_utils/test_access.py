@@ -96,9 +96,9 @@ def test_a_missing_group_is_made_and_gets_everything(accounts: Accounts, tree: T
     result = run(accounts, group="dataplane", users=["vpp"])
     assert result["changed"]
     assert accounts.ran == [
-        "udevadm control --reload",
         "groupadd --system dataplane",
         "usermod --append --groups dataplane vpp",
+        "udevadm control --reload",
     ]
     granted = {"uid": 0, "gid": 990, "mode": "0660"}
     assert result["after"] == {

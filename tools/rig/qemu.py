@@ -47,6 +47,8 @@ def board(machine: Machine, accel: str) -> list[str]:
                  "-drive", "if=pflash,unit=1,format=raw,file=vars.fd"]
     if machine.firmware == "secureboot":  # only code of the firmware itself may write to its variables
         line += ["-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1"]
+    if any(nic.slot is not None for nic in machine.nics):  # else ACPI numbers every slot 0
+        line += ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
     return line
 
 

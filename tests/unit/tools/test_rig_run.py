@@ -59,6 +59,7 @@ def test_firmware_numa_nodes_disks_slots_and_functions():
     assert "nvme,drive=disk0,serial=S1,addr=08.0" in wide
     port = wide.index("pcie-root-port,id=port3,slot=3,chassis=3,addr=12.0")
     assert wide[port + 2].startswith("igb,") and wide[port + 2].endswith(",bus=port3,addr=00.0")
+    assert "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off" in wide
     functions = [arg for arg in wide if arg.startswith("virtio-net-pci,netdev=net")]
     assert len(functions) == 9
     assert [",multifunction=on" in arg for arg in functions] == [True] * 8 + [False]

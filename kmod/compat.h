@@ -32,6 +32,9 @@
 #ifdef CONFIG_FSL_MC_BUS
 #include <linux/fsl/mc.h>
 #endif
+#ifdef CONFIG_TEGRA_HOST1X_CONTEXT_BUS
+#include <linux/host1x_context_bus.h>
+#endif
 
 /* Does an IOMMU driver other than @ops own the PCI bus? */
 static inline bool noiommu_bus_is_foreign(const struct iommu_ops *ops)
@@ -61,6 +64,9 @@ static inline void noiommu_bus_release(const struct iommu_ops *ops)
 #endif
 #ifdef CONFIG_FSL_MC_BUS
 		&fsl_mc_bus_type,
+#endif
+#ifdef CONFIG_TEGRA_HOST1X_CONTEXT_BUS
+		&host1x_context_device_bus_type,
 #endif
 	};
 	static struct notifier_block nb = {

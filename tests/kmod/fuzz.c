@@ -12,22 +12,18 @@
  * Copyright (c) 2026, baremetal.noiommu contributors
  */
 #define _GNU_SOURCE
-#include "guest.h"
+#include "client.h"
 
 #include "include/uapi/noiommu.h"
 
-#include <linux/capability.h>
 #include <linux/memfd.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 
 #define WORKERS		3
 #define LIFE		3000	/* calls of one process */
@@ -152,28 +148,15 @@ static void count(enum kind kind, long ret)
 	atomic_fetch_add(&shared->calls, 1);
 }
 
-/* Make the n-th thing in the next call fail that can */
 static void arm(void)
 {
-	char text[8];
-
-	if (fail_fd >= 0) {
-		snprintf(text, sizeof(text), "%u", (unsigned int)(1 + below(percent(80) ? 12 : 100)));
-		pwrite(fail_fd, text, strlen(text), 0);
-	}
+	fail_nth(fail_fd, 1 + below(percent(80) ? 12 : 100));
 }
 
 static void disarm(void)
 {
-	char text[16] = "";
-	int err = errno;
-
-	if (fail_fd >= 0) {
-		if (pread(fail_fd, text, sizeof(text) - 1, 0) > 0 && atoi(text) == 0)
-			atomic_fetch_add(&shared->faults, 1);
-		pwrite(fail_fd, "0", 1, 0);
-	}
-	errno = err;
+	if (has_failed(fail_fd))
+		atomic_fetch_add(&shared->faults, 1);
 }
 
 #define CALL(kind, call) ({		\
@@ -926,20 +909,6 @@ static void disturb(void)
 
 /* Processes */
 
-static void drop_cap(int cap)
-{
-	struct __user_cap_header_struct header = {
-		.version = _LINUX_CAPABILITY_VERSION_3,
-	};
-	struct __user_cap_data_struct data[2];
-
-	syscall(SYS_capget, &header, data);
-	data[cap / 32].effective &= ~(1u << cap % 32);
-	data[cap / 32].permitted &= ~(1u << cap % 32);
-	data[cap / 32].inheritable &= ~(1u << cap % 32);
-	syscall(SYS_capset, &header, data);
-}
-
 /* Is it somebody who may not see where memory is? */
 static bool become_somebody(void)
 {
@@ -974,11 +943,6 @@ static bool become_somebody(void)
 	return blind;
 }
 
-static void fail_open(bool wanted)
-{
-	fail_fd = wanted ? open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC) : -1;
-}
-
 struct job {
 	int worker;
 	unsigned long life;
@@ -1001,7 +965,7 @@ static void *caller(void *arg)
 	int n;
 
 	rnd_seed(job->worker + 200, job->life);
-	fail_open(job->faults);
+	fail_fd = fail_open(job->faults);
 	for (n = 0; n < LIFE; n++) {
 		if (percent(50))
 			call_pin();
@@ -1043,7 +1007,7 @@ static void work(struct job *job)
 	vf.container = vf.group = vf.device = vf.pin = -1;
 	vf.bdf = devices[job->worker % 3];
 	vf.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	fail_open(job->faults);
+	fail_fd = fail_open(job->faults);
 	/* One who has the files may be somebody else than who opened them */
 	if (percent(50))
 		call_setup();
@@ -1100,7 +1064,7 @@ static void administer(struct job *job)
 	int n;
 
 	rnd_seed(job->worker, job->life);
-	fail_open(percent(40));
+	fail_fd = fail_open(percent(40));
 	if (percent(10))
 		drop_cap(CAP_SYS_RAWIO);
 	for (n = 0; n < ADMIN_LIFE; n++)
@@ -1199,32 +1163,6 @@ static void remove_all(void)
 		closedir(dir);
 }
 
-static void set_fault(const char *what, const char *file, const char *value)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), "/sys/kernel/debug/%s/%s", what, file);
-	put(path, value);
-}
-
-static void faults_start(void)
-{
-	/* fail-nth of a thread is what makes something fail; here is said what may */
-	set_fault("failslab", "ignore-gfp-wait", "N");
-	set_fault("fail_page_alloc", "ignore-gfp-wait", "N");
-	set_fault("fail_page_alloc", "ignore-gfp-highmem", "N");
-	set_fault("fail_page_alloc", "min-order", "0");
-	set_fault("failslab", "verbose", "0");
-	set_fault("fail_page_alloc", "verbose", "0");
-	set_fault("fail_usercopy", "verbose", "0");
-}
-
-static long pinned(void)
-{
-	return read_number("/proc/vmstat", "nr_foll_pin_acquired") -
-	       read_number("/proc/vmstat", "nr_foll_pin_released");
-}
-
 int main(void)
 {
 	unsigned long calls = number("calls", 1000000), life = 0, next_kill = 2000;
@@ -1233,7 +1171,7 @@ int main(void)
 	pid_t pids[WORKERS + 1] = { 0 }, watcher, pid;
 	int i, status;
 
-	start();
+	start("16", false);
 	seed = number("seed", time(NULL));
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
 		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -1243,7 +1181,7 @@ int main(void)
 	close(open(UNBINDING, O_CREAT | O_RDWR, 0600));
 	for (i = 0; i < 3; i++)
 		bind_vfio(devices[i]);
-	huge_before = read_number("/proc/meminfo", "HugePages_Free");
+	huge_before = huge_free();
 	pinned_before = pinned();
 	put(LEAKS, "clear");
 	watcher = fork();
@@ -1301,15 +1239,15 @@ int main(void)
 	ok(!read_number("/sys/module/noiommu/refcnt", NULL), "the module has %ld references",
 	   read_number("/sys/module/noiommu/refcnt", NULL));
 	ok(pinned() == pinned_before, "%ld pages pinned, were %ld", pinned(), pinned_before);
-	ok(read_number("/proc/meminfo", "HugePages_Free") == huge_before, "%ld huge pages free, were %ld",
-	   read_number("/proc/meminfo", "HugePages_Free"), huge_before);
+	ok(huge_free() == huge_before, "%ld huge pages free, were %ld",
+	   huge_free(), huge_before);
 	check_leaks();
 	ok(!unload("noiommu"), "the module can be unloaded");
 	ok(!load("noiommu", "devices=" A) && group_of(A) >= 0, "and loaded again");
 	ok(access("/proc/lockdep_stats", F_OK) || read_number("/proc/lockdep_stats", "debug_locks") == 1,
 	   "lockdep has not found anything");
-	ok(!(read_number("/proc/sys/kernel/tainted", NULL) & TAINT_BUGS), "the kernel has not complained (taint %ld)",
-	   read_number("/proc/sys/kernel/tainted", NULL));
+	ok(!(taint() & TAINT_BUGS), "the kernel has not complained (taint %ld)",
+	   (long)taint());
 	kill(watcher, SIGKILL);
 	waitpid(watcher, NULL, 0);
 	ok(!shared->splats, "nothing bad in %lu lines of the kernel's log, which overran %lu times",

@@ -22,7 +22,6 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
-#include <sys/file.h>
 #include <sys/resource.h>
 
 #define WORKERS		3
@@ -55,6 +54,8 @@ static struct {
 	atomic_ulong splats;
 	atomic_ulong log_lines;
 	atomic_ulong log_lost;
+	atomic_bool quiet;		/* drivers are unbound */
+	atomic_int inside[WORKERS + 1];	/* of what is not to happen meanwhile */
 	atomic_ulong results[K_NR][ERRNOS];
 } *shared;
 
@@ -241,23 +242,40 @@ static void call_parameter(void)
 	CALL(files[i].kind, pwrite(fds[i], text, len, 0));
 }
 
-#define UNBINDING	"/unbinding"
+/* Which worker this process is */
+static int me;
 
-static __thread int unbinding = -1;
-
-/* Lock against drivers that are unbound, or others that use what they drive */
-static bool lock_unbinding(int how)
+/* May what is to leave drivers alone begin? Who is killed in it is forgotten when reaped */
+static bool enter(void)
 {
-	if (unbinding < 0)
-		unbinding = open(UNBINDING, O_RDWR | O_CLOEXEC);
-	return !flock(unbinding, how);
+	atomic_fetch_add(&shared->inside[me], 1);
+	if (!shared->quiet)
+		return true;
+	atomic_fetch_sub(&shared->inside[me], 1);
+	return false;
+}
+
+static void leave(void)
+{
+	atomic_fetch_sub(&shared->inside[me], 1);
+}
+
+static void quiet_start(void)
+{
+	int i;
+
+	shared->quiet = true;
+	for (i = 0; i < WORKERS; i++) {
+		while (shared->inside[i])
+			usleep(200);
+	}
 }
 
 /* While no container is in use */
-#define QUIET(call) ({				\
-	lock_unbinding(LOCK_EX);		\
-	call;					\
-	lock_unbinding(LOCK_UN);		\
+#define QUIET(call) ({			\
+	quiet_start();			\
+	call;				\
+	shared->quiet = false;		\
 })
 
 static long pathless(int ret)
@@ -312,7 +330,7 @@ static int pagemap = -1;
 static void fill(int i)
 {
 	struct memory *m = &memory[i];
-	int flags = MAP_FIXED | (percent(70) ? MAP_POPULATE : 0);
+	int flags = MAP_FIXED | (percent(20) ? MAP_POPULATE : 0);
 	int prot = percent(90) ? PROT_READ | PROT_WRITE : below(8);
 
 	switch (i) {
@@ -355,7 +373,7 @@ static void memory_start(void)
 			       MAP_NORESERVE, -1, 0);
 
 		memory[i].p = (char *)(((uintptr_t)p + HUGE - 1) & -HUGE);
-		memory[i].size = i == 2 ? HUGE : i == 1 ? AREA : 64 * PAGE;
+		memory[i].size = i == 1 || i == 2 ? HUGE : 64 * PAGE;
 		memory[i].fd = -1;
 		memory[i].huge = i == 1 || i == 2;
 		fill(i);
@@ -400,7 +418,7 @@ static void rnd_range(uint64_t *address, uint64_t *size)
  * the container meanwhile: because its file is closed, or its driver unbound.
  * That is not the module's fault, so both are left out: the former by a lock of
  * the process, under which nobody else is in a call on these files; the latter
- * by one of all processes, which a killed one leaves behind unlocked.
+ * by one of all processes, see enter().
  */
 static pthread_rwlock_t attached = PTHREAD_RWLOCK_INITIALIZER;
 
@@ -417,9 +435,9 @@ static pthread_rwlock_t attached = PTHREAD_RWLOCK_INITIALIZER;
 #define BOUND(call) ({					\
 	long bound_ = -1;				\
 							\
-	if (lock_unbinding(LOCK_SH | LOCK_NB)) {	\
+	if (enter()) {					\
 		bound_ = HELD(rdlock, call);		\
-		lock_unbinding(LOCK_UN);		\
+		leave();				\
 	}						\
 	bound_;						\
 })
@@ -842,7 +860,6 @@ static void call_fork(void)
 	close_range(high + 1, ~0U, 0);
 	close(done[1]);
 	fail_fd = -1;
-	unbinding = -1;
 	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	for (n = below(30); n; n--)
 		percent(50) ? call_pin_map() : call_pin();
@@ -858,14 +875,14 @@ static void call_misc(void)
 
 	for (i = 0; i < sizeof(data); i++)
 		data[i] = percent(60) ? 0 : rnd();
-	if (!lock_unbinding(LOCK_SH | LOCK_NB))
+	if (!enter())
 		return;
 	HELD(wrlock, CALL(K_MISC, ioctl(fds[below(3)],
 			   _IOC(percent(50) ? 0 : below(4), types[below(2)],
 				percent(80) ? 100 * below(2) + below(24) : below(256),
 				percent(50) ? 0 : below(256)),
 			   percent(90) ? (void *)data : (void *)rnd_edge())));
-	lock_unbinding(LOCK_UN);
+	leave();
 }
 
 /* What happens beside the calls */
@@ -904,7 +921,8 @@ static void disturb(void)
 	default:
 		fill(below(AREAS));
 	}
-	usleep(below(3000));
+	/* The calls are to have the processor for the most part */
+	usleep(below(30000));
 }
 
 /* Processes */
@@ -1000,6 +1018,7 @@ static void work(struct job *job)
 	pthread_t thread;
 	int n;
 
+	me = job->worker;
 	rnd_seed(job->worker, job->life);
 	job->faults = percent(30);
 	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
@@ -1018,7 +1037,7 @@ static void work(struct job *job)
 			pthread_create(&thread, NULL, caller, job);
 	}
 	for (n = 0; n < LIFE; n++) {
-		if (percent(15))
+		if (percent(5))
 			call_setup();
 		switch (below(200)) {
 		case 0 ... 1:
@@ -1046,7 +1065,7 @@ static void work(struct job *job)
 			if (!job->faults && percent(50))
 				call_fork();
 			break;
-		case 86 ... 165:
+		case 86 ... 184:
 			call_pin();
 			break;
 		default:
@@ -1067,8 +1086,10 @@ static void administer(struct job *job)
 	fail_fd = fail_open(percent(40));
 	if (percent(10))
 		drop_cap(CAP_SYS_RAWIO);
-	for (n = 0; n < ADMIN_LIFE; n++)
+	for (n = 0; n < ADMIN_LIFE; n++) {
 		call_device_life();
+		usleep(below(20000));
+	}
 	_exit(0);
 }
 
@@ -1178,7 +1199,6 @@ int main(void)
 	if (load("e1000e", "") || load("noiommu", "devices=" A "," B "," V))
 		die("modules");
 	faults_start();
-	close(open(UNBINDING, O_CREAT | O_RDWR, 0600));
 	for (i = 0; i < 3; i++)
 		bind_vfio(devices[i]);
 	huge_before = huge_free();
@@ -1206,8 +1226,14 @@ int main(void)
 			kill(pids[below(WORKERS + 1)], SIGKILL);
 		}
 		while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-			for (i = 0; i <= WORKERS; i++)
-				pids[i] = pids[i] == pid ? 0 : pids[i];
+			for (i = 0; i <= WORKERS; i++) {
+				if (pids[i] != pid)
+					continue;
+				pids[i] = 0;
+				shared->inside[i] = 0;
+				if (i == WORKERS)
+					shared->quiet = false;
+			}
 		}
 		if (now() >= next) {
 			printf("# %lu calls, %lu faults, %lu processes, %.0f s\n",

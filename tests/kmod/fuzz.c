@@ -1098,7 +1098,8 @@ static void administer(struct job *job)
 static void watch_log(void)
 {
 	static const char * const bad[] = {
-		"BUG:", "WARNING:", "KASAN", "UBSAN", "Oops", "general protection",
+		"BUG:", "WARNING:", "KASAN", "UBSAN", "Oops",
+		"general protection fault,",	/* a program's has no comma */
 		"unable to handle", "possible circular", "possible recursive",
 		"inconsistent lock state", "suspicious RCU", "INFO: task", "rcu: INFO",
 		"ODEBUG", "refcount_t", "corruption", "Objects remaining",

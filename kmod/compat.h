@@ -25,14 +25,32 @@
 	struct iommu_domain *domain, struct device *dev
 #endif
 
-#ifdef NOIOMMU_BUS_OPS
 #ifdef CONFIG_ARM_AMBA
 #include <linux/amba/bus.h>
 #endif
 #ifdef CONFIG_FSL_MC_BUS
 #include <linux/fsl/mc.h>
 #endif
+#ifdef CONFIG_TEGRA_HOST1X_CONTEXT_BUS
+#include <linux/host1x_context_bus.h>
+#endif
 
+/* The buses whose devices the IOMMU core looks at; const on newer kernels */
+static typeof(pci_bus_type) * const noiommu_buses[] = {
+	&platform_bus_type,
+	&pci_bus_type,
+#ifdef CONFIG_ARM_AMBA
+	&amba_bustype,
+#endif
+#ifdef CONFIG_FSL_MC_BUS
+	&fsl_mc_bus_type,
+#endif
+#ifdef CONFIG_TEGRA_HOST1X_CONTEXT_BUS
+	&host1x_context_device_bus_type,
+#endif
+};
+
+#ifdef NOIOMMU_BUS_OPS
 /* Does an IOMMU driver other than @ops own the PCI bus? */
 static inline bool noiommu_bus_is_foreign(const struct iommu_ops *ops)
 {
@@ -53,27 +71,19 @@ static inline int noiommu_bus_no_event(struct notifier_block *nb,
  */
 static inline void noiommu_bus_release(const struct iommu_ops *ops)
 {
-	static struct bus_type * const buses[] = {
-		&platform_bus_type,
-		&pci_bus_type,
-#ifdef CONFIG_ARM_AMBA
-		&amba_bustype,
-#endif
-#ifdef CONFIG_FSL_MC_BUS
-		&fsl_mc_bus_type,
-#endif
-	};
 	static struct notifier_block nb = {
 		.notifier_call = noiommu_bus_no_event,
 	};
 	int i;
 
-	for (i = 0; i < ARRAY_SIZE(buses); i++) {
-		if (buses[i]->iommu_ops != ops)
+	for (i = 0; i < ARRAY_SIZE(noiommu_buses); i++) {
+		struct bus_type *bus = noiommu_buses[i];
+
+		if (bus->iommu_ops != ops)
 			continue;
-		WRITE_ONCE(buses[i]->iommu_ops, NULL);
-		if (!bus_register_notifier(buses[i], &nb))
-			bus_unregister_notifier(buses[i], &nb);
+		WRITE_ONCE(bus->iommu_ops, NULL);
+		if (!bus_register_notifier(bus, &nb))
+			bus_unregister_notifier(bus, &nb);
 	}
 }
 #else

@@ -811,40 +811,14 @@ static int noiommu_after(struct notifier_block *nb, unsigned long action,
 	return NOTIFY_DONE;
 }
 
-/* The buses that the core looks at and whose devices come and go */
-static const struct {
-	typeof(pci_bus_type) *bus;	/* const on newer kernels */
-	struct notifier_block *before;
-	struct notifier_block *after;
-} watched[] = {
-	{
-		.bus = &pci_bus_type,
-		.before = &(struct notifier_block) {
-			.notifier_call = noiommu_before,
-			.priority = INT_MAX,
-		},
-		.after = &(struct notifier_block) {
-			.notifier_call = noiommu_after,
-			.priority = INT_MIN,
-		},
-	}, {
-		.bus = &platform_bus_type,
-		.before = &(struct notifier_block) {
-			.notifier_call = noiommu_before,
-			.priority = INT_MAX,
-		},
-		.after = &(struct notifier_block) {
-			.notifier_call = noiommu_after,
-			.priority = INT_MIN,
-		},
-	},
-};
+static struct notifier_block before[ARRAY_SIZE(noiommu_buses)];
+static struct notifier_block after[ARRAY_SIZE(noiommu_buses)];
 
 static void unwatch(unsigned int n)
 {
 	while (n--) {
-		bus_unregister_notifier(watched[n].bus, watched[n].after);
-		bus_unregister_notifier(watched[n].bus, watched[n].before);
+		bus_unregister_notifier(noiommu_buses[n], &after[n]);
+		bus_unregister_notifier(noiommu_buses[n], &before[n]);
 	}
 }
 
@@ -853,14 +827,17 @@ int noiommu_iommu_init(void)
 	unsigned int n;
 	int ret;
 
-	for (n = 0; n < ARRAY_SIZE(watched); n++) {
-		ret = bus_register_notifier(watched[n].bus, watched[n].before);
+	for (n = 0; n < ARRAY_SIZE(noiommu_buses); n++) {
+		before[n].notifier_call = noiommu_before;
+		before[n].priority = INT_MAX;
+		ret = bus_register_notifier(noiommu_buses[n], &before[n]);
 		if (ret)
 			break;
-		ret = bus_register_notifier(watched[n].bus, watched[n].after);
+		after[n].notifier_call = noiommu_after;
+		after[n].priority = INT_MIN;
+		ret = bus_register_notifier(noiommu_buses[n], &after[n]);
 		if (ret) {
-			bus_unregister_notifier(watched[n].bus,
-						watched[n].before);
+			bus_unregister_notifier(noiommu_buses[n], &before[n]);
 			break;
 		}
 	}
@@ -878,7 +855,7 @@ void noiommu_iommu_exit(void)
 	mutex_unlock(&noiommu_lock);
 
 	/* Waits for an unplugging that has come as far as these notifiers */
-	unwatch(ARRAY_SIZE(watched));
+	unwatch(ARRAY_SIZE(noiommu_buses));
 	noiommu_bus_release(&noiommu_ops);
 
 	/* From here on nobody says any more when a device stops moving */

@@ -16,6 +16,7 @@
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/pci.h>
+#include <linux/printk.h>
 #include <linux/string.h>
 
 #include "noiommu.h"
@@ -80,8 +81,8 @@ static struct pci_dev *find_device(const char *val, const char *verb)
 	int len = strcspn(val, "\n");
 
 	if (!capable(CAP_SYS_RAWIO)) {
-		pr_err("will not %s a device: the writer lacks CAP_SYS_RAWIO in the initial user namespace\n",
-		       verb);
+		pr_err_ratelimited("will not %s a device: the writer lacks CAP_SYS_RAWIO in the initial user namespace\n",
+				   verb);
 		return ERR_PTR(-EPERM);
 	}
 

@@ -7,10 +7,9 @@
  * The interface, with all promises and errors, is in include/uapi/noiommu.h.
  *
  * What is kept of a mapping is its extents, 16 bytes each, however many pages
- * they have. Pins are found again by walking an extent from folio to folio:
- * those of hugetlb hold one pin for each time that they are mapped in the buffer,
- * because they can neither be split nor mapped in part; of all others each page
- * is pinned.
+ * they have. Of these each page is pinned, except that a folio of hugetlb holds
+ * one pin for each time that it is mapped in the buffer: it can neither be split
+ * nor mapped in part. These are found again by walking from folio to folio.
  *
  * A pin gives no access that the device did not have before. So the kernel is
  * not tainted here, but where a device is handed over. Physical addresses are
@@ -27,6 +26,7 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/nospec.h>
 #include <linux/overflow.h>
 #include <linux/pci.h>
 #include <linux/rbtree.h>
@@ -39,7 +39,7 @@
 #include "include/uapi/noiommu.h"
 #include "noiommu.h"
 
-/* Pages to pin at once: as many as a page has pointers */
+/* Pages to pin or unpin at once: as many as a page has pointers */
 #define BATCH	(PAGE_SIZE / sizeof(struct page *))
 
 /**
@@ -60,6 +60,7 @@ struct extent {
  * @start: where the buffer starts
  * @npages: its size
  * @nr: how many extents it takes
+ * @hugetlb: some of it is hugetlb memory
  * @extents: what it is made of
  */
 struct mapping {
@@ -68,6 +69,7 @@ struct mapping {
 	unsigned long start;
 	unsigned long npages;
 	unsigned long nr;
+	bool hugetlb;
 	struct extent extents[];
 };
 
@@ -87,7 +89,8 @@ struct pin_file {
  * @next: the frame that would make the last extent longer
  * @top: the highest frame so far
  * @reach: how many frames, from 0, may be pinned
- * @hugetlb: the last page was one of hugetlb
+ * @hugetlb: some of it is hugetlb memory
+ * @single: pin but one page next, as it may be one of hugetlb
  */
 struct pinning {
 	struct page **pages;
@@ -99,6 +102,7 @@ struct pinning {
 	unsigned long top;
 	u64 reach;
 	bool hugetlb;
+	bool single;
 };
 
 static unsigned long mapping_end(const struct mapping *m)
@@ -113,24 +117,35 @@ static unsigned long rest_of_folio(struct folio *folio, unsigned long pfn)
 	return folio_pfn(folio) + folio_nr_pages(folio) - pfn;
 }
 
-static void unpin_extents(const struct extent *extents, unsigned long nr,
-			  unsigned long npages)
+/* Unpin up to @left contiguous pages; how many of them there is no pin of now */
+static unsigned long unpin_some(unsigned long pfn, unsigned long left,
+				bool hugetlb)
 {
-	unsigned long i;
+	struct page *page = pfn_to_page(pfn);
+	unsigned long covered = min(left, BATCH), pins = covered;
+
+	if (hugetlb) {
+		struct folio *folio = page_folio(page);
+
+		covered = min(left, rest_of_folio(folio, pfn));
+		pins = folio_test_hugetlb(folio) ? 1 : covered;
+	}
+	unpin_user_page_range_dirty_lock(page, pins, true);
+	return covered;
+}
+
+static void unpin_extents(const struct extent *extents, unsigned long nr,
+			  unsigned long npages, bool hugetlb)
+{
+	unsigned long i, n;
 
 	for (i = 0; i < nr; i++) {
 		unsigned long end = i + 1 < nr ? extents[i + 1].index : npages;
-		unsigned long left = end - extents[i].index, n;
+		unsigned long left = end - extents[i].index;
 		unsigned long pfn = extents[i].pfn;
 
 		for (; left; left -= n, pfn += n) {
-			struct page *page = pfn_to_page(pfn);
-			struct folio *folio = page_folio(page);
-
-			n = min(left, rest_of_folio(folio, pfn));
-			unpin_user_page_range_dirty_lock(page,
-							 folio_test_hugetlb(folio) ? 1 : n,
-							 true);
+			n = unpin_some(pfn, left, hugetlb);
 			cond_resched();
 		}
 	}
@@ -179,15 +194,16 @@ static long append_folio(struct pinning *p, struct page **pages, long got,
 	if (!is_user_memory(folio))
 		return -EOPNOTSUPP;
 
-	p->hugetlb = false;
+	p->single = false;
 	if (folio_test_large(folio)) {
 		unsigned long rest = rest_of_folio(folio, pfn);
 		unsigned long max = min_t(unsigned long, got, rest);
 
 		while (n < max && page_to_pfn(pages[n]) == pfn + n)
 			n++;
-		p->hugetlb = folio_test_hugetlb(folio);
-		covered = p->hugetlb ? min(rest, want) : n;
+		p->single = folio_test_hugetlb(folio);
+		/* Unless somebody else is changing what is mapped here */
+		covered = p->single && n == max ? min(rest, want) : n;
 	}
 
 	if (pfn != p->next || !p->nr) {
@@ -200,9 +216,12 @@ static long append_folio(struct pinning *p, struct page **pages, long got,
 	p->top = max(p->top, p->next - 1);
 	p->npages += covered;
 
-	if (p->hugetlb && n > 1)
-		unpin_user_page_range_dirty_lock(pfn_to_page(pfn + 1), n - 1,
-						 false);
+	if (p->single) {
+		p->hugetlb = true;
+		if (n > 1)
+			unpin_user_page_range_dirty_lock(pfn_to_page(pfn + 1),
+							 n - 1, false);
+	}
 	return n;
 }
 
@@ -241,12 +260,15 @@ static int pin_pages(struct pinning *p, unsigned long start,
 		cond_resched();
 
 		/* More would be given back at once, see append_folio() */
-		got = pin_user_pages_fast(va, p->hugetlb ? 1 : min(want, BATCH),
+		got = pin_user_pages_fast(va, p->single ? 1 : min(want, BATCH),
 					  FOLL_WRITE | FOLL_LONGTERM, p->pages);
-		if (got == -EFAULT)
+		if (got == -EFAULT || !got)
 			return explain_fault(va);
-		if (got <= 0)
-			return got ?: -EFAULT;
+		/* Memory of a PCI device that is mapped as if it was a file's */
+		if (got == -EREMOTEIO)
+			return -EOPNOTSUPP;
+		if (got < 0)
+			return got;
 
 		for (done = 0; done < got; done += n) {
 			n = append_folio(p, p->pages + done, got - done,
@@ -277,6 +299,7 @@ static struct mapping *create_mapping(unsigned long start,
 {
 	struct pinning p = {
 		.reach = (limit >> PAGE_SHIFT) + !(~limit & ~PAGE_MASK),
+		.single = true,
 	};
 	struct mapping *m;
 	int ret;
@@ -302,12 +325,13 @@ static struct mapping *create_mapping(unsigned long start,
 	m->start = start;
 	m->npages = npages;
 	m->nr = p.nr;
+	m->hugetlb = p.hugetlb;
 	memcpy(m->extents, p.extents, p.nr * sizeof(*p.extents));
 	kvfree(p.extents);
 	return m;
 
 err:
-	unpin_extents(p.extents, p.nr, p.npages);
+	unpin_extents(p.extents, p.nr, p.npages, p.hugetlb);
 	kvfree(p.extents);
 	unaccount(current->mm, npages);
 	return ERR_PTR(ret);
@@ -315,7 +339,7 @@ err:
 
 static void destroy_mapping(struct mapping *m)
 {
-	unpin_extents(m->extents, m->nr, m->npages);
+	unpin_extents(m->extents, m->nr, m->npages, m->hugetlb);
 	unaccount(m->mm, m->npages);
 	mmdrop(m->mm);
 	kvfree(m);
@@ -600,7 +624,10 @@ static long pin_ioctl(struct file *file, unsigned int cmd, unsigned long uptr)
 	u32 size;
 	int ret;
 
-	if (nr >= ARRAY_SIZE(calls) || calls[nr].cmd != cmd)
+	if (nr >= ARRAY_SIZE(calls))
+		return -ENOTTY;
+	nr = array_index_nospec(nr, ARRAY_SIZE(calls));
+	if (calls[nr].cmd != cmd)
 		return -ENOTTY;
 
 	if (get_user(size, (u32 __user *)uarg))

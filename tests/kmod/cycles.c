@@ -7,7 +7,7 @@
  * Copyright (c) 2026, baremetal.noiommu contributors
  */
 #define _GNU_SOURCE
-#include "guest.h"
+#include "client.h"
 
 #define CACHES	1000
 #define SLAB	"/sys/kernel/slab"
@@ -62,11 +62,10 @@ static void look(struct state *s)
 	}
 	free(text);
 	s->refcount = read_number("/sys/module/noiommu/refcnt", NULL);
-	s->huge_free = read_number("/proc/meminfo", "HugePages_Free");
+	s->huge_free = huge_free();
 	s->available = read_number("/proc/meminfo", "MemAvailable");
 	s->unreclaimable = read_number("/proc/meminfo", "SUnreclaim");
-	s->pinned = read_number("/proc/vmstat", "nr_foll_pin_acquired") -
-		    read_number("/proc/vmstat", "nr_foll_pin_released");
+	s->pinned = pinned();
 	s->groups = entries(GROUPS);
 	s->iommus = entries(IOMMUS);
 }
@@ -97,27 +96,18 @@ static void compare_caches(const struct state *before, const struct state *after
 /* Add, bind, attach, map, unmap, detach, unbind, remove */
 static int one_life(const char *bdf, void *p, uint64_t phys)
 {
-	struct vfio_iommu_type1_dma_map map = {
-		.argsz = sizeof(map),
-		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
-		.vaddr = (uintptr_t)p,
-		.iova = phys,
-		.size = HUGE,
-	};
-	int container, group, bad = 0;
+	struct client c;
+	int bad = 0;
 
-	bad |= put(PARAM "add", bdf) ? 1 << 0 : 0;
+	bad |= add(bdf) ? 1 << 0 : 0;
 	bad |= bind_vfio(bdf) ? 1 << 1 : 0;
-	container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
-	group = open_group(bdf);
-	bad |= ioctl(group, VFIO_GROUP_SET_CONTAINER, &container) ? 1 << 2 : 0;
-	bad |= ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) ? 1 << 3 : 0;
+	bad |= client_open(&c, bdf) ? 1 << 2 : 0;
+	bad |= client_attach(&c) ? 1 << 3 : 0;
 	/* Closing releases what is still mapped; it must not need the unmap */
-	bad |= ioctl(container, VFIO_IOMMU_MAP_DMA, &map) ? 1 << 4 : 0;
-	close(group);
-	close(container);
+	bad |= dma_map(&c, p, phys, HUGE) ? 1 << 4 : 0;
+	client_close(&c);
 	bad |= unbind_vfio(bdf) ? 1 << 5 : 0;
-	bad |= put(PARAM "remove", bdf) ? 1 << 6 : 0;
+	bad |= del(bdf) ? 1 << 6 : 0;
 	return bad;
 }
 
@@ -143,26 +133,22 @@ int main(void)
 {
 	long n = number("cycles", 10000), bad;
 	static struct state before, after;
-	int pagemap, first, last;
+	int first, last;
 	double began;
 	uint64_t phys;
 	void *p;
 
-	start();
+	start("16", false);
 	if (load("noiommu", ""))
 		die("noiommu");
-	p = mmap(NULL, HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE |
-		 MAP_ANONYMOUS | MAP_HUGETLB | MAP_POPULATE, -1, 0);
-	pagemap = open("/proc/self/pagemap", O_RDONLY);
-	phys = phys_at(pagemap, p);
-	if (p == MAP_FAILED || !phys)
-		die("no huge page");
+	p = huge_page();
+	phys = phys_of(p);
 
 	/* The first ones fill caches and tables that stay */
 	ok(!lives(n / 100 + 10, p, phys), "warming up");
-	put(PARAM "add", V);
+	add(V);
 	first = group_of(V);
-	put(PARAM "remove", V);
+	del(V);
 	put(LEAKS, "clear");
 	look(&before);
 
@@ -184,12 +170,12 @@ int main(void)
 	ok(after.huge_free == before.huge_free, "%ld huge pages free, were %ld",
 	   after.huge_free, before.huge_free);
 	ok(!after.groups && !after.iommus, "no group and no IOMMU is left");
-	put(PARAM "add", V);
+	add(V);
 	last = group_of(V);
-	put(PARAM "remove", V);
+	del(V);
 	ok(last == first, "the next group has number %d, as before the cycles (%d)", last, first);
 	check_leaks();
 	ok(!unload("noiommu") && access("/sys/module/noiommu", F_OK), "the module can be unloaded");
-	ok(!(read_number("/proc/sys/kernel/tainted", NULL) & TAINT_BUGS), "the kernel has not complained");
+	ok(!(taint() & TAINT_BUGS), "the kernel has not complained");
 	finish();
 }

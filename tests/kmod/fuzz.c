@@ -12,22 +12,17 @@
  * Copyright (c) 2026, baremetal.noiommu contributors
  */
 #define _GNU_SOURCE
-#include "guest.h"
+#include "client.h"
 
 #include "include/uapi/noiommu.h"
 
-#include <linux/capability.h>
 #include <linux/memfd.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
-#include <sys/file.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 
 #define WORKERS		3
 #define LIFE		3000	/* calls of one process */
@@ -59,6 +54,8 @@ static struct {
 	atomic_ulong splats;
 	atomic_ulong log_lines;
 	atomic_ulong log_lost;
+	atomic_bool quiet;		/* drivers are unbound */
+	atomic_int inside[WORKERS + 1];	/* of what is not to happen meanwhile */
 	atomic_ulong results[K_NR][ERRNOS];
 } *shared;
 
@@ -152,28 +149,15 @@ static void count(enum kind kind, long ret)
 	atomic_fetch_add(&shared->calls, 1);
 }
 
-/* Make the n-th thing in the next call fail that can */
 static void arm(void)
 {
-	char text[8];
-
-	if (fail_fd >= 0) {
-		snprintf(text, sizeof(text), "%u", (unsigned int)(1 + below(percent(80) ? 12 : 100)));
-		pwrite(fail_fd, text, strlen(text), 0);
-	}
+	fail_nth(fail_fd, 1 + below(percent(80) ? 12 : 100));
 }
 
 static void disarm(void)
 {
-	char text[16] = "";
-	int err = errno;
-
-	if (fail_fd >= 0) {
-		if (pread(fail_fd, text, sizeof(text) - 1, 0) > 0 && atoi(text) == 0)
-			atomic_fetch_add(&shared->faults, 1);
-		pwrite(fail_fd, "0", 1, 0);
-	}
-	errno = err;
+	if (has_failed(fail_fd))
+		atomic_fetch_add(&shared->faults, 1);
 }
 
 #define CALL(kind, call) ({		\
@@ -258,23 +242,40 @@ static void call_parameter(void)
 	CALL(files[i].kind, pwrite(fds[i], text, len, 0));
 }
 
-#define UNBINDING	"/unbinding"
+/* Which worker this process is */
+static int me;
 
-static __thread int unbinding = -1;
-
-/* Lock against drivers that are unbound, or others that use what they drive */
-static bool lock_unbinding(int how)
+/* May what is to leave drivers alone begin? Who is killed in it is forgotten when reaped */
+static bool enter(void)
 {
-	if (unbinding < 0)
-		unbinding = open(UNBINDING, O_RDWR | O_CLOEXEC);
-	return !flock(unbinding, how);
+	atomic_fetch_add(&shared->inside[me], 1);
+	if (!shared->quiet)
+		return true;
+	atomic_fetch_sub(&shared->inside[me], 1);
+	return false;
+}
+
+static void leave(void)
+{
+	atomic_fetch_sub(&shared->inside[me], 1);
+}
+
+static void quiet_start(void)
+{
+	int i;
+
+	shared->quiet = true;
+	for (i = 0; i < WORKERS; i++) {
+		while (shared->inside[i])
+			usleep(200);
+	}
 }
 
 /* While no container is in use */
-#define QUIET(call) ({				\
-	lock_unbinding(LOCK_EX);		\
-	call;					\
-	lock_unbinding(LOCK_UN);		\
+#define QUIET(call) ({			\
+	quiet_start();			\
+	call;				\
+	shared->quiet = false;		\
 })
 
 static long pathless(int ret)
@@ -329,7 +330,7 @@ static int pagemap = -1;
 static void fill(int i)
 {
 	struct memory *m = &memory[i];
-	int flags = MAP_FIXED | (percent(70) ? MAP_POPULATE : 0);
+	int flags = MAP_FIXED | (percent(20) ? MAP_POPULATE : 0);
 	int prot = percent(90) ? PROT_READ | PROT_WRITE : below(8);
 
 	switch (i) {
@@ -372,7 +373,7 @@ static void memory_start(void)
 			       MAP_NORESERVE, -1, 0);
 
 		memory[i].p = (char *)(((uintptr_t)p + HUGE - 1) & -HUGE);
-		memory[i].size = i == 2 ? HUGE : i == 1 ? AREA : 64 * PAGE;
+		memory[i].size = i == 1 || i == 2 ? HUGE : 64 * PAGE;
 		memory[i].fd = -1;
 		memory[i].huge = i == 1 || i == 2;
 		fill(i);
@@ -417,7 +418,7 @@ static void rnd_range(uint64_t *address, uint64_t *size)
  * the container meanwhile: because its file is closed, or its driver unbound.
  * That is not the module's fault, so both are left out: the former by a lock of
  * the process, under which nobody else is in a call on these files; the latter
- * by one of all processes, which a killed one leaves behind unlocked.
+ * by one of all processes, see enter().
  */
 static pthread_rwlock_t attached = PTHREAD_RWLOCK_INITIALIZER;
 
@@ -434,9 +435,9 @@ static pthread_rwlock_t attached = PTHREAD_RWLOCK_INITIALIZER;
 #define BOUND(call) ({					\
 	long bound_ = -1;				\
 							\
-	if (lock_unbinding(LOCK_SH | LOCK_NB)) {	\
+	if (enter()) {					\
 		bound_ = HELD(rdlock, call);		\
-		lock_unbinding(LOCK_UN);		\
+		leave();				\
 	}						\
 	bound_;						\
 })
@@ -859,7 +860,6 @@ static void call_fork(void)
 	close_range(high + 1, ~0U, 0);
 	close(done[1]);
 	fail_fd = -1;
-	unbinding = -1;
 	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	for (n = below(30); n; n--)
 		percent(50) ? call_pin_map() : call_pin();
@@ -875,14 +875,14 @@ static void call_misc(void)
 
 	for (i = 0; i < sizeof(data); i++)
 		data[i] = percent(60) ? 0 : rnd();
-	if (!lock_unbinding(LOCK_SH | LOCK_NB))
+	if (!enter())
 		return;
 	HELD(wrlock, CALL(K_MISC, ioctl(fds[below(3)],
 			   _IOC(percent(50) ? 0 : below(4), types[below(2)],
 				percent(80) ? 100 * below(2) + below(24) : below(256),
 				percent(50) ? 0 : below(256)),
 			   percent(90) ? (void *)data : (void *)rnd_edge())));
-	lock_unbinding(LOCK_UN);
+	leave();
 }
 
 /* What happens beside the calls */
@@ -921,24 +921,11 @@ static void disturb(void)
 	default:
 		fill(below(AREAS));
 	}
-	usleep(below(3000));
+	/* The calls are to have the processor for the most part */
+	usleep(below(30000));
 }
 
 /* Processes */
-
-static void drop_cap(int cap)
-{
-	struct __user_cap_header_struct header = {
-		.version = _LINUX_CAPABILITY_VERSION_3,
-	};
-	struct __user_cap_data_struct data[2];
-
-	syscall(SYS_capget, &header, data);
-	data[cap / 32].effective &= ~(1u << cap % 32);
-	data[cap / 32].permitted &= ~(1u << cap % 32);
-	data[cap / 32].inheritable &= ~(1u << cap % 32);
-	syscall(SYS_capset, &header, data);
-}
 
 /* Is it somebody who may not see where memory is? */
 static bool become_somebody(void)
@@ -974,11 +961,6 @@ static bool become_somebody(void)
 	return blind;
 }
 
-static void fail_open(bool wanted)
-{
-	fail_fd = wanted ? open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC) : -1;
-}
-
 struct job {
 	int worker;
 	unsigned long life;
@@ -1001,7 +983,7 @@ static void *caller(void *arg)
 	int n;
 
 	rnd_seed(job->worker + 200, job->life);
-	fail_open(job->faults);
+	fail_fd = fail_open(job->faults);
 	for (n = 0; n < LIFE; n++) {
 		if (percent(50))
 			call_pin();
@@ -1036,6 +1018,7 @@ static void work(struct job *job)
 	pthread_t thread;
 	int n;
 
+	me = job->worker;
 	rnd_seed(job->worker, job->life);
 	job->faults = percent(30);
 	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
@@ -1043,7 +1026,7 @@ static void work(struct job *job)
 	vf.container = vf.group = vf.device = vf.pin = -1;
 	vf.bdf = devices[job->worker % 3];
 	vf.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	fail_open(job->faults);
+	fail_fd = fail_open(job->faults);
 	/* One who has the files may be somebody else than who opened them */
 	if (percent(50))
 		call_setup();
@@ -1054,7 +1037,7 @@ static void work(struct job *job)
 			pthread_create(&thread, NULL, caller, job);
 	}
 	for (n = 0; n < LIFE; n++) {
-		if (percent(15))
+		if (percent(5))
 			call_setup();
 		switch (below(200)) {
 		case 0 ... 1:
@@ -1082,7 +1065,7 @@ static void work(struct job *job)
 			if (!job->faults && percent(50))
 				call_fork();
 			break;
-		case 86 ... 165:
+		case 86 ... 184:
 			call_pin();
 			break;
 		default:
@@ -1100,11 +1083,13 @@ static void administer(struct job *job)
 	int n;
 
 	rnd_seed(job->worker, job->life);
-	fail_open(percent(40));
+	fail_fd = fail_open(percent(40));
 	if (percent(10))
 		drop_cap(CAP_SYS_RAWIO);
-	for (n = 0; n < ADMIN_LIFE; n++)
+	for (n = 0; n < ADMIN_LIFE; n++) {
 		call_device_life();
+		usleep(below(20000));
+	}
 	_exit(0);
 }
 
@@ -1113,7 +1098,8 @@ static void administer(struct job *job)
 static void watch_log(void)
 {
 	static const char * const bad[] = {
-		"BUG:", "WARNING:", "KASAN", "UBSAN", "Oops", "general protection",
+		"BUG:", "WARNING:", "KASAN", "UBSAN", "Oops",
+		"general protection fault,",	/* a program's has no comma */
 		"unable to handle", "possible circular", "possible recursive",
 		"inconsistent lock state", "suspicious RCU", "INFO: task", "rcu: INFO",
 		"ODEBUG", "refcount_t", "corruption", "Objects remaining",
@@ -1199,32 +1185,6 @@ static void remove_all(void)
 		closedir(dir);
 }
 
-static void set_fault(const char *what, const char *file, const char *value)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), "/sys/kernel/debug/%s/%s", what, file);
-	put(path, value);
-}
-
-static void faults_start(void)
-{
-	/* fail-nth of a thread is what makes something fail; here is said what may */
-	set_fault("failslab", "ignore-gfp-wait", "N");
-	set_fault("fail_page_alloc", "ignore-gfp-wait", "N");
-	set_fault("fail_page_alloc", "ignore-gfp-highmem", "N");
-	set_fault("fail_page_alloc", "min-order", "0");
-	set_fault("failslab", "verbose", "0");
-	set_fault("fail_page_alloc", "verbose", "0");
-	set_fault("fail_usercopy", "verbose", "0");
-}
-
-static long pinned(void)
-{
-	return read_number("/proc/vmstat", "nr_foll_pin_acquired") -
-	       read_number("/proc/vmstat", "nr_foll_pin_released");
-}
-
 int main(void)
 {
 	unsigned long calls = number("calls", 1000000), life = 0, next_kill = 2000;
@@ -1233,17 +1193,16 @@ int main(void)
 	pid_t pids[WORKERS + 1] = { 0 }, watcher, pid;
 	int i, status;
 
-	start();
+	start("16", false);
 	seed = number("seed", time(NULL));
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
 		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (load("e1000e", "") || load("noiommu", "devices=" A "," B "," V))
 		die("modules");
 	faults_start();
-	close(open(UNBINDING, O_CREAT | O_RDWR, 0600));
 	for (i = 0; i < 3; i++)
 		bind_vfio(devices[i]);
-	huge_before = read_number("/proc/meminfo", "HugePages_Free");
+	huge_before = huge_free();
 	pinned_before = pinned();
 	put(LEAKS, "clear");
 	watcher = fork();
@@ -1268,8 +1227,14 @@ int main(void)
 			kill(pids[below(WORKERS + 1)], SIGKILL);
 		}
 		while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-			for (i = 0; i <= WORKERS; i++)
-				pids[i] = pids[i] == pid ? 0 : pids[i];
+			for (i = 0; i <= WORKERS; i++) {
+				if (pids[i] != pid)
+					continue;
+				pids[i] = 0;
+				shared->inside[i] = 0;
+				if (i == WORKERS)
+					shared->quiet = false;
+			}
 		}
 		if (now() >= next) {
 			printf("# %lu calls, %lu faults, %lu processes, %.0f s\n",
@@ -1301,15 +1266,15 @@ int main(void)
 	ok(!read_number("/sys/module/noiommu/refcnt", NULL), "the module has %ld references",
 	   read_number("/sys/module/noiommu/refcnt", NULL));
 	ok(pinned() == pinned_before, "%ld pages pinned, were %ld", pinned(), pinned_before);
-	ok(read_number("/proc/meminfo", "HugePages_Free") == huge_before, "%ld huge pages free, were %ld",
-	   read_number("/proc/meminfo", "HugePages_Free"), huge_before);
+	ok(huge_free() == huge_before, "%ld huge pages free, were %ld",
+	   huge_free(), huge_before);
 	check_leaks();
 	ok(!unload("noiommu"), "the module can be unloaded");
 	ok(!load("noiommu", "devices=" A) && group_of(A) >= 0, "and loaded again");
 	ok(access("/proc/lockdep_stats", F_OK) || read_number("/proc/lockdep_stats", "debug_locks") == 1,
 	   "lockdep has not found anything");
-	ok(!(read_number("/proc/sys/kernel/tainted", NULL) & TAINT_BUGS), "the kernel has not complained (taint %ld)",
-	   read_number("/proc/sys/kernel/tainted", NULL));
+	ok(!(taint() & TAINT_BUGS), "the kernel has not complained (taint %ld)",
+	   (long)taint());
 	kill(watcher, SIGKILL);
 	waitpid(watcher, NULL, 0);
 	ok(!shared->splats, "nothing bad in %lu lines of the kernel's log, which overran %lu times",

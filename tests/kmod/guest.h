@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the long tests of the noiommu module share. Each runs as the first
- * process of a small virtual machine, see tests/kmod/long.
+ * What the tests and the measurements of the noiommu module share. Each runs as
+ * the first process of a small virtual machine, see tools/kmod/boot.py.
  *
  * Copyright (c) 2026, baremetal.noiommu contributors
  */
@@ -12,7 +12,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/vfio.h>
+#include <linux/capability.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,9 +23,11 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -32,6 +35,9 @@
 #define B	"0000:00:03.0"		/* e1000e */
 #define V	"0000:00:04.0"		/* virtio-net */
 #define PORT	"0000:00:05.0"		/* PCIe root port */
+#define PF	"0000:00:06.0"		/* NVMe with SR-IOV */
+#define VF	"0000:00:06.1"		/* where there are VFs */
+#define VF2	"0000:00:06.2"
 #define ABSENT	"0000:00:19.0"
 #define PARAM	"/sys/module/noiommu/parameters/"
 #define PCI	"/sys/bus/pci/"
@@ -40,7 +46,9 @@
 #define LEAKS	"/sys/kernel/debug/kmemleak"
 
 #define PAGE	4096UL
-#define HUGE	(2UL << 20)
+#define MIB	(1UL << 20)
+#define GIB	(1UL << 30)
+#define HUGE	(2 * MIB)
 
 /* Bad page, died, warned, soft lockup: see Documentation/admin-guide/tainted-kernels.rst */
 #define TAINT_BUGS	(1 << 5 | 1 << 7 | 1 << 9 | 1 << 14)
@@ -65,6 +73,28 @@ ok(bool good, const char *fmt, ...)
 		passed++;
 	else
 		failed++;
+}
+
+static const char *name_of(int ret)
+{
+	return ret >= 0 ? "success" : strerrorname_np(-ret);
+}
+
+/* One test: @ret, 0 or a negative errno, is what was expected */
+static void __attribute__((format(printf, 3, 4)))
+expect(int ret, int want, const char *fmt, ...)
+{
+	char what[300];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(what, sizeof(what), fmt, ap);
+	va_end(ap);
+	if (ret == want)
+		ok(true, "%s: %s", what, name_of(want));
+	else
+		ok(false, "%s # %s instead of %s", what, name_of(ret),
+		   name_of(want));
 }
 
 static void __attribute__((noreturn)) finish(void)
@@ -153,6 +183,18 @@ static long read_number(const char *path, const char *key)
 	return value;
 }
 
+static bool __attribute__((format(printf, 1, 2)))
+there(const char *fmt, ...)
+{
+	char path[PATH_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(path, sizeof(path), fmt, ap);
+	va_end(ap);
+	return !access(path, F_OK);
+}
+
 static int entries(const char *path)
 {
 	struct dirent *e;
@@ -168,6 +210,16 @@ static int entries(const char *path)
 }
 
 /* Devices */
+
+static int add(const char *bdf)
+{
+	return put(PARAM "add", bdf);
+}
+
+static int del(const char *bdf)
+{
+	return put(PARAM "remove", bdf);
+}
 
 static int pci_put(const char *bdf, const char *file, const char *text)
 {
@@ -219,6 +271,11 @@ static int open_group(const char *bdf)
 	return open(path, O_RDWR | O_CLOEXEC);
 }
 
+static unsigned long taint(void)
+{
+	return read_number("/proc/sys/kernel/tainted", NULL);
+}
+
 /* Modules */
 
 static int load(const char *name, const char *args)
@@ -241,6 +298,56 @@ static int unload(const char *name)
 	return syscall(SYS_delete_module, name, O_NONBLOCK) ? -errno : 0;
 }
 
+/* Other privileges */
+
+/* Drop @cap from all of this process's sets */
+static void drop_cap(int cap)
+{
+	struct __user_cap_header_struct header = {
+		.version = _LINUX_CAPABILITY_VERSION_3,
+	};
+	struct __user_cap_data_struct data[2];
+
+	prctl(PR_CAPBSET_DROP, cap);
+	syscall(SYS_capget, &header, data);
+	data[cap / 32].effective &= ~(1u << cap % 32);
+	data[cap / 32].permitted &= ~(1u << cap % 32);
+	data[cap / 32].inheritable &= ~(1u << cap % 32);
+	syscall(SYS_capset, &header, data);
+}
+
+enum as { AS_ROOT, AS_NO_RAWIO, AS_NO_IPC_LOCK, AS_USERNS };
+
+static void become(enum as as)
+{
+	if (as == AS_NO_RAWIO) {
+		drop_cap(CAP_SYS_RAWIO);
+	} else if (as == AS_NO_IPC_LOCK) {
+		drop_cap(CAP_IPC_LOCK);
+	} else if (as == AS_USERNS) {
+		if (unshare(CLONE_NEWUSER))
+			die("unshare");
+		/* All capabilities, but of a user namespace of its own */
+		put("/proc/self/setgroups", "deny");
+		put("/proc/self/uid_map", "0 0 1");
+		put("/proc/self/gid_map", "0 0 1");
+	}
+}
+
+/* Run @fn in a child; its result, which must fit into an exit code */
+static int in_child(int (*fn)(void *), void *arg, enum as as)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		become(as);
+		_exit(-fn(arg));
+	}
+	waitpid(pid, &status, 0);
+	return WIFEXITED(status) ? -WEXITSTATUS(status) : -ECHILD;
+}
+
 /* Memory */
 
 static uint64_t phys_at(int pagemap, const void *p)
@@ -250,6 +357,43 @@ static uint64_t phys_at(int pagemap, const void *p)
 	if (pread(pagemap, &entry, 8, (uintptr_t)p / PAGE * 8) != 8)
 		return 0;
 	return (entry & ((1ULL << 55) - 1)) * PAGE + (uintptr_t)p % PAGE;
+}
+
+/* Each process has a pagemap of its own */
+static uint64_t phys_of(const void *p)
+{
+	static int fd = -1, whose;
+
+	if (whose != getpid()) {
+		fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+		whose = getpid();
+	}
+	return phys_at(fd, p);
+}
+
+static void *huge_page(void)
+{
+	void *p = mmap(NULL, HUGE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_POPULATE,
+		       -1, 0);
+
+	if (p == MAP_FAILED)
+		die("no huge page");
+	memset(p, 0x5a, HUGE);
+	return p;
+}
+
+/* Each CPU counts for itself and reports now and then, or when asked */
+static long pinned(void)
+{
+	put("/proc/sys/vm/stat_refresh", "1");
+	return read_number("/proc/vmstat", "nr_foll_pin_acquired") -
+	       read_number("/proc/vmstat", "nr_foll_pin_released");
+}
+
+static long huge_free(void)
+{
+	return read_number("/proc/meminfo", "HugePages_Free");
 }
 
 /*
@@ -289,8 +433,61 @@ static void check_leaks(void)
 	free(text);
 }
 
-/* Mount what is needed, and load what the test of the module works with */
-static void start(void)
+/* Make the @n-th allocation or copy fail of what this thread does next */
+static void fail_nth(int fd, unsigned int n)
+{
+	char text[12];
+
+	snprintf(text, sizeof(text), "%u", n);
+	/* What fails may be this, and then nothing does any more */
+	if (fd >= 0 && pwrite(fd, text, strlen(text), 0) < 0)
+		pwrite(fd, text, strlen(text), 0);
+}
+
+/* Has it failed since? Nothing does any more */
+static bool has_failed(int fd)
+{
+	char text[16] = "";
+	int err = errno;
+	bool failed;
+
+	failed = fd >= 0 && pread(fd, text, sizeof(text) - 1, 0) > 0 && !atoi(text);
+	fail_nth(fd, 0);
+	errno = err;
+	return failed;
+}
+
+/* The file for these, or -1; whether the thread is to have failures at all */
+static int fail_open(bool wanted)
+{
+	return wanted ? open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC) : -1;
+}
+
+static void set_fault(const char *what, const char *file, const char *value)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "/sys/kernel/debug/%s/%s", what, file);
+	put(path, value);
+}
+
+/* fail-nth of a thread is what makes something fail; here is said what may */
+static void faults_start(void)
+{
+	set_fault("failslab", "ignore-gfp-wait", "N");
+	set_fault("fail_page_alloc", "ignore-gfp-wait", "N");
+	set_fault("fail_page_alloc", "ignore-gfp-highmem", "N");
+	set_fault("fail_page_alloc", "min-order", "0");
+	set_fault("failslab", "verbose", "0");
+	set_fault("fail_page_alloc", "verbose", "0");
+	set_fault("fail_usercopy", "verbose", "0");
+}
+
+/*
+ * Mount what is needed, and load what the test of the module works with: with
+ * the parameter that every host without an IOMMU has, unless it is @secure
+ */
+static void start(const char *huge_pages, bool secure)
 {
 	const char *name;
 	char list[] = MODULES, *rest = list;
@@ -309,15 +506,16 @@ static void start(void)
 	while ((name = strsep(&rest, " "))) {
 		const char *args = "";
 
-		if (!strcmp(name, "vfio_iommu_type1"))
+		if (!strcmp(name, "vfio_iommu_type1") && !secure)
 			args = "allow_unsafe_interrupts=1";
 		else if (!strcmp(name, "vfio-pci"))
 			args = "disable_idle_d3=1";	/* 10 ms each time */
 		if (*name && load(name, args))
 			die(name);
 	}
-	pci_put(V, "driver/unbind", V);
-	put("/proc/sys/vm/nr_hugepages", "16");
+	if (!secure)
+		pci_put(V, "driver/unbind", V);
+	put("/proc/sys/vm/nr_hugepages", huge_pages);
 }
 
 #pragma GCC diagnostic pop

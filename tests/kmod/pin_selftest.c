@@ -6,193 +6,27 @@
  * Copyright (c) 2026, baremetal.noiommu contributors
  */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/capability.h>
+#include "guest.h"
+
+#include "include/uapi/noiommu.h"
+
 #include <linux/io_uring.h>
+#include <linux/loop.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/prctl.h>
-#include <sys/reboot.h>
 #include <sys/resource.h>
 #include <sys/shm.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "../../kmod/include/uapi/noiommu.h"
-
-#define A	"0000:00:02.0"
-#define B	"0000:00:03.0"
-#define PARAM	"/sys/module/noiommu/parameters/"
-#define PCI	"/sys/bus/pci/"
-
-#define PAGE	4096UL
-#define HUGE	(2UL << 20)
 #define MANY	4096U
 #define RACE	4	/* seconds */
 
-static int passed, failed;
 static struct noiommu_extent extents[MANY], again[MANY];
-
-static void __attribute__((format(printf, 2, 3)))
-ok(bool good, const char *fmt, ...)
-{
-	va_list ap;
-
-	printf("%sok %d - ", good ? "" : "not ", passed + failed + 1);
-	va_start(ap, fmt);
-	vprintf(fmt, ap);
-	va_end(ap);
-	printf("\n");
-	if (good)
-		passed++;
-	else
-		failed++;
-}
-
-static const char *name_of(int ret)
-{
-	return ret >= 0 ? "success" : strerrorname_np(-ret);
-}
-
-static void __attribute__((format(printf, 3, 4)))
-expect(int ret, int want, const char *fmt, ...)
-{
-	char what[300];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(what, sizeof(what), fmt, ap);
-	va_end(ap);
-	if (ret == want)
-		ok(true, "%s: %s", what, name_of(want));
-	else
-		ok(false, "%s # %s instead of %s", what, name_of(ret),
-		   name_of(want));
-}
-
-static void die(const char *what)
-{
-	printf("Bail out! %s: %m\n", what);
-	sync();
-	reboot(RB_POWER_OFF);
-}
-
-/* Files and numbers */
-
-static int put(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC), ret = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, strlen(text)) < 0)
-		ret = -errno;
-	close(fd);
-	return ret;
-}
-
-/* The number after @key in a file */
-static long number(const char *path, const char *key)
-{
-	char line[256];
-	long value = -1;
-	FILE *f = fopen(path, "re");
-
-	if (!f)
-		return -1;
-	while (fgets(line, sizeof(line), f)) {
-		if (!strncmp(line, key, strlen(key))) {
-			value = atol(line + strlen(key));
-			break;
-		}
-	}
-	fclose(f);
-	return value;
-}
 
 /* What RLIMIT_MEMLOCK is held against, in pages */
 static long locked(void)
 {
-	return number("/proc/self/status", "VmLck:") * 1024 / (long)PAGE;
-}
-
-/* Pins that there are in the system, in pages */
-static long pins(void)
-{
-	number("/proc/sys/vm/stat_refresh", "x");
-	return number("/proc/vmstat", "nr_foll_pin_acquired ") -
-	       number("/proc/vmstat", "nr_foll_pin_released ");
-}
-
-static int load(const char *name, const char *args)
-{
-	char path[128];
-	int fd, ret = 0;
-
-	snprintf(path, sizeof(path), "/modules/%s.ko", name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (syscall(SYS_finit_module, fd, args, 0))
-		ret = -errno;
-	close(fd);
-	return ret;
-}
-
-static int unload(const char *name)
-{
-	return syscall(SYS_delete_module, name, O_NONBLOCK) ? -errno : 0;
-}
-
-/* Other privileges */
-
-static void drop_cap(int cap)
-{
-	struct __user_cap_header_struct header = {
-		.version = _LINUX_CAPABILITY_VERSION_3,
-	};
-	struct __user_cap_data_struct data[2];
-
-	syscall(SYS_capget, &header, data);
-	data[cap / 32].effective &= ~(1u << cap % 32);
-	data[cap / 32].permitted &= ~(1u << cap % 32);
-	data[cap / 32].inheritable &= ~(1u << cap % 32);
-	syscall(SYS_capset, &header, data);
-}
-
-enum as { AS_ROOT, AS_NO_RAWIO, AS_NO_IPC_LOCK, AS_USERNS };
-
-static int in_child(int (*fn)(void *), void *arg, enum as as)
-{
-	pid_t pid = fork();
-	int status;
-
-	if (!pid) {
-		if (as == AS_NO_RAWIO)
-			drop_cap(CAP_SYS_RAWIO);
-		else if (as == AS_NO_IPC_LOCK)
-			drop_cap(CAP_IPC_LOCK);
-		else if (as == AS_USERNS && unshare(CLONE_NEWUSER))
-			_exit(ENOEXEC);
-		_exit(-fn(arg));
-	}
-	waitpid(pid, &status, 0);
-	return WIFEXITED(status) ? -WEXITSTATUS(status) : -ECHILD;
+	return read_number("/proc/self/status", "VmLck") * 1024 / (long)PAGE;
 }
 
 /* The calls */
@@ -289,20 +123,6 @@ static void *transparent(void)
 	return q;
 }
 
-static uint64_t phys_of(void *p)
-{
-	static int fd = -1, whose;
-	uint64_t entry = 0;
-
-	if (whose != getpid()) {
-		fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-		whose = getpid();
-	}
-	if (pread(fd, &entry, 8, (uintptr_t)p / PAGE * 8) != 8)
-		die("pagemap");
-	return entry >> 63 ? (entry & ((1ULL << 55) - 1)) * PAGE : 0;
-}
-
 /* Do @n extents cover @length, as few as possible, and say what pagemap says? */
 static bool is_true(char *p, uint64_t length, int n,
 		    const struct noiommu_extent *e)
@@ -342,7 +162,7 @@ static bool queries_are_true(int fd, char *p, uint64_t length)
 		for (j = 0; j < n; j++) {
 			char *q = p + from + done;
 
-			if (again[j].addr != phys_of(q) + (uintptr_t)q % PAGE)
+			if (again[j].addr != phys_of(q))
 				return false;
 			done += again[j].length;
 		}
@@ -406,7 +226,7 @@ static void test_open(void)
 	       "query, unmap and info need none");
 	expect(unload("noiommu"), -EAGAIN, "rmmod under an open file");
 	close(fd);
-	ok(pins() == 0, "no pins are left");
+	ok(pinned() == 0, "no pins are left");
 }
 
 static void test_arguments(void)
@@ -509,7 +329,7 @@ static void test_arguments(void)
 	TRY("array in the kernel", -EFAULT, map.extents = 1ULL << 63);
 	TRY("no array", -EMSGSIZE, map.num_extents = 0);
 	TRY("reach of one page", -ERANGE, map.last_addr = PAGE - 1);
-	ok(pins() == 0 && locked() == 0, "nothing came of all that");
+	ok(pinned() == 0 && locked() == 0, "nothing came of all that");
 
 	memset(p, 1, PAGE);
 	TRY("reach up to the last byte", 0, map.length = PAGE;
@@ -531,13 +351,13 @@ static void test_arguments(void)
 /* Map, compare, query, unmap */
 static void check_kind(const char *what, void *p, uint64_t length, int max)
 {
-	long before = pins(), pages = length / PAGE;
+	long before = pinned(), pages = length / PAGE;
 	int fd = open_pin(), n;
 
 	n = do_map(fd, p, length);
 	ok(n > 0 && n <= max, "%s: %d extents (%s)", what, n, name_of(n));
 	ok(locked() == pages, "%s: %ld pages are accounted", what, locked());
-	ok(pins() > before, "%s: %ld pins", what, pins() - before);
+	ok(pinned() > before, "%s: %ld pins", what, pinned() - before);
 	ok(is_true(p, length, n, extents), "%s: true, in order, coalesced", what);
 	ok(do_query(fd, p, length, again, MANY) == n &&
 	   !memcmp(extents, again, n * sizeof(*again)), "%s: queried", what);
@@ -549,7 +369,7 @@ static void check_kind(const char *what, void *p, uint64_t length, int max)
 	expect(do_query(fd, (char *)p - 1, 2, again, MANY), -ENOENT,
 	       "%s: a byte before", what);
 	ok(do_unmap(fd, p, length) == (int64_t)length, "%s: unmap", what);
-	ok(pins() == before && locked() == 0, "%s: all is back", what);
+	ok(pinned() == before && locked() == 0, "%s: all is back", what);
 	close(fd);
 }
 
@@ -579,8 +399,7 @@ static void test_kinds(void)
 	check_kind("hugetlb, a page of it", p + 3 * PAGE, PAGE, 1);
 	check_kind("hugetlb, across pages", p + HUGE - PAGE, HUGE + 2 * PAGE, 3);
 	munmap(p, 4 * HUGE);
-	ok(number("/proc/meminfo", "HugePages_Free:") ==
-	   number("/proc/meminfo", "HugePages_Total:"), "all huge pages are back");
+	ok(huge_free() == read_number("/proc/meminfo", "HugePages_Total"), "all huge pages are back");
 
 	/* Two kinds in one buffer, and one huge page at two places */
 	fd = memfd_create("h", MFD_HUGETLB);
@@ -630,14 +449,14 @@ static void test_refused_memory(void)
 	p = small_pages(100);
 	munmap(p + 50 * PAGE, PAGE);
 	expect(do_map(fd, p, 100 * PAGE), -EFAULT, "a hole in the middle");
-	ok(pins() == 0 && locked() == 0, "nothing is pinned");
+	ok(pinned() == 0 && locked() == 0, "nothing is pinned");
 	ok(do_map(fd, p, 50 * PAGE) > 0, "up to the hole");
 	do_unmap(fd, p, 50 * PAGE);
 	mprotect(p + 10 * PAGE, PAGE, PROT_READ);
 	expect(do_map(fd, p, 50 * PAGE), -EFAULT, "a read-only page");
 	mprotect(p + 10 * PAGE, PAGE, PROT_NONE);
 	expect(do_map(fd, p, 50 * PAGE), -EFAULT, "a forbidden page");
-	ok(pins() == 0 && locked() == 0, "nothing is pinned");
+	ok(pinned() == 0 && locked() == 0, "nothing is pinned");
 	munmap(p, 100 * PAGE);
 
 	file = memfd_create("m", 0);
@@ -688,7 +507,7 @@ static void test_refused_memory(void)
 	expect(do_map(fd, p, 4 * PAGE), -EOPNOTSUPP, "a block device's memory");
 	munmap(p, 4 * PAGE);
 	close(file);
-	ok(pins() == 0 && locked() == 0, "nothing is pinned");
+	ok(pinned() == 0 && locked() == 0, "nothing is pinned");
 	close(fd);
 }
 
@@ -717,7 +536,7 @@ static void test_ranges(void)
 	ok(do_unmap(fd, p, 16 * PAGE) == 9 * (int64_t)PAGE, "unmap two at once");
 	ok(do_map(fd, p, PAGE) == 1, "map one more");
 	ok(do_unmap(fd, NULL, UINT64_MAX) == 2 * (int64_t)PAGE, "unmap all");
-	ok(pins() == 0 && locked() == 0, "all is back");
+	ok(pinned() == 0 && locked() == 0, "all is back");
 
 	n = do_map(fd, p, 32 * PAGE);
 	do_unmap(fd, p, 32 * PAGE);
@@ -726,12 +545,12 @@ static void test_ranges(void)
 	map.num_extents = n - 1;
 	expect(call(fd, NOIOMMU_MAP, &map), -EMSGSIZE, "array too small by one");
 	ok((int)map.num_extents == n, "%d are needed", n);
-	ok(extents[0].addr == 0xeeeeeeeeeeeeeeee && pins() == 0 && locked() == 0,
+	ok(extents[0].addr == 0xeeeeeeeeeeeeeeee && pinned() == 0 && locked() == 0,
 	   "nothing is pinned or written");
 	expect(call(fd, NOIOMMU_MAP, &map), 0, "array that fits");
 	ok(extents[n].addr == 0xeeeeeeeeeeeeeeee, "nothing is written after it");
 	close(fd);
-	ok(pins() == 0 && locked() == 0, "close gives all back");
+	ok(pinned() == 0 && locked() == 0, "close gives all back");
 
 	/* An array of which a part cannot be written */
 	fd = open_pin();
@@ -743,7 +562,7 @@ static void test_ranges(void)
 	expect(call(fd, NOIOMMU_MAP, &map), n > 3 ? -EFAULT : 0,
 	       "array on a read-only page");
 	close(fd);
-	ok(pins() == 0 && locked() == 0, "nothing is pinned");
+	ok(pinned() == 0 && locked() == 0, "nothing is pinned");
 	munmap(p, 32 * PAGE);
 }
 
@@ -790,7 +609,7 @@ static void test_memlock(void)
 	       "RLIMIT_MEMLOCK holds");
 	expect(in_child(free_of_limit, NULL, AS_ROOT), 0,
 	       "CAP_IPC_LOCK lifts it, and it is accounted");
-	ok(pins() == 0, "all is back");
+	ok(pinned() == 0, "all is back");
 }
 
 static int fork_on(void *arg)
@@ -825,10 +644,10 @@ static void test_processes(void)
 	memset(arg.p, 2, 4 * PAGE);
 	ok(is_true(arg.p, 4 * PAGE, do_query(arg.fd, arg.p, 4 * PAGE, again, MANY),
 		   again) && n > 0, "pinned pages stay the parent's");
-	ok(locked() == 4 && pins() == 8,
+	ok(locked() == 4 && pinned() == 8,
 	   "those of the child stay pinned while the file is open");
 	close(arg.fd);
-	ok(locked() == 0 && pins() == 0, "all is back");
+	ok(locked() == 0 && pinned() == 0, "all is back");
 	munmap(arg.p, 4 * PAGE);
 
 	/* The parent closes first */
@@ -843,11 +662,11 @@ static void test_processes(void)
 		_exit(0);
 	}
 	close(arg.fd);
-	ok(locked() == 4 && pins() == 4, "a child keeps the file open");
+	ok(locked() == 4 && pinned() == 4, "a child keeps the file open");
 	close(pipes[0]);
 	close(pipes[1]);
 	waitpid(pid, &status, 0);
-	ok(locked() == 0 && pins() == 0, "until it is gone");
+	ok(locked() == 0 && pinned() == 0, "until it is gone");
 	munmap(arg.p, 4 * PAGE);
 
 	/* exec() with the file open */
@@ -864,7 +683,7 @@ static void test_processes(void)
 	waitpid(pid, &status, 0);
 	ok(WIFEXITED(status) && !WEXITSTATUS(status),
 	   "mappings are out of reach after exec (%d)", status);
-	ok(pins() == 0, "and gone with the file");
+	ok(pinned() == 0, "and gone with the file");
 
 	/* Killed in the midst of it */
 	for (n = 0; n < 30; n++) {
@@ -884,9 +703,8 @@ static void test_processes(void)
 		kill(pid, SIGKILL);
 		waitpid(pid, &status, 0);
 	}
-	ok(pins() == 0, "killed 30 times: all pins are back (%ld)", pins());
-	ok(number("/proc/meminfo", "HugePages_Free:") ==
-	   number("/proc/meminfo", "HugePages_Total:"), "and all huge pages");
+	ok(pinned() == 0, "killed 30 times: all pins are back (%ld)", pinned());
+	ok(huge_free() == read_number("/proc/meminfo", "HugePages_Total"), "and all huge pages");
 }
 
 /* Threads that map, query, unmap and change what is below, all on one file */
@@ -974,7 +792,7 @@ static void test_races(void)
 		pthread_join(threads[i], NULL);
 	close(arena_fd);
 	ok(mapped > 0, "threads mapped %lu times in %lu calls", mapped, others);
-	ok(pins() == 0 && locked() == 0, "all is back (%ld, %ld)", pins(), locked());
+	ok(pinned() == 0 && locked() == 0, "all is back (%ld, %ld)", pinned(), locked());
 	munmap(arena, ARENA * PAGE);
 }
 
@@ -1005,6 +823,68 @@ static void test_compat(void)
 	munmap(map, PAGE);
 }
 
+static int fault_fd;
+
+/* Make each thing fail in its turn, until a call is through before that */
+static void check_faults(const char *what, char *p, uint64_t length)
+{
+	unsigned int n, bad = 0, lost = 0;
+	int64_t ret = -1;
+
+	for (n = 1; n < 10000; n++) {
+		int fd = open_pin();
+		bool failed;
+
+		fail_nth(fault_fd, n);
+		ret = do_map(fd, p, length);
+		failed = has_failed(fault_fd);
+		if (ret >= 0) {
+			bad += !is_true(p, length, ret, extents);
+			fail_nth(fault_fd, n);
+			ret = do_query(fd, p, length, again, MANY);
+			has_failed(fault_fd);
+			bad += ret < 0 && ret != -EFAULT;
+			fail_nth(fault_fd, n);
+			ret = do_unmap(fd, p, length);
+			has_failed(fault_fd);
+			bad += ret != (int64_t)length && ret != -EFAULT;
+			lost += ret < 0 ? !pinned() || !locked() : pinned() || locked();
+		} else {
+			bad += ret != -ENOMEM && ret != -EFAULT;
+			lost += pinned() || locked();
+		}
+		close(fd);
+		lost += pinned() || locked();
+		if (!failed)
+			break;
+	}
+	ok(n > 1 && n < 10000 && !bad && !lost,
+	   "%s: %u steps fail, each by itself: %u with another error, %u left something pinned",
+	   what, n - 1, bad, lost);
+}
+
+static void test_faults(void)
+{
+	char *p = small_pages(600), *h = get_memory(2 * HUGE, MAP_HUGETLB);
+
+	fault_fd = fail_open(true);
+	if (fault_fd < 0) {
+		printf("# in this kernel nothing can be made to fail\n");
+		return;
+	}
+	faults_start();
+	put(LEAKS, "clear");
+	check_faults("4 KiB pages that are not there yet", p, 20 * PAGE);
+	memset(p, 1, 600 * PAGE);
+	check_faults("4 KiB pages", p, 600 * PAGE);
+	memset(h, 1, 2 * HUGE);
+	check_faults("huge pages", h, 2 * HUGE);
+	check_leaks();
+	close(fault_fd);
+	munmap(p, 600 * PAGE);
+	munmap(h, 2 * HUGE);
+}
+
 static void test_unplug(void)
 {
 	char *p = small_pages(8);
@@ -1025,7 +905,7 @@ static void test_unplug(void)
 	ok(do_unmap(fd, p, 4 * PAGE) == 4 * (int64_t)PAGE, "unmap it");
 	expect(unload("noiommu"), -EAGAIN, "rmmod under an open file");
 	close(fd);
-	ok(pins() == 0 && locked() == 0, "all is back");
+	ok(pinned() == 0 && locked() == 0, "all is back");
 	expect(unload("noiommu"), 0, "rmmod");
 	ok(access("/dev/noiommu", F_OK), "the file is gone");
 	put(PCI "rescan", "1");
@@ -1063,36 +943,22 @@ static void test_bounce(void)
 
 	expect(do_map(fd, p, PAGE), -ERANGE,
 	       "map where the kernel bounces all DMA (swiotlb=force)");
-	ok(pins() == 0 && locked() == 0, "nothing is pinned");
+	ok(pinned() == 0 && locked() == 0, "nothing is pinned");
 	close(fd);
 }
 
-static void start(void)
+static void start_pin(void)
 {
-	char path[32];
 	int fd, loop;
 
-	mkdir("/proc", 0755);
-	mkdir("/sys", 0755);
-	mkdir("/dev", 0755);
-	mount("p", "/proc", "proc", 0, NULL);
-	mount("s", "/sys", "sysfs", 0, NULL);
-	mount("d", "/dev", "devtmpfs", 0, NULL);
-	fd = open("/dev/console", O_WRONLY);
-	dup2(fd, 1);
-	dup2(fd, 2);
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	put("/proc/sys/vm/nr_hugepages", "16");
+	start("16", false);
 	put("/sys/kernel/mm/transparent_hugepage/enabled", "madvise");
 	put("/proc/sys/vm/compact_unevictable_allowed", "0");
 
-	if (load("loop", ""))
-		die("loop");
 	fd = open("/backing", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	ftruncate(fd, 1 << 20);
-	snprintf(path, sizeof(path), "/dev/loop0");
-	loop = open(path, O_RDWR | O_CLOEXEC);
-	if (loop < 0 || ioctl(loop, 0x4C00 /* LOOP_SET_FD */, fd))
+	loop = open("/dev/loop0", O_RDWR | O_CLOEXEC);
+	if (loop < 0 || ioctl(loop, LOOP_SET_FD, fd))
 		die("loop0");
 	if (load("noiommu", "devices=" A))
 		die("noiommu");
@@ -1100,7 +966,7 @@ static void start(void)
 
 int main(int argc, char **argv)
 {
-	char line[512] = "";
+	char *line;
 	int fd;
 
 	if (argc == 3 && !strcmp(argv[1], "exec")) {
@@ -1109,13 +975,11 @@ int main(int argc, char **argv)
 			return 3;
 		if (locked())
 			return 4;
-		return pins() == 4 ? 0 : 5;
+		return pinned() == 4 ? 0 : 5;
 	}
 
-	start();
-	fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
-	read(fd, line, sizeof(line) - 1);
-	close(fd);
+	start_pin();
+	line = slurp("/proc/cmdline");
 	if (strstr(line, "swiotlb=force")) {
 		test_bounce();
 	} else {
@@ -1128,12 +992,9 @@ int main(int argc, char **argv)
 		test_processes();
 		test_races();
 		test_compat();
+		test_faults();
 		test_unplug();
 		test_lockdown();
 	}
-	printf("1..%d\n", passed + failed);
-	printf("%d passed, %d failed\n", passed, failed);
-	sync();
-	reboot(RB_POWER_OFF);
-	return 0;
+	finish();
 }

@@ -6,106 +6,15 @@
  * Copyright (c) 2026, baremetal.noiommu contributors
  */
 #define _GNU_SOURCE
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <linux/capability.h>
-#include <linux/vfio.h>
-#include <sched.h>
+#include "client.h"
+
 #include <signal.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/prctl.h>
-#include <sys/reboot.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
-#define A	"0000:00:02.0"		/* e1000e */
-#define B	"0000:00:03.0"		/* e1000e */
-#define V	"0000:00:04.0"		/* virtio-net */
-#define PORT	"0000:00:05.0"		/* PCIe root port */
-#define ABSENT	"0000:00:19.0"
-#define PARAM	"/sys/module/noiommu/parameters/"
-#define PCI	"/sys/bus/pci/"
-#define UNSAFE	"/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
-
-#define PAGE	4096UL
-#define HUGE	(2UL << 20)
 #define CYCLES	200
 #define TAINT_USER	(1 << 6)
 #define TAINT_OOT	(1 << 12)
 
-static int passed, failed;
-
-static void __attribute__((format(printf, 2, 3)))
-ok(bool good, const char *fmt, ...)
-{
-	va_list ap;
-
-	printf("%sok %d - ", good ? "" : "not ", passed + failed + 1);
-	va_start(ap, fmt);
-	vprintf(fmt, ap);
-	va_end(ap);
-	printf("\n");
-	if (good)
-		passed++;
-	else
-		failed++;
-}
-
-static const char *name_of(int ret)
-{
-	return ret >= 0 ? "success" : strerrorname_np(-ret);
-}
-
-/* One test: @ret, 0 or a negative errno, is what was expected */
-static void __attribute__((format(printf, 3, 4)))
-expect(int ret, int want, const char *fmt, ...)
-{
-	char what[300];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(what, sizeof(what), fmt, ap);
-	va_end(ap);
-	if (ret == want)
-		ok(true, "%s: %s", what, name_of(want));
-	else
-		ok(false, "%s # %s instead of %s", what, name_of(ret),
-		   name_of(want));
-}
-
-static void die(const char *what)
-{
-	printf("Bail out! %s: %m\n", what);
-	sync();
-	reboot(RB_POWER_OFF);
-}
-
 /* Files */
-
-static int put(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC), ret = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, strlen(text)) < 0)
-		ret = -errno;
-	close(fd);
-	return ret;
-}
 
 static const char *get(const char *path)
 {
@@ -122,69 +31,6 @@ static const char *get(const char *path)
 	return text;
 }
 
-static bool there(const char *fmt, ...)
-{
-	char path[PATH_MAX];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(path, sizeof(path), fmt, ap);
-	va_end(ap);
-	return !access(path, F_OK);
-}
-
-static int entries(const char *path)
-{
-	struct dirent *e;
-	DIR *dir = opendir(path);
-	int n = 0;
-
-	if (!dir)
-		return 0;
-	while ((e = readdir(dir)))
-		n += e->d_name[0] != '.';
-	closedir(dir);
-	return n;
-}
-
-static int add(const char *bdf)
-{
-	return put(PARAM "add", bdf);
-}
-
-static int del(const char *bdf)
-{
-	return put(PARAM "remove", bdf);
-}
-
-static int pci_put(const char *bdf, const char *file, const char *text)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), PCI "devices/%s/%s", bdf, file);
-	return put(path, text);
-}
-
-static int drv_put(const char *driver, const char *file, const char *bdf)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), PCI "drivers/%s/%s", driver, file);
-	return put(path, bdf);
-}
-
-static int bind_vfio(const char *bdf)
-{
-	pci_put(bdf, "driver_override", "vfio-pci");
-	return drv_put("vfio-pci", "bind", bdf);
-}
-
-static int unbind_vfio(const char *bdf)
-{
-	pci_put(bdf, "driver_override", "\n");
-	return drv_put("vfio-pci", "unbind", bdf);
-}
-
 static void unbind_any(const char *bdf)
 {
 	pci_put(bdf, "driver/unbind", bdf);
@@ -196,25 +42,6 @@ static void rescan(void)
 	put(PCI "rescan", "1");
 	unbind_any(A);
 	unbind_any(B);
-}
-
-/* Number of the device's group, or -1 */
-static int group_of(const char *bdf)
-{
-	char path[PATH_MAX], link[PATH_MAX];
-	ssize_t len;
-
-	snprintf(path, sizeof(path), PCI "devices/%s/iommu_group", bdf);
-	len = readlink(path, link, sizeof(link) - 1);
-	if (len < 0)
-		return -1;
-	link[len] = '\0';
-	return atoi(strrchr(link, '/') + 1);
-}
-
-static unsigned long taint(void)
-{
-	return strtoul(get("/proc/sys/kernel/tainted"), NULL, 10);
 }
 
 /* Is there a line in the kernel log, since the last call, with all of these? */
@@ -242,197 +69,6 @@ static void log_skip(void)
 	logged("", NULL);
 }
 
-/* Modules */
-
-static int load(const char *name, const char *args)
-{
-	char path[PATH_MAX];
-	int fd, ret = 0;
-
-	snprintf(path, sizeof(path), "/modules/%s.ko", name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (syscall(SYS_finit_module, fd, args, 0))
-		ret = -errno;
-	close(fd);
-	return ret;
-}
-
-static int unload(const char *name)
-{
-	return syscall(SYS_delete_module, name, O_NONBLOCK) ? -errno : 0;
-}
-
-/* Other privileges */
-
-/* Drop @cap from all of this process's sets */
-static void drop_cap(int cap)
-{
-	struct __user_cap_header_struct header = {
-		.version = _LINUX_CAPABILITY_VERSION_3,
-	};
-	struct __user_cap_data_struct data[2];
-
-	prctl(PR_CAPBSET_DROP, cap);
-	syscall(SYS_capget, &header, data);
-	data[cap / 32].effective &= ~(1u << cap % 32);
-	data[cap / 32].permitted &= ~(1u << cap % 32);
-	data[cap / 32].inheritable &= ~(1u << cap % 32);
-	syscall(SYS_capset, &header, data);
-}
-
-enum as { AS_ROOT, AS_NO_RAWIO, AS_USERNS };
-
-static void become(enum as as)
-{
-	if (as == AS_NO_RAWIO) {
-		drop_cap(CAP_SYS_RAWIO);
-	} else if (as == AS_USERNS) {
-		if (unshare(CLONE_NEWUSER))
-			die("unshare");
-		/* All capabilities, but of a user namespace of its own */
-		put("/proc/self/setgroups", "deny");
-		put("/proc/self/uid_map", "0 0 1");
-		put("/proc/self/gid_map", "0 0 1");
-	}
-}
-
-/* Run @fn in a child; its result, which must fit into an exit code */
-static int in_child(int (*fn)(void *), void *arg, enum as as)
-{
-	pid_t pid = fork();
-	int status;
-
-	if (!pid) {
-		become(as);
-		_exit(-fn(arg));
-	}
-	waitpid(pid, &status, 0);
-	return WIFEXITED(status) ? -WEXITSTATUS(status) : -EINTR;
-}
-
-/* Memory */
-
-static void *huge_page(void)
-{
-	void *p = mmap(NULL, HUGE, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_POPULATE,
-		       -1, 0);
-
-	if (p == MAP_FAILED)
-		die("no huge page");
-	memset(p, 0x5a, HUGE);
-	return p;
-}
-
-static uint64_t phys_of(void *p)
-{
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	uint64_t entry = 0;
-
-	if (pread(fd, &entry, 8, (uintptr_t)p / PAGE * 8) != 8)
-		die("pagemap");
-	close(fd);
-	return (entry & ((1ULL << 55) - 1)) * PAGE;
-}
-
-/* VFIO */
-
-struct client {
-	int container;
-	int group;
-	int device;
-};
-
-#define NO_CLIENT { -1, -1, -1 }
-
-static void client_close(struct client *c)
-{
-	if (c->device >= 0)
-		close(c->device);
-	if (c->group >= 0)
-		close(c->group);
-	if (c->container >= 0)
-		close(c->container);
-	*c = (struct client)NO_CLIENT;
-}
-
-/* Open the group's file and put it into the container */
-static int client_group(int container, const char *bdf)
-{
-	char path[64];
-	int fd;
-
-	snprintf(path, sizeof(path), "/dev/vfio/%d", group_of(bdf));
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (ioctl(fd, VFIO_GROUP_SET_CONTAINER, &container)) {
-		int ret = -errno;
-
-		close(fd);
-		return ret;
-	}
-	return fd;
-}
-
-/* All that comes before attaching */
-static int client_open(struct client *c, const char *bdf)
-{
-	*c = (struct client)NO_CLIENT;
-	c->container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
-	if (c->container < 0)
-		return -errno;
-	c->group = client_group(c->container, bdf);
-	return c->group < 0 ? c->group : 0;
-}
-
-static int client_attach(struct client *c)
-{
-	return ioctl(c->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) ?
-	       -errno : 0;
-}
-
-static int client_device(struct client *c, const char *bdf)
-{
-	c->device = ioctl(c->group, VFIO_GROUP_GET_DEVICE_FD, bdf);
-	return c->device < 0 ? -errno : 0;
-}
-
-static int client_start(struct client *c, const char *bdf)
-{
-	int ret = client_open(c, bdf);
-
-	return ret ?: client_attach(c) ?: client_device(c, bdf);
-}
-
-static int dma_map(struct client *c, void *p, uint64_t iova, uint64_t size)
-{
-	struct vfio_iommu_type1_dma_map map = {
-		.argsz = sizeof(map),
-		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
-		.vaddr = (uintptr_t)p,
-		.iova = iova,
-		.size = size,
-	};
-
-	return ioctl(c->container, VFIO_IOMMU_MAP_DMA, &map) ? -errno : 0;
-}
-
-static int64_t dma_unmap(struct client *c, uint64_t iova, uint64_t size)
-{
-	struct vfio_iommu_type1_dma_unmap unmap = {
-		.argsz = sizeof(unmap),
-		.iova = iova,
-		.size = size,
-	};
-
-	if (ioctl(c->container, VFIO_IOMMU_UNMAP_DMA, &unmap))
-		return -errno;
-	return unmap.size;
-}
-
 /* Tests */
 
 static void test_without(void)
@@ -452,15 +88,15 @@ static void test_load(void)
 	       0, "load with one good and four bad devices");
 	ok(logged("nonsense", "not a PCI address"), "log: malformed address");
 	ok(group_of(A) >= 0, "the good one has a group");
-	ok(entries("/sys/kernel/iommu_groups") == 1, "and no other");
-	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%d/name",
+	ok(entries(GROUPS) == 1, "and no other");
+	snprintf(path, sizeof(path), GROUPS "/%d/name",
 		 group_of(A));
 	ok(!strcmp(get(path), "noiommu"), "the group's name is noiommu");
-	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%d/type",
+	snprintf(path, sizeof(path), GROUPS "/%d/type",
 		 group_of(A));
 	ok(!strcmp(get(path), "identity"), "the default domain is identity");
 	expect(put(path, "DMA"), -EINVAL, "another default domain");
-	ok(there("/sys/class/iommu/noiommu-" A "/devices/" A),
+	ok(there(IOMMUS "/noiommu-" A "/devices/" A),
 	   "the IOMMU is in sysfs");
 	ok(there(PCI "devices/" A "/iommu/intel-iommu/cap") &&
 	   strncasecmp(get(PCI "devices/" A "/iommu/intel-iommu/cap"),
@@ -525,7 +161,7 @@ static void test_refusals(void)
 	expect(in_child(write_fd, &fd, AS_NO_RAWIO), -EPERM,
 	       "remove without CAP_SYS_RAWIO");
 	close(fd);
-	ok(entries("/sys/kernel/iommu_groups") == 1, "nothing came of all that");
+	ok(entries(GROUPS) == 1, "nothing came of all that");
 	ok(!(taint() & TAINT_USER), "nor a taint");
 }
 
@@ -540,7 +176,7 @@ static void test_add_remove(void)
 	   "devices added before keep it");
 	expect(put(PARAM "dpdk_pa_hint", "Y"), 0, "turn the hint on again");
 	expect(del(V "\n"), 0, "remove");
-	ok(group_of(V) < 0 && !there("/sys/class/iommu/noiommu-" V) &&
+	ok(group_of(V) < 0 && !there(IOMMUS "/noiommu-" V) &&
 	   !there(PCI "devices/" V "/iommu"), "nothing of it is left");
 	expect(del(V), -ENODEV, "remove twice");
 	expect(add(B), 0, "add what had a driver");
@@ -746,8 +382,8 @@ static void test_unplug(void)
 
 	log_skip();
 	expect(pci_put(A, "remove", "1"), 0, "unplug an added device");
-	ok(!there("/sys/class/iommu/noiommu-" A) &&
-	   !entries("/sys/kernel/iommu_groups"), "nothing of it is left");
+	ok(!there(IOMMUS "/noiommu-" A) &&
+	   !entries(GROUPS), "nothing of it is left");
 	ok(logged("unplugged", NULL), "log: unplugged");
 	expect(del(A), -ENODEV, "remove what was unplugged");
 	rescan();
@@ -775,14 +411,112 @@ static void test_unplug(void)
 	client_close(&c);
 	waitpid(pid, &status, 0);
 	expect(-WEXITSTATUS(status), 0, "unplugged");
-	ok(!there("/sys/class/iommu/noiommu-" A) &&
-	   !entries("/sys/kernel/iommu_groups"), "nothing of it is left");
+	ok(!there(IOMMUS "/noiommu-" A) &&
+	   !entries(GROUPS), "nothing of it is left");
 	rescan();
 	expect(add(A), 0, "add again");
 	expect(bind_vfio(A), 0, "bind again");
 	expect(client_start(&c, A), 0, "use again");
 	client_close(&c);
 	expect(unbind_vfio(A), 0, "unbind");
+}
+
+static int set_vfs(const char *n)
+{
+	return pci_put(PF, "sriov_numvfs", n);
+}
+
+/* Virtual functions, which come and go by a word to their PF */
+static void test_sriov(void)
+{
+	int groups = entries(GROUPS), status;
+	struct client c;
+	pid_t pid;
+
+	unbind_any(PF);
+	expect(pci_put(PF, "driver_override", "pci-pf-stub"), 0, "a driver for the PF");
+	expect(drv_put("pci-pf-stub", "bind", PF), 0, "bind it");
+	expect(set_vfs("2"), 0, "two VFs");
+	ok(there(PCI "devices/" VF) && group_of(VF) < 0, "they have no group");
+	unbind_any(VF);
+	unbind_any(VF2);
+	expect(add(PF), -EBUSY, "add the PF that has a driver");
+	expect(add(VF), 0, "add one VF");
+	expect(add(VF2), 0, "and the other");
+	ok(group_of(VF) >= 0 && group_of(VF2) >= 0 && group_of(VF) != group_of(VF2) &&
+	   entries(GROUPS) == groups + 2, "each has a group of its own");
+	expect(bind_vfio(VF), 0, "bind vfio-pci to one");
+	expect(client_start(&c, VF), 0, "use it");
+	log_skip();
+	pid = fork();
+	if (!pid) {
+		client_close(&c);
+		_exit(-set_vfs("0"));
+	}
+	usleep(300000);
+	ok(!waitpid(pid, &status, WNOHANG), "taking the VFs away waits for the user");
+	client_close(&c);
+	waitpid(pid, &status, 0);
+	expect(-WEXITSTATUS(status), 0, "then they go");
+	ok(!there(PCI "devices/" VF) && entries(GROUPS) == groups &&
+	   !there(IOMMUS "/noiommu-" VF) && !there(IOMMUS "/noiommu-" VF2),
+	   "and nothing of them is left");
+	ok(logged(VF, "unplugged"), "log: unplugged");
+	expect(add(VF), -ENODEV, "add what is gone");
+	expect(set_vfs("1"), 0, "one comes back");
+	unbind_any(VF);
+	ok(group_of(VF) < 0, "and has no group");
+	expect(add(VF), 0, "until it is added");
+	expect(del(VF), 0, "remove it");
+	expect(set_vfs("0"), 0, "no VFs");
+	ok(entries(GROUPS) == groups, "nothing of them is left");
+}
+
+/*
+ * A registration that fails half-way, at each of its steps, while another device
+ * is added: all of it is taken back, and the other one is as it was
+ */
+static void test_faults(void)
+{
+	int groups = entries(GROUPS), group = group_of(A), fd = fail_open(true), ret;
+	unsigned int n, bad = 0, left = 0;
+
+	if (fd < 0) {
+		printf("# in this kernel nothing can be made to fail\n");
+		return;
+	}
+	faults_start();
+	put(LEAKS, "clear");
+	for (n = 1; n < 10000; n++) {
+		bool had;
+
+		fail_nth(fd, n);
+		ret = add(B);
+		had = has_failed(fd);
+		if (ret) {
+			bad += ret != -ENOMEM && ret != -EFAULT && ret != -EOPNOTSUPP;
+			left += group_of(B) >= 0 || there(IOMMUS "/noiommu-" B) ||
+				there(PCI "devices/" B "/iommu");
+		}
+		if (!ret) {
+			fail_nth(fd, n);
+			ret = del(B);
+			has_failed(fd);
+			bad += ret && ret != -ENOMEM && ret != -EFAULT;
+			if (ret)
+				bad += del(B) != 0;
+		}
+		left += entries(GROUPS) != groups || group_of(A) != group;
+		if (!had)
+			break;
+	}
+	ok(n > 1 && n < 10000 && !bad && !left,
+	   "adding fails at %u steps, each by itself: %u with another error, %u left something",
+	   n - 1, bad, left);
+	expect(add(B), 0, "then it works");
+	expect(del(B), 0, "remove");
+	check_leaks();
+	close(fd);
 }
 
 static pid_t background(void (*fn)(void))
@@ -806,6 +540,13 @@ static void rebind(void)
 {
 	drv_put("e1000e", "bind", B);
 	drv_put("e1000e", "unbind", B);
+}
+
+static void revf(void)
+{
+	set_vfs("1");
+	unbind_any(VF);
+	set_vfs("0");
 }
 
 static void readd(void)
@@ -847,6 +588,7 @@ static void test_races(void)
 		{ "the hot-plug of another device", replug, V },
 		{ "a driver that comes and goes", rebind, B },
 		{ "itself", readd, B },
+		{ "a VF that comes and goes", revf, VF },
 	};
 	unsigned int i;
 
@@ -861,7 +603,8 @@ static void test_races(void)
 		drv_put("e1000e", "unbind", B);
 		del(B);
 		del(V);
-		ok(group_of(B) < 0 && group_of(V) < 0, "no group is left");
+		set_vfs("0");
+		ok(group_of(B) < 0 && group_of(V) < 0 && group_of(VF) < 0, "no group is left");
 	}
 }
 
@@ -880,7 +623,7 @@ static void test_cycles(void)
 		bad += del(A) != 0;
 	}
 	ok(!bad, "%d times add, bind, attach, detach, unbind, remove", n);
-	ok(!entries("/sys/kernel/iommu_groups") && !entries("/sys/class/iommu"),
+	ok(!entries(GROUPS) && !entries(IOMMUS),
 	   "no group and no IOMMU is left");
 }
 
@@ -934,7 +677,7 @@ static void test_lockdown(void)
 /* On a machine whose hardware IOMMU is active */
 static void test_iommu(void)
 {
-	int groups = entries("/sys/kernel/iommu_groups");
+	int groups = entries(GROUPS);
 	int group = group_of(A);
 	struct client c;
 
@@ -945,7 +688,7 @@ static void test_iommu(void)
 	expect(add(A), -EOPNOTSUPP, "add");
 	expect(add(ABSENT), -ENODEV, "add an absent device");
 	expect(del(A), -ENODEV, "remove");
-	ok(entries("/sys/kernel/iommu_groups") == groups && group_of(A) == group,
+	ok(entries(GROUPS) == groups && group_of(A) == group,
 	   "its groups are untouched");
 	expect(pci_put(A, "remove", "1"), 0, "unplug");
 	rescan();
@@ -961,30 +704,10 @@ static void test_iommu(void)
 int main(void)
 {
 	bool iommu = getenv("selftest") && !strcmp(getenv("selftest"), "iommu");
-	const char *name;
-	char list[] = MODULES, *rest = list;
 
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	mkdir("/proc", 0755);
-	mkdir("/sys", 0755);
-	mkdir("/dev", 0755);
-	mount("none", "/proc", "proc", 0, NULL);
-	mount("none", "/sys", "sysfs", 0, NULL);
-	mount("none", "/dev", "devtmpfs", 0, NULL);
+	start("8", iommu);
 	prctl(PR_SET_NAME, "selftest");
 	kmsg_fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-
-	/* The tests say which driver gets which device, and when */
-	put(PCI "drivers_autoprobe", "0");
-	while ((name = strsep(&rest, " "))) {
-		if (*name && load(name, !strcmp(name, "vfio_iommu_type1") &&
-				  !iommu ? "allow_unsafe_interrupts=1" : ""))
-			die(name);
-	}
-	if (!iommu)
-		unbind_any(V);
-	put("/proc/sys/vm/nr_hugepages", "8");
-
 	if (iommu) {
 		test_iommu();
 	} else {
@@ -996,15 +719,12 @@ int main(void)
 		test_map();
 		test_killed();
 		test_unplug();
+		test_sriov();
+		test_faults();
 		test_races();
 		test_cycles();
 		test_unload();
 		test_lockdown();
 	}
-
-	printf("1..%d\n", passed + failed);
-	printf("%d passed, %d failed\n", passed, failed);
-	sync();
-	reboot(RB_POWER_OFF);
-	return 0;
+	finish();
 }

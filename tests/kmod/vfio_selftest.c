@@ -8,14 +8,12 @@
  * Copyright (c) 2026, baremetal.noiommu contributors
  */
 #define _GNU_SOURCE
-#include "guest.h"
+#include "client.h"
 
 #include <linux/pci_regs.h>
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <sys/wait.h>
 
-#define UNSAFE	"/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
 #define QEMU	"/usr/bin/qemu-system-x86_64"
 #define OUTPUT	"/output"
 
@@ -31,12 +29,8 @@
 #define CAUSE(n)	(1u << (20 + (n)))	/* RXQ0, RXQ1, TXQ0, TXQ1, other */
 #define IVAR_ALL	0x000cba98u		/* cause n has vector n, valid */
 
-struct client {
-	int container;
-	int group;
-	int device;
-	volatile uint32_t *regs;
-};
+/* Those of the device that is open */
+static volatile uint32_t *regs;
 
 static uint64_t region(struct client *c, int index, uint64_t *size)
 {
@@ -50,19 +44,13 @@ static uint64_t region(struct client *c, int index, uint64_t *size)
 }
 
 /* Open the device and let it write to memory, which is what an MSI is */
-static bool client_open(struct client *c, const char *bdf)
+static bool device_open(struct client *c, const char *bdf)
 {
 	uint64_t size, bar;
 	uint16_t cmd;
 	off_t at;
 
-	c->container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
-	c->group = open_group(bdf);
-	if (ioctl(c->group, VFIO_GROUP_SET_CONTAINER, &c->container) ||
-	    ioctl(c->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU))
-		return false;
-	c->device = ioctl(c->group, VFIO_GROUP_GET_DEVICE_FD, bdf);
-	if (c->device < 0)
+	if (client_start(c, bdf))
 		return false;
 
 	at = region(c, VFIO_PCI_CONFIG_REGION_INDEX, NULL) + PCI_COMMAND;
@@ -73,29 +61,27 @@ static bool client_open(struct client *c, const char *bdf)
 		return false;
 
 	bar = region(c, VFIO_PCI_BAR0_REGION_INDEX, &size);
-	c->regs = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, c->device, bar);
-	return c->regs != MAP_FAILED;
+	regs = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, c->device, bar);
+	return regs != MAP_FAILED;
 }
 
-static void client_close(struct client *c)
+static void device_close(struct client *c)
 {
 	uint64_t size;
 
 	region(c, VFIO_PCI_BAR0_REGION_INDEX, &size);
-	munmap((void *)c->regs, size);
-	close(c->device);
-	close(c->group);
-	close(c->container);
+	munmap((void *)regs, size);
+	client_close(c);
 }
 
-static uint32_t reg_read(struct client *c, unsigned int reg)
+static uint32_t reg_read(unsigned int reg)
 {
-	return c->regs[reg / 4];
+	return regs[reg / 4];
 }
 
-static void reg_write(struct client *c, unsigned int reg, uint32_t value)
+static void reg_write(unsigned int reg, uint32_t value)
 {
-	c->regs[reg / 4] = value;
+	regs[reg / 4] = value;
 }
 
 static int set_irqs(struct client *c, int index, const int *events, int n)
@@ -142,16 +128,16 @@ static uint64_t signals(int event, int ms)
 }
 
 /* Raise an interrupt by these causes and say that it has been dealt with */
-static void raise_irq(struct client *c, uint32_t causes)
+static void raise_irq(uint32_t causes)
 {
-	reg_write(c, IMS, causes);
-	reg_write(c, ICS, causes);
+	reg_write(IMS, causes);
+	reg_write(ICS, causes);
 }
 
-static void settle_irq(struct client *c)
+static void settle_irq(void)
 {
-	reg_write(c, IMC, ~0u);
-	reg_read(c, ICR);
+	reg_write(IMC, ~0u);
+	reg_read(ICR);
 	/* Older versions of QEMU repeat an interrupt when its throttling ends */
 	usleep(10000);
 }
@@ -175,24 +161,24 @@ static void test_msix(const char *when)
 	int events[VECTORS], i, n, good = 0, strays = 0;
 	struct client c;
 
-	if (!client_open(&c, A)) {
+	if (!device_open(&c, A)) {
 		ok(false, "open the device %s: %m", when);
 		return;
 	}
 	for (i = 0; i < VECTORS; i++)
 		events[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	settle_irq(&c);
+	settle_irq();
 	ok(!set_irqs(&c, VFIO_PCI_MSIX_IRQ_INDEX, events, VECTORS) && handlers() == VECTORS,
 	   "%d MSI-X vectors have eventfds %s", VECTORS, when);
-	reg_write(&c, EIAC, 0);
-	reg_write(&c, IVAR, IVAR_ALL);
+	reg_write(EIAC, 0);
+	reg_write(IVAR, IVAR_ALL);
 	for (n = 0; n < 4 * VECTORS; n++) {
 		int other;
 
 		i = n % VECTORS;
-		raise_irq(&c, CAUSE(i));
+		raise_irq(CAUSE(i));
 		good += signals(events[i], 2000) > 0;
-		settle_irq(&c);
+		settle_irq();
 		signals(events[i], 0);
 		for (other = 0; other < VECTORS; other++)
 			strays += signals(events[other], 0);
@@ -200,10 +186,10 @@ static void test_msix(const char *when)
 	ok(good == 4 * VECTORS && !strays,
 	   "%d of %d interrupts came to the eventfd of their vector, %d elsewhere", good,
 	   4 * VECTORS, strays);
-	reg_write(&c, ICS, CAUSE(0));
+	reg_write(ICS, CAUSE(0));
 	ok(!signals(events[0], 100), "none comes where the device masks its cause");
-	settle_irq(&c);
-	client_close(&c);
+	settle_irq();
+	device_close(&c);
 	ok(!handlers(), "the vectors are gone with the client");
 	for (i = 0; i < VECTORS; i++)
 		close(events[i]);
@@ -215,16 +201,16 @@ static void test_msi(void)
 	struct client c;
 	int i, good = 0;
 
-	if (!client_open(&c, A)) {
+	if (!device_open(&c, A)) {
 		ok(false, "open the device for MSI: %m");
 		return;
 	}
-	settle_irq(&c);
+	settle_irq();
 	ok(!set_irqs(&c, VFIO_PCI_MSI_IRQ_INDEX, &event, 1), "MSI has an eventfd");
 	for (i = 0; i < 4; i++) {
-		raise_irq(&c, LINK);
+		raise_irq(LINK);
 		good += signals(event, 2000) > 0;
-		settle_irq(&c);
+		settle_irq();
 		signals(event, 0);
 	}
 	ok(good == 4, "%d of 4 MSIs came", good);
@@ -233,33 +219,27 @@ static void test_msi(void)
 	good = 0;
 	ok(!set_irqs(&c, VFIO_PCI_INTX_IRQ_INDEX, &event, 1), "INTx has an eventfd");
 	for (i = 0; i < 4; i++) {
-		raise_irq(&c, LINK);
+		raise_irq(LINK);
 		good += signals(event, 2000) > 0;
-		settle_irq(&c);
+		settle_irq();
 		signals(event, 0);
 		good -= !!unmask_intx(&c);
 	}
 	ok(good == 4, "%d of 4 INTx interrupts came, each unmasked afterwards", good);
-	client_close(&c);
+	device_close(&c);
 	close(event);
 }
 
 /* What a host without interrupt remapping must be told to accept */
 static void test_unsafe(void)
 {
-	int container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
-	int group = open_group(A), device;
+	struct client c;
 
 	put(UNSAFE, "N");
-	ok(!ioctl(group, VFIO_GROUP_SET_CONTAINER, &container) &&
-	   ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) && errno == EPERM,
+	ok(!client_open(&c, A) && client_attach(&c) == -EPERM,
 	   "attaching is refused where unsafe interrupts are not allowed");
-	device = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, A);
-	ok(device < 0 && errno == EINVAL, "and so is the device, whose interrupts they would be");
-	if (device >= 0)
-		close(device);
-	close(group);
-	close(container);
+	expect(client_device(&c, A), -EINVAL, "and so is the device, whose interrupts they would be");
+	client_close(&c);
 	put(UNSAFE, "Y");
 }
 
@@ -325,20 +305,12 @@ static void test_assign(const char *iommu, const char *what)
 	free(text);
 }
 
-/* Each CPU counts for itself and reports now and then, or when asked */
-static long pinned_pages(void)
-{
-	put("/proc/sys/vm/stat_refresh", "1");
-	return read_number("/proc/vmstat", "nr_foll_pin_acquired") -
-	       read_number("/proc/vmstat", "nr_foll_pin_released");
-}
-
 int main(void)
 {
-	long pinned, after;
+	long before, after;
 	int status;
 
-	start();
+	start("16", false);
 	if (load("noiommu", "devices=" A))
 		die("noiommu");
 	ok(!bind_vfio(A), "bind vfio-pci");
@@ -350,17 +322,17 @@ int main(void)
 	ok(!status, "QEMU runs here (exit status %d)", status);
 	if (status)
 		show_output();
-	pinned = pinned_pages();
+	before = pinned();
 	test_assign(NULL, "");
 	test_assign("intel-iommu,caching-mode=on", " with an IOMMU for its guest");
-	after = pinned_pages();
-	ok(after == pinned, "none of its memory has stayed pinned (%ld pages, were %ld)", after,
-	   pinned);
+	after = pinned();
+	ok(after == before, "none of its memory has stayed pinned (%ld pages, were %ld)", after,
+	   before);
 	test_msix("after that");
 
-	ok(!unbind_vfio(A) && !put(PARAM "remove", A) && !unload("noiommu"),
+	ok(!unbind_vfio(A) && !del(A) && !unload("noiommu"),
 	   "the device and the module can be taken away");
-	ok(!(read_number("/proc/sys/kernel/tainted", NULL) & TAINT_BUGS),
+	ok(!(taint() & TAINT_BUGS),
 	   "the kernel has not complained");
 	finish();
 }

@@ -18,7 +18,7 @@ from rig.common import RigError, run_logged, tail
 from . import debug, kernels
 from .archive import kmod_cache
 
-WANTED = ("vfio", "vfio_iommu_type1", "vfio-pci", "e1000e")
+WANTED = ("vfio", "vfio_iommu_type1", "vfio-pci", "e1000e", "pci-pf-stub")
 LATER = ("e1000e",)  # the tests load these themselves
 PROGRAMS = {"cpio": "cpio", "gcc": "gcc", "ldd": "libc-bin", "modinfo": "kmod", "qemu-system-x86_64": "qemu-system-x86",
             "timeout": "coreutils"}
@@ -125,7 +125,8 @@ def initramfs(machine: Machine, modules: Path, into: Path) -> Path:
 
 
 def command(machine: Machine, vmlinuz: Path, image: Path, log: Path) -> list[str]:
-    append = "console=ttyS0 panic=-1 oops=panic mitigations=off quiet loglevel=1 log_buf_len=4M"
+    # On a busy host no tick may come while the kernel looks whether the timer works
+    append = "console=ttyS0 panic=-1 oops=panic mitigations=off no_timer_check quiet loglevel=1 log_buf_len=4M"
     if machine.on_warning == "panic":
         append += " panic_on_warn=1"
     memory = machine.memory * (2 if machine.kernel.series == debug.SERIES else 1)
@@ -133,14 +134,16 @@ def command(machine: Machine, vmlinuz: Path, image: Path, log: Path) -> list[str
             "-no-user-config", "-display", "none", "-no-reboot", "-serial", f"file:{log}", "-kernel", str(vmlinuz),
             "-initrd", str(image)]
     if machine.iommu:
-        line += ["-device", "intel-iommu,intremap=on,caching-mode=on"]
+        line += ["-device", "intel-iommu,intremap=on"]
         append += " intel_iommu=on"
     append += "".join(f" {key}={value}" for key, value in machine.environment.items())
     return [*line, "-append", append,
             "-device", "e1000e,addr=02.0,romfile=", "-device", "e1000e,addr=03.0,romfile=",
             "-device", "virtio-net-pci,addr=04.0,romfile=,disable-legacy=on"
             + (",iommu_platform=on" if machine.iommu else ""),
-            "-device", "pcie-root-port,addr=05.0,chassis=1,id=rp"]
+            "-device", "pcie-root-port,addr=05.0,chassis=1,id=rp",
+            "-device", "nvme-subsys,id=nvm", "-device", "nvme,addr=06.0,subsys=nvm,serial=noiommu,sriov_max_vfs=2,"
+            "sriov_vq_flexible=4,sriov_vi_flexible=2"]
 
 
 def run(machine: Machine, what: str) -> Result:

@@ -6,22 +6,68 @@
 
 from __future__ import annotations
 
+import signal
+from types import FrameType
 from typing import Any, Callable
 
 from ._backend import Needs, dependencies, module_loaded, with_dependencies
 from ._errors import HostError
 from ._kernel import PA_HINT, Kernel
-from ._pci import PciDevice
+from ._pci import PciBus, PciDevice
 from ._plan import ADD, BIND, OVERRIDE, REMOVE, UNBIND, DeviceState, Step, Target, observe, plan
-from ._store import Originals, snapshot
+from ._sriov import VfPlan
+from ._store import Originals, interface_state
+
+INTERRUPTED = "interrupted"
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Interrupted(BaseException):
+    """A signal asked this process to end. Not an Exception: nothing on the way may take it for its own failure."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
 
 
 class Transaction:
-    """Everything done through it is put back in reverse order by :meth:`rollback`."""
+    """Everything done through it is put back in reverse order by :meth:`rollback`.
+
+    As a context, it does so at a failure, and at a signal to end, which is heard once: putting back is not interrupted.
+    """
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self._undo: list[tuple[str, Callable[[], Any]]] = []
+        self._handlers: dict[int, Any] = {}
+        self._deaf = False
+
+    def __enter__(self) -> Transaction:
+        self._handlers = {number: signal.signal(number, self._hear) for number in _SIGNALS}
+        return self
+
+    def _hear(self, number: int, _frame: FrameType | None) -> None:
+        if not self._deaf:
+            self._deaf = True
+            raise Interrupted(number)
+
+    def __exit__(self, _kind: Any, failure: BaseException | None, _trace: Any) -> None:
+        try:
+            if failure is None:
+                return
+            self._deaf = True
+            problems = self.rollback() or ["everything done before was put back"]
+            if isinstance(failure, HostError):
+                failure.evidence += problems
+            if isinstance(failure, Interrupted):
+                raise HostError(
+                    INTERRUPTED,
+                    "%s ended this run before it was done." % failure,
+                    evidence=problems,
+                    remedy="Run again when it may finish.",
+                ) from failure
+        finally:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
 
     def on_rollback(self, what: str, undo: Callable[[], Any]) -> None:
         """Note how to put back something that is about to be done."""
@@ -97,7 +143,7 @@ class Transaction:
 
     def move(self, device: PciDevice, want: Target) -> None:
         """Bring a device into the wanted state, and see that it is."""
-        before, links = observe(self.kernel.root, device), snapshot(device)["interfaces"]
+        before, links = observe(self.kernel.root, device), interface_state(device)
         steps = plan(before, want)
         if not steps:
             return
@@ -111,6 +157,24 @@ class Transaction:
                 evidence=["still needed: " + str(step) for step in left],
                 remedy="Find out what else changes this device (udev rules, driverctl, another tool) and stop it.",
             )
+
+    def set_functions(self, plan: VfPlan, taken: set[str]) -> None:
+        """Give a physical function its number of virtual ones; hand those that are not ``taken`` to the host."""
+        kernel, root = self.kernel, self.kernel.root
+        bus = PciBus(root)
+        before = [(device, observe(root, device), interface_state(device)) for device in bus.functions(plan.pf).values()]
+        self.on_rollback(str(plan), lambda: self._put_functions(plan, before))
+        kernel.set_functions(plan.pf, plan.want, probe=not taken)
+        for address in plan.pf.functions.values():
+            if address not in taken:
+                kernel.probe(PciDevice(root, address))
+
+    def _put_functions(
+        self, plan: VfPlan, before: list[tuple[PciDevice, DeviceState, list[dict[str, Any]]]]
+    ) -> None:
+        self.kernel.set_functions(plan.pf, plan.now, probe=True)
+        for device, state, interfaces in before:
+            self._put(device, as_target(state), interfaces)
 
     def _put(self, device: PciDevice, want: Target, interfaces: list[dict[str, Any]]) -> None:
         # Planned from what is now: a step that failed may have been done in part.

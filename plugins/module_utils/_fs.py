@@ -50,6 +50,17 @@ class Root:
         except OSError:
             return None
 
+    def read_at(self, path: str, offset: int, size: int) -> bytes | None:
+        """Return a piece of a file, or None if it cannot be read."""
+        try:
+            handle = os.open(self.path(path), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return os.pread(handle, size, offset)
+            finally:
+                os.close(handle)
+        except OSError:
+            return None
+
     def read_text(self, *parts: str) -> str | None:
         """Return a file's stripped text, or None if it cannot be read."""
         data = self.read_bytes(*parts)
@@ -63,12 +74,17 @@ class Root:
         except ValueError:
             return None
 
-    def link_name(self, *parts: str) -> str | None:
-        """Return the last component of what a symbolic link points to, or None."""
+    def readlink(self, *parts: str) -> str | None:
+        """Return what a symbolic link points to, or None."""
         try:
-            return os.path.basename(os.readlink(self.path(*parts)))
+            return os.readlink(self.path(*parts))
         except OSError:
             return None
+
+    def link_name(self, *parts: str) -> str | None:
+        """Return the last component of what a symbolic link points to, or None."""
+        target = self.readlink(*parts)
+        return None if target is None else os.path.basename(target)
 
     def realpath(self, *parts: str) -> str:
         """Return the host path with every symbolic link resolved."""

@@ -4,8 +4,9 @@
 
 """Reasons for never taking a device away from the host. There is no switch that overrides them.
 
-A guard stands on the device itself and on everything that lives on top of it: VLAN, macvlan, bond, team, bridge and VRF
-interfaces, the virtual functions of a physical one; partitions, RAID, LVM, dm-crypt, multipath.
+A guard stands on the device itself and on everything that lives on top of it: VLAN, macvlan, ipvlan, bond, team, bridge
+and VRF interfaces, also those in containers; the virtual functions of a physical one; partitions, RAID, LVM, dm-crypt,
+multipath.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import os
 import re
 import struct
 import sys
+import time
 from functools import cached_property
 from typing import NamedTuple
 
 from ._errors import HostError
 from ._fs import Root
 from ._netlink import NetState
+from ._namespaces import links_in_other_namespaces
 from ._pci import PciBus, PciDevice
 
 NET = "/sys/class/net"
@@ -29,6 +32,18 @@ BLOCK = "/sys/class/block"
 # Drivers under which a function has no kernel interface in any network namespace.
 PASSTHROUGH_DRIVERS = ("vfio-pci", "uio_pci_generic", "igb_uio", "pci-stub", "xen-pciback")
 _SHOWN = 5
+# What udev finds on a disk that is part of something larger, in use at the moment or not.
+_MEMBERS = {
+    "LVM2_member": "LVM",
+    "linux_raid_member": "RAID (md)",
+    "isw_raid_member": "firmware RAID",
+    "ddf_raid_member": "firmware RAID",
+    "zfs_member": "ZFS",
+    "bcache": "bcache",
+    "drbd": "DRBD",
+}
+_UDEV_DATABASE = "/run/udev/data"
+_DISTURBANCE_WAIT = 10.0
 
 
 class Guard(NamedTuple):
@@ -56,12 +71,27 @@ class GuardContext:
         self._net = net
         self._ssh_connection = ssh_connection
 
+    def fresh(self) -> GuardContext:
+        """Return one that has read nothing yet."""
+        return GuardContext(self.root, self._net, self._ssh_connection)
+
     @cached_property
     def net(self) -> NetState:
         """Addresses and routes: asked of the kernel on a running host, given by tests."""
         if self._net is not None:
             return self._net
         return NetState.read() if self.root.is_live else NetState([], [])
+
+    def read_net(self) -> NetState:
+        """Return the addresses and routes as they are now, whatever was read before."""
+        if self._net is None and self.root.is_live:
+            return NetState.read()
+        return self.net
+
+    @cached_property
+    def elsewhere(self) -> dict[int, list[str]]:
+        """What containers have on top of this namespace's interfaces, by the index of the interface."""
+        return links_in_other_namespaces(self.root) if self.root.is_live else {}
 
     @cached_property
     def management_addresses(self) -> dict[str, str]:
@@ -119,7 +149,10 @@ def _network_guards(context: GuardContext, bus: PciBus, device: PciDevice) -> li
     chains = interface_chains(context, bus, device)
     if not chains:
         return _other_namespace(context, device)
-    return _management(context, device, chains) + _routes(context, device, chains) + _openvswitch(device, chains)
+    guards = _management(context, device, chains) + _routes(context, device, chains)
+    if not guards:
+        guards = _addresses(context, device, chains)
+    return guards + _openvswitch(device, chains) + _containers(context, device, chains)
 
 
 def interface_chains(context: GuardContext, bus: PciBus, device: PciDevice) -> dict[str, str]:
@@ -197,6 +230,45 @@ def _routes(context: GuardContext, device: PciDevice, chains: dict[str, str]) ->
     ]
 
 
+def _addresses(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
+    """An address without a route is on an interface that is down: it is lost with the interface all the same."""
+    names = _ifindexes(context, chains)
+    evidence = [
+        "address %s/%d on %s" % (one.address, one.prefixlen, chains[names[one.ifindex]])
+        for one in context.net.addresses
+        if one.ifindex in names and not ipaddress.ip_address(one.address).is_link_local
+    ]
+    if not evidence:
+        return []
+    return [
+        Guard(
+            "address",
+            "%s carries %d addresses of the host." % (device.address, len(evidence)),
+            _shorten(evidence),
+            "If the host does not need them, remove them from its network configuration, and from the running system "
+            "(ip address flush dev <interface>), then run again.",
+        )
+    ]
+
+
+def _containers(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
+    """sysfs hides what containers have on top of an interface."""
+    names = _ifindexes(context, chains)
+    evidence = [
+        "%s on %s" % (link, chains[names[index]]) for index in names for link in context.elsewhere.get(index, ())
+    ]
+    if not evidence:
+        return []
+    return [
+        Guard(
+            "namespace",
+            "Interfaces in other network namespaces (containers) are on top of %s." % device.address,
+            _shorten(evidence),
+            "Stop the containers, or give them another interface, then run again.",
+        )
+    ]
+
+
 def _openvswitch(device: PciDevice, chains: dict[str, str]) -> list[Guard]:
     """Nothing in sysfs leads from a datapath to its internal ports, so what they carry cannot be ruled out."""
     if "ovs-system" not in chains:
@@ -229,6 +301,53 @@ def _other_namespace(context: GuardContext, device: PciDevice) -> list[Guard]:
             "Stop what uses it or move it back (ip -n <namespace> link set <interface> netns 1), then run again.",
         )
     ]
+
+
+def carried(context: GuardContext, bus: PciBus, pf: PciDevice) -> list[tuple[int, str]]:
+    """Return what the host has on a physical function's interfaces: (index of the interface, address or route)."""
+    return _carried(context.net, set(_ifindexes(context, interface_chains(context, bus, pf))))
+
+
+def _carried(net: NetState, indexes: set[int]) -> list[tuple[int, str]]:
+    found = [(one.ifindex, "address %s/%d" % (one.address, one.prefixlen)) for one in net.addresses]
+    for route in net.routes:
+        found += [(index, str(route)) for index in route.ifindexes if not route.kernel_link_local]
+    return [one for one in found if one[0] in indexes]
+
+
+def disturbed(context: GuardContext, pf: PciDevice, before: list[tuple[int, str]]) -> list[str]:
+    """Return what is gone of that. Some drivers restart their interface: that much time is given."""
+    deadline = time.monotonic() + _DISTURBANCE_WAIT
+    while before:
+        now = _carried(context.read_net(), {index for index, _what in before})
+        lost = [what for index, what in before if (index, what) not in now]
+        if not lost or time.monotonic() >= deadline:
+            return lost
+        time.sleep(0.2)
+    return []
+
+
+def loss_refusals(
+    context: GuardContext, bus: PciBus, lost: list[tuple[PciDevice, PciDevice]], ours: set[str]
+) -> list[HostError]:
+    """Say why virtual functions may not be destroyed for another number of them."""
+    refusals = []
+    for pf, device in lost:
+        reasons = check(context, bus, device)
+        evidence = [line for reason in reasons for line in reason.evidence]
+        if device.driver in PASSTHROUGH_DRIVERS and device.address not in ours:
+            evidence.append("%s is bound to %s, and not by this collection" % (device.address, device.driver))
+        if evidence:
+            refusals.append(
+                HostError(
+                    "guarded_device",
+                    "The number of virtual functions of %s cannot be changed: %s would be destroyed, and is in use."
+                    % (pf.address, device.address),
+                    evidence=evidence,
+                    remedy="Free it first, or declare the number that there is.",
+                )
+            )
+    return refusals
 
 
 def _shorten(evidence: list[str]) -> list[str]:
@@ -286,7 +405,7 @@ def _proc_ip(field: str) -> str:
 
 def _storage_guards(context: GuardContext, device: PciDevice) -> list[Guard]:
     guards = []
-    mounted, swapped, claimed = [], [], []
+    mounted, swapped, claimed, members = [], [], [], []
     for name, chain in block_chains(context, device).items():
         numbers = context.root.read_text(BLOCK, name, "dev")
         uses = [
@@ -299,8 +418,13 @@ def _storage_guards(context: GuardContext, device: PciDevice) -> list[Guard]:
         mounted += uses
         if name in context.swaps:
             swapped.append("%s is in /proc/swaps" % chain)
+        elif not uses and context.root.listdir(context.block_paths[name], "holders"):
+            claimed.append("%s is held by %s" % (chain, _holders(context.root, context.block_paths[name])))
         elif not uses and _is_claimed(context.root, name):
             claimed.append("%s: opening it exclusively gives EBUSY" % chain)
+        kind = _member_of(context.root, numbers)
+        if kind:
+            members.append("%s is a member of %s" % (chain, kind))
     if mounted:
         remedy = "Unmount it and take it out of /etc/fstab first, or choose another device."
         guards.append(Guard("mount", "%s holds mounted filesystems." % device.address, _shorten(mounted), remedy))
@@ -310,7 +434,21 @@ def _storage_guards(context: GuardContext, device: PciDevice) -> list[Guard]:
     if claimed and not mounted and not swapped:
         remedy = "Stop what uses it (RAID, LVM, ZFS, an iSCSI target, another mount namespace) first."
         guards.append(Guard("disk_in_use", "%s holds a disk in use." % device.address, _shorten(claimed), remedy))
+    if members and not guards:
+        remedy = "If nothing needs it any more, take it out of its volume group or array and wipe it (wipefs) first."
+        guards.append(Guard("disk_member", "%s holds a part of a volume." % device.address, _shorten(members), remedy))
     return guards
+
+
+def _holders(root: Root, path: str) -> str:
+    names = {name: root.read_text(BLOCK, name, "dm/name") for name in root.listdir(path, "holders")}
+    return ", ".join("%s (%s)" % (name, mapped) if mapped else name for name, mapped in names.items())
+
+
+def _member_of(root: Root, numbers: str | None) -> str | None:
+    """Say what udev saw on a disk that it is part of."""
+    found = re.search(r"^E:ID_FS_TYPE=(\S+)$", root.read_text(_UDEV_DATABASE, "b%s" % numbers) or "", re.MULTILINE)
+    return _MEMBERS.get(found.group(1)) if found else None
 
 
 def block_chains(context: GuardContext, device: PciDevice) -> dict[str, str]:

@@ -129,6 +129,7 @@ class Tree:
         self.file(real + "/address", mac)
         self.file(real + "/ifindex", str(self._ifindex))
         self.file(real + "/flags", "0x1003" if up else "0x1002")
+        self.file(real + "/mtu", "1500")
         self.link("/sys/class/net/" + name, real)
         if address is not None:
             self.link(real + "/device", parent)

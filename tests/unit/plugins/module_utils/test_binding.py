@@ -72,7 +72,7 @@ def test_dkms_binds_and_remembers(host: Machine) -> None:
         "vendor_device": "8086:10d3",
         "driver": "e1000e",
         "driver_override": None,
-        "interfaces": [{"name": "eth1", "mac": "52:54:00:00:00:11", "up": True}],
+        "interfaces": [{"name": "eth1", "mac": "52:54:00:00:00:11", "up": True, "mtu": 1500}],
     }
     bindings = json.loads(host.root.read_text("/etc/noiommu/bindings.json"))
     assert [entry["macs"] for entry in bindings["devices"]] == [["52:54:00:00:00:11"], ["52:54:00:00:00:12"]]
@@ -217,11 +217,12 @@ def _content(host: Machine) -> dict[str, str]:
         owners = ",".join(host.root.listdir("/sys/kernel/iommu_groups", number, "devices"))
         names["/iommu_groups/" + number] = "/iommu_groups/of-" + owners
         numbers["/dev/vfio/" + number] = "/dev/vfio/of-" + owners
+        names["-> ../%s" % number] = "-> ../of-" + owners
     found = {}
     for path, text in host.tree.content().items():
         path = numbers.get(path, path)
         for old, new in names.items():
-            path, text = (re.sub(old + r"\b", new, part) for part in (path, text))
+            path, text = (re.sub(old + r"(?![\w/])" if old[0] == "-" else old + r"\b", new, part) for part in (path, text))
         found[path] = text
     return found
 

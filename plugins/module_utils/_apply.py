@@ -15,7 +15,7 @@ from ._errors import HostError
 from ._kernel import PA_HINT, Kernel
 from ._pci import PciBus, PciDevice
 from ._plan import ADD, BIND, OVERRIDE, REMOVE, UNBIND, DeviceState, Step, Target, observe, plan
-from ._sriov import VfPlan
+from ._sriov import AUTOPROBE, VfPlan
 from ._store import Originals, interface_state
 
 INTERRUPTED = "interrupted"
@@ -164,7 +164,15 @@ class Transaction:
         bus = PciBus(root)
         before = [(device, observe(root, device), interface_state(device)) for device in bus.functions(plan.pf).values()]
         self.on_rollback(str(plan), lambda: self._put_functions(plan, before))
-        kernel.set_functions(plan.pf, plan.want, probe=not taken)
+        autoprobe = "%s/%s" % (plan.pf.path, AUTOPROBE)
+        # A driver that takes a virtual function for a moment makes an interface that others start to configure.
+        quiet = bool(taken) and root.read_text(autoprobe) == "1"
+        if quiet:
+            self.on_rollback(autoprobe, lambda: root.write_sysfs(autoprobe, "1\n"))
+            root.write_sysfs(autoprobe, "0\n")
+        kernel.set_functions(plan.pf, plan.want)
+        if quiet:
+            root.write_sysfs(autoprobe, "1\n")
         for address in plan.pf.functions.values():
             if address not in taken:
                 kernel.probe(PciDevice(root, address))
@@ -172,7 +180,7 @@ class Transaction:
     def _put_functions(
         self, plan: VfPlan, before: list[tuple[PciDevice, DeviceState, list[dict[str, Any]]]]
     ) -> None:
-        self.kernel.set_functions(plan.pf, plan.now, probe=True)
+        self.kernel.set_functions(plan.pf, plan.now)
         for device, state, interfaces in before:
             self._put(device, as_target(state), interfaces)
 

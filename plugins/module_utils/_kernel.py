@@ -22,7 +22,7 @@ from ._errors import HostError
 from ._fs import Root, Runner
 from ._iommu import NODES, OUR_PREFIX, chardev_of
 from ._pci import Interface, PciBus, PciDevice
-from ._sriov import AUTOPROBE, NUMBER, count
+from ._sriov import NUMBER, count
 
 MODULE = "/sys/module/noiommu"
 PA_HINT = MODULE + "/parameters/dpdk_pa_hint"
@@ -156,24 +156,13 @@ class Kernel:
 
     # --- virtual functions ---
 
-    def set_functions(self, pf: PciDevice, number: int, probe: bool) -> None:
-        """Have a physical function make so many virtual ones; ``probe``: drivers may take them at once."""
-        if count(self.root, pf) == number:
-            return
-        autoprobe = "%s/%s" % (pf.path, AUTOPROBE)
-        before = self.root.read_text(autoprobe)
-        quiet = number > 0 and not probe and before == "1"
-        if quiet:
-            self.root.write_sysfs(autoprobe, "0\n")
-        try:
-            if count(self.root, pf):
-                # The kernel changes the number only through none.
-                self._write_number(pf, 0)
-            if number:
-                self._write_number(pf, number)
-        finally:
-            if quiet:
-                self.root.write_sysfs(autoprobe, before + "\n")
+    def set_functions(self, pf: PciDevice, number: int) -> None:
+        """Have a physical function make so many virtual ones."""
+        if count(self.root, pf) not in (0, number):
+            # The kernel changes the number only through none.
+            self._write_number(pf, 0)
+        if count(self.root, pf) != number:
+            self._write_number(pf, number)
 
     def _write_number(self, pf: PciDevice, number: int) -> None:
         reason = ""

@@ -61,7 +61,7 @@ def changes(root: Root, originals: Originals) -> dict[str, str | None]:
     """Return what :func:`update` would do: each name with its new target, None for one that goes."""
     there, shall = present(root), wanted(root, originals)
     stale: dict[str, str | None] = {name: None for name in there if name not in shall}
-    return {**stale, **{name: target for name, target in shall.items() if there.get(name) != target}}
+    return dict(sorted({**stale, **{name: to for name, to in shall.items() if there.get(name) != to}}.items()))
 
 
 def update(root: Root, originals: Originals) -> None:

@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 
 import pytest
 
@@ -330,6 +332,69 @@ def test_a_rollback_that_fails_says_so(host: Machine) -> None:
     with pytest.raises(HostError) as caught:
         binding(host, BOTH).apply()
     assert any(line.startswith("NOT put back: %s" % NIC) for line in caught.value.evidence)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_in_the_middle_puts_everything_back(
+    host: Machine, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    content, handlers = host.tree.content(), signal.getsignal(number)
+    bind = host.bind
+
+    def interrupted(address: str, driver: str) -> None:
+        bind(address, driver)
+        # The second comes while everything is put back, and changes nothing.
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(host, "bind", interrupted)
+    with pytest.raises(HostError, match="ended this run before it was done") as caught:
+        binding(host, BOTH).apply()
+    assert caught.value.code == "interrupted" and "put back" in caught.value.evidence[0]
+    assert _without_groups(host.tree.content()) == _without_groups(content)
+    assert signal.getsignal(number) == handlers
+
+
+def _without_groups(content: dict[str, str]) -> dict[str, str]:
+    return {path: text for path, text in content.items() if not path.endswith("ifindex")}
+
+
+def test_an_mtu_comes_back_with_its_interface(host: Machine) -> None:
+    host.tree.file("/sys/class/net/eth1/mtu", "9000")
+    converge(host, BOTH)
+    parked = next(host.tree.base.parent.glob("parked-%s-eth1" % NIC))
+    (parked / "mtu").write_text("1500\n")  # a driver starts with its default
+    converge(host, NOTHING)
+    assert host.root.read_text("/sys/class/net/eth1/mtu") == "9000"
+
+
+# --- names ---
+
+
+def test_names_follow_the_groups(host: Machine) -> None:
+    one = converge(host, BOTH)
+    found = {device["address"]: device for device in one.resolved(one.after())}
+    for address, mac in ((NIC, "52:54:00:00:00:11"), (VIRTIO, "52:54:00:00:00:12")):
+        names = ["/dev/vfio/by-address/" + address, "/dev/vfio/by-mac/" + mac]
+        assert found[address]["names"] == names
+        assert {host.root.realpath(name) for name in names} == {found[address]["chardev"]}
+    host.tree.remove("/dev/vfio/by-mac/52:54:00:00:00:11")
+    host.tree.link("/dev/vfio/by-address/" + VIRTIO, "/dev/vfio/77")
+    host.tree.link("/dev/vfio/by-mac/02:00:00:00:00:99", "/dev/vfio/77")
+    again = binding(host, BOTH)
+    assert again.changed and again.steps == [
+        "remove the name /dev/vfio/by-mac/02:00:00:00:00:99",
+        "set the name /dev/vfio/by-address/" + VIRTIO,
+        "set the name /dev/vfio/by-mac/52:54:00:00:00:11",
+    ]
+    again.apply()
+    assert not binding(host, BOTH).changed
+
+
+def test_a_name_that_two_devices_would_have_is_not_made(host: Machine) -> None:
+    host.tree.file("/sys/class/net/eth2/address", "52:54:00:00:00:11")
+    converge(host, BOTH)
+    assert host.root.listdir("/dev/vfio/by-mac") == []
+    assert host.root.listdir("/dev/vfio/by-address") == [NIC, VIRTIO]
 
 
 # --- refusals ---

@@ -29,6 +29,7 @@ from ._pci import PciBus, PciDevice
 
 NET = "/sys/class/net"
 BLOCK = "/sys/class/block"
+NVME = "/sys/class/nvme"
 # Drivers under which a function has no kernel interface in any network namespace.
 PASSTHROUGH_DRIVERS = ("vfio-pci", "uio_pci_generic", "igb_uio", "pci-stub", "xen-pciback")
 _SHOWN = 5
@@ -112,12 +113,36 @@ class GuardContext:
     @cached_property
     def block_paths(self) -> dict[str, str]:
         """Every block device's kernel name and its directory below /sys/devices."""
-        return {name: self.root.realpath(BLOCK, name) for name in self.root.listdir(BLOCK)}
+        return {name: self.root.target(BLOCK, name) for name in self.root.listdir(BLOCK)}
 
     @cached_property
     def net_paths(self) -> dict[str, str]:
         """Every interface's name and its directory below /sys/devices."""
-        return {name: self.root.realpath(NET, name) for name in self.root.listdir(NET)}
+        return {name: self.root.target(NET, name) for name in self.root.listdir(NET)}
+
+    @cached_property
+    def net_below(self) -> dict[str, list[str]]:
+        """The interfaces on or below each device that has any."""
+        return _below(self.net_paths)
+
+    @cached_property
+    def block_below(self) -> dict[str, list[str]]:
+        """The block devices on or below each device that has any."""
+        return _below(self.block_paths)
+
+    @cached_property
+    def nvme_paths(self) -> dict[str, str]:
+        """Every NVMe controller's name and its directory below /sys/devices."""
+        return {name: self.root.target(NVME, name) for name in self.root.listdir(NVME)}
+
+
+def _below(paths: dict[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, path in paths.items():
+        while path.count("/") > 2:  # up to /sys/devices
+            path = path.rpartition("/")[0]
+            found.setdefault(path, []).append(name)
+    return found
 
 
 class Mount(NamedTuple):
@@ -166,9 +191,8 @@ def interface_chains(context: GuardContext, bus: PciBus, device: PciDevice) -> d
             owners.append((function, "virtual function %s, " % address))
     chains: dict[str, str] = {}
     for owner, prefix in owners:
-        for name, path in context.net_paths.items():
-            if path.startswith(owner.real + "/"):
-                chains[name] = prefix + name
+        for name in context.net_below.get(owner.real, ()):
+            chains[name] = prefix + name
     pending = list(chains)
     while pending:
         name = pending.pop()
@@ -454,12 +478,8 @@ def _member_of(root: Root, numbers: str | None) -> str | None:
 def block_chains(context: GuardContext, device: PciDevice) -> dict[str, str]:
     """Return every block device on or above the device, each with the chain that leads to it as text."""
     root = context.root
-    bases = [device.real] + _nvme_subsystems(root, device)
-    chains = {
-        name: name
-        for name, path in context.block_paths.items()
-        if any(path.startswith(base + "/") for base in bases)
-    }
+    bases = [device.real] + _nvme_subsystems(context, device)
+    chains = {name: name for base in bases for name in context.block_below.get(base, ())}
     pending = list(chains)
     while pending:
         name = pending.pop()
@@ -479,18 +499,13 @@ def _partitions(context: GuardContext, name: str, chains: dict[str, str]) -> lis
     return found
 
 
-def _nvme_subsystems(root: Root, device: PciDevice) -> list[str]:
+def _nvme_subsystems(context: GuardContext, device: PciDevice) -> list[str]:
     """With NVMe multipath the disks hang on the subsystem, not on the PCI device."""
-    controllers = {
-        name for name in root.listdir("/sys/class/nvme")
-        if root.realpath("/sys/class/nvme", name).startswith(device.real + "/")
-    }
-    base = "/sys/class/nvme-subsystem"
-    return [
-        root.realpath(base, name)
-        for name in root.listdir(base)
-        if controllers.intersection(root.listdir(base, name))
-    ]
+    root, base = context.root, "/sys/class/nvme-subsystem"
+    controllers = {name for name, path in context.nvme_paths.items() if path.startswith(device.real + "/")}
+    if not controllers:
+        return []
+    return [root.target(base, name) for name in root.listdir(base) if controllers.intersection(root.listdir(base, name))]
 
 
 def _in_btrfs(root: Root, name: str) -> bool:

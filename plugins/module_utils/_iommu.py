@@ -78,6 +78,11 @@ def read_groups(root: Root) -> dict[int, Group]:
     return groups
 
 
+def group_alone(root: Root, number: int) -> Group:
+    """Read of one group what it is, and not whom it has."""
+    return Group(number, root.read_text(GROUPS, str(number), "name"), None, [])
+
+
 def read_group(root: Root, number: int) -> Group:
     """Read one group."""
     base = "%s/%d" % (GROUPS, number)

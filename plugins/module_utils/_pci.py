@@ -112,7 +112,7 @@ class PciDevice:
     @cached_property
     def real(self) -> str:
         """The device's own directory below /sys/devices."""
-        return self._root.realpath(self.path)
+        return self._root.target(self.path)
 
     @property
     def is_network(self) -> bool:
@@ -145,7 +145,9 @@ class PciDevice:
     @property
     def functions(self) -> dict[int, str]:
         """The addresses of the virtual functions on this physical one, by index."""
-        found = {}
+        found: dict[int, str] = {}
+        if not self._root.exists(self.path, "virtfn0"):
+            return found
         for name in self._root.listdir(self.path):
             match = _VIRTFN.match(name)
             address = self._root.link_name(self.path, name) if match else None
@@ -234,7 +236,7 @@ class PciBus:
         owners: dict[str, list[str]] = {}
         for name in root.listdir("/sys/class/net"):
             # virtio and others put the interface on a child device: the nearest PCI function above owns it.
-            owner = nearest_bdf(root.realpath("/sys/class/net", name))
+            owner = nearest_bdf(root.target("/sys/class/net", name))
             if owner is not None:
                 owners.setdefault(owner, []).append(name)
         self.devices: dict[str, PciDevice] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ._fs import Root
-from ._iommu import NODES, NONE, OUR_PREFIX, classify, read_group
+from ._iommu import NODES, NONE, OUR_PREFIX, classify, group_alone
 from ._pci import PciDevice
 
 OVERRIDE, UNBIND, REMOVE, ADD, BIND = "override", "unbind", "remove", "add", "bind"
@@ -69,7 +69,7 @@ def observe(root: Root, device: PciDevice) -> DeviceState:
     if device.planned:
         return DeviceState(device.address, None, None, None, None, False, False, NONE)
     number = device.iommu_group
-    group = None if number is None else read_group(root, number)
+    group = None if number is None else group_alone(root, number)
     node = OUR_PREFIX + device.address
     return DeviceState(
         device.address,

@@ -382,8 +382,8 @@ def test_names_follow_the_groups(host: Machine) -> None:
     host.tree.link("/dev/vfio/by-mac/02:00:00:00:00:99", "/dev/vfio/77")
     again = binding(host, BOTH)
     assert again.changed and again.steps == [
-        "remove the name /dev/vfio/by-mac/02:00:00:00:00:99",
         "set the name /dev/vfio/by-address/" + VIRTIO,
+        "remove the name /dev/vfio/by-mac/02:00:00:00:00:99",
         "set the name /dev/vfio/by-mac/52:54:00:00:00:11",
     ]
     again.apply()

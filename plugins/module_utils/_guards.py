@@ -241,17 +241,7 @@ def _routes(context: GuardContext, device: PciDevice, chains: dict[str, str]) ->
         if route.kernel_link_local:  # every interface that is up has these, used or not
             continue
         evidence += ["%s dev %s" % (route, chains[names[index]]) for index in route.ifindexes if index in names]
-    if not evidence:
-        return []
-    return [
-        Guard(
-            "route",
-            "%s carries %d of the host's routes." % (device.address, len(evidence)),
-            _shorten(evidence),
-            "If the host does not need them, remove the addresses and routes from its network configuration, "
-            "and from the running system (ip address flush dev <interface>), then run again.",
-        )
-    ]
+    return _carries("route", "routes", device, evidence)
 
 
 def _addresses(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
@@ -262,15 +252,19 @@ def _addresses(context: GuardContext, device: PciDevice, chains: dict[str, str])
         for one in context.net.addresses
         if one.ifindex in names and not ipaddress.ip_address(one.address).is_link_local
     ]
+    return _carries("address", "addresses", device, evidence)
+
+
+def _carries(kind: str, what: str, device: PciDevice, evidence: list[str]) -> list[Guard]:
     if not evidence:
         return []
     return [
         Guard(
-            "address",
-            "%s carries %d addresses of the host." % (device.address, len(evidence)),
+            kind,
+            "%s carries %d of the host's %s." % (device.address, len(evidence), what),
             _shorten(evidence),
-            "If the host does not need them, remove them from its network configuration, and from the running system "
-            "(ip address flush dev <interface>), then run again.",
+            "If the host does not need them, remove the addresses and routes from its network configuration, "
+            "and from the running system (ip address flush dev <interface>), then run again.",
         )
     ]
 

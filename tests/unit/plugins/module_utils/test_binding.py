@@ -16,18 +16,22 @@ import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils import _apply
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import NetState, Route
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import (
     NOIOMMU_MODE,
     UNSAFE_INTERRUPTS,
-    Failure,
     Machine,
+)
+from ansible_collections.baremetal.noiommu.tests.unit.transactions import (
+    NOTHING,
+    binding,
+    converge,
+    fails_everywhere,
+    killed_everywhere,
 )
 
 NIC, VIRTIO, DISK = "0000:00:04.0", "0000:00:05.0", "0000:00:06.0"
 BOTH = Request([{"address": NIC}, {"interface": "eth2"}], accept_unsafe=True)
-NOTHING = Request([])
 
 
 @pytest.fixture
@@ -41,17 +45,6 @@ def host(machine: Machine) -> Machine:
     tree.pci(DISK, "1af4:1042", "010000", driver="virtio-pci")
     tree.dir("/run/systemd/system")
     return machine
-
-
-def binding(host: Machine, request: Request, check_mode: bool = False, net: NetState | None = None) -> Binding:
-    return Binding(host.kernel, GuardContext(host.root, net), request, check_mode)
-
-
-def converge(host: Machine, request: Request) -> Binding:
-    one = binding(host, request)
-    assert one.changed
-    one.apply()
-    return one
 
 
 def state(one: Binding) -> dict:
@@ -229,30 +222,6 @@ def _content(host: Machine) -> dict[str, str]:
     return found
 
 
-def _fails_everywhere(host: Machine, request: Request) -> None:
-    """Fail at each request in turn; after each failure the host must be as before it."""
-    index = 0
-    while True:
-        index += 1
-        content = _content(host)
-        host.requests.clear()
-        host.fail_at = index
-        one = binding(host, request)
-        try:
-            one.apply()
-        except HostError as exc:
-            assert exc.code != "record"
-            assert _content(host) == content, "after a failure of request %d: %s" % (index, host.requests[index - 1])
-            assert not any("NOT put back" in line for line in exc.evidence)
-            continue
-        finally:
-            host.fail_at = None
-        # No failure was raised: either all requests are through, or the failed one may fail.
-        if len(host.requests) < index:
-            return
-        assert index < 200
-
-
 TRANSITIONS = {
     "take": ([], BOTH),
     "take one more": ([Request([{"address": NIC}], accept_unsafe=True)], BOTH),
@@ -267,45 +236,14 @@ def test_a_failure_anywhere_puts_everything_back(host: Machine, name: str) -> No
     before, request = TRANSITIONS[name]
     for one in before:
         converge(host, one)
-    _fails_everywhere(host, request)
-    assert not binding(host, request).changed
+    fails_everywhere(host, request, _content)
 
 
 @pytest.mark.parametrize("name", sorted(TRANSITIONS))
 def test_a_run_killed_anywhere_is_finished_or_taken_back(
     host: Machine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, request = TRANSITIONS[name]
-    pristine = host.tree.content()
-    for one in before:
-        converge(host, one)
-    total = None
-    index = 0
-    while total is None or index < total:
-        index += 1
-        host.requests.clear()
-        host.kill_at = index
-        with monkeypatch.context() as patch:
-            patch.setattr(_apply.Transaction, "rollback", lambda self: [])  # nobody is left to do it
-            one = binding(host, request)
-            try:
-                one.apply()
-                total = index
-            except Failure:
-                pass
-        host.kill_at = None
-        # Finished by the same run again, ...
-        again = binding(host, request)
-        if again.changed:
-            again.apply()
-        assert not binding(host, request).changed
-        # ... and back to the beginning for the next round.
-        back = binding(host, NOTHING)
-        if back.changed:
-            back.apply()
-        assert host.tree.content() == pristine, "killed at request %d" % index
-        for earlier in before:
-            converge(host, earlier)
+    killed_everywhere(host, *TRANSITIONS[name], monkeypatch)
 
 
 def test_a_failure_says_what_was_put_back(host: Machine) -> None:

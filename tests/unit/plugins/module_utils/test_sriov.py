@@ -11,8 +11,8 @@ import os
 
 import pytest
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _apply, _boot, _guards
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _boot, _guards
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._boot import Boot
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
@@ -20,13 +20,19 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._pci import PciBus
 from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import Preflight
 from ansible_collections.baremetal.noiommu.plugins.module_utils._sriov import predict
-from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Failure, Machine
+from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
+from ansible_collections.baremetal.noiommu.tests.unit.transactions import (
+    NOTHING,
+    binding,
+    converge,
+    fails_everywhere,
+    killed_everywhere,
+)
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 PF, MAC = "0000:01:00.0", "52:54:00:00:00:20"
 VFS = [Tree.vf_address(PF, index) for index in range(8)]
 NUMBER, AUTOPROBE = ("/sys/bus/pci/devices/%s/sriov_%s" % (PF, name) for name in ("numvfs", "drivers_autoprobe"))
-NOTHING = Request([])
 
 
 def want(vfs: int, *taken: str, **more) -> Request:
@@ -44,18 +50,6 @@ def host(machine: Machine) -> Machine:
     machine.tree.sriov(PF)
     machine.tree.driver("igbvf")
     return machine
-
-
-def binding(host: Machine, request: Request, check_mode: bool = False, net: NetState | None = None) -> Binding:
-    return Binding(host.kernel, GuardContext(host.root, net), request, check_mode)
-
-
-def converge(host: Machine, request: Request) -> Binding:
-    one = binding(host, request)
-    assert one.changed
-    one.apply()
-    assert not binding(host, request).changed
-    return one
 
 
 def number(host: Machine) -> int:
@@ -149,8 +143,13 @@ TRANSITIONS = {
 }
 
 
-def drivers(host: Machine) -> dict[str, str | None]:
-    return {one: host.driver_of(one) for one in host.root.listdir("/sys/bus/pci/devices")}
+def state(host: Machine) -> tuple:
+    """Everything but for what virtual functions get anew when they are made anew: their groups and interfaces."""
+    drivers = {one: host.driver_of(one) for one in host.root.listdir("/sys/bus/pci/devices")}
+    return (
+        drivers, host.root.read_text(AUTOPROBE), host.tree.content("/etc"), host.tree.content("/var"),
+        len(host.tree.content("/dev/vfio")),
+    )
 
 
 @pytest.mark.parametrize("name", sorted(TRANSITIONS))
@@ -158,62 +157,14 @@ def test_a_failure_anywhere_puts_everything_back(host: Machine, name: str) -> No
     before, request = TRANSITIONS[name]
     for one in before:
         converge(host, one)
-    index = 0
-    while True:
-        index += 1
-        state, files, names = drivers(host), host.tree.content("/etc"), sorted(host.tree.content("/dev/vfio"))
-        host.requests.clear()
-        host.fail_at = index
-        try:
-            binding(host, request).apply()
-        except HostError as exc:
-            what = "after a failure of request %d: %s" % (index, host.requests[index - 1])
-            assert drivers(host) == state, what
-            assert host.tree.content("/etc") == files, what
-            assert len(host.tree.content("/dev/vfio")) == len(names), what
-            assert host.root.read_text(AUTOPROBE) == "1", what
-            assert not any("NOT put back" in line for line in exc.evidence), (what, exc.evidence)
-            continue
-        finally:
-            host.fail_at = None
-        if len(host.requests) < index:
-            break
-        assert index < 300
-    assert not binding(host, request).changed
+    fails_everywhere(host, request, state)
 
 
 @pytest.mark.parametrize("name", sorted(TRANSITIONS))
 def test_a_run_killed_anywhere_is_finished_or_taken_back(
     host: Machine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, request = TRANSITIONS[name]
-    pristine = host.tree.content()
-    for one in before:
-        converge(host, one)
-    total, index = None, 0
-    while total is None or index < total:
-        index += 1
-        host.requests.clear()
-        host.kill_at = index
-        with monkeypatch.context() as patch:
-            patch.setattr(_apply.Transaction, "rollback", lambda self: [])  # nobody is left to do it
-            try:
-                binding(host, request).apply()
-                total = index
-            except Failure:
-                pass
-        host.kill_at = None
-        what = "killed at request %d: %s" % (index, host.requests[-1])
-        again = binding(host, request)
-        if again.changed:
-            again.apply()
-        assert not binding(host, request).changed, what
-        back = binding(host, NOTHING)
-        if back.changed:
-            back.apply()
-        assert host.tree.content() == pristine, what
-        for earlier in before:
-            converge(host, earlier)
+    killed_everywhere(host, *TRANSITIONS[name], monkeypatch)
 
 
 def test_a_number_that_the_driver_does_not_make_is_an_error(host: Machine) -> None:

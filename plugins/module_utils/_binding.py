@@ -19,7 +19,7 @@ from ._kernel import Kernel
 from ._pci import PciBus, PciDevice
 from ._plan import UNBIND, DeviceState, Step, Target, observe, plan
 from ._select import resolve
-from ._sriov import AUTOPROBE, VfPlan, count, losses, plan_functions
+from ._sriov import AUTOPROBE, count, losses, plan_functions
 from ._store import Originals, identity, macs_of
 
 _TAINT_BITS = ((6, "userspace drove a device without isolation"), (12, "out-of-tree"), (13, "unsigned module"))

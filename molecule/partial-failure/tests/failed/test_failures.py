@@ -7,7 +7,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from live import REPOSITORY, RUN, SCENARIO, broken, changes_since_baseline, nics, on, playbook
+from live import REPOSITORY, RUN, broken, changes_since_baseline, nics, on, playbook
 
 HOST = "golf"
 LAST = "0000:00:1b.0"  # in bus order: all others are bound by then

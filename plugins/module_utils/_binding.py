@@ -142,9 +142,9 @@ class Binding:
         lost = {device.address for _pf, device in self._lost}
         moves = []
         for address, record in sorted(self._recorded.devices.items()):
-            device = self.present.get(address) or self.bus.get(address)
-            if address in selected and device.vendor_device == record["vendor_device"]:
+            if address in selected and self.bus.devices[address].vendor_device == record["vendor_device"]:
                 continue
+            device = self.present.get(address)
             if device is None or device.vendor_device != record["vendor_device"]:
                 del self._originals.devices[address]
                 self.messages.append("%s is gone from this host; its record is dropped." % address)
@@ -256,12 +256,13 @@ class Binding:
             self._apply(transaction)
 
     def _apply(self, transaction: Transaction) -> None:
-        root, originals = self.root, self._originals
+        root = self.root
+        originals = self._originals = self._known()
         returns, takes = self._sides()
         # Noted first, done last: groups are numbered anew when devices are put back.
         transaction.on_rollback("the names in " + _names.BASE, lambda: _names.update(root, self._recorded))
         # Written before the first touch: whatever happens now, a later run knows the way back.
-        transaction.save(self._known())
+        transaction.save(originals)
         transaction.prepare(self.needs, originals)
         for move in returns:
             transaction.move(move.device, move.want)
@@ -320,7 +321,7 @@ class Binding:
         for move in self.moves:
             if move.lost:
                 del self._originals.devices[move.device.address]
-        transaction.save(self._known())
+        transaction.save(self._originals)
         rest = Binding(self.kernel, self._context, self.request)
         rest._apply(transaction)
         rest.messages = self.messages + [one for one in rest.messages if one not in self.messages]

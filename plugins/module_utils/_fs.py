@@ -161,9 +161,12 @@ class Root:
     def write_link(self, path: str, target: str) -> None:
         """Make or replace a symbolic link atomically."""
         real = self.path(path)
-        temporary = os.path.join(os.path.dirname(real), ".noiommu-link-%d" % os.getpid())
+        folder = os.path.dirname(real)
+        temporary = os.path.join(folder, ".noiommu-link-%d" % os.getpid())
         try:
-            os.makedirs(os.path.dirname(real), mode=0o755, exist_ok=True)
+            if not os.path.isdir(folder):
+                os.makedirs(folder)
+                os.chmod(folder, 0o755)  # whatever the umask: a name is for whoever may use what it leads to
             _unlink_quietly(temporary)
             os.symlink(target, temporary)
             os.rename(temporary, real)

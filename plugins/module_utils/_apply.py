@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from types import FrameType
 from typing import Any, Callable
 
@@ -19,6 +20,8 @@ from ._sriov import AUTOPROBE, VfPlan
 from ._store import Originals, interface_state
 
 INTERRUPTED = "interrupted"
+# The kernel waits more than it works when it takes a device from a driver: several at once wait together.
+_AT_ONCE = 16
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -38,6 +41,7 @@ class Transaction:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self._undo: list[tuple[str, Callable[[], Any]]] = []
+        self._links: dict[str, list[dict[str, Any]]] = {}  # interfaces of devices that were put back
         self._handlers: dict[int, Any] = {}
         self._deaf = False
 
@@ -82,7 +86,10 @@ class Transaction:
                 undo()
             except (HostError, OSError) as exc:
                 problems.append("NOT put back: %s: %s" % (what, exc))
-        return problems
+        # Once for all: an interface takes its time to appear and to get its name.
+        missing = self.kernel.restore_links(self._links) if self._links else []
+        self._links = {}
+        return problems + ["NOT put back: the interface " + name for name in missing]
 
     # --- the host ---
 
@@ -141,6 +148,10 @@ class Transaction:
 
     # --- devices ---
 
+    def move_all(self, moves: list[tuple[PciDevice, Target]]) -> None:
+        """Bring devices into the wanted state, several at once."""
+        in_parallel([lambda device=device, want=want: self.move(device, want) for device, want in moves])
+
     def move(self, device: PciDevice, want: Target) -> None:
         """Bring a device into the wanted state, and see that it is."""
         before, links = observe(self.kernel.root, device), interface_state(device)
@@ -188,7 +199,7 @@ class Transaction:
         # Planned from what is now: a step that failed may have been done in part.
         self._run(device, plan(observe(self.kernel.root, device), want))
         if interfaces:
-            self.kernel.restore_links({device.address: interfaces})
+            self._links[device.address] = interfaces
 
     def _run(self, device: PciDevice, steps: list[Step]) -> None:
         kernel = self.kernel
@@ -201,6 +212,40 @@ class Transaction:
         }
         for step in steps:
             requests[step.action](step.value)
+
+
+def in_parallel(jobs: list[Callable[[], None]]) -> None:
+    """Run independent jobs. After the first failure no other is begun; it is raised when all that were have ended."""
+    if min(_AT_ONCE, len(jobs)) < 2:
+        for job in jobs:
+            job()
+        return
+    left, failures, lock = iter(jobs), [], threading.Lock()
+
+    def work() -> None:
+        while not failures:
+            with lock:
+                job = next(left, None)
+            if job is None:
+                return
+            try:
+                job()
+            except BaseException as exc:  # pylint: disable=broad-exception-caught
+                failures.append(exc)
+
+    threads = [threading.Thread(target=work) for _number in range(min(_AT_ONCE, len(jobs)))]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    except Interrupted as exc:
+        failures.insert(0, exc)
+        for thread in threads:
+            if thread.is_alive():
+                thread.join()
+    if failures:
+        raise failures[0]
 
 
 def as_target(state: DeviceState) -> Target:

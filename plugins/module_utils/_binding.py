@@ -264,13 +264,12 @@ class Binding:
         # Written before the first touch: whatever happens now, a later run knows the way back.
         transaction.save(originals)
         transaction.prepare(self.needs, originals)
-        for move in returns:
-            transaction.move(move.device, move.want)
+        transaction.move_all([(move.device, move.want) for move in returns])
         if self._change_functions(transaction):
             self._continue(transaction)
             return
+        transaction.move_all([(move.device, move.want) for move in takes])
         for move in takes:
-            transaction.move(move.device, move.want)
             self.kernel.wait_for_group(move.device)
         returned = {
             move.device.address: move.record["interfaces"]

@@ -10,6 +10,8 @@ import json
 import os
 import re
 import signal
+import threading
+import time
 
 import pytest
 
@@ -294,6 +296,36 @@ def test_a_signal_in_the_middle_puts_everything_back(
 
 def _without_groups(content: dict[str, str]) -> dict[str, str]:
     return {path: text for path, text in content.items() if not path.endswith("ifindex")}
+
+
+def test_jobs_run_together_and_the_first_failure_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_apply, "_AT_ONCE", 4)
+    together, done = threading.Barrier(4, timeout=60), []
+    _apply.in_parallel([together.wait] * 4)
+
+    def fail() -> None:
+        raise HostError("injected", "it fails")
+
+    with pytest.raises(HostError, match="it fails"):
+        _apply.in_parallel([fail, *[lambda number=number: done.append(number) for number in range(200)]])
+    assert threading.active_count() == 1 and len(done) <= 200
+
+
+def test_a_signal_waits_for_what_was_begun_and_begins_no_more(
+    host: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_apply, "_AT_ONCE", 2)
+    begun, ended = [], []
+
+    def job() -> None:
+        begun.append(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.3)
+        ended.append(1)
+
+    with pytest.raises(HostError, match="ended this run"), _apply.Transaction(host.kernel):
+        _apply.in_parallel([job] * 50)
+    assert begun == ended and len(begun) < 50
 
 
 def test_an_mtu_comes_back_with_its_interface(host: Machine) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from live import connect, nics, on, recorded_changes
+from live import broken, connect, nics, on, recorded_changes
 
 HOST = "foxtrot"
 MAC = "52:54:00:0f:00:00"
@@ -51,11 +51,12 @@ def test_their_names_lead_to_their_groups(index):
 
 
 def test_dpdk_opens_them():
-    """Unmodified, and in the mode that the backend needs, chosen by itself."""
+    """Unmodified, and in the mode that the backend needs, chosen by itself. They answer while the physical one is up."""
     addresses = [on(HOST, f"basename $(readlink {function(index)})").strip() for index in TAKEN[:2]]
-    said = on(HOST, "echo 64 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages && timeout 300 dpdk-testpmd -l 0-1"
-                    f" --log-level=lib.eal:info -a {addresses[0]} -a {addresses[1]} -- --total-num-mbufs=2048"
-                    " --stats-period=1 --tx-first </dev/null 2>&1 & sleep 45; kill -INT $(pidof dpdk-testpmd); wait;"
-                    " echo 0 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
+    interface = on(HOST, f"ls /sys/bus/pci/devices/{PF}/net").strip()
+    pages = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
+    with broken(HOST, f"ip link set {interface} up && echo 64 > {pages}", f"echo 0 > {pages}; ip link set {interface} down"):
+        said = on(HOST, f"timeout -s INT 60 dpdk-testpmd -l 0-1 --log-level=lib.eal:info -a {addresses[0]} -a {addresses[1]}"
+                        " -- --total-num-mbufs=2048 --stats-period=5 --tx-first </dev/null 2>&1; true")
     assert "Selected IOVA mode 'PA'" in said, said
     assert f"net_e1000_igb_vf (8086:10ca) device: {addresses[0]}" in said, said

@@ -103,6 +103,8 @@ def devices():
             "driver_override": read(os.path.join(base, address, "driver_override")),
             "iommu": link(os.path.join(base, address, "iommu")),
             "grouped": link(os.path.join(base, address, "iommu_group")) is not None,
+            "virtual functions": [read(os.path.join(base, address, name))
+                                  for name in ("sriov_numvfs", "sriov_drivers_autoprobe")],
         }
         for address in listing(base)
     }
@@ -111,6 +113,7 @@ def devices():
 def interfaces():
     base = "/sys/class/net"
     return {name: {"mac": read(os.path.join(base, name, "address")),
+                   "mtu": read(os.path.join(base, name, "mtu")),
                    "up": bool(int(read(os.path.join(base, name, "flags")), 16) & 1)}
             for name in listing(base) if os.path.exists(os.path.join(base, name, "flags"))}
 

@@ -6,22 +6,72 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from types import FrameType
 from typing import Any, Callable
 
 from ._backend import Needs, dependencies, module_loaded, with_dependencies
 from ._errors import HostError
 from ._kernel import PA_HINT, Kernel
-from ._pci import PciDevice
+from ._pci import PciBus, PciDevice
 from ._plan import ADD, BIND, OVERRIDE, REMOVE, UNBIND, DeviceState, Step, Target, observe, plan
-from ._store import Originals, snapshot
+from ._sriov import AUTOPROBE, VfPlan
+from ._store import Originals, interface_state
+
+INTERRUPTED = "interrupted"
+# The kernel waits more than it works when it takes a device from a driver: several at once wait together.
+_AT_ONCE = 16
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Interrupted(BaseException):
+    """A signal asked this process to end. Not an Exception: nothing on the way may take it for its own failure."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
 
 
 class Transaction:
-    """Everything done through it is put back in reverse order by :meth:`rollback`."""
+    """Everything done through it is put back in reverse order by :meth:`rollback`.
+
+    As a context, it does so at a failure, and at a signal to end, which is heard once: putting back is not interrupted.
+    """
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self._undo: list[tuple[str, Callable[[], Any]]] = []
+        self._links: dict[str, list[dict[str, Any]]] = {}  # interfaces of devices that were put back
+        self._handlers: dict[int, Any] = {}
+        self._deaf = False
+
+    def __enter__(self) -> Transaction:
+        self._handlers = {number: signal.signal(number, self._hear) for number in _SIGNALS}
+        return self
+
+    def _hear(self, number: int, _frame: FrameType | None) -> None:
+        if not self._deaf:
+            self._deaf = True
+            raise Interrupted(number)
+
+    def __exit__(self, _kind: Any, failure: BaseException | None, _trace: Any) -> None:
+        try:
+            if failure is None:
+                return
+            self._deaf = True
+            problems = self.rollback() or ["everything done before was put back"]
+            if isinstance(failure, HostError):
+                failure.evidence += problems
+            if isinstance(failure, Interrupted):
+                raise HostError(
+                    INTERRUPTED,
+                    "%s ended this run before it was done." % failure,
+                    evidence=problems,
+                    remedy="Run again when it may finish.",
+                ) from failure
+        finally:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
 
     def on_rollback(self, what: str, undo: Callable[[], Any]) -> None:
         """Note how to put back something that is about to be done."""
@@ -36,7 +86,10 @@ class Transaction:
                 undo()
             except (HostError, OSError) as exc:
                 problems.append("NOT put back: %s: %s" % (what, exc))
-        return problems
+        # Once for all: an interface takes its time to appear and to get its name.
+        missing = self.kernel.restore_links(self._links) if self._links else []
+        self._links = {}
+        return problems + ["NOT put back: the interface " + name for name in missing]
 
     # --- the host ---
 
@@ -95,9 +148,13 @@ class Transaction:
 
     # --- devices ---
 
+    def move_all(self, moves: list[tuple[PciDevice, Target]]) -> None:
+        """Bring devices into the wanted state, several at once."""
+        in_parallel([lambda device=device, want=want: self.move(device, want) for device, want in moves])
+
     def move(self, device: PciDevice, want: Target) -> None:
         """Bring a device into the wanted state, and see that it is."""
-        before, links = observe(self.kernel.root, device), snapshot(device)["interfaces"]
+        before, links = observe(self.kernel.root, device), interface_state(device)
         steps = plan(before, want)
         if not steps:
             return
@@ -112,11 +169,37 @@ class Transaction:
                 remedy="Find out what else changes this device (udev rules, driverctl, another tool) and stop it.",
             )
 
+    def set_functions(self, plan: VfPlan, taken: set[str]) -> None:
+        """Give a physical function its number of virtual ones; hand those that are not ``taken`` to the host."""
+        kernel, root = self.kernel, self.kernel.root
+        bus = PciBus(root)
+        before = [(device, observe(root, device), interface_state(device)) for device in bus.functions(plan.pf).values()]
+        self.on_rollback(str(plan), lambda: self._put_functions(plan, before))
+        autoprobe = "%s/%s" % (plan.pf.path, AUTOPROBE)
+        # A driver that takes a virtual function for a moment makes an interface that others start to configure.
+        quiet = bool(taken) and root.read_text(autoprobe) == "1"
+        if quiet:
+            self.on_rollback(autoprobe, lambda: root.write_sysfs(autoprobe, "1\n"))
+            root.write_sysfs(autoprobe, "0\n")
+        kernel.set_functions(plan.pf, plan.want)
+        if quiet:
+            root.write_sysfs(autoprobe, "1\n")
+        for address in plan.pf.functions.values():
+            if address not in taken:
+                kernel.probe(PciDevice(root, address))
+
+    def _put_functions(
+        self, plan: VfPlan, before: list[tuple[PciDevice, DeviceState, list[dict[str, Any]]]]
+    ) -> None:
+        self.kernel.set_functions(plan.pf, plan.now)
+        for device, state, interfaces in before:
+            self._put(device, as_target(state), interfaces)
+
     def _put(self, device: PciDevice, want: Target, interfaces: list[dict[str, Any]]) -> None:
         # Planned from what is now: a step that failed may have been done in part.
         self._run(device, plan(observe(self.kernel.root, device), want))
         if interfaces:
-            self.kernel.restore_links({device.address: interfaces})
+            self._links[device.address] = interfaces
 
     def _run(self, device: PciDevice, steps: list[Step]) -> None:
         kernel = self.kernel
@@ -129,6 +212,40 @@ class Transaction:
         }
         for step in steps:
             requests[step.action](step.value)
+
+
+def in_parallel(jobs: list[Callable[[], None]]) -> None:
+    """Run independent jobs. After the first failure no other is begun; it is raised when all that were have ended."""
+    if min(_AT_ONCE, len(jobs)) < 2:
+        for job in jobs:
+            job()
+        return
+    left, failures, lock = iter(jobs), [], threading.Lock()
+
+    def work() -> None:
+        while not failures:
+            with lock:
+                job = next(left, None)
+            if job is None:
+                return
+            try:
+                job()
+            except BaseException as exc:  # pylint: disable=broad-exception-caught
+                failures.append(exc)
+
+    threads = [threading.Thread(target=work) for _number in range(min(_AT_ONCE, len(jobs)))]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    except Interrupted as exc:
+        failures.insert(0, exc)
+        for thread in threads:
+            if thread.is_alive():
+                thread.join()
+    if failures:
+        raise failures[0]
 
 
 def as_target(state: DeviceState) -> Target:

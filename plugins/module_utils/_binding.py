@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from . import _persist
+from . import _names, _persist
 from ._apply import Transaction, release_target
 from ._backend import DKMS, IOMMU, Needs, choose, module_installed, module_loaded, needs, target, with_dependencies
 from ._errors import HostError, Refused
 from ._files import FileSet
-from ._guards import GuardContext, check
-from ._iommu import ISOLATED, NONE, UNSAFE, group_refusals, read_group
+from ._guards import GuardContext, carried, check, disturbed, loss_refusals
+from ._iommu import ISOLATED, NONE, UNSAFE, chardev_of, group_refusals
 from ._kernel import Kernel
 from ._pci import PciBus, PciDevice
 from ._plan import UNBIND, DeviceState, Step, Target, observe, plan
 from ._select import resolve
-from ._store import Originals
+from ._sriov import AUTOPROBE, count, losses, plan_functions
+from ._store import Originals, identity, macs_of
 
 _TAINT_BITS = ((6, "userspace drove a device without isolation"), (12, "out-of-tree"), (13, "unsigned module"))
 
@@ -33,6 +34,7 @@ class Request(NamedTuple):
     accept_unsafe: bool = False
     persistent: bool = True
     dpdk_pa_hint: bool = True
+    sriov: list[dict[str, Any]] = []
 
 
 class Move(NamedTuple):
@@ -43,6 +45,7 @@ class Move(NamedTuple):
     want: Target
     steps: list[Step]
     record: dict[str, Any] | None  # the original to go back to, for a device that is given back
+    lost: bool = False  # a virtual function that goes away after it is given back
 
 
 class Binding:
@@ -51,39 +54,76 @@ class Binding:
     def __init__(self, kernel: Kernel, context: GuardContext, request: Request, check_mode: bool = False) -> None:
         """Raise :class:`Refused` with every reason against the request."""
         self.kernel, self.root, self.request = kernel, kernel.root, request
-        self.bus = PciBus(self.root)
+        self._context, self._check_mode = context, check_mode
+        self.present = PciBus(self.root)
+        self.bus = PciBus(self.root)  # as it will be: with the virtual functions that are still to be made
         self._recorded = Originals.load(self.root)
         self._originals = self._recorded.copy()
         self.messages: list[str] = []
         self.needs = Needs([], {}, [])
 
-        self.devices = self._select(context)
+        self.vf_plans, refusals = plan_functions(
+            self.root, self.bus, request.sriov, self._recorded.identities(), self._recorded.sriov
+        )
+        self._lost = losses(self.vf_plans, self.present)
+        self.devices = self._select(refusals)
         self.moves = self._plan_returns() + self._plan_takes()
-        refusals = self._in_use() + self._backend_missing(check_mode)
+        refusals = self._in_use() + self._backend_missing()
         if refusals:
             raise Refused(refusals)
-        bindings = self._bindings() if self.devices and request.persistent else None
+        self._note_functions()
+        bindings = self._bindings() if self._declared and request.persistent else None
         self.files = FileSet(self.root, _persist.rendered(bindings, self.needs.modprobe_options))
         self._enabled = bindings is not None
 
+    @property
+    def _declared(self) -> bool:
+        return bool(self.devices or self.request.sriov)
+
     # --- deciding ---
 
-    def _select(self, context: GuardContext) -> list[PciDevice]:
+    def _select(self, refusals: list[HostError]) -> list[PciDevice]:
         request = self.request
-        devices, refusals = resolve(request.devices, self.bus, self._recorded.identities())
+        devices, errors = resolve(request.devices, self.bus, self._recorded.identities())
+        refusals += errors
         self.backend = None
         if request.devices:
             choice = choose(self.root, request.backend, request.accept_unsafe)
             self.backend = choice.backend
             refusals += choice.refusals
             self.messages += choice.warnings
-        for device in devices:
-            refusals += [guard.refusal() for guard in check(context, self.bus, device)]
+        refusals += loss_refusals(self._context, self.present, self._lost, set(self._recorded.devices))
+        there = [device for device in devices if not device.planned]
+        for device in there:
+            refusals += [guard.refusal() for guard in check(self._context, self.present, device)]
         if self.backend == IOMMU:
-            refusals += group_refusals(self.root, self.bus, devices, {device.address for device in devices})
+            refusals += group_refusals(self.root, self.present, there, {device.address for device in devices})
         if refusals:
             raise Refused(refusals)
+        if len(there) < len(devices):
+            self.messages.append(
+                "%d virtual functions do not exist yet: their MAC addresses, and the groups and guards of all that is "
+                "to be made, are known when they do." % (len(devices) - len(there))
+            )
         return devices
+
+    def _note_functions(self) -> None:
+        """Record what is about to change, and forget physical functions that are gone."""
+        for one in self.vf_plans:
+            if one.changes and one.record is None:
+                state = {"vfs": one.now, "autoprobe": self.root.read_text(one.pf.path, AUTOPROBE)}
+                self._originals.record_sriov(one.pf, state)
+        known = {one.pf.address for one in self.vf_plans}
+        for address in [address for address in self._originals.sriov if address not in known]:
+            del self._originals.sriov[address]
+            self.messages.append("%s is gone from this host; the record of its virtual functions is dropped." % address)
+
+    @property
+    def _autoprobe(self) -> dict[str, str]:
+        """What a run that was killed left of the switch that keeps drivers off new virtual functions."""
+        wanted = {one.pf.path + "/" + AUTOPROBE: self._recorded.sriov.get(one.pf.address, {}).get("autoprobe")
+                  for one in self.vf_plans}
+        return {path: value for path, value in wanted.items() if value and self.root.read_text(path) != value}
 
     def _plan_takes(self) -> list[Move]:
         if self.backend is None:
@@ -94,45 +134,47 @@ class Binding:
         for device in self.devices:
             now = observe(self.root, device)
             moves.append(Move(device, now, want, plan(now, want), None))
-            self._originals.record(device)
+            self._originals.record(device, self.bus)
         return moves
 
     def _plan_returns(self) -> list[Move]:
         selected = {device.address for device in self.devices}
+        lost = {device.address for _pf, device in self._lost}
         moves = []
         for address, record in sorted(self._recorded.devices.items()):
-            device = self.bus.get(address)
-            if address in selected and device.vendor_device == record["vendor_device"]:
+            if address in selected and self.bus.devices[address].vendor_device == record["vendor_device"]:
                 continue
+            device = self.present.get(address)
             if device is None or device.vendor_device != record["vendor_device"]:
                 del self._originals.devices[address]
                 self.messages.append("%s is gone from this host; its record is dropped." % address)
                 continue
             now, want = observe(self.root, device), release_target(record)
-            if now.driver not in (None, record["driver"], self.request.driver, now.driver_override):
+            if address in lost:
+                want = Target(None, None, False)
+            elif now.driver not in (None, record["driver"], self.request.driver, now.driver_override):
                 # Somebody gave it to a third driver meanwhile: only what is ours is taken back.
                 self.messages.append("%s is bound to %s by somebody else and stays there." % (address, now.driver))
                 want = want._replace(driver=now.driver, in_module=now.in_module)
-            moves.append(Move(device, now, want, plan(now, want), record))
+            moves.append(Move(device, now, want, plan(now, want), record, address in lost))
         return moves
 
     def _in_use(self) -> list[HostError]:
-        leaving = {}
-        for move in self.moves:
-            if move.now.group is not None and any(step.action == UNBIND for step in move.steps):
-                leaving[read_group(self.root, move.now.group).chardev] = move
+        states = [move.now for move in self.moves if any(step.action == UNBIND for step in move.steps)]
+        states += [observe(self.root, device) for _pf, device in self._lost]
+        leaving = {chardev_of(self.root, now.group): now for now in states if now.group is not None}
         return [
             HostError(
                 "in_use",
                 "%s has to be unbound from %s, but it is in use."
-                % (leaving[chardev].device.address, leaving[chardev].now.driver),
+                % (leaving[chardev].address, leaving[chardev].driver),
                 evidence=users,
                 remedy="Stop that process first: unbinding under it would hang until it ends.",
             )
             for chardev, users in self.kernel.users(leaving).items()
         ]
 
-    def _backend_missing(self, check_mode: bool) -> list[HostError]:
+    def _backend_missing(self) -> list[HostError]:
         if self.backend != DKMS or module_loaded(self.root, "noiommu") or module_installed(self.root, "noiommu"):
             return []
         missing = HostError(
@@ -141,29 +183,37 @@ class Binding:
             evidence=["modules.dep of the running kernel: no noiommu.ko"],
             remedy="Run the role baremetal.noiommu.kmod (or the module dkms_module) first.",
         )
-        if not check_mode:
+        if not self._check_mode:
             return [missing]
         # In a dry run of a whole play the role that builds it has not built it.
         self.messages.append("%s This is a dry run: an earlier task may build it." % missing.message)
         return []
 
     def _bindings(self) -> dict[str, Any]:
-        return {
+        bindings: dict[str, Any] = {
             "backend": self.backend,
             "driver": self.request.driver,
             "dpdk_pa_hint": self.request.dpdk_pa_hint,
-            "devices": [
-                {
-                    "address": device.address,
-                    "vendor_device": device.vendor_device,
-                    "macs": self._macs(device.address),
-                }
-                for device in self.devices
-            ],
+            "devices": [self._entry(device) for device in self.devices],
         }
+        declared = [one for one in self.vf_plans if one.record is None]
+        if declared:
+            bindings["sriov"] = [
+                dict(
+                    identity(one.pf, self.bus), address=one.pf.address, vfs=one.want,
+                    macs=[interface.mac for interface in one.pf.interfaces if interface.mac],
+                )
+                for one in sorted(declared, key=lambda one: one.pf.address)
+            ]
+        return bindings
+
+    def _entry(self, device: PciDevice) -> dict[str, Any]:
+        record = self._originals.devices[device.address]
+        known = {key: record[key] for key in ("vendor_device", "serials", "slot", "vf") if key in record}
+        return dict(known, address=device.address, macs=self._macs(device.address))
 
     def _macs(self, address: str) -> list[str]:
-        return [one["mac"] for one in self._originals.devices[address]["interfaces"] if one["mac"]]
+        return macs_of(self._originals.devices[address]["interfaces"])
 
     @property
     def steps(self) -> list[str]:
@@ -172,7 +222,13 @@ class Binding:
         parameters = self.needs.parameters.items()
         steps = ["load module %s" % name for name in self.needs.modules if not module_loaded(root, name)]
         steps += ["set %s to %s" % (path, value) for path, value in parameters if root.read_text(path) != value]
-        steps += ["%s: %s" % (move.device.address, step) for move in self.moves for step in move.steps]
+        returns, takes = self._sides()
+        steps += _in_words(returns)
+        steps += [str(one) for one in self.vf_plans if one.changes]
+        steps += ["set %s back to %s" % pair for pair in self._autoprobe.items()]
+        steps += _in_words(takes)
+        names = _names.changes(root, self._originals).items()
+        steps += ["%s the name %s/%s" % ("set" if target else "remove", _names.BASE, name) for name, target in names]
         if _persist.is_enabled(root) != self._enabled:
             steps.append("%s %s" % ("enable" if self._enabled else "disable", _persist.UNIT_NAME))
         needed = with_dependencies(root, self.needs.modules)
@@ -190,41 +246,85 @@ class Binding:
 
     # --- doing ---
 
+    def _sides(self) -> tuple[list[Move], list[Move]]:
+        """Return the devices that are given back and those that are taken."""
+        return [one for one in self.moves if one.record is not None], [one for one in self.moves if one.record is None]
+
     def apply(self) -> None:
         """Do it all, or put everything back and raise."""
-        transaction = Transaction(self.kernel)
-        try:
+        with Transaction(self.kernel) as transaction:
             self._apply(transaction)
-        except BaseException as exc:
-            problems = transaction.rollback()
-            if isinstance(exc, HostError):
-                exc.evidence += problems or ["everything done before was put back"]
-            raise
 
     def _apply(self, transaction: Transaction) -> None:
-        root, originals = self.root, self._originals
+        root = self.root
+        originals = self._originals = self._known()
+        returns, takes = self._sides()
+        # Noted first, done last: groups are numbered anew when devices are put back.
+        transaction.on_rollback("the names in " + _names.BASE, lambda: _names.update(root, self._recorded))
         # Written before the first touch: whatever happens now, a later run knows the way back.
         transaction.save(originals)
         transaction.prepare(self.needs, originals)
-        for move in self.moves:
-            transaction.move(move.device, move.want)
-            if move.record is None:
-                self.kernel.wait_for_group(move.device)
+        transaction.move_all([(move.device, move.want) for move in returns])
+        if self._change_functions(transaction):
+            self._continue(transaction)
+            return
+        transaction.move_all([(move.device, move.want) for move in takes])
+        for move in takes:
+            self.kernel.wait_for_group(move.device)
         returned = {
             move.device.address: move.record["interfaces"]
-            for move in self.moves
-            if move.record is not None and move.want.driver == move.record["driver"]
+            for move in returns
+            if move.want.driver == move.record["driver"] and not move.lost
         }
         missing = self.kernel.restore_links(returned) if any(returned.values()) else []
         if missing:
             self.messages.append("These interfaces did not come back as they were: %s." % ", ".join(missing))
         if self.files.changed or _persist.is_enabled(root) != self._enabled:
-            was_enabled = _persist.is_enabled(root)
-            transaction.on_rollback("the boot unit", lambda: _persist.enable(self.kernel, was_enabled))
+            was_enabled, unit_changed = _persist.is_enabled(root), _persist.UNIT in self.files.changed_paths
+            transaction.on_rollback("the boot unit", lambda: _persist.enable(self.kernel, was_enabled, unit_changed))
             transaction.on_rollback("files", self.files.rollback)
             self.files.apply()
-            _persist.enable(self.kernel, self._enabled)
+            _persist.enable(self.kernel, self._enabled, unit_changed)
         self._finish(transaction)
+
+    def _known(self) -> Originals:
+        """What is recorded of devices that exist: of the others there is nothing to put back but their number."""
+        known = self._originals.copy()
+        for device in self.devices:
+            if device.planned and device.address not in self._recorded.devices:
+                del known.devices[device.address]
+        return known
+
+    def _change_functions(self, transaction: Transaction) -> bool:
+        """Make and remove virtual functions; return whether there are new ones."""
+        changing = [one for one in self.vf_plans if one.changes]
+        for one in changing:
+            before = carried(self._context, self.present, one.pf)
+            taken = {device.address for device in self.devices if device.physfn == one.pf.address}
+            transaction.set_functions(one, taken)
+            lost = disturbed(self._context, one.pf, before)
+            if lost:
+                raise HostError(
+                    "sriov",
+                    "%s lost what the host needs of it when its virtual functions were made." % one.pf.address,
+                    evidence=["gone: " + line for line in lost],
+                    remedy="Its driver (%s) restarts the interface: use a device that the host does not need."
+                    % one.pf.driver,
+                )
+        for path, value in self._autoprobe.items():
+            self.root.write_sysfs(path, value + "\n")
+        return any(one.want for one in changing)
+
+    def _continue(self, transaction: Transaction) -> None:
+        """Go on with the virtual functions that exist by now, guards and all, within the same transaction."""
+        for move in self.moves:
+            if move.lost:
+                del self._originals.devices[move.device.address]
+        transaction.save(self._originals)
+        rest = Binding(self.kernel, self._context, self.request)
+        rest._apply(transaction)
+        rest.messages = self.messages + [one for one in rest.messages if one not in self.messages]
+        vars(self).update({name: vars(rest)[name] for name in ("devices", "moves", "messages", "_originals", "present")})
 
     def _finish(self, transaction: Transaction) -> None:
         """Forget what was given back, and tidy the host: nothing in here can fail a device any more."""
@@ -232,9 +332,13 @@ class Binding:
         for move in self.moves:
             if move.record is not None:
                 del originals.devices[move.device.address]
+        for one in self.vf_plans:
+            if one.record is not None:
+                del originals.sriov[one.pf.address]
+        _names.update(self.root, originals)
         self.messages += transaction.restore_host(originals, self.needs)
         transaction.save(originals)
-        if not self.devices:
+        if not self._declared:
             _persist.tidy(self.root)
             self.messages += _taint_message(self.root)
 
@@ -242,14 +346,24 @@ class Binding:
 
     def before(self) -> dict[str, Any]:
         """Return the state that was found."""
-        return {"devices": [move.now.report() for move in self._sorted()]}
+        return {
+            "devices": [move.now.report() for move in self._sorted()],
+            "sriov": [{"pf": one.pf.address, "vfs": one.now} for one in self.vf_plans],
+        }
 
     def after(self, predicted: bool = False) -> dict[str, Any]:
         """Return the state reached, or in check mode the one that would be."""
         moves = self._sorted()
         if predicted:
-            return {"devices": [_predict(move, self.backend).report() for move in moves]}
-        return {"devices": [observe(self.root, move.device).report() for move in moves]}
+            states = [_predict(move, self.backend) for move in moves]
+            numbers = {one.pf.address: one.want for one in self.vf_plans}
+        else:
+            states = [observe(self.root, move.device) for move in moves]
+            numbers = {one.pf.address: count(self.root, one.pf) for one in self.vf_plans}
+        return {
+            "devices": [state.report() for state in states],
+            "sriov": [{"pf": address, "vfs": number} for address, number in numbers.items()],
+        }
 
     def _sorted(self) -> list[Move]:
         return sorted(self.moves, key=lambda move: move.device.address)
@@ -260,14 +374,14 @@ class Binding:
         found = []
         for device in self.devices:
             state = states[device.address]
-            chardev = read_group(self.root, state["iommu_group"]).chardev if state["iommu_group"] is not None else None
             record = self._originals.devices[device.address]
             found.append(
                 dict(
                     state,
                     vendor_device=device.vendor_device,
                     backend=self.backend,
-                    chardev=chardev,
+                    chardev=chardev_of(self.root, state["iommu_group"]),
+                    names=["%s/%s" % (_names.BASE, name) for name in _names.names(device.address, record)],
                     original_driver=record["driver"],
                     interfaces=[one["name"] for one in record["interfaces"]],
                     macs=self._macs(device.address),
@@ -284,6 +398,8 @@ class Binding:
 
 def _predict(move: Move, backend: str | None) -> DeviceState:
     now, want = move.now, move.want
+    if move.lost:
+        return DeviceState(now.address, None, None, None, None, False, False, NONE)
     if not move.steps:
         return now
     keeps_group = backend == IOMMU if move.record is None else not now.in_module
@@ -301,12 +417,17 @@ def _predict(move: Move, backend: str | None) -> DeviceState:
     )
 
 
+def _in_words(moves: list[Move]) -> list[str]:
+    return ["%s: %s" % (move.device.address, step) for move in moves for step in move.steps]
+
+
 def _as_text(state: dict[str, Any]) -> str:
     lines = []
     for device in state["devices"]:
         lines.append("%s:" % device["address"])
         shown = ((key, "none" if value is None else value) for key, value in device.items() if key != "address")
         lines += ["  %s: %s" % pair for pair in shown]
+    lines += ["%s: %d virtual functions" % (one["pf"], one["vfs"]) for one in state["sriov"]]
     return "\n".join(lines) + "\n" if lines else ""
 
 

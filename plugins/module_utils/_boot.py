@@ -14,15 +14,18 @@ import sys
 import time
 from typing import Any, Callable, NamedTuple
 
-from ._apply import Transaction
+from . import _names
+from ._apply import INTERRUPTED, Transaction
 from ._backend import IOMMU, choose, needs, target
 from ._errors import HostError, Refused
 from ._fs import Root, Runner
-from ._guards import GuardContext, check
-from ._iommu import group_refusals, read_group
+from ._guards import GuardContext, check, loss_refusals
+from ._iommu import chardev_of, group_refusals
 from ._kernel import Kernel
 from ._pci import PciBus, PciDevice
 from ._plan import observe, plan
+from ._select import plain_serial
+from ._sriov import VfPlan, count, losses
 from ._store import BINDINGS, Originals, dump_json, load_json
 
 # udev loads drivers in parallel with this tool; so long an interface may take to appear.
@@ -37,35 +40,83 @@ class Match(NamedTuple):
     final: bool = True  # False: waiting may tell more
 
 
-def identify(bus: PciBus, entry: dict[str, Any], driver: str) -> Match:
-    """Find a remembered device: by its MAC where one is known, else by address and vendor:device."""
+def identify(bus: PciBus, entry: dict[str, Any], driver: str | None) -> Match:
+    """Find a remembered device: by its MAC or serial number or slot where one is known, else by its address."""
+    if "vf" in entry:
+        return _identify_function(bus, entry)
     address, macs = entry["address"], set(entry["macs"])
     by_mac = [device for device in bus if any(one.mac in macs for one in device.interfaces)]
     if len(by_mac) > 1:
         return Match(None, "several devices have its MAC: " + ", ".join(device.address for device in by_mac))
     if by_mac:
-        moved = "" if by_mac[0].address == address else "found by its MAC at %s" % by_mac[0].address
-        return Match(by_mac[0], moved)
+        return _found(entry, by_mac[0], "MAC")
+    if not macs:
+        for name, candidates in (("serial number", _with_serial(bus, entry)), ("slot", _in_slot(bus, entry))):
+            if len(candidates) == 1:
+                return _found(entry, candidates[0], name)
     device = bus.get(address)
     if device is None:
         return Match(None, "no such device", final=False)
     if device.vendor_device != entry["vendor_device"]:
         note = "another device is there: %s instead of %s" % (device.vendor_device, entry["vendor_device"])
         return Match(None, note, final=not macs)
-    if not macs or device.driver == driver:
+    return _at_its_address(device, entry, driver)
+
+
+def _at_its_address(device: PciDevice, entry: dict[str, Any], driver: str | None) -> Match:
+    """Say whether nothing speaks against a device that is where it was."""
+    if device.driver is not None and device.driver == driver:
         return Match(device)
-    if device.interfaces:
-        return Match(None, "another MAC is there: %s" % device.mac, final=False)
-    return Match(device, "its MAC could not be checked: it has no interface", final=False)
+    if entry["macs"]:
+        if device.interfaces:
+            return Match(None, "another MAC is there: %s" % device.mac, final=False)
+        return Match(device, "its MAC could not be checked: it has no interface", final=False)
+    serials = entry.get("serials", [])
+    if serials and len(device.serials) < len(serials):
+        return Match(device, "its serial number could not be checked: its driver does not show it", final=False)
+    if serials:
+        return Match(None, "another serial number is there: %s" % ", ".join(device.serials))
+    return Match(device)
 
 
-def locate(root: Root, entry: dict[str, Any], driver: str, deadline: float) -> Match:
-    """Identify a device, waiting for interfaces that are still to come."""
+def _found(entry: dict[str, Any], device: PciDevice, name: str) -> Match:
+    return Match(device, "" if device.address == entry["address"] else "found by its %s at %s" % (name, device.address))
+
+
+def _alike(bus: PciBus, entry: dict[str, Any]) -> list[PciDevice]:
+    """Return the devices of the same kind that are the same function of their card."""
+    function = entry["address"][-1]
+    return [one for one in bus if one.vendor_device == entry["vendor_device"] and one.address[-1] == function]
+
+
+def _with_serial(bus: PciBus, entry: dict[str, Any]) -> list[PciDevice]:
+    wanted = set(map(plain_serial, entry.get("serials", [])))
+    return [one for one in _alike(bus, entry) if wanted and wanted == set(map(plain_serial, one.serials))]
+
+
+def _in_slot(bus: PciBus, entry: dict[str, Any]) -> list[PciDevice]:
+    if "slot" not in entry or entry.get("serials"):
+        return []
+    return [one for one in _alike(bus, entry) if bus.slot_of(one) == entry["slot"]]
+
+
+def _identify_function(bus: PciBus, entry: dict[str, Any]) -> Match:
+    """A virtual function is known by the physical one and its index: its MAC address may be a new one at every boot."""
+    pf, index = bus.get(entry["vf"]["pf"]), entry["vf"]["index"]
+    device = bus.functions(pf).get(index) if pf is not None else None
+    if device is None:
+        return Match(None, "%s has no virtual function %d" % (entry["vf"]["pf"], index))
+    return _found(entry, device, "physical function")
+
+
+def locate(root: Root, entry: dict[str, Any], driver: str | None, deadline: float, bus: PciBus) -> tuple[Match, PciBus]:
+    """Identify a device, waiting for interfaces that are still to come. Return the bus as it was last seen, too."""
     while True:
-        match = identify(PciBus(root), entry, driver)
+        match = identify(bus, entry, driver)
         if match.final or time.monotonic() >= deadline:
-            return match
+            return match, bus
         time.sleep(0.2)
+        bus = PciBus(root)
 
 
 class Boot:
@@ -83,49 +134,104 @@ class Boot:
             self._log("%s: absent, nothing to bind" % BINDINGS)
             return 0
         originals = Originals.load(self.root)
+        before, deadline = dump_json(bindings), time.monotonic() + IDENTITY_WAIT
+        failed = self._make_functions(bindings, originals, deadline)
         try:
-            # The operator accepted insecure mode when the bindings were declared; an IOMMU that works now overrules it.
-            choice = choose(self.root, bindings["backend"], accept_unsafe=True)
-            if choice.refusals:
-                raise Refused(choice.refusals)
-            wanted = needs(bindings["backend"], bindings["driver"], bindings["dpdk_pa_hint"])
-            Transaction(self.kernel).prepare(wanted, originals)
+            if bindings["devices"]:
+                self._prepare(bindings, originals)
         except HostError as exc:
             self._log("no device was bound: %s" % exc)
-            return len(bindings["devices"])
-        deadline = time.monotonic() + IDENTITY_WAIT
-        before = dump_json(bindings)
-        failed = sum(not self._bind_one(entry, bindings, originals, deadline) for entry in bindings["devices"])
-        bindings["devices"].sort(key=lambda entry: entry["address"])
+            return failed + len(bindings["devices"])
+        bus = PciBus(self.root)
+        for entry in bindings["devices"]:
+            match, seen = locate(self.root, entry, bindings["driver"], deadline, bus)
+            if seen is not bus:
+                bus, self._context = seen, self._context.fresh()
+            failed += not self._bind_one(entry, match, bus, bindings, originals)
+        for key in ("devices", "sriov"):
+            bindings.get(key, []).sort(key=lambda entry: entry["address"])
         if dump_json(bindings) != before:
             self.root.write_file(BINDINGS, dump_json(bindings))
+        _names.update(self.root, originals)
         return failed
 
+    def _prepare(self, bindings: dict[str, Any], originals: Originals) -> None:
+        # The operator accepted insecure mode when the bindings were declared; an IOMMU that works now overrules it.
+        choice = choose(self.root, bindings["backend"], accept_unsafe=True)
+        if choice.refusals:
+            raise Refused(choice.refusals)
+        wanted = needs(bindings["backend"], bindings["driver"], bindings["dpdk_pa_hint"])
+        Transaction(self.kernel).prepare(wanted, originals)
+
+    # --- virtual functions ---
+
+    def _make_functions(self, bindings: dict[str, Any], originals: Originals, deadline: float) -> int:
+        """Make the remembered virtual functions; return how many physical ones failed."""
+        failed = 0
+        for entry in bindings.get("sriov", []):
+            try:
+                match, bus = locate(self.root, entry, None, deadline, PciBus(self.root))
+                if match.device is None:
+                    raise HostError("gone", match.note)
+                self._follow(entry, match.device, bindings, originals)
+                self._make(match.device, entry["vfs"], bus, bindings, set(originals.devices))
+            except HostError as exc:
+                failed += 1
+                self._log("%s: no virtual functions: %s" % (entry["address"], exc))
+        return failed
+
+    def _make(self, pf: PciDevice, number: int, bus: PciBus, bindings: dict[str, Any], ours: set[str]) -> None:
+        one = VfPlan(pf, count(self.root, pf), number)
+        if not one.changes:
+            return
+        refusals = loss_refusals(self._context, bus, losses([one], bus), ours)
+        if refusals:
+            raise Refused(refusals)
+        taken = {entry["address"] for entry in bindings["devices"] if entry.get("vf", {}).get("pf") == pf.address}
+        with Transaction(self.kernel) as transaction:
+            transaction.set_functions(one, taken)
+        self._log(str(one))
+
+    @staticmethod
+    def _follow(entry: dict[str, Any], pf: PciDevice, bindings: dict[str, Any], originals: Originals) -> None:
+        """Keep the records true for a physical function whose bus number moved."""
+        old = entry["address"]
+        if pf.address == old:
+            return
+        entry["address"] = pf.address
+        if old in originals.sriov:
+            originals.sriov[pf.address] = originals.sriov.pop(old)
+        for record in [*originals.devices.values(), *bindings["devices"]]:
+            if record.get("vf", {}).get("pf") == old:
+                record["vf"]["pf"] = pf.address
+
+    # --- devices ---
+
     def _bind_one(
-        self, entry: dict[str, Any], bindings: dict[str, Any], originals: Originals, deadline: float
+        self, entry: dict[str, Any], match: Match, bus: PciBus, bindings: dict[str, Any], originals: Originals
     ) -> bool:
-        transaction = Transaction(self.kernel)
-        try:
-            match = locate(self.root, entry, bindings["driver"], deadline)
-            if match.device is None:
-                self._log("%s: skipped, %s" % (entry["address"], match.note))
-                return False
-            self._refuse_guarded(match.device, bindings)
-            self._remember(entry, match.device, originals)
-            transaction.save(originals)
-            want = target(bindings["backend"], bindings["driver"], bindings["dpdk_pa_hint"])
-            transaction.move(match.device, want)
-            chardev = self.kernel.wait_for_group(match.device)
-        except HostError as exc:
-            self._log("%s: FAILED: %s" % (entry["address"], " ".join([str(exc)] + transaction.rollback())))
+        device = match.device
+        if device is None:
+            self._log("%s: skipped, %s" % (entry["address"], match.note))
             return False
-        safety = observe(self.root, match.device).safety
+        try:
+            self._refuse_guarded(device, bus, bindings)
+            with Transaction(self.kernel) as transaction:
+                self._remember(entry, device, bus, originals)
+                transaction.save(originals)
+                transaction.move(device, target(bindings["backend"], bindings["driver"], bindings["dpdk_pa_hint"]))
+                chardev = self.kernel.wait_for_group(device)
+        except HostError as exc:
+            self._log("%s: FAILED: %s" % (entry["address"], exc))
+            if exc.code == INTERRUPTED:
+                raise
+            return False
+        safety = observe(self.root, device).safety
         note = "; " + match.note if match.note else ""
-        self._log("%s: on %s, %s, %s%s" % (match.device.address, bindings["driver"], chardev, safety, note))
+        self._log("%s: on %s, %s, %s%s" % (device.address, bindings["driver"], chardev, safety, note))
         return True
 
-    def _refuse_guarded(self, device: PciDevice, bindings: dict[str, Any]) -> None:
-        bus = PciBus(self.root)
+    def _refuse_guarded(self, device: PciDevice, bus: PciBus, bindings: dict[str, Any]) -> None:
         refusals = [guard.refusal() for guard in check(self._context, bus, device)]
         if bindings["backend"] == IOMMU:
             listed = {entry["address"] for entry in bindings["devices"]}
@@ -134,14 +240,14 @@ class Boot:
             raise Refused(refusals)
 
     @staticmethod
-    def _remember(entry: dict[str, Any], device: PciDevice, originals: Originals) -> None:
+    def _remember(entry: dict[str, Any], device: PciDevice, bus: PciBus, originals: Originals) -> None:
         """Keep the records true for a device whose bus number moved."""
         if device.address != entry["address"]:
             record = originals.devices.pop(entry["address"], None)
             if record is not None and device.address not in originals.devices:
                 originals.devices[device.address] = record
             entry["address"] = device.address
-        originals.record(device)
+        originals.record(device, bus)
 
     def status(self) -> dict[str, Any]:
         """Return the remembered bindings beside what is."""
@@ -156,7 +262,7 @@ class Boot:
                 devices.append({"address": entry["address"], "present": False, "ok": False})
                 continue
             state = observe(self.root, device)
-            chardev = None if state.group is None else read_group(self.root, state.group).chardev
+            chardev = chardev_of(self.root, state.group)
             devices.append(dict(state.report(), present=True, chardev=chardev, ok=not plan(state, want)))
         return {"backend": bindings["backend"], "ok": all(one["ok"] for one in devices), "devices": devices}
 

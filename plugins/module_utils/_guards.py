@@ -4,8 +4,9 @@
 
 """Reasons for never taking a device away from the host. There is no switch that overrides them.
 
-A guard stands on the device itself and on everything that lives on top of it: VLAN, macvlan, bond, team, bridge and VRF
-interfaces, the virtual functions of a physical one; partitions, RAID, LVM, dm-crypt, multipath.
+A guard stands on the device itself and on everything that lives on top of it: VLAN, macvlan, ipvlan, bond, team, bridge
+and VRF interfaces, also those in containers; the virtual functions of a physical one; partitions, RAID, LVM, dm-crypt,
+multipath.
 """
 
 from __future__ import annotations
@@ -16,19 +17,34 @@ import os
 import re
 import struct
 import sys
+import time
 from functools import cached_property
 from typing import NamedTuple
 
 from ._errors import HostError
 from ._fs import Root
 from ._netlink import NetState
+from ._namespaces import links_in_other_namespaces
 from ._pci import PciBus, PciDevice
 
 NET = "/sys/class/net"
 BLOCK = "/sys/class/block"
+NVME = "/sys/class/nvme"
 # Drivers under which a function has no kernel interface in any network namespace.
 PASSTHROUGH_DRIVERS = ("vfio-pci", "uio_pci_generic", "igb_uio", "pci-stub", "xen-pciback")
 _SHOWN = 5
+# What udev finds on a disk that is part of something larger, in use at the moment or not.
+_MEMBERS = {
+    "LVM2_member": "LVM",
+    "linux_raid_member": "RAID (md)",
+    "isw_raid_member": "firmware RAID",
+    "ddf_raid_member": "firmware RAID",
+    "zfs_member": "ZFS",
+    "bcache": "bcache",
+    "drbd": "DRBD",
+}
+_UDEV_DATABASE = "/run/udev/data"
+_DISTURBANCE_WAIT = 10.0
 
 
 class Guard(NamedTuple):
@@ -56,12 +72,27 @@ class GuardContext:
         self._net = net
         self._ssh_connection = ssh_connection
 
+    def fresh(self) -> GuardContext:
+        """Return one that has read nothing yet."""
+        return GuardContext(self.root, self._net, self._ssh_connection)
+
     @cached_property
     def net(self) -> NetState:
         """Addresses and routes: asked of the kernel on a running host, given by tests."""
         if self._net is not None:
             return self._net
         return NetState.read() if self.root.is_live else NetState([], [])
+
+    def read_net(self) -> NetState:
+        """Return the addresses and routes as they are now, whatever was read before."""
+        if self._net is None and self.root.is_live:
+            return NetState.read()
+        return self.net
+
+    @cached_property
+    def elsewhere(self) -> dict[int, list[str]]:
+        """What containers have on top of this namespace's interfaces, by the index of the interface."""
+        return links_in_other_namespaces(self.root) if self.root.is_live else {}
 
     @cached_property
     def management_addresses(self) -> dict[str, str]:
@@ -82,12 +113,36 @@ class GuardContext:
     @cached_property
     def block_paths(self) -> dict[str, str]:
         """Every block device's kernel name and its directory below /sys/devices."""
-        return {name: self.root.realpath(BLOCK, name) for name in self.root.listdir(BLOCK)}
+        return {name: self.root.target(BLOCK, name) for name in self.root.listdir(BLOCK)}
 
     @cached_property
     def net_paths(self) -> dict[str, str]:
         """Every interface's name and its directory below /sys/devices."""
-        return {name: self.root.realpath(NET, name) for name in self.root.listdir(NET)}
+        return {name: self.root.target(NET, name) for name in self.root.listdir(NET)}
+
+    @cached_property
+    def net_below(self) -> dict[str, list[str]]:
+        """The interfaces on or below each device that has any."""
+        return _below(self.net_paths)
+
+    @cached_property
+    def block_below(self) -> dict[str, list[str]]:
+        """The block devices on or below each device that has any."""
+        return _below(self.block_paths)
+
+    @cached_property
+    def nvme_paths(self) -> dict[str, str]:
+        """Every NVMe controller's name and its directory below /sys/devices."""
+        return {name: self.root.target(NVME, name) for name in self.root.listdir(NVME)}
+
+
+def _below(paths: dict[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, path in paths.items():
+        while path.count("/") > 2:  # up to /sys/devices
+            path = path.rpartition("/")[0]
+            found.setdefault(path, []).append(name)
+    return found
 
 
 class Mount(NamedTuple):
@@ -119,7 +174,10 @@ def _network_guards(context: GuardContext, bus: PciBus, device: PciDevice) -> li
     chains = interface_chains(context, bus, device)
     if not chains:
         return _other_namespace(context, device)
-    return _management(context, device, chains) + _routes(context, device, chains) + _openvswitch(device, chains)
+    guards = _management(context, device, chains) + _routes(context, device, chains)
+    if not guards:
+        guards = _addresses(context, device, chains)
+    return guards + _openvswitch(device, chains) + _containers(context, device, chains)
 
 
 def interface_chains(context: GuardContext, bus: PciBus, device: PciDevice) -> dict[str, str]:
@@ -133,9 +191,8 @@ def interface_chains(context: GuardContext, bus: PciBus, device: PciDevice) -> d
             owners.append((function, "virtual function %s, " % address))
     chains: dict[str, str] = {}
     for owner, prefix in owners:
-        for name, path in context.net_paths.items():
-            if path.startswith(owner.real + "/"):
-                chains[name] = prefix + name
+        for name in context.net_below.get(owner.real, ()):
+            chains[name] = prefix + name
     pending = list(chains)
     while pending:
         name = pending.pop()
@@ -184,15 +241,48 @@ def _routes(context: GuardContext, device: PciDevice, chains: dict[str, str]) ->
         if route.kernel_link_local:  # every interface that is up has these, used or not
             continue
         evidence += ["%s dev %s" % (route, chains[names[index]]) for index in route.ifindexes if index in names]
+    return _carries("route", "routes", device, evidence)
+
+
+def _addresses(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
+    """An address without a route is on an interface that is down: it is lost with the interface all the same."""
+    names = _ifindexes(context, chains)
+    evidence = [
+        "address %s/%d on %s" % (one.address, one.prefixlen, chains[names[one.ifindex]])
+        for one in context.net.addresses
+        if one.ifindex in names and not ipaddress.ip_address(one.address).is_link_local
+    ]
+    return _carries("address", "addresses", device, evidence)
+
+
+def _carries(kind: str, what: str, device: PciDevice, evidence: list[str]) -> list[Guard]:
     if not evidence:
         return []
     return [
         Guard(
-            "route",
-            "%s carries %d of the host's routes." % (device.address, len(evidence)),
+            kind,
+            "%s carries %d of the host's %s." % (device.address, len(evidence), what),
             _shorten(evidence),
             "If the host does not need them, remove the addresses and routes from its network configuration, "
             "and from the running system (ip address flush dev <interface>), then run again.",
+        )
+    ]
+
+
+def _containers(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
+    """sysfs hides what containers have on top of an interface."""
+    names = _ifindexes(context, chains)
+    evidence = [
+        "%s on %s" % (link, chains[names[index]]) for index in names for link in context.elsewhere.get(index, ())
+    ]
+    if not evidence:
+        return []
+    return [
+        Guard(
+            "namespace",
+            "Interfaces in other network namespaces (containers) are on top of %s." % device.address,
+            _shorten(evidence),
+            "Stop the containers, or give them another interface, then run again.",
         )
     ]
 
@@ -229,6 +319,53 @@ def _other_namespace(context: GuardContext, device: PciDevice) -> list[Guard]:
             "Stop what uses it or move it back (ip -n <namespace> link set <interface> netns 1), then run again.",
         )
     ]
+
+
+def carried(context: GuardContext, bus: PciBus, pf: PciDevice) -> list[tuple[int, str]]:
+    """Return what the host has on a physical function's interfaces: (index of the interface, address or route)."""
+    return _carried(context.net, set(_ifindexes(context, interface_chains(context, bus, pf))))
+
+
+def _carried(net: NetState, indexes: set[int]) -> list[tuple[int, str]]:
+    found = [(one.ifindex, "address %s/%d" % (one.address, one.prefixlen)) for one in net.addresses]
+    for route in net.routes:
+        found += [(index, str(route)) for index in route.ifindexes if not route.kernel_link_local]
+    return [one for one in found if one[0] in indexes]
+
+
+def disturbed(context: GuardContext, pf: PciDevice, before: list[tuple[int, str]]) -> list[str]:
+    """Return what is gone of that. Some drivers restart their interface: that much time is given."""
+    deadline = time.monotonic() + _DISTURBANCE_WAIT
+    while before:
+        now = _carried(context.read_net(), {index for index, _what in before})
+        lost = [what for index, what in before if (index, what) not in now]
+        if not lost or time.monotonic() >= deadline:
+            return lost
+        time.sleep(0.2)
+    return []
+
+
+def loss_refusals(
+    context: GuardContext, bus: PciBus, lost: list[tuple[PciDevice, PciDevice]], ours: set[str]
+) -> list[HostError]:
+    """Say why virtual functions may not be destroyed for another number of them."""
+    refusals = []
+    for pf, device in lost:
+        reasons = check(context, bus, device)
+        evidence = [line for reason in reasons for line in reason.evidence]
+        if device.driver in PASSTHROUGH_DRIVERS and device.address not in ours:
+            evidence.append("%s is bound to %s, and not by this collection" % (device.address, device.driver))
+        if evidence:
+            refusals.append(
+                HostError(
+                    "guarded_device",
+                    "The number of virtual functions of %s cannot be changed: %s would be destroyed, and is in use."
+                    % (pf.address, device.address),
+                    evidence=evidence,
+                    remedy="Free it first, or declare the number that there is.",
+                )
+            )
+    return refusals
 
 
 def _shorten(evidence: list[str]) -> list[str]:
@@ -286,7 +423,7 @@ def _proc_ip(field: str) -> str:
 
 def _storage_guards(context: GuardContext, device: PciDevice) -> list[Guard]:
     guards = []
-    mounted, swapped, claimed = [], [], []
+    mounted, swapped, claimed, members = [], [], [], []
     for name, chain in block_chains(context, device).items():
         numbers = context.root.read_text(BLOCK, name, "dev")
         uses = [
@@ -299,8 +436,13 @@ def _storage_guards(context: GuardContext, device: PciDevice) -> list[Guard]:
         mounted += uses
         if name in context.swaps:
             swapped.append("%s is in /proc/swaps" % chain)
+        elif not uses and context.root.listdir(context.block_paths[name], "holders"):
+            claimed.append("%s is held by %s" % (chain, _holders(context.root, context.block_paths[name])))
         elif not uses and _is_claimed(context.root, name):
             claimed.append("%s: opening it exclusively gives EBUSY" % chain)
+        kind = _member_of(context.root, numbers)
+        if kind:
+            members.append("%s is a member of %s" % (chain, kind))
     if mounted:
         remedy = "Unmount it and take it out of /etc/fstab first, or choose another device."
         guards.append(Guard("mount", "%s holds mounted filesystems." % device.address, _shorten(mounted), remedy))
@@ -310,18 +452,28 @@ def _storage_guards(context: GuardContext, device: PciDevice) -> list[Guard]:
     if claimed and not mounted and not swapped:
         remedy = "Stop what uses it (RAID, LVM, ZFS, an iSCSI target, another mount namespace) first."
         guards.append(Guard("disk_in_use", "%s holds a disk in use." % device.address, _shorten(claimed), remedy))
+    if members and not guards:
+        remedy = "If nothing needs it any more, take it out of its volume group or array and wipe it (wipefs) first."
+        guards.append(Guard("disk_member", "%s holds a part of a volume." % device.address, _shorten(members), remedy))
     return guards
+
+
+def _holders(root: Root, path: str) -> str:
+    names = {name: root.read_text(BLOCK, name, "dm/name") for name in root.listdir(path, "holders")}
+    return ", ".join("%s (%s)" % (name, mapped) if mapped else name for name, mapped in names.items())
+
+
+def _member_of(root: Root, numbers: str | None) -> str | None:
+    """Say what udev saw on a disk that it is part of."""
+    found = re.search(r"^E:ID_FS_TYPE=(\S+)$", root.read_text(_UDEV_DATABASE, "b%s" % numbers) or "", re.MULTILINE)
+    return _MEMBERS.get(found.group(1)) if found else None
 
 
 def block_chains(context: GuardContext, device: PciDevice) -> dict[str, str]:
     """Return every block device on or above the device, each with the chain that leads to it as text."""
     root = context.root
-    bases = [device.real] + _nvme_subsystems(root, device)
-    chains = {
-        name: name
-        for name, path in context.block_paths.items()
-        if any(path.startswith(base + "/") for base in bases)
-    }
+    bases = [device.real] + _nvme_subsystems(context, device)
+    chains = {name: name for base in bases for name in context.block_below.get(base, ())}
     pending = list(chains)
     while pending:
         name = pending.pop()
@@ -341,18 +493,13 @@ def _partitions(context: GuardContext, name: str, chains: dict[str, str]) -> lis
     return found
 
 
-def _nvme_subsystems(root: Root, device: PciDevice) -> list[str]:
+def _nvme_subsystems(context: GuardContext, device: PciDevice) -> list[str]:
     """With NVMe multipath the disks hang on the subsystem, not on the PCI device."""
-    controllers = {
-        name for name in root.listdir("/sys/class/nvme")
-        if root.realpath("/sys/class/nvme", name).startswith(device.real + "/")
-    }
-    base = "/sys/class/nvme-subsystem"
-    return [
-        root.realpath(base, name)
-        for name in root.listdir(base)
-        if controllers.intersection(root.listdir(base, name))
-    ]
+    root, base = context.root, "/sys/class/nvme-subsystem"
+    controllers = {name for name, path in context.nvme_paths.items() if path.startswith(device.real + "/")}
+    if not controllers:
+        return []
+    return [root.target(base, name) for name in root.listdir(base) if controllers.intersection(root.listdir(base, name))]
 
 
 def _in_btrfs(root: Root, name: str) -> bool:

@@ -57,7 +57,7 @@ class Group(NamedTuple):
     @property
     def chardev(self) -> str:
         """The character device VFIO gives this group."""
-        return "/dev/vfio/%s%d" % ("noiommu-" if self.name == "vfio-noiommu" else "", self.number)
+        return _chardev(self.number, self.name)
 
 
 class HostIommu(NamedTuple):
@@ -78,12 +78,26 @@ def read_groups(root: Root) -> dict[int, Group]:
     return groups
 
 
+def group_alone(root: Root, number: int) -> Group:
+    """Read of one group what it is, and not whom it has."""
+    return Group(number, root.read_text(GROUPS, str(number), "name"), None, [])
+
+
 def read_group(root: Root, number: int) -> Group:
     """Read one group."""
     base = "%s/%d" % (GROUPS, number)
     return Group(
         number, root.read_text(base, "name"), root.read_text(base, "type"), root.listdir(base, "devices")
     )
+
+
+def chardev_of(root: Root, number: int | None) -> str | None:
+    """Return the character device of a group by its number alone."""
+    return None if number is None else _chardev(number, root.read_text(GROUPS, str(number), "name"))
+
+
+def _chardev(number: int, name: str | None) -> str:
+    return "/dev/vfio/%s%d" % ("noiommu-" if name == "vfio-noiommu" else "", number)
 
 
 def host_iommu(root: Root) -> HostIommu:

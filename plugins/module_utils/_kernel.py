@@ -20,8 +20,9 @@ from typing import Any, Callable, Iterable
 
 from ._errors import HostError
 from ._fs import Root, Runner
-from ._iommu import NODES, OUR_PREFIX, read_group
+from ._iommu import NODES, OUR_PREFIX, chardev_of
 from ._pci import Interface, PciBus, PciDevice
+from ._sriov import NUMBER, count
 
 MODULE = "/sys/module/noiommu"
 PA_HINT = MODULE + "/parameters/dpdk_pa_hint"
@@ -143,7 +144,7 @@ class Kernel:
                 evidence=["%s/iommu_group: absent" % device.path] + self.log_lines(device.address),
                 remedy="Look at the last lines of `dmesg`.",
             )
-        chardev = read_group(self.root, number).chardev
+        chardev = chardev_of(self.root, number)
         if not _wait(lambda: self.root.exists(chardev), _VFIO_NODE_WAIT):
             raise HostError(
                 "group",
@@ -152,6 +153,42 @@ class Kernel:
                 remedy="Check that devtmpfs is mounted on /dev and that udev runs.",
             )
         return chardev
+
+    # --- virtual functions ---
+
+    def set_functions(self, pf: PciDevice, number: int) -> None:
+        """Have a physical function make so many virtual ones."""
+        if count(self.root, pf) not in (0, number):
+            # The kernel changes the number only through none.
+            self._write_number(pf, 0)
+        if count(self.root, pf) != number:
+            self._write_number(pf, number)
+
+    def _write_number(self, pf: PciDevice, number: int) -> None:
+        reason = ""
+        try:
+            self.root.write_sysfs("%s/%s" % (pf.path, NUMBER), "%d\n" % number)
+        except HostError as exc:
+            reason = "; ".join(exc.evidence)
+        now = count(self.root, pf)
+        if now == number and len(pf.functions) == number:
+            return
+        evidence = ["%s/%s: %d" % (pf.path, NUMBER, now), "virtual functions there: %d" % len(pf.functions)]
+        raise HostError(
+            "sriov",
+            "%s did not set the number of virtual functions to %d." % (pf.address, number),
+            evidence=evidence + ([reason] if reason else []) + self.log_lines(pf.address),
+            remedy="Look at the reason of its driver (%s) in `dmesg`; PCI bus numbers or memory may be short, which "
+            "pci=assign-busses or pci=realloc on the kernel command line mends." % (pf.driver or "none is bound"),
+        )
+
+    def probe(self, device: PciDevice) -> None:
+        """Offer a device to the host's drivers."""
+        if device.driver is None:
+            try:
+                self.root.write_sysfs("/sys/bus/pci/drivers_probe", device.address)
+            except HostError:  # no driver wants it
+                pass
 
     # --- modules and parameters ---
 
@@ -199,11 +236,15 @@ class Kernel:
         _wait(all_named, _RENAME_WAIT)
         missing = [one["name"] for one, now in pairs if now is None]
         for one, now in pairs:
-            if now is not None and one["up"] and not now.up:
-                try:
+            if now is None:
+                continue
+            try:
+                if one.get("mtu") not in (None, now.mtu):
+                    self.root.write_sysfs("/sys/class/net/%s/mtu" % now.name, "%d" % one["mtu"])
+                if one["up"] and not now.up:
                     self.link_up(now.name)
-                except OSError:  # renamed or removed this very moment
-                    missing.append(one["name"])
+            except (HostError, OSError):  # renamed or removed this very moment
+                missing.append(one["name"])
         return missing
 
     def link_up(self, name: str) -> None:
@@ -220,7 +261,7 @@ class Kernel:
         wanted = {chardev for chardev in chardevs if self.root.exists(chardev)}
         found: dict[str, list[str]] = {}
         for pid in (entry for entry in self.root.listdir("/proc") if entry.isdigit() and wanted):
-            links = {_readlink(self.root, "/proc", pid, "fd", fd) for fd in self.root.listdir("/proc", pid, "fd")}
+            links = {self.root.readlink("/proc", pid, "fd", fd) for fd in self.root.listdir("/proc", pid, "fd")}
             for chardev in wanted.intersection(links):
                 comm = self.root.read_text("/proc", pid, "comm") or "?"
                 found.setdefault(chardev, []).append("%s is open in process %s (%s)" % (chardev, pid, comm))
@@ -273,13 +314,6 @@ def _interfaces(bus: PciBus, address: str) -> list[Interface]:
 
 def _same(recorded: dict[str, Any], now: Interface) -> bool:
     return recorded["mac"] == now.mac if recorded["mac"] else recorded["name"] == now.name
-
-
-def _readlink(root: Root, *parts: str) -> str | None:
-    try:
-        return os.readlink(root.path(*parts))
-    except OSError:
-        return None
 
 
 def _wait(condition: Callable[[], bool], seconds: float) -> bool:

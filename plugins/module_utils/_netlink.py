@@ -18,6 +18,7 @@ from typing import Iterator, NamedTuple
 
 from ._errors import HostError
 
+_RTM_NEWLINK, _RTM_GETLINK = 16, 18
 _RTM_NEWADDR, _RTM_GETADDR = 20, 22
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 _RTM_NEWNEXTHOP, _RTM_GETNEXTHOP = 104, 106
@@ -28,6 +29,7 @@ _NLM_F_DUMP_INTR = 0x10
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH, _RTA_TABLE, _RTA_NH_ID = 1, 4, 5, 9, 15, 30
 _NHA_ID, _NHA_GROUP, _NHA_OIF = 1, 2, 5
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_IFLA_IFNAME, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_LINK_NETNSID, _IFLA_INFO_KIND = 3, 5, 18, 37, 1
 _RTM_F_CLONED = 0x200
 # Who made a route: 0 to 2 are the kernel itself, everything above is an administrator or a daemon.
 _LAST_KERNEL_PROTOCOL = 2
@@ -58,6 +60,15 @@ class Route(NamedTuple):
     def __str__(self) -> str:
         via = " via " + self.gateway if self.gateway else ""
         return "%s route %s%s in table %s" % (self.family, self.destination, via, self.table)
+
+
+class Link(NamedTuple):
+    """An interface, and the one that it is on top of."""
+
+    name: str
+    kind: str | None
+    lower: int | None
+    elsewhere: bool  # the lower one is in another network namespace
 
 
 class NetState(NamedTuple):
@@ -104,6 +115,28 @@ def _u32(raw: memoryview) -> int:
 
 def _ip(raw: memoryview) -> str:
     return str(ipaddress.ip_address(bytes(raw))) if len(raw) in (4, 16) else bytes(raw).hex()
+
+
+def read_links() -> list[Link]:
+    """Ask the running kernel for the interfaces of the calling thread's network namespace."""
+    return parse_links(_dump(_RTM_GETLINK, struct.pack("=BxHiII", 0, 0, 0, 0, 0)))
+
+
+def parse_links(data: bytes) -> list[Link]:
+    """Parse an RTM_GETLINK dump."""
+    links = []
+    for message in _messages(data, _RTM_NEWLINK):
+        attributes = _attributes(message[16:])
+        kind = _attributes(attributes.get(_IFLA_LINKINFO, memoryview(b""))).get(_IFLA_INFO_KIND)
+        links.append(
+            Link(
+                bytes(attributes.get(_IFLA_IFNAME, memoryview(b""))).rstrip(b"\0").decode("utf-8", "replace"),
+                bytes(kind).rstrip(b"\0").decode("utf-8", "replace") if kind is not None else None,
+                _u32(attributes[_IFLA_LINK]) if _IFLA_LINK in attributes else None,
+                _IFLA_LINK_NETNSID in attributes,
+            )
+        )
+    return links
 
 
 def parse_addresses(data: bytes) -> list[Address]:

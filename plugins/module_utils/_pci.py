@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from functools import cached_property
 from typing import NamedTuple
 
@@ -16,6 +17,10 @@ from ._fs import Root
 PCI_DEVICES = "/sys/bus/pci/devices"
 _BDF = re.compile(r"^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$")
 _SHORT_BDF = re.compile(r"^[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$")
+SLOTS = "/sys/bus/pci/slots"
+_VIRTFN = re.compile(r"^virtfn(\d+)$")
+_SERIAL_NUMBER_CAPABILITY = 0x0003
+_CONFIG_SIZE = 4096
 
 
 def normalise_bdf(text: str) -> str:
@@ -40,13 +45,21 @@ class Interface(NamedTuple):
     mac: str | None  # the permanent address where sysfs offers it, else the current one
     ifindex: int | None
     up: bool  # administratively up (IFF_UP)
+    mtu: int | None = None
 
 
 class PciDevice:
-    """One PCI function. Identity is read once; what a binding changes is read anew each time."""
+    """One PCI function. Identity is read once; what a binding changes is read anew each time.
 
-    def __init__(self, root: Root, address: str, interface_names: list[str] | None = None) -> None:
+    ``planned``: a virtual function that is still to be made, as (address of the physical one, index).
+    """
+
+    def __init__(
+        self, root: Root, address: str, interface_names: list[str] | None = None,
+        planned: tuple[str, int] | None = None,
+    ) -> None:
         self._root = root
+        self.planned = planned
         self.address = address
         self.path = PCI_DEVICES + "/" + address
         self._interface_names = interface_names or []
@@ -73,6 +86,19 @@ class PciDevice:
         return "%s:%s" % (self.vendor, self.device)
 
     @cached_property
+    def subsystem(self) -> str:
+        """Subsystem ``vendor:device``: who built the card around the chip."""
+        return "%s:%s" % (self._hex("subsystem_vendor"), self._hex("subsystem_device"))
+
+    @cached_property
+    def serials(self) -> list[str]:
+        """Serial numbers: PCI Express's own, and an NVMe controller's as long as its driver shows it."""
+        found = [_device_serial_number(self._root, self.path)]
+        found += [self._root.read_text(self.path, "nvme", name, "serial")
+                  for name in self._root.listdir(self.path, "nvme")]
+        return [serial for serial in found if serial]
+
+    @cached_property
     def class_code(self) -> str:
         """Class, subclass and programming interface, six hexadecimal digits."""
         return self._hex("class")
@@ -86,7 +112,7 @@ class PciDevice:
     @cached_property
     def real(self) -> str:
         """The device's own directory below /sys/devices."""
-        return self._root.realpath(self.path)
+        return self._root.target(self.path)
 
     @property
     def is_network(self) -> bool:
@@ -96,9 +122,8 @@ class PciDevice:
     @cached_property
     def is_endpoint(self) -> bool:
         """False for bridges: their header type is not 0, or their class is 06."""
-        config = self._root.read_bytes(self.path, "config")
-        header_type = config[0x0E] & 0x7F if config is not None and len(config) > 0x0E else 0
-        return header_type == 0 and not self.class_code.startswith("06")
+        header_type = self._root.read_at(self.path + "/config", 0x0E, 1) or b"\0"
+        return header_type[0] & 0x7F == 0 and not self.class_code.startswith("06")
 
     @cached_property
     def interfaces(self) -> list[Interface]:
@@ -115,13 +140,25 @@ class PciDevice:
     @property
     def physfn(self) -> str | None:
         """The address of the physical function, if this is a virtual one."""
-        return self._root.link_name(self.path, "physfn")
+        return self.planned[0] if self.planned else self._root.link_name(self.path, "physfn")
+
+    @property
+    def functions(self) -> dict[int, str]:
+        """The addresses of the virtual functions on this physical one, by index."""
+        found: dict[int, str] = {}
+        if not self._root.exists(self.path, "virtfn0"):
+            return found
+        for name in self._root.listdir(self.path):
+            match = _VIRTFN.match(name)
+            address = self._root.link_name(self.path, name) if match else None
+            if match and address:
+                found[int(match.group(1))] = address
+        return found
 
     @property
     def virtfns(self) -> list[str]:
         """The addresses of the virtual functions on this physical one."""
-        names = [name for name in self._root.listdir(self.path) if name.startswith("virtfn")]
-        return sorted(filter(None, (self._root.link_name(self.path, name) for name in names)))
+        return sorted(self.functions.values())
 
     # --- state ---
 
@@ -162,7 +199,27 @@ def read_interface(root: Root, name: str) -> Interface:
     # A bond gives all its members one address; sysfs keeps the member's own here.
     mac = root.read_text(base, "bonding_slave/perm_hwaddr") or root.read_text(base, "address")
     flags = root.read_int(base, "flags") or 0
-    return Interface(name, mac.lower() if mac else None, root.read_int(base, "ifindex"), bool(flags & 1))
+    index, mtu = root.read_int(base, "ifindex"), root.read_int(base, "mtu")
+    return Interface(name, mac.lower() if mac else None, index, bool(flags & 1), mtu)
+
+
+def _device_serial_number(root: Root, path: str) -> str | None:
+    """Walk the extended capabilities for the Device Serial Number; written as lspci does."""
+    # Only what is needed is read: each word of configuration space costs a bus transaction.
+    offset = 0x100
+    for _capability in range((_CONFIG_SIZE - 0x100) // 8):
+        header = root.read_at(path + "/config", offset, 12) or b""
+        if len(header) < 12:
+            return None
+        word, low, high = struct.unpack("<III", header)
+        if word in (0, 0xFFFFFFFF):
+            return None
+        if word & 0xFFFF == _SERIAL_NUMBER_CAPABILITY:
+            return "-".join("%02x" % byte for byte in struct.pack(">II", high, low))
+        offset = word >> 20
+        if offset < 0x100:
+            return None
+    return None
 
 
 def nearest_bdf(path: str) -> str | None:
@@ -175,10 +232,11 @@ class PciBus:
 
     def __init__(self, root: Root) -> None:
         self.root = root
+        self._planned: dict[str, dict[int, PciDevice]] = {}
         owners: dict[str, list[str]] = {}
         for name in root.listdir("/sys/class/net"):
             # virtio and others put the interface on a child device: the nearest PCI function above owns it.
-            owner = nearest_bdf(root.realpath("/sys/class/net", name))
+            owner = nearest_bdf(root.target("/sys/class/net", name))
             if owner is not None:
                 owners.setdefault(owner, []).append(name)
         self.devices: dict[str, PciDevice] = {
@@ -193,3 +251,29 @@ class PciBus:
 
     def __iter__(self):
         return iter(self.devices.values())
+
+    @cached_property
+    def slots(self) -> dict[str, str]:
+        """Physical slots by name, each with the address of what is in it, function left out (``0000:04:00``)."""
+        names = self.root.listdir(SLOTS)
+        return {name: address for name in names for address in [self.root.read_text(SLOTS, name, "address")] if address}
+
+    def slot_of(self, device: PciDevice) -> str | None:
+        """Return the physical slot that a function sits in itself."""
+        place = device.address.rpartition(".")[0]
+        return next((name for name, address in self.slots.items() if address == place), None)
+
+    def functions(self, pf: PciDevice) -> dict[int, PciDevice]:
+        """Return a physical function's virtual ones by index, those that are only planned in place of what is."""
+        if pf.address in self._planned:
+            return self._planned[pf.address]
+        found = ((index, self.get(address)) for index, address in pf.functions.items())
+        return {index: device for index, device in found if device is not None}
+
+    def plan_functions(self, pf: PciDevice, functions: dict[int, PciDevice]) -> None:
+        """Show the bus as it will be: with these virtual functions in place of the present ones."""
+        for address in pf.functions.values():
+            self.devices.pop(address, None)
+        self._planned[pf.address] = functions
+        self.devices.update({device.address: device for device in functions.values()})
+        self.devices = dict(sorted(self.devices.items()))

@@ -10,7 +10,8 @@ import os
 import sys
 from typing import Any
 
-from . import _apply, _backend, _boot, _errors, _fs, _guards, _iommu, _kernel, _netlink, _pci, _plan, _select, _store
+from . import _apply, _backend, _boot, _errors, _fs, _guards, _iommu, _kernel, _names, _namespaces, _netlink
+from . import _pci, _plan, _select, _sriov, _store
 from ._files import RenderedFile
 from ._fs import Root
 from ._kernel import Kernel
@@ -24,7 +25,8 @@ _BYTECODE = TOOL + "/__pycache__"
 _DIRECTORIES = (_BYTECODE, TOOL, "/usr/local/lib/noiommu", "/etc/noiommu", "/var/lib/noiommu")
 
 _MODULES = (
-    _apply, _backend, _boot, _errors, _fs, _guards, _iommu, _kernel, _netlink, _pci, _plan, _select, _store,
+    _apply, _backend, _boot, _errors, _fs, _guards, _iommu, _kernel, _names, _namespaces, _netlink,
+    _pci, _plan, _select, _sriov, _store,
 )
 _HEADER = "# Written by the Ansible collection baremetal.noiommu; changes are overwritten.\n"
 
@@ -109,11 +111,13 @@ def is_enabled(root: Root) -> bool:
     return root.link_name(WANTS) == UNIT_NAME
 
 
-def enable(kernel: Kernel, wanted: bool) -> None:
-    """Have the unit start at boot or not, and let a running systemd know its files changed."""
+def enable(kernel: Kernel, wanted: bool, unit_changed: bool) -> None:
+    """Have the unit start at boot or not, and let a running systemd know if that is news."""
+    news = unit_changed or is_enabled(kernel.root) != wanted
     if wanted and not is_enabled(kernel.root):
         kernel.root.write_link(WANTS, UNIT)
     elif not wanted:
         kernel.root.remove_file(WANTS)
-    if kernel.root.exists("/run/systemd/system"):
+    # This takes longer than all the devices.
+    if news and kernel.root.exists("/run/systemd/system"):
         kernel.runner.run("systemctl", "daemon-reload")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ._fs import Root
-from ._iommu import NODES, OUR_PREFIX, classify, read_group
+from ._iommu import NODES, NONE, OUR_PREFIX, classify, group_alone
 from ._pci import PciDevice
 
 OVERRIDE, UNBIND, REMOVE, ADD, BIND = "override", "unbind", "remove", "add", "bind"
@@ -65,9 +65,11 @@ class Step(NamedTuple):
 
 
 def observe(root: Root, device: PciDevice) -> DeviceState:
-    """Read a device's state."""
+    """Read a device's state; one that is still to be made has none, whatever is at its address now."""
+    if device.planned:
+        return DeviceState(device.address, None, None, None, None, False, False, NONE)
     number = device.iommu_group
-    group = None if number is None else read_group(root, number)
+    group = None if number is None else group_alone(root, number)
     node = OUR_PREFIX + device.address
     return DeviceState(
         device.address,

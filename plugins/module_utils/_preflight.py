@@ -12,11 +12,12 @@ from typing import Any
 from . import _backend, _kernels, _taint
 from ._errors import HostError
 from ._fs import Root
-from ._guards import GuardContext, check
+from ._guards import GuardContext, check, loss_refusals
 from ._hugepages import Host
 from ._iommu import HostIommu, classify, group_refusals, host_iommu, read_group
 from ._pci import PciBus, PciDevice
 from ._select import Recorded, resolve
+from ._sriov import losses, plan_functions
 from ._store import Originals
 
 MODULE = "noiommu"
@@ -31,17 +32,25 @@ class Preflight:
     """One look at the host for one request."""
 
     def __init__(
-        self, root: Root, context: GuardContext, devices: list[dict[str, Any]], backend: str, accept_unsafe: bool
+        self, root: Root, context: GuardContext, devices: list[dict[str, Any]], backend: str, accept_unsafe: bool,
+        sriov: list[dict[str, Any]] | None = None,
     ) -> None:
         self._root = root
         self._bus = PciBus(root)
-        self._recorded = {one.address: one for one in Originals.load(root).identities()}
-        self._selected, self._selector_errors = resolve(devices, self._bus, list(self._recorded.values()))
+        originals = Originals.load(root)
+        self._recorded = {one.address: one for one in originals.identities()}
+        known = list(self._recorded.values())
+        # Without a declaration the virtual functions are judged as they are.
+        plans, errors = plan_functions(root, self._bus, sriov or [], known, originals.sriov if sriov else {})
+        present = PciBus(root)
+        errors += loss_refusals(context, present, losses(plans, present), set(self._recorded))
+        self._selected, self._selector_errors = resolve(devices, self._bus, known)
+        self._selector_errors += errors
         self._release = _kernels.running(root)
         self._iommu = host_iommu(root)
         self._choice = _backend.choose(root, backend, accept_unsafe)
         self._by_selector = bool(devices)
-        self._guards = {one.address: check(context, self._bus, one) for one in self._shown()}
+        self._guards = {one.address: [] if one.planned else check(context, self._bus, one) for one in self._shown()}
         self._lacking = _kernels.missing_for_build(root, self._release)
 
     def report(self) -> dict[str, Any]:
@@ -123,7 +132,8 @@ class Preflight:
             refusals += [guard.refusal() for guard in self._guards[device.address]]
         if self._choice.backend == _backend.IOMMU:
             addresses = {device.address for device in self._selected}
-            refusals += group_refusals(self._root, self._bus, self._selected, addresses)
+            there = [device for device in self._selected if not device.planned]
+            refusals += group_refusals(self._root, self._bus, there, addresses)
         refusals += self._vfio_missing()
         return {
             "backend": self._choice.backend or "none",

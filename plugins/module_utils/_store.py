@@ -12,7 +12,7 @@ from typing import Any
 
 from ._errors import HostError
 from ._fs import Root
-from ._pci import PciDevice
+from ._pci import PciBus, PciDevice
 from ._select import Recorded
 
 ORIGINALS = "/var/lib/noiommu/originals.json"
@@ -28,6 +28,8 @@ class Originals:
         self.devices: dict[str, dict[str, Any]] = data.get("devices", {})
         self.parameters: dict[str, str] = data.get("parameters", {})
         self.modules: list[str] = data.get("modules", [])
+        # Physical functions whose number of virtual ones was changed.
+        self.sriov: dict[str, dict[str, Any]] = data.get("sriov", {})
 
     @classmethod
     def load(cls, root: Root) -> Originals:
@@ -36,9 +38,10 @@ class Originals:
 
     def render(self) -> str | None:
         """Return the file's text, None if there is nothing to remember."""
-        if not (self.devices or self.parameters or self.modules):
+        data = vars(self)
+        if not any(data.values()):
             return None
-        return dump_json({"devices": self.devices, "parameters": self.parameters, "modules": self.modules})
+        return dump_json({key: value for key, value in data.items() if value or key != "sriov"})
 
     def copy(self) -> Originals:
         """Return an independent copy."""
@@ -53,12 +56,18 @@ class Originals:
         else:
             root.write_file(ORIGINALS, text, 0o600)
 
-    def record(self, device: PciDevice) -> None:
+    def record(self, device: PciDevice, bus: PciBus) -> None:
         """Remember a device as it is now, unless it is remembered already."""
         known = self.devices.get(device.address)
         # Another device in the same slot is another device.
         if known is None or known["vendor_device"] != device.vendor_device:
-            self.devices[device.address] = snapshot(device)
+            self.devices[device.address] = snapshot(device, bus)
+
+    def record_sriov(self, pf: PciDevice, state: dict[str, Any]) -> None:
+        """Remember how a physical function made virtual ones, unless it is remembered already."""
+        known = self.sriov.get(pf.address)
+        if known is None or known["vendor_device"] != pf.vendor_device:
+            self.sriov[pf.address] = dict(state, vendor_device=pf.vendor_device)
 
     def identities(self) -> list[Recorded]:
         """Return what selectors need to find a device whose interface is gone."""
@@ -67,20 +76,44 @@ class Originals:
                 address,
                 entry["vendor_device"],
                 [one["name"] for one in entry["interfaces"]],
-                [one["mac"] for one in entry["interfaces"] if one["mac"]],
+                macs_of(entry["interfaces"]),
+                tuple(entry.get("serials", ())),
             )
             for address, entry in self.devices.items()
         ]
 
 
-def snapshot(device: PciDevice) -> dict[str, Any]:
+def snapshot(device: PciDevice, bus: PciBus) -> dict[str, Any]:
     """Return what is needed to put a device back and to recognise it."""
-    return {
-        "vendor_device": device.vendor_device,
-        "driver": device.driver,
-        "driver_override": device.driver_override,
-        "interfaces": [{"name": one.name, "mac": one.mac, "up": one.up} for one in device.interfaces],
-    }
+    return dict(
+        identity(device, bus),
+        driver=device.driver,
+        driver_override=device.driver_override,
+        interfaces=interface_state(device),
+    )
+
+
+def identity(device: PciDevice, bus: PciBus) -> dict[str, Any]:
+    """Return what a device is known by besides its address and its interfaces; nothing that it lacks."""
+    found: dict[str, Any] = {"vendor_device": device.vendor_device}
+    pf = bus.get(device.physfn or "")
+    if pf is not None:
+        index = next((index for index, one in bus.functions(pf).items() if one.address == device.address), None)
+        found["vf"] = {"pf": pf.address, "macs": macs_of(interface_state(pf)), "index": index}
+        return found
+    slot = bus.slot_of(device)
+    found.update({key: value for key, value in (("serials", device.serials), ("slot", slot)) if value})
+    return found
+
+
+def macs_of(interfaces: list[dict[str, Any]]) -> list[str]:
+    """Return the MAC addresses in a record of interfaces."""
+    return [one["mac"] for one in interfaces if one["mac"]]
+
+
+def interface_state(device: PciDevice) -> list[dict[str, Any]]:
+    """Return what an interface loses with its driver and gets back."""
+    return [{"name": one.name, "mac": one.mac, "up": one.up, "mtu": one.mtu} for one in device.interfaces]
 
 
 def load_json(root: Root, path: str) -> dict[str, Any] | None:

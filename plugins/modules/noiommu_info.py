@@ -23,28 +23,22 @@ description:
 extends_documentation_fragment:
   - baremetal.noiommu._attributes
   - baremetal.noiommu._attributes.info
+  - baremetal.noiommu._selectors
 options:
   devices:
     description:
-      - The devices that the data plane shall get, each by exactly one selector.
+      - The devices that the data plane shall get, each entry by exactly one selector, which may mean several.
       - Without it, all network, storage and accelerator devices are listed with their guards, and the verdict is on the
         host alone.
     type: list
     elements: dict
     default: []
-    suboptions:
-      address:
-        description: The PCI address, such as V(0000:04:00.0).
-        type: str
-      vendor_device:
-        description: Every device with this vendor and device number, such as V(8086:10d3).
-        type: str
-      interface:
-        description: The device of this network interface.
-        type: str
-      mac:
-        description: The device of the network interface with this MAC address.
-        type: str
+  sriov:
+    description:
+      - How many virtual functions physical ones shall have, so that devices which are still to be made can be judged.
+    type: list
+    elements: dict
+    default: []
   backend:
     description:
       - The backend to judge. V(auto) takes the best one that the host has.
@@ -99,7 +93,7 @@ verdict:
         code:
           description:
             - The kind of reason, as V(unsafe_not_accepted), V(backend_unavailable), V(iommu_active), V(lockdown),
-              V(selector), V(guarded_device), V(group_not_viable) or V(vfio_missing).
+              V(selector), V(sriov), V(guarded_device), V(group_not_viable) or V(vfio_missing).
           type: str
         message:
           description: The reason.
@@ -315,9 +309,11 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import Preflight
 from ansible_collections.baremetal.noiommu.plugins.module_utils._select import ELEMENT_SPEC
+from ansible_collections.baremetal.noiommu.plugins.module_utils._sriov import ELEMENT_SPEC as SRIOV_SPEC
 
 ARGUMENTS = {
     "devices": {**ELEMENT_SPEC, "default": []},
+    "sriov": {**SRIOV_SPEC, "default": []},
     "backend": {"type": "str", "choices": ["auto", "iommu", "builtin", "dkms"], "default": "auto"},
     "accept_unsafe": {"type": "bool", "default": False},
 }
@@ -330,7 +326,9 @@ def main() -> None:
     root = Root()
     context = GuardContext(root, ssh_connection=os.environ.get("SSH_CONNECTION"))
     try:
-        preflight = Preflight(root, context, params["devices"], params["backend"], params["accept_unsafe"])
+        preflight = Preflight(
+            root, context, params["devices"], params["backend"], params["accept_unsafe"], params["sriov"]
+        )
         result = preflight.report()
     except HostError as exc:
         module.fail_json(msg=str(exc), refusals=[exc.as_dict()])

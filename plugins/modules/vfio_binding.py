@@ -15,33 +15,37 @@ description:
   - The list is the whole declared state. A device that an earlier run took and that is not listed any more is given
     back to the driver it had before the first run.
   - The list is one transaction. If one device fails, everything that this run did is put back, and the task fails.
+  - Virtual functions are part of it. They are made without waking the host's drivers, and given back with the rest.
   - A device is refused, and nothing is changed, if it or anything on top of it (VLAN, bond, bridge, team, macvlan,
-    virtual functions; partitions, RAID, LVM) carries the live management connection, a route of any family in any
-    table, or a mounted or swapped disk. There is no option that overrides this.
+    ipvlan, also in containers; virtual functions; partitions, RAID, LVM) carries the live management connection, an
+    address, a route of any family in any table, a mounted or swapped disk, or a part of a volume. There is no option
+    that overrides this.
+  - Each taken device has names that stay the same at every boot, such as C(/dev/vfio/by-mac/52:54:00:12:34:56) and
+    C(/dev/vfio/by-address/0000:04:00.0).
 extends_documentation_fragment:
   - baremetal.noiommu._attributes
   - baremetal.noiommu._attributes.state
+  - baremetal.noiommu._selectors
 options:
   devices:
     description:
-      - The devices, each by exactly one selector.
-      - A device stays selected by its interface or MAC address while VFIO has it, although the interface is gone then.
+      - The devices, each entry by exactly one selector, which may mean several.
+      - A device stays selected by its interface, MAC address or serial number while VFIO has it, although the host does
+        not show that then.
     type: list
     elements: dict
     default: []
-    suboptions:
-      address:
-        description: The PCI address (BDF), such as V(0000:04:00.0); the domain V(0000) may be left out.
-        type: str
-      vendor_device:
-        description: Every device with this vendor and device number, such as V(8086:10d3).
-        type: str
-      interface:
-        description: The device behind this network interface.
-        type: str
-      mac:
-        description: The device whose network interface has this permanent MAC address.
-        type: str
+  sriov:
+    description:
+      - How many virtual functions physical ones shall have. The list is the whole declared state, as O(devices) is.
+      - A physical function that is not listed any more gets the number back that it had before the first run.
+      - The number of one that has virtual functions is changed only if none of them is guarded or in use, as the kernel
+        destroys them all.
+      - A physical function may carry the host's own traffic. It must still have its addresses and routes after virtual
+        ones were made; otherwise they are taken back.
+    type: list
+    elements: dict
+    default: []
   driver:
     description: The VFIO driver to bind to.
     type: str
@@ -65,7 +69,8 @@ options:
   persistent:
     description:
       - Whether the bindings come up at every boot before the network does, by a systemd unit that finds each device by
-        its MAC address, or by its address and its vendor and device number.
+        its MAC address, serial number or slot, or by its address and its vendor and device number; a virtual function
+        by its physical one and its index.
     type: bool
     default: true
   dpdk_pa_hint:
@@ -77,14 +82,15 @@ options:
   state:
     description:
       - V(present) brings up the declared list.
-      - V(absent) gives everything back that was ever taken and removes every file this module made. O(devices) is then
-        ignored.
+      - V(absent) gives everything back that was ever taken and removes every file this module made. O(devices) and
+        O(sriov) are then ignored.
     type: str
     choices: [present, absent]
     default: present
 notes:
   - The original state of every device is kept in C(/var/lib/noiommu/originals.json) until it is given back.
-  - A run that was interrupted is finished, or taken back with O(state=absent), by the next one.
+  - A run that is told to end (SIGTERM, SIGINT, SIGHUP) puts everything back first. One that was killed is finished, or
+    taken back with O(state=absent), by the next one.
 seealso:
   - module: baremetal.noiommu.iommu_group_info
 author:
@@ -103,6 +109,22 @@ EXAMPLES = r"""
   baremetal.noiommu.vfio_binding:
     devices:
       - vendor_device: "8086:10d3"
+    backend: iommu
+
+- name: Four virtual functions, made and bound at once
+  baremetal.noiommu.vfio_binding:
+    sriov:
+      - pf: ens1f0
+        vfs: 4
+    devices:
+      - pf: ens1f0
+        count: 4
+
+- name: The first function of the card in slot 4, and an NVMe disk
+  baremetal.noiommu.vfio_binding:
+    devices:
+      - slot: "4.0"
+      - serial: S4EWNX0R123456
     backend: iommu
 
 - name: Give everything back
@@ -141,6 +163,17 @@ before:
         safety:
           description: V(isolated), V(unsafe) or V(none), see M(baremetal.noiommu.iommu_group_info).
           type: str
+    sriov:
+      description: The declared physical functions, and those that are declared no more.
+      type: list
+      elements: dict
+      contains:
+        pf:
+          description: The physical function's PCI address.
+          type: str
+        vfs:
+          description: How many virtual functions it has.
+          type: int
 after:
   description: The state reached, or in check mode the one that would be.
   returned: success
@@ -184,6 +217,10 @@ devices:
     chardev:
       description: The VFIO character device of its group.
       type: str
+    names:
+      description: Links to it that are the same at every boot. A name that two devices would have is not made.
+      type: list
+      elements: str
     safety:
       description: Its safety class.
       type: str
@@ -231,6 +268,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root,
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._kernel import Kernel
 from ansible_collections.baremetal.noiommu.plugins.module_utils._select import ELEMENT_SPEC
+from ansible_collections.baremetal.noiommu.plugins.module_utils._sriov import ELEMENT_SPEC as SRIOV_SPEC
 
 
 def run(kernel: Kernel, context: GuardContext, request: Request, check_mode: bool, want_diff: bool) -> dict:
@@ -259,6 +297,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "devices": dict(ELEMENT_SPEC, default=[]),
+            "sriov": dict(SRIOV_SPEC, default=[]),
             "driver": {"type": "str", "default": "vfio-pci"},
             "backend": {"type": "str", "choices": ["auto", "iommu", "builtin", "dkms"], "default": "auto"},
             "accept_unsafe": {"type": "bool", "default": False},
@@ -272,7 +311,7 @@ def main() -> None:
     if not re.match(r"^[A-Za-z0-9_-]+$", given["driver"]):
         module.fail_json(msg="%r is not a driver name. Remedy: use vfio-pci." % given["driver"])
     if given.pop("state") == "absent":
-        given["devices"] = []
+        given["devices"] = given["sriov"] = []
     root = Root()
     try:
         context = GuardContext(root, ssh_connection=os.environ.get("SSH_CONNECTION"))

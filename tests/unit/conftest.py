@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _kernel
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _apply, _kernel
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
@@ -24,4 +24,5 @@ def machine(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A host whose kernel reacts; nothing on it needs waiting for."""
     for name in ("_VFIO_NODE_WAIT", "_INTERFACE_WAIT", "_RENAME_WAIT"):
         monkeypatch.setattr(_kernel, name, 0.0)
+    monkeypatch.setattr(_apply, "_AT_ONCE", 1)  # it counts its requests, one after the other
     return Machine(tree)

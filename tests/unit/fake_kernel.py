@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import shutil
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner, RunResult
@@ -162,6 +163,39 @@ class Machine:
         tree.remove(real + "/iommu_group")
         tree.remove(real + "/iommu")
 
+    def functions(self, pf: str, number: int) -> None:
+        """React to a write to sriov_numvfs: virtual functions come, with a driver if those may probe, or go."""
+        tree, real = self.tree, self.tree.real(pf)
+        present = tree.root.read_int(real, "sriov_numvfs")
+        if "sriov" in self.broken:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        if present and number:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        for index in range(present):
+            address = tree.vf_address(pf, index)
+            if self.driver_of(address) is not None:
+                self.unbind(address)
+            for _name, _path, parked in self._parked.pop(address, []):
+                shutil.rmtree(parked)
+            if tree.root.exists("/sys/class/iommu/noiommu-" + address):
+                self.drop(address)
+            tree.remove("%s/virtfn%d" % (real, index))
+            tree.remove(tree.real(address))
+            tree.remove("/sys/bus/pci/devices/" + address)
+        for index in range(number):
+            tree.vf(pf, index)
+            if tree.root.read_text(real, "sriov_drivers_autoprobe") == "1":
+                self.probe(tree.vf_address(pf, index))
+        tree.file(real + "/sriov_numvfs", str(number))
+
+    def probe(self, address: str) -> None:
+        """Offer a virtual function to its driver."""
+        if self.driver_of(address) is None:
+            number = int(address[-1]) + 8 * int(address[-4:-2], 16)
+            self.tree.net("vf%d" % number, address, "02:00:00:00:00:%02x" % number)
+            self.tree.file("/sys/class/net/vf%d/ifindex" % number, str(1000 + number))
+            self.tree.bind(address, "igbvf")
+
     def add(self, address: str) -> None:
         """React to the noiommu module's add parameter."""
         tree = self.tree
@@ -201,6 +235,10 @@ class _MachineRoot(Root):
                 machine.bind(text, os.path.basename(folder))
             elif name == "unbind":
                 machine.unbind(text)
+            elif name == "sriov_numvfs":
+                machine.functions(os.path.basename(folder), int(text))
+            elif name == "drivers_probe":
+                machine.probe(text)
             elif name == "driver_override":
                 machine.tree.file(self.realpath(folder) + "/" + name, text or "(null)")
             else:

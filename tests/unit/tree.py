@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 from pathlib import Path
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
@@ -116,6 +117,37 @@ class Tree:
         """Return a function's directory below /sys/devices."""
         return self.root.realpath("/sys/bus/pci/devices", address)
 
+    def sriov(self, pf: str, total: int = 8, number: int = 0) -> None:
+        """Let a function have virtual ones, as an igb has them."""
+        real = self.real(pf)
+        for name, text in (
+            ("sriov_totalvfs", total), ("sriov_numvfs", number), ("sriov_offset", 128), ("sriov_stride", 2),
+            ("sriov_vf_device", "10ca"), ("sriov_drivers_autoprobe", 1),
+        ):
+            self.file("%s/%s" % (real, name), str(text))
+        for index in range(number):
+            self.vf(pf, index)
+
+    @staticmethod
+    def vf_address(pf: str, index: int) -> str:
+        """Return where a virtual function appears, with that offset and stride."""
+        return "%s%02x.%d" % (pf[:8], 16 + (2 * index >> 3), 2 * index & 7)
+
+    def vf(self, pf: str, index: int) -> str:
+        """Add a virtual function, without a driver."""
+        address = self.vf_address(pf, index)
+        self.pci(address, "8086:10ca")
+        self.link("%s/virtfn%d" % (self.real(pf), index), self.real(address))
+        self.link(self.real(address) + "/physfn", self.real(pf))
+        return address
+
+    def config(self, address: str, serial: str) -> None:
+        """Give a function a configuration space with a serial number behind another capability."""
+        head = self.root.read_bytes(self.real(address), "config")
+        words = struct.pack("<III", 0x14010001, 0, 0).ljust(0x40, b"\0") + struct.pack("<I", 0x00010003)
+        self.file(self.real(address) + "/config",
+                  head.ljust(0x100, b"\0") + words + bytes.fromhex(serial.replace("-", ""))[::-1])
+
     # --- network ---
 
     def net(
@@ -129,6 +161,7 @@ class Tree:
         self.file(real + "/address", mac)
         self.file(real + "/ifindex", str(self._ifindex))
         self.file(real + "/flags", "0x1003" if up else "0x1002")
+        self.file(real + "/mtu", "1500")
         self.link("/sys/class/net/" + name, real)
         if address is not None:
             self.link(real + "/device", parent)

@@ -7,25 +7,33 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import threading
+import time
 
 import pytest
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils import _apply
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import NetState, Route
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import (
     NOIOMMU_MODE,
     UNSAFE_INTERRUPTS,
-    Failure,
     Machine,
+)
+from ansible_collections.baremetal.noiommu.tests.unit.transactions import (
+    NOTHING,
+    binding,
+    converge,
+    fails_everywhere,
+    killed_everywhere,
 )
 
 NIC, VIRTIO, DISK = "0000:00:04.0", "0000:00:05.0", "0000:00:06.0"
 BOTH = Request([{"address": NIC}, {"interface": "eth2"}], accept_unsafe=True)
-NOTHING = Request([])
 
 
 @pytest.fixture
@@ -39,17 +47,6 @@ def host(machine: Machine) -> Machine:
     tree.pci(DISK, "1af4:1042", "010000", driver="virtio-pci")
     tree.dir("/run/systemd/system")
     return machine
-
-
-def binding(host: Machine, request: Request, check_mode: bool = False, net: NetState | None = None) -> Binding:
-    return Binding(host.kernel, GuardContext(host.root, net), request, check_mode)
-
-
-def converge(host: Machine, request: Request) -> Binding:
-    one = binding(host, request)
-    assert one.changed
-    one.apply()
-    return one
 
 
 def state(one: Binding) -> dict:
@@ -72,7 +69,7 @@ def test_dkms_binds_and_remembers(host: Machine) -> None:
         "vendor_device": "8086:10d3",
         "driver": "e1000e",
         "driver_override": None,
-        "interfaces": [{"name": "eth1", "mac": "52:54:00:00:00:11", "up": True}],
+        "interfaces": [{"name": "eth1", "mac": "52:54:00:00:00:11", "up": True, "mtu": 1500}],
     }
     bindings = json.loads(host.root.read_text("/etc/noiommu/bindings.json"))
     assert [entry["macs"] for entry in bindings["devices"]] == [["52:54:00:00:00:11"], ["52:54:00:00:00:12"]]
@@ -217,37 +214,14 @@ def _content(host: Machine) -> dict[str, str]:
         owners = ",".join(host.root.listdir("/sys/kernel/iommu_groups", number, "devices"))
         names["/iommu_groups/" + number] = "/iommu_groups/of-" + owners
         numbers["/dev/vfio/" + number] = "/dev/vfio/of-" + owners
+        names["-> ../%s" % number] = "-> ../of-" + owners
     found = {}
     for path, text in host.tree.content().items():
         path = numbers.get(path, path)
         for old, new in names.items():
-            path, text = (re.sub(old + r"\b", new, part) for part in (path, text))
+            path, text = (re.sub(old + r"(?![\w/])" if old[0] == "-" else old + r"\b", new, part) for part in (path, text))
         found[path] = text
     return found
-
-
-def _fails_everywhere(host: Machine, request: Request) -> None:
-    """Fail at each request in turn; after each failure the host must be as before it."""
-    index = 0
-    while True:
-        index += 1
-        content = _content(host)
-        host.requests.clear()
-        host.fail_at = index
-        one = binding(host, request)
-        try:
-            one.apply()
-        except HostError as exc:
-            assert exc.code != "record"
-            assert _content(host) == content, "after a failure of request %d: %s" % (index, host.requests[index - 1])
-            assert not any("NOT put back" in line for line in exc.evidence)
-            continue
-        finally:
-            host.fail_at = None
-        # No failure was raised: either all requests are through, or the failed one may fail.
-        if len(host.requests) < index:
-            return
-        assert index < 200
 
 
 TRANSITIONS = {
@@ -264,45 +238,14 @@ def test_a_failure_anywhere_puts_everything_back(host: Machine, name: str) -> No
     before, request = TRANSITIONS[name]
     for one in before:
         converge(host, one)
-    _fails_everywhere(host, request)
-    assert not binding(host, request).changed
+    fails_everywhere(host, request, _content)
 
 
 @pytest.mark.parametrize("name", sorted(TRANSITIONS))
 def test_a_run_killed_anywhere_is_finished_or_taken_back(
     host: Machine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, request = TRANSITIONS[name]
-    pristine = host.tree.content()
-    for one in before:
-        converge(host, one)
-    total = None
-    index = 0
-    while total is None or index < total:
-        index += 1
-        host.requests.clear()
-        host.kill_at = index
-        with monkeypatch.context() as patch:
-            patch.setattr(_apply.Transaction, "rollback", lambda self: [])  # nobody is left to do it
-            one = binding(host, request)
-            try:
-                one.apply()
-                total = index
-            except Failure:
-                pass
-        host.kill_at = None
-        # Finished by the same run again, ...
-        again = binding(host, request)
-        if again.changed:
-            again.apply()
-        assert not binding(host, request).changed
-        # ... and back to the beginning for the next round.
-        back = binding(host, NOTHING)
-        if back.changed:
-            back.apply()
-        assert host.tree.content() == pristine, "killed at request %d" % index
-        for earlier in before:
-            converge(host, earlier)
+    killed_everywhere(host, *TRANSITIONS[name], monkeypatch)
 
 
 def test_a_failure_says_what_was_put_back(host: Machine) -> None:
@@ -329,6 +272,99 @@ def test_a_rollback_that_fails_says_so(host: Machine) -> None:
     with pytest.raises(HostError) as caught:
         binding(host, BOTH).apply()
     assert any(line.startswith("NOT put back: %s" % NIC) for line in caught.value.evidence)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_in_the_middle_puts_everything_back(
+    host: Machine, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    content, handlers = host.tree.content(), signal.getsignal(number)
+    bind = host.bind
+
+    def interrupted(address: str, driver: str) -> None:
+        bind(address, driver)
+        # The second comes while everything is put back, and changes nothing.
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(host, "bind", interrupted)
+    with pytest.raises(HostError, match="ended this run before it was done") as caught:
+        binding(host, BOTH).apply()
+    assert caught.value.code == "interrupted" and "put back" in caught.value.evidence[0]
+    assert _without_groups(host.tree.content()) == _without_groups(content)
+    assert signal.getsignal(number) == handlers
+
+
+def _without_groups(content: dict[str, str]) -> dict[str, str]:
+    return {path: text for path, text in content.items() if not path.endswith("ifindex")}
+
+
+def test_jobs_run_together_and_the_first_failure_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_apply, "_AT_ONCE", 4)
+    together, done = threading.Barrier(4, timeout=60), []
+    _apply.in_parallel([together.wait] * 4)
+
+    def fail() -> None:
+        raise HostError("injected", "it fails")
+
+    with pytest.raises(HostError, match="it fails"):
+        _apply.in_parallel([fail, *[lambda number=number: done.append(number) for number in range(200)]])
+    assert threading.active_count() == 1 and len(done) <= 200
+
+
+def test_a_signal_waits_for_what_was_begun_and_begins_no_more(
+    host: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_apply, "_AT_ONCE", 2)
+    begun, ended = [], []
+
+    def job() -> None:
+        begun.append(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.3)
+        ended.append(1)
+
+    with pytest.raises(HostError, match="ended this run"), _apply.Transaction(host.kernel):
+        _apply.in_parallel([job] * 50)
+    assert begun == ended and len(begun) < 50
+
+
+def test_an_mtu_comes_back_with_its_interface(host: Machine) -> None:
+    host.tree.file("/sys/class/net/eth1/mtu", "9000")
+    converge(host, BOTH)
+    parked = next(host.tree.base.parent.glob("parked-%s-eth1" % NIC))
+    (parked / "mtu").write_text("1500\n")  # a driver starts with its default
+    converge(host, NOTHING)
+    assert host.root.read_text("/sys/class/net/eth1/mtu") == "9000"
+
+
+# --- names ---
+
+
+def test_names_follow_the_groups(host: Machine) -> None:
+    one = converge(host, BOTH)
+    found = {device["address"]: device for device in one.resolved(one.after())}
+    for address, mac in ((NIC, "52:54:00:00:00:11"), (VIRTIO, "52:54:00:00:00:12")):
+        names = ["/dev/vfio/by-address/" + address, "/dev/vfio/by-mac/" + mac]
+        assert found[address]["names"] == names
+        assert {host.root.realpath(name) for name in names} == {found[address]["chardev"]}
+    host.tree.remove("/dev/vfio/by-mac/52:54:00:00:00:11")
+    host.tree.link("/dev/vfio/by-address/" + VIRTIO, "/dev/vfio/77")
+    host.tree.link("/dev/vfio/by-mac/02:00:00:00:00:99", "/dev/vfio/77")
+    again = binding(host, BOTH)
+    assert again.changed and again.steps == [
+        "set the name /dev/vfio/by-address/" + VIRTIO,
+        "remove the name /dev/vfio/by-mac/02:00:00:00:00:99",
+        "set the name /dev/vfio/by-mac/52:54:00:00:00:11",
+    ]
+    again.apply()
+    assert not binding(host, BOTH).changed
+
+
+def test_a_name_that_two_devices_would_have_is_not_made(host: Machine) -> None:
+    host.tree.file("/sys/class/net/eth2/address", "52:54:00:00:00:11")
+    converge(host, BOTH)
+    assert host.root.listdir("/dev/vfio/by-mac") == []
+    assert host.root.listdir("/dev/vfio/by-address") == [NIC, VIRTIO]
 
 
 # --- refusals ---

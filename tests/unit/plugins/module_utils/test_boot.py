@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -15,6 +17,7 @@ import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils import _boot, _persist
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._boot import Boot
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
 
@@ -167,6 +170,75 @@ def test_an_iommu_that_works_by_now_overrules_insecure_bindings(host: Machine) -
 
 def test_nothing_declared_is_no_failure(machine: Machine) -> None:
     assert boot(machine)[0] == 0
+
+
+# --- identity without a MAC ---
+
+DISK, ELSEWHERE = "0000:00:06.0", "0000:00:0a.0"
+
+
+@pytest.fixture
+def disks(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A host with two disks of one kind, one of them given to the data plane, and booted."""
+    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 0.0)
+    tree = machine.tree
+    for number, address in enumerate((DISK, "0000:00:08.0")):
+        tree.pci(address, "144d:a808", "010802", driver="nvme")
+        tree.file(tree.real(address) + "/nvme/nvme%d/serial" % number, "S%d" % number)
+    Binding(
+        machine.kernel, GuardContext(machine.root), Request([{"serial": "S0"}], accept_unsafe=True, backend="dkms")
+    ).apply()
+    machine.unbind(DISK)
+    machine.drop(DISK)
+    tree.file(tree.real(DISK) + "/driver_override", "(null)")
+    machine.bind(DISK, "nvme")
+    return machine
+
+
+def test_a_disk_is_found_by_its_serial_number(disks: Machine) -> None:
+    move(disks, DISK, ELSEWHERE)
+    failed, lines = boot(disks)
+    assert failed == 0 and "found by its serial number at " + ELSEWHERE in lines[0]
+    assert disks.driver_of(ELSEWHERE) == "vfio-pci" and disks.driver_of("0000:00:08.0") == "nvme"
+    assert disks.root.exists("/dev/vfio/by-serial/S0.0")
+
+
+def test_another_disk_of_its_kind_is_left_alone(disks: Machine) -> None:
+    disks.tree.file(disks.tree.real(DISK) + "/nvme/nvme0/serial", "S7")
+    failed, lines = boot(disks)
+    assert failed == 1 and "another serial number is there: S7" in lines[0] and disks.driver_of(DISK) == "nvme"
+
+
+def test_a_disk_whose_driver_is_not_there_yet_is_taken_by_address(disks: Machine) -> None:
+    disks.tree.remove(disks.tree.real(DISK) + "/nvme")
+    failed, lines = boot(disks)
+    assert failed == 0 and "serial number could not be checked" in lines[0]
+
+
+def test_a_device_is_found_in_its_slot(host: Machine) -> None:
+    tree = host.tree
+    tree.remove("/sys/class/net/eth1")
+    tree.remove(tree.real(NIC) + "/net")
+    bindings = json.loads(host.root.read_text("/etc/noiommu/bindings.json"))
+    bindings["devices"][0].update(macs=[], slot="3")
+    tree.file("/etc/noiommu/bindings.json", json.dumps(bindings))
+    tree.file("/sys/bus/pci/slots/3/address", FREE[:-2])
+    move(host, NIC, FREE)
+    failed, lines = boot(host)
+    assert failed == 0 and "found by its slot at " + FREE in lines[0]
+
+
+def test_a_signal_ends_the_run_and_puts_its_device_back(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    bind = host.bind
+
+    def interrupted(address: str, driver: str) -> None:
+        bind(address, driver)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(host, "bind", interrupted)
+    with pytest.raises(HostError, match="ended this run"):
+        boot(host)
+    assert (host.driver_of(NIC), host.driver_of(VIRTIO)) == ("e1000e", "virtio-pci")
 
 
 def test_status(host: Machine) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _guards
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _guards, _namespaces, _netlink
+from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext, check
-from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import Address, NetState, Route
+from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import Address, Link, NetState, Route
 from ansible_collections.baremetal.noiommu.plugins.module_utils._pci import PciBus
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
@@ -282,3 +283,60 @@ def test_a_disk_behind_a_controller_that_is_its_own_pci_domain_counts(tree: Tree
     tree.block("nvme0n1", inner + "/nvme/nvme0", "259:0")
     tree.mounts(("259:0", "/", "/dev/nvme0n1"))
     assert kinds(guards(tree, "0000:00:0e.0")) == ["mount"]
+
+
+def test_a_disk_that_something_holds_is_in_use_mounted_or_not(disk: Tree) -> None:
+    disk.block("dm-0", "/sys/devices/virtual/block", "253:0")
+    disk.hold("dm-0", "vda1")
+    disk.file("/sys/class/block/dm-0/dm/name", "vg-root")
+    found = guards(disk, DISK)
+    assert kinds(found) == ["disk_in_use"] and found[0].evidence == ["vda1 is held by dm-0 (vg-root)"]
+
+
+@pytest.mark.parametrize("kind,guarded", [("LVM2_member", True), ("linux_raid_member", True), ("ext4", False)])
+def test_a_member_of_a_volume_that_nobody_uses_counts(disk: Tree, kind: str, guarded: bool) -> None:
+    disk.file("/run/udev/data/b254:1", "S:disk/by-id/x\nE:ID_FS_TYPE=%s\nG:systemd" % kind)
+    found = guards(disk, DISK)
+    assert kinds(found) == (["disk_member"] if guarded else [])
+    assert not guarded or found[0].evidence[0].startswith("vda1 is a member of ") and "wipefs" in found[0].remedy
+
+
+# --- addresses without routes, and containers ---
+
+
+def test_an_address_on_an_interface_that_is_down_counts(nic: Tree) -> None:
+    index = nic.net("vlan7")
+    nic.stack("vlan7", "eth1")
+    found = guards(nic, NIC, NetState([Address(index, "192.0.2.5", 24), Address(index, "fe80::1", 64)], []))
+    assert kinds(found) == ["address"] and found[0].evidence == ["address 192.0.2.5/24 on vlan7 on eth1"]
+
+
+def test_what_containers_have_on_top_of_an_interface_counts(nic: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = nic.root.read_int("/sys/class/net/eth1/ifindex")
+    context = GuardContext(nic.root, NetState([], []))
+    context.__dict__["elsewhere"] = {index: ["macvlan eth0 in the namespace of process 7 (pause)"]}
+    bus = PciBus(nic.root)
+    found = check(context, bus, bus.get(NIC))
+    assert kinds(found) == ["namespace"]
+    assert found[0].evidence == ["macvlan eth0 in the namespace of process 7 (pause) on eth1"]
+
+
+def test_only_what_is_on_top_of_another_namespaces_interface_counts() -> None:
+    links = [
+        Link("lo", None, None, False), Link("eth0", "macvlan", 2, True), Link("eth1", "veth", 3, True),
+        Link("eth0.7", "vlan", 2, False), Link("ip0", "ipvlan", 2, True),
+    ]
+    assert _namespaces.on_top(links, "c1") == {2: ["macvlan eth0 in c1", "ipvlan ip0 in c1"]}
+
+
+def test_each_other_namespace_is_looked_at_once(tree: Tree) -> None:
+    for pid, number in (("self", 1), ("1", 1), ("20", 2), ("21", 2), ("30", 3)):
+        tree.dir("/proc/%s/ns" % pid)
+        tree.at("/proc/%s/ns/net" % pid).symlink_to("net:[%d]" % number)
+    tree.dir("/proc/40/ns")
+    assert set(_namespaces.namespaces(tree.root)) == {"net:[2]", "net:[3]"}
+
+
+def test_the_running_kernel_is_asked_without_a_failure() -> None:
+    assert all(isinstance(lines, list) for lines in _namespaces.links_in_other_namespaces(Root("/")).values())
+    assert "lo" in [link.name for link in _netlink.read_links()]

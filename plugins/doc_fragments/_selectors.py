@@ -1,0 +1,67 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How devices are declared, described once."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """The options of every module that takes a list of devices."""
+
+    DOCUMENTATION = r"""
+options:
+  devices:
+    suboptions:
+      address:
+        description:
+          - The PCI address (BDF), such as V(0000:04:00.0); the domain V(0000) may be left out.
+          - A range such as V(0000:04:00.0-0000:04:00.3) means every device there is from the first to the last.
+          - Several addresses and ranges are separated by commas.
+        type: str
+      vendor_device:
+        description: Every device with this vendor and device number, such as V(8086:10d3).
+        type: str
+      subsystem:
+        description: With O(devices[].vendor_device), only those with this subsystem vendor and device number.
+        type: str
+      interface:
+        description: The device of this network interface.
+        type: str
+      mac:
+        description: The device of the network interface with this permanent MAC address.
+        type: str
+      slot:
+        description:
+          - All devices in this physical slot, by its name in C(/sys/bus/pci/slots), virtual functions left out.
+          - V(4.1) is function 1 of what is in slot 4.
+        type: str
+      serial:
+        description:
+          - Every device with this serial number, PCI Express's own (as C(lspci -v) shows it) or that of an NVMe disk.
+          - All functions of a card may have the same one.
+        type: str
+      pf:
+        description:
+          - Virtual functions of this physical one, which is named by its address, MAC address or interface.
+        type: str
+      vf:
+        description:
+          - With O(devices[].pf), the indexes of the virtual functions; numbers, ranges such as V(0-3), or V(all).
+          - All, if left out.
+        type: list
+        elements: str
+      count:
+        description: How many devices this entry must mean. Another number is an error that shows them.
+        type: int
+  sriov:
+    suboptions:
+      pf:
+        description: The physical function, by its address, MAC address or interface.
+        type: str
+        required: true
+      vfs:
+        description: How many virtual functions it has.
+        type: int
+        required: true
+"""

@@ -1,0 +1,94 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Runs a binding against a kernel that reacts, fails at any request, or is told to end at any."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import pytest
+
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _apply
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import NetState
+
+from .fake_kernel import Failure, Machine
+
+NOTHING = Request([])
+
+
+def binding(host: Machine, request: Request, check_mode: bool = False, net: NetState | None = None) -> Binding:
+    """Decide, and touch nothing."""
+    return Binding(host.kernel, GuardContext(host.root, net), request, check_mode)
+
+
+def converge(host: Machine, request: Request) -> Binding:
+    """Do what has to be done; there must be something."""
+    one = binding(host, request)
+    assert one.changed
+    one.apply()
+    return one
+
+
+def fails_everywhere(host: Machine, request: Request, state: Callable[[Machine], object]) -> None:
+    """Fail at each request in turn; after each failure the host must be as before it."""
+    index = 0
+    while True:
+        index += 1
+        before = state(host)
+        host.requests.clear()
+        host.fail_at = index
+        one = binding(host, request)
+        try:
+            one.apply()
+        except HostError as exc:
+            assert exc.code != "record"
+            assert state(host) == before, "after a failure of request %d: %s" % (index, host.requests[index - 1])
+            assert not any("NOT put back" in line for line in exc.evidence)
+            continue
+        finally:
+            host.fail_at = None
+        # No failure was raised: either all requests are through, or the failed one may fail.
+        if len(host.requests) < index:
+            break
+        assert index < 300
+    assert not binding(host, request).changed
+
+
+def killed_everywhere(
+    host: Machine, before: list[Request], request: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kill the run at each request in turn: the same run again finishes it, and the host can be taken back."""
+    pristine = host.tree.content()
+    for one in before:
+        converge(host, one)
+    total, index = None, 0
+    while total is None or index < total:
+        index += 1
+        host.requests.clear()
+        host.kill_at = index
+        with monkeypatch.context() as patch:
+            patch.setattr(_apply.Transaction, "rollback", lambda self: [])  # nobody is left to do it
+            try:
+                binding(host, request).apply()
+                total = index
+            except Failure:
+                pass
+        host.kill_at = None
+        what = "killed at request %d: %s" % (index, host.requests[-1])
+        # Finished by the same run again, ...
+        again = binding(host, request)
+        if again.changed:
+            again.apply()
+        assert not binding(host, request).changed, what
+        # ... and back to the beginning for the next round.
+        back = binding(host, NOTHING)
+        if back.changed:
+            back.apply()
+        assert host.tree.content() == pristine, what
+        for earlier in before:
+            converge(host, earlier)

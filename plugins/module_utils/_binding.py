@@ -57,7 +57,7 @@ class Binding:
         self.messages: list[str] = []
         self.needs = Needs([], {}, [])
 
-        self.devices = self._select(context)
+        self.devices = self._select(context, check_mode)
         self.moves = self._plan_returns() + self._plan_takes()
         refusals = self._in_use() + self._backend_missing(check_mode)
         if refusals:
@@ -68,12 +68,14 @@ class Binding:
 
     # --- deciding ---
 
-    def _select(self, context: GuardContext) -> list[PciDevice]:
+    def _select(self, context: GuardContext, check_mode: bool) -> list[PciDevice]:
         request = self.request
         devices, refusals = resolve(request.devices, self.bus, self._recorded.identities())
         self.backend = None
         if request.devices:
-            choice = choose(self.root, request.backend, request.accept_unsafe)
+            # In a dry run of a whole play the reboot that turns the IOMMU on has not happened.
+            dry_iommu = check_mode and request.backend == IOMMU
+            choice = choose(self.root, request.backend, request.accept_unsafe, dry_iommu)
             self.backend = choice.backend
             refusals += choice.refusals
             self.messages += choice.warnings

@@ -86,10 +86,10 @@ def parse_mounts(root: Root, host: Host, mounts: list[dict[str, Any]]) -> list[W
     """Check the declared mounts against the host and each other."""
     wanted = [_parse(root, host, one) for one in mounts]
     paths = [one.path for one in wanted]
-    for path in paths:
-        inside = [other for other in paths if other is not path and (other + "/").startswith(path + "/")]
-        if inside:
-            raise _bad("%s and %s are one inside the other, or the same." % (path, inside[0]), paths, "Keep one of them.")
+    for number, path in enumerate(paths):
+        for other in paths[:number] + paths[number + 1:]:
+            if (other + "/").startswith(path + "/"):
+                raise _bad("%s and %s are one inside the other, or the same." % (path, other), paths, "Keep one of them.")
     return wanted
 
 
@@ -182,7 +182,7 @@ class MountPlan:
 
     def _refuse(self) -> None:
         refusals = []
-        for one in self.to_mount:
+        for one in self.wanted:
             now = self._mounted.get(one.path)
             content = self._root.listdir(one.path)
             if now is not None and one.path not in self._record:

@@ -15,6 +15,7 @@ from ._fs import Root
 from ._guards import GuardContext, check
 from ._hugepages import Host
 from ._iommu import HostIommu, classify, group_refusals, host_iommu, read_group
+from ._iommu_enable import enabling
 from ._pci import PciBus, PciDevice
 from ._select import Recorded, resolve
 from ._store import Originals
@@ -31,7 +32,13 @@ class Preflight:
     """One look at the host for one request."""
 
     def __init__(
-        self, root: Root, context: GuardContext, devices: list[dict[str, Any]], backend: str, accept_unsafe: bool
+        self,
+        root: Root,
+        context: GuardContext,
+        devices: list[dict[str, Any]],
+        backend: str,
+        accept_unsafe: bool,
+        enable_iommu: bool = False,
     ) -> None:
         self._root = root
         self._bus = PciBus(root)
@@ -39,7 +46,8 @@ class Preflight:
         self._selected, self._selector_errors = resolve(devices, self._bus, list(self._recorded.values()))
         self._release = _kernels.running(root)
         self._iommu = host_iommu(root)
-        self._choice = _backend.choose(root, backend, accept_unsafe)
+        self._enabling = enabling(root, self._iommu, enable_iommu)
+        self._choice = _backend.choose(root, backend, accept_unsafe, self._enabling.pending)
         self._by_selector = bool(devices)
         self._guards = {one.address: check(context, self._bus, one) for one in self._shown()}
         self._lacking = _kernels.missing_for_build(root, self._release)
@@ -50,6 +58,7 @@ class Preflight:
         return {
             "kernel": self._kernel(),
             "iommu": self._iommu._asdict(),
+            "iommu_boot": self._enabling.report(),
             "secure_boot": secure_boot(self._root),
             "lockdown": _backend.lockdown(self._root),
             "module": self._module(),
@@ -118,7 +127,7 @@ class Preflight:
     # --- the verdict ---
 
     def _verdict(self) -> dict[str, Any]:
-        refusals = [*self._choice.refusals, *self._selector_errors]
+        refusals = [*self._enabling.refusals, *self._choice.refusals, *self._selector_errors]
         for device in self._selected:
             refusals += [guard.refusal() for guard in self._guards[device.address]]
         if self._choice.backend == _backend.IOMMU:
@@ -127,11 +136,11 @@ class Preflight:
         refusals += self._vfio_missing()
         return {
             "backend": self._choice.backend or "none",
-            "safe": self._choice.backend == _backend.IOMMU,
+            "safe": self._choice.backend == _backend.IOMMU and self._iommu.state == "active",
             "ok": not refusals,
             "refusals": [one.as_dict() for one in refusals],
             "warnings": self._warnings(),
-            "reboot_required": self._stale(),
+            "reboot_required": self._stale() or self._enabling.pending,
         }
 
     def _stale(self) -> bool:

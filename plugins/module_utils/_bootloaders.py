@@ -23,6 +23,7 @@ from ._words import RUNNING, Parameters, name_of, split
 # Words by kernel. Where all kernels share one line, its name is the empty string.
 Lines = Dict[str, List[str]]
 
+
 class Original(NamedTuple):
     """What was there before anything of ours."""
 

@@ -49,13 +49,14 @@ class Wanted(NamedTuple):
     size: int  # of its pages
     mode: int
     uid: int
-    gid: int
+    gid: int | None  # None in a dry run: of a group that an earlier task makes
     limit: int | None  # of all its files together
 
     @property
     def options(self) -> str:
         """What mount(8) and a mount unit take."""
-        text = "pagesize=%s,mode=%04o,uid=%d,gid=%d" % (format_size(self.size), self.mode, self.uid, self.gid)
+        gid = "?" if self.gid is None else "%d" % self.gid
+        text = "pagesize=%s,mode=%04o,uid=%d,gid=%s" % (format_size(self.size), self.mode, self.uid, gid)
         return text + (",size=%d" % self.limit if self.limit is not None else "")
 
     @property
@@ -82,9 +83,9 @@ def escape(path: str) -> str:
     return found.replace("\0", "-")
 
 
-def parse_mounts(root: Root, host: Host, mounts: list[dict[str, Any]]) -> list[Wanted]:
+def parse_mounts(root: Root, host: Host, mounts: list[dict[str, Any]], dry_run: bool) -> list[Wanted]:
     """Check the declared mounts against the host and each other."""
-    wanted = [_parse(root, host, one) for one in mounts]
+    wanted = [_parse(root, host, one, dry_run) for one in mounts]
     paths = [one.path for one in wanted]
     for number, path in enumerate(paths):
         for other in paths[:number] + paths[number + 1:]:
@@ -93,7 +94,7 @@ def parse_mounts(root: Root, host: Host, mounts: list[dict[str, Any]]) -> list[W
     return wanted
 
 
-def _parse(root: Root, host: Host, one: dict[str, Any]) -> Wanted:
+def _parse(root: Root, host: Host, one: dict[str, Any], dry_run: bool) -> Wanted:
     path, size = one["path"], parse_size(one["size"])
     if not re.match(r"^(/[A-Za-z0-9:_.@+-]+)+$", path) or {"..", "."} & set(path.split("/")):
         seen = ["expected an absolute path of letters, digits and :_.@+-, without . and .."]
@@ -104,8 +105,11 @@ def _parse(root: Root, host: Host, one: dict[str, Any]) -> Wanted:
     mode = str(one.get("mode") or "0770")
     if not re.match(r"^0?[01]?[0-7]{3}$", mode):
         raise _bad("%r is not a mode." % mode, ["expected octal digits in quotes"], "Write it as '0770'.")
-    uid = _number(root, "/etc/passwd", "user", one.get("uid"), one.get("owner"))
-    gid = _number(root, "/etc/group", "group", one.get("gid"), one.get("group"))
+    uid = _number(root, "user", one.get("uid"), one.get("owner"))
+    gid: int | None = one.get("gid")
+    # In a dry run of a whole play, the task that makes the group has not made it.
+    if not (dry_run and one.get("group") and _find(root, "group", one["group"]) is None):
+        gid = _number(root, "group", gid, one.get("group"))
     limit = None if one.get("limit") is None else parse_size(one["limit"])
     if limit is not None and limit % size:
         seen = ["limit %d, page size %d" % (limit, size)]
@@ -113,11 +117,18 @@ def _parse(root: Root, host: Host, one: dict[str, Any]) -> Wanted:
     return Wanted(path, size, int(mode, 8), uid, gid, limit)
 
 
-def _number(root: Root, path: str, kind: str, number: int | None, name: str | None) -> int:
+_ACCOUNTS = {"user": "/etc/passwd", "group": "/etc/group"}
+
+
+def _find(root: Root, kind: str, name: str | None) -> int | None:
+    lines = (line.split(":") for line in (root.read_text(_ACCOUNTS[kind]) or "").splitlines())
+    return next((int(fields[2]) for fields in lines if len(fields) > 2 and fields[0] == name), None)
+
+
+def _number(root: Root, kind: str, number: int | None, name: str | None) -> int:
     if name is None:
         return number or 0
-    lines = (line.split(":") for line in (root.read_text(path) or "").splitlines())
-    found = next((int(fields[2]) for fields in lines if len(fields) > 2 and fields[0] == name), None)
+    path, found = _ACCOUNTS[kind], _find(root, kind, name)
     if found is None:
         raise _bad(
             "There is no %s %s on this host." % (kind, name),
@@ -140,9 +151,9 @@ class MountPlan:
     The list is the whole state: a mount of ours that is not declared any more is taken away.
     """
 
-    def __init__(self, root: Root, runner: Runner, mounts: list[dict[str, Any]]) -> None:
+    def __init__(self, root: Root, runner: Runner, mounts: list[dict[str, Any]], dry_run: bool) -> None:
         self._root, self._runner = root, runner
-        self.wanted = parse_mounts(root, Host(root), mounts)
+        self.wanted = parse_mounts(root, Host(root), mounts, dry_run)
         self._record = _read_record(root)
         self._mounted = {one.path: one for one in mounts_of(root)}
         paths = {one.path: one for one in self.wanted}

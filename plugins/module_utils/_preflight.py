@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import _backend, _kernels, _taint
+from . import _backend, _hugepages, _hugetlb_mounts, _kernels, _taint
 from ._errors import HostError
 from ._fs import Root
 from ._guards import GuardContext, check
-from ._hugepages import Host
 from ._iommu import HostIommu, classify, group_refusals, host_iommu, read_group
 from ._iommu_enable import enabling
 from ._pci import PciBus, PciDevice
@@ -65,7 +64,11 @@ class Preflight:
             "vfio": {one: read_parameters(self._root, one) for one in _VFIO_MODULES},
             "taint": _taint.report(self._root),
             "devices": [self._device(one) for one in self._shown()],
-            "hugepages": Host(self._root).report(),
+            "hugepages": _hugepages.Host(self._root).report(),
+            "recorded": {
+                name: self._root.exists(path)
+                for name, path in (("hugepages", _hugepages.RECORD), ("hugepage_mounts", _hugetlb_mounts.RECORD))
+            },
             "os": system._asdict(),
             "packages_missing": sorted(self._lacking),
             "verdict": self._verdict(),

@@ -100,7 +100,7 @@ options:
         type: int
       group:
         description:
-          - The name of the group, which has to exist.
+          - The name of the group, which has to exist but in check mode, where an earlier task may be the one that makes it.
         type: str
       limit:
         description:
@@ -269,7 +269,7 @@ def run(module: AnsibleModule, root: Root, runner: Runner) -> None:
     params, present = module.params, module.params["state"] == "present"
     mounts = pools = None
     if params["mounts"] is not None or not present:
-        mounts = MountPlan(root, runner, params["mounts"] if present else [])
+        mounts = MountPlan(root, runner, params["mounts"] if present else [], module.check_mode)
     if params["pools"] is not None or not present:
         gone = mounts.left_over if mounts else []
         pools = Plan(root, runner, params["pools"] if present else [], params["persistent"], gone)

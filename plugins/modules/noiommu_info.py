@@ -313,6 +313,17 @@ hugepages:
     in_use:
       description: Pages that are mapped or reserved.
       type: int
+recorded:
+  description: What this collection has changed on the host and can take back, besides devices.
+  returned: success
+  type: dict
+  contains:
+    hugepages:
+      description: Whether it keeps pools.
+      type: bool
+    hugepage_mounts:
+      description: Whether it keeps mounts of hugetlbfs.
+      type: bool
 os:
   description: The distribution.
   returned: success

@@ -221,7 +221,6 @@ def test_a_mount_with_files_is_never_taken_away(mounts: Mounts, tree: Tree) -> N
         (one("/a b"), "cannot be a mount point"),
         (one(size="16M"), "no hugetlb pages of size 16M"),
         (one(mode="rwx"), "'rwx' is not a mode"),
-        (one(gid=None, group="nobody-here"), "There is no group nobody-here"),
         (one(uid=None, owner="nobody-here"), "There is no user nobody-here"),
         (one(gid=GID + 1, group="data"), "has another number than declared"),
         (one(limit="3M"), "not a whole number of pages"),
@@ -229,6 +228,20 @@ def test_a_mount_with_files_is_never_taken_away(mounts: Mounts, tree: Tree) -> N
 )
 def test_a_wrong_declaration_is_explained(mounts: Mounts, wanted: dict[str, Any], message: str) -> None:
     assert message in refused(mounts, wanted).message
+
+
+def test_without_a_group_it_is_roots_in_a_dry_run_too(mounts: Mounts) -> None:
+    wanted = one(gid=None)
+    assert run(mounts, wanted, check=True)["mounts"][0]["gid"] == 0
+
+
+def test_a_group_that_is_not_there_may_come_from_an_earlier_task_of_a_dry_run(mounts: Mounts) -> None:
+    wanted = one(gid=None, group="nobody-here")
+    predicted = run(mounts, wanted, check=True)
+    assert predicted["changed"] and predicted["mounts"][0]["gid"] is None
+    with pytest.raises(HostError, match="There is no group nobody-here"):
+        run(mounts, wanted)
+    assert mounts.ran == []
 
 
 @pytest.mark.parametrize("second", ["/srv/a", "/srv/a/b"])

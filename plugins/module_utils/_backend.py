@@ -44,13 +44,18 @@ class Needs(NamedTuple):
     modprobe_options: list[str]
 
 
-def choose(root: Root, requested: str = "auto", accept_unsafe: bool = False) -> Choice:
+def choose(
+    root: Root, requested: str = "auto", accept_unsafe: bool = False, enabling_iommu: bool = False
+) -> Choice:
     """Settle the backend for this host and list every reason against it.
 
     A working IOMMU always wins. Insecure mode is refused beside it, and without the operator's explicit consent.
+    ``enabling_iommu``: one that is off is about to be turned on by a reboot, so that it counts as working.
     """
     iommu = host_iommu(root)
     backend = requested
+    if enabling_iommu and iommu.state == "firmware_off" and requested in ("auto", IOMMU):
+        return Choice(IOMMU, [], [_comes_with_boot(iommu)])
     if requested == "auto":
         if iommu.state == "active":
             backend = IOMMU
@@ -59,6 +64,8 @@ def choose(root: Root, requested: str = "auto", accept_unsafe: bool = False) -> 
     if backend == IOMMU:
         return Choice(IOMMU, [], []) if iommu.state == "active" else Choice(None, [_no_iommu(iommu)], [])
     refusals = []
+    if enabling_iommu and iommu.state == "firmware_off":
+        refusals.append(_contradiction(backend, iommu))
     if iommu.state == "active":
         refusals.append(_iommu_active(backend, iommu))
     if backend == BUILTIN and not builtin_available(root):
@@ -172,6 +179,21 @@ def _firmware_off(iommu: HostIommu) -> str:
     return "The firmware describes an IOMMU (ACPI %s) that is off. Better than insecure mode: %s." % (
         ", ".join(iommu.firmware_tables),
         _enable_hint(iommu),
+    )
+
+
+def _comes_with_boot(iommu: HostIommu) -> str:
+    return "The IOMMU that the firmware describes (ACPI %s) is off until the reboot that turns it on." % (
+        ", ".join(iommu.firmware_tables)
+    )
+
+
+def _contradiction(backend: str, iommu: HostIommu) -> HostError:
+    return HostError(
+        "iommu_wanted",
+        "The IOMMU of this host shall be turned on, and the insecure backend %s is asked for all the same." % backend,
+        evidence=["ACPI tables of an IOMMU: %s" % ", ".join(iommu.firmware_tables)],
+        remedy="Use the backend auto or iommu, or take noiommu_enable_iommu (enable_iommu) back.",
     )
 
 

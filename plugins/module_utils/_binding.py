@@ -66,7 +66,7 @@ class Binding:
             self.root, self.bus, request.sriov, self._recorded.identities(), self._recorded.sriov
         )
         self._lost = losses(self.vf_plans, self.present)
-        self.devices = self._select(refusals)
+        self.devices = self._select(refusals, check_mode)
         self.moves = self._plan_returns() + self._plan_takes()
         refusals = self._in_use() + self._backend_missing()
         if refusals:
@@ -82,13 +82,15 @@ class Binding:
 
     # --- deciding ---
 
-    def _select(self, refusals: list[HostError]) -> list[PciDevice]:
+    def _select(self, refusals: list[HostError], check_mode: bool) -> list[PciDevice]:
         request = self.request
         devices, errors = resolve(request.devices, self.bus, self._recorded.identities())
         refusals += errors
         self.backend = None
         if request.devices:
-            choice = choose(self.root, request.backend, request.accept_unsafe)
+            # In a dry run of a whole play the reboot that turns the IOMMU on has not happened.
+            dry_iommu = check_mode and request.backend == IOMMU
+            choice = choose(self.root, request.backend, request.accept_unsafe, dry_iommu)
             self.backend = choice.backend
             refusals += choice.refusals
             self.messages += choice.warnings

@@ -21,11 +21,13 @@ class RenderedFile(NamedTuple):
     content: str | None
     mode: int = 0o644
     program: bool = False  # ours and long: a diff shows its digest
+    link: bool = False  # a symbolic link, and the content is where it points
 
 
 class _Before(NamedTuple):
     content: str | None
     mode: int | None
+    link: bool = False
 
 
 class FileSet:
@@ -36,7 +38,7 @@ class FileSet:
 
     def __init__(self, root: Root, files: list[RenderedFile]) -> None:
         self._root = root
-        beside = [(one, _look(root, one.path)) for one in files]
+        beside = [(one, _look(root, one.path, one.link)) for one in files]
         self._changes = [(one, before) for one, before in beside if _differs(one, before)]
         self._done: list[tuple[RenderedFile, _Before]] = []
         self._made_dirs: list[str] = []
@@ -55,8 +57,8 @@ class FileSet:
         """Return the differences in the form that Ansible prints."""
         return [
             {
-                "before_header": _header(one.path, before.mode if before.content is not None else None),
-                "after_header": _header(one.path, one.mode if one.content is not None else None),
+                "before_header": _header(one.path, before),
+                "after_header": _header(one.path, _Before(one.content, one.mode, one.link)),
                 "before": _shown(before.content, one.program),
                 "after": _shown(one.content, one.program),
             }
@@ -67,11 +69,9 @@ class FileSet:
         """Write and remove what differs; if one cannot be, put back those already done and raise."""
         try:
             for one, before in self._changes:
-                if one.content is None:
-                    self._root.remove_file(one.path)
-                else:
+                if one.content is not None:
                     self._made_dirs += _missing_dirs(self._root, os.path.dirname(one.path))
-                    self._root.write_file(one.path, one.content, one.mode)
+                self._write(one.path, _Before(one.content, one.mode, one.link))
                 self._done.append((one, before))
         except HostError as exc:
             exc.evidence += self.rollback()
@@ -83,18 +83,25 @@ class FileSet:
         while self._done:
             one, before = self._done.pop()
             try:
-                if before.content is None:
-                    self._root.remove_file(one.path)
-                else:
-                    self._root.write_file(one.path, before.content, before.mode if before.mode is not None else 0o644)
+                self._write(one.path, before)
             except HostError as exc:
                 failed.append("not put back: %s" % exc.message)
         while self._made_dirs:
             self._root.remove_empty_dir(self._made_dirs.pop())
         return failed
 
+    def _write(self, path: str, what: _Before) -> None:
+        if what.content is None:
+            self._root.remove_file(path)
+        elif what.link:
+            self._root.write_link(path, what.content)
+        else:
+            self._root.write_file(path, what.content, what.mode if what.mode is not None else 0o644)
 
-def _look(root: Root, path: str) -> _Before:
+
+def _look(root: Root, path: str, link: bool) -> _Before:
+    if link and os.path.islink(root.path(path)):
+        return _Before(os.readlink(root.path(path)), None, True)
     data = root.read_bytes(path)
     if data is None:
         if root.exists(path):
@@ -111,6 +118,8 @@ def _look(root: Root, path: str) -> _Before:
 def _differs(wanted: RenderedFile, before: _Before) -> bool:
     if wanted.content is None or before.content is None:
         return wanted.content is not before.content
+    if wanted.link or before.link:
+        return wanted.content != before.content or not before.link
     return wanted.content != before.content or wanted.mode != before.mode
 
 
@@ -120,8 +129,10 @@ def _shown(content: str | None, program: bool) -> str:
     return "sha256 %s\n" % hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _header(path: str, mode: int | None) -> str:
-    return "%s (absent)" % path if mode is None else "%s (mode %04o)" % (path, mode)
+def _header(path: str, what: _Before) -> str:
+    if what.content is None or what.mode is None and not what.link:
+        return "%s (absent)" % path
+    return "%s (symbolic link)" % path if what.link else "%s (mode %04o)" % (path, what.mode)
 
 
 def _missing_dirs(root: Root, path: str) -> list[str]:

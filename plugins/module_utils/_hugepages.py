@@ -2,25 +2,32 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hugetlb pools per page size and NUMA node: wanted against had, live and for the next boot."""
+"""Hugetlb pools per page size and NUMA node: wanted against had, live and for the next boot.
+
+Pages of 1 GiB that the running kernel cannot find are put on the kernel command line, where a boot finds them.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
-from typing import Any, Callable, Dict, NamedTuple, Optional
+from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence
 
+from . import _hugepages_boot as boot
+from ._cmdline import CommandLine, Record
 from ._errors import HostError
 from ._files import FileSet, RenderedFile
-from ._fs import Root
+from ._fs import Root, Runner
 from ._hugetlbfs import LeftOver, left_over, remove
 from ._store import dump_json
+from ._words import holds
 
 SIZES_DIR = "/sys/kernel/mm/hugepages"
 NODES_DIR = "/sys/devices/system/node"
 RECORD = "/var/lib/noiommu/hugepages.json"
-TMPFILES = "/etc/tmpfiles.d/noiommu-hugepages.conf"
+OWNER = "hugepages"  # of the parameters on the kernel command line
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _RETRIES = 4
@@ -43,9 +50,31 @@ class Pool(NamedTuple):
         return "%s/hugepages-%dkB" % (base, self.size // 1024)
 
     @property
+    def meminfo(self) -> str:
+        """Where the kernel shows the memory that this pool comes from."""
+        return _meminfo(self.node)
+
+    @property
     def label(self) -> str:
         """How messages name it."""
         return "%s%s" % (format_size(self.size), "" if self.node is None else " on NUMA node %d" % self.node)
+
+
+class Memory(NamedTuple):
+    """The memory of the host or of one node, in bytes."""
+
+    total: int
+    free: int
+    reclaimable: int  # the most that the kernel can free by dropping caches and swapping
+
+    def __str__(self) -> str:
+        return "%d MiB free, at most %d MiB more by dropping caches and swapping" % (
+            self.free >> 20, self.reclaimable >> 20,
+        )
+
+
+def _meminfo(node: int | None) -> str:
+    return "/proc/meminfo" if node is None else "%s/node%d/meminfo" % (NODES_DIR, node)
 
 
 class Wanted(NamedTuple):
@@ -111,12 +140,17 @@ class Host:
         if self._root.exists("/proc/sys/vm/compact_memory"):
             self._root.write_sysfs("/proc/sys/vm/compact_memory", "1\n")
 
-    def memory(self, node: int | None) -> dict[str, int]:
-        """Return total and free bytes of the host or of one node."""
-        path = "/proc/meminfo" if node is None else "%s/node%d/meminfo" % (NODES_DIR, node)
-        text = self._root.read_text(path) or ""
-        found = dict(re.findall(r"(MemTotal|MemFree|MemAvailable):\s+(\d+) kB", text))
-        return {"total": int(found.get("MemTotal", 0)) * 1024, "free": int(found.get("MemFree", 0)) * 1024}
+    def memory(self, node: int | None) -> Memory:
+        """Return the memory of the host or of one node."""
+        pattern = r"(\w+(?:\(file\))?):\s+(\d+) kB"
+        found = {key: int(value) * 1024 for key, value in re.findall(pattern, self._root.read_text(_meminfo(node)) or "")}
+        swap = re.search(r"SwapFree:\s+(\d+) kB", self._root.read_text("/proc/meminfo") or "")
+        caches = sum(found.get(key, 0) for key in ("Active(file)", "Inactive(file)", "SReclaimable"))
+        return Memory(
+            found.get("MemTotal", 0),
+            found.get("MemFree", 0),
+            caches + (int(swap.group(1)) * 1024 if swap else 0),
+        )
 
     def pools_of(self, size: int) -> list[Pool]:
         """Return the finest pools the kernel has for a size: one a node, or the host's."""
@@ -202,18 +236,109 @@ class Plan:
     count it had at first.
     """
 
-    def __init__(self, root: Root, pools: list[dict[str, Any]], persistent: bool, present: bool) -> None:
-        self._root = root
+    def __init__(
+        self,
+        root: Root,
+        runner: Runner,
+        pools: list[dict[str, Any]],
+        persistent: bool = True,
+        gone: Sequence[LeftOver] = (),
+    ) -> None:
+        """``gone`` are left-over files that somebody else removes before :meth:`apply`."""
+        self._root, self._runner = root, runner
         self.host = Host(root)
-        self.declared = parse_pools(self.host, pools) if present else []
+        self.declared = parse_pools(self.host, pools)
+        self._gone = list(gone)
         self._record = _read_record(root)
         given_back = self._given_back()
         self.targets = given_back + self.declared
         self.before = {pool: self.host.persistent(pool) for pool, _count in self.targets}
-        self.changes = [one for one in self.targets if self.before[one.pool] != one.count]
-        self.files = FileSet(root, self._files(persistent))
+        self._persistent = persistent
+        self._refuse_more_than_total()
+        self._out_of_reach = self._foresee()  # and what is then tried in vain
+        self._wants_boot = self.declared if persistent else []
+        try:
+            self.cmdline = self._plan_cmdline()
+        except HostError as exc:
+            lacking = sorted(pool.label for pool in self._out_of_reach)
+            exc.evidence += ["needed for pages of %s, which the running kernel cannot find" % one for one in lacking]
+            raise
+        self.changes = [one for one in self.targets if self.before[one.pool] != one.count and not self._waits(one)]
+        self.files = FileSet(root, self._files())
         self.left_over = self._left_over()
         self._refuse_impossible()
+
+    def _refuse_more_than_total(self) -> None:
+        for pool, count in self.targets:
+            memory = self.host.memory(pool.node)
+            if memory.total and count > self.before[pool] and count * pool.size > memory.total:
+                raise _short(pool, "needed %d MiB, MemTotal %d MiB" % (count * pool.size >> 20, memory.total >> 20))
+
+    # --- pages that only a boot finds ---
+
+    @property
+    def boot_parameters(self) -> list[str]:
+        """Return what reserves pages on the kernel command line."""
+        return self.cmdline.wanted.parameters if self.cmdline.wanted is not None else []
+
+    def _plan_cmdline(self) -> CommandLine:
+        """Decide which sizes the kernel command line reserves: those it does already, and those out of reach now."""
+        mine = Record.load(self._root).owners.get(OWNER)
+        sizes = {one.pool.size for one in self._wants_boot if one.count}
+        wanted = sizes & (boot.sizes_of(mine) | {pool.size for pool in self._out_of_reach})
+        if not wanted:
+            return CommandLine(self._root, self._runner, OWNER, None)
+        line = CommandLine(self._root, self._runner, OWNER, boot.parameters(self._wants_boot, wanted))
+        text = " ".join(next(iter(line.before.values()), []))
+        for size in sorted(wanted & set(boot.reserved_by_others(text, mine))):
+            raise HostError(
+                "pool_boot",
+                "Pages of %s are reserved on the kernel command line already, and not by this collection."
+                % format_size(size),
+                evidence=["kernel command line: %s" % text],
+                remedy="Take hugepagesz= and hugepages= for this size off it, or change the count there.",
+            )
+        if any(one.pool.node is not None and one.pool.size in wanted for one in self._wants_boot) and (
+            not boot.takes_nodes(self._root)
+        ):
+            raise HostError(
+                "pool_boot",
+                "This kernel takes no page counts by NUMA node on its command line.",
+                evidence=["/proc/sys/kernel/osrelease: %s; needed 5.16" % self._root.read_text("/proc/sys/kernel/osrelease")],
+                remedy="Declare the size without a node, or boot a newer kernel.",
+            )
+        return line
+
+    def _foresee(self) -> set[Pool]:
+        """Return the pools of large pages that the running kernel cannot fill, whatever it moves."""
+        short: set[Pool] = set()
+        for node, need in self._needs().items():
+            memory = self.host.memory(node)
+            if memory.total and need > memory.free + memory.reclaimable:
+                short |= {pool for pool, _count in self.declared if pool.node == node}
+        return {pool for pool in short if pool.size >= boot.GIGANTIC}
+
+    def _needs(self, without: Sequence[Pool] = ()) -> dict[int | None, int]:
+        """Return how many bytes more each node, or the host, has to give."""
+        needs: dict[int | None, int] = {}
+        for pool, count in self.targets:
+            if pool not in without:
+                needs[pool.node] = needs.get(pool.node, 0) + (count - self.before[pool]) * pool.size
+        return needs
+
+    def _waits(self, one: Wanted) -> bool:
+        """Whether a pool's missing pages come with the next boot, and asking for them now is in vain."""
+        if one.count <= self.before[one.pool] or one.pool.size not in boot.sizes_of(self.cmdline.wanted):
+            return False
+        if self.cmdline.wanted is not None and holds(self.cmdline.running, self.cmdline.wanted):
+            return False  # this boot had it, and did not find them
+        recorded = self.cmdline.record.owners.get(OWNER) == self.cmdline.wanted
+        return recorded or one.pool in self._out_of_reach
+
+    @property
+    def reboot_required(self) -> bool:
+        """Whether pages are missing that the next boot brings."""
+        return any(self._waits(one) for one in self.declared)
 
     def _given_back(self) -> list[Wanted]:
         """Return the recorded pools that are not declared any more, at the counts they had at first."""
@@ -235,7 +360,8 @@ class Plan:
             for pool, count in self.changes
             if count < self.before[pool] and count < self.host.in_use(pool)
         }
-        return [one for one in left_over(self._root) if one.page_size in short] if short else []
+        found = left_over(self._root) if short else []
+        return [one for one in found if one.page_size in short and one not in self._gone]
 
     def _new_record(self) -> Counts:
         """Return the original counts of the declared sizes: as recorded, else as they are now."""
@@ -245,21 +371,14 @@ class Plan:
             for size in sorted({one.pool.size for one in self.declared})
         }
 
-    def _files(self, persistent: bool) -> list[RenderedFile]:
+    def _files(self) -> list[RenderedFile]:
         record = self._new_record()
-        lines = [
-            "w %s/nr_hugepages - - - - %d" % (one.pool.directory, one.count) for one in self.declared if persistent
-        ]
-        header = "# Written by the Ansible module baremetal.noiommu.hugepages; your changes would be lost.\n"
-        return [
-            RenderedFile(RECORD, _render_record(record) if record else None),
-            RenderedFile(TMPFILES, header + "".join(line + "\n" for line in lines) if lines else None),
-        ]
+        return [RenderedFile(RECORD, _render_record(record) if record else None), *boot.rendered(self._wants_boot)]
 
     @property
     def changed(self) -> bool:
         """Whether anything differs."""
-        return bool(self.changes) or self.files.changed
+        return bool(self.changes) or self.files.changed or self.cmdline.changed
 
     def diff(self) -> list[dict[str, str]]:
         """Return counts and files that differ in the form that Ansible prints."""
@@ -276,12 +395,14 @@ class Plan:
             {"before_header": one.path, "after_header": one.path, "before": "%d pages, nobody's\n" % one.pages, "after": ""}
             for one in self.left_over
         ]
-        return left_over_files + counts + self.files.diff()
+        return left_over_files + counts + self.files.diff() + self.cmdline.diff()
 
     def _refuse_impossible(self) -> None:
         """Refuse what cannot work before anything changes."""
         for pool, count in self.changes:
-            used = self.host.in_use(pool) - sum(one.pages for one in self.left_over if one.page_size == pool.size)
+            used = self.host.in_use(pool) - sum(
+                one.pages for one in [*self.left_over, *self._gone] if one.page_size == pool.size
+            )
             if count < self.before[pool] and count < used:
                 raise HostError(
                     "pool_in_use",
@@ -290,14 +411,11 @@ class Plan:
                     remedy="Stop the processes that use them (grep -l huge /proc/*/numa_maps; files below the hugetlbfs"
                     " mounts keep pages too), then run again.",
                 )
-            total = self.host.memory(pool.node)["total"]
-            if total and count > self.before[pool] and count * pool.size > total:
-                raise HostError(
-                    "pool_shortfall",
-                    "%d pages of %s need more memory than there is." % (count, pool.label),
-                    evidence=["needed %d MiB, MemTotal %d MiB" % (count * pool.size >> 20, total >> 20)],
-                    remedy="Declare fewer pages.",
-                )
+        for node, need in self._needs([one.pool for one in self.declared if self._waits(one)]).items():
+            memory = self.host.memory(node)
+            growing = [pool for pool, count in self.changes if pool.node == node and count > self.before[pool]]
+            if memory.total and growing and need > memory.free + memory.reclaimable:
+                raise _short(growing[0], "%s: needed %d MiB more, %s" % (_meminfo(node), need >> 20, memory))
 
     def apply(self, sleep: Callable[[float], None] = time.sleep) -> None:
         """Do it, or leave the host as it was and raise."""
@@ -313,13 +431,31 @@ class Plan:
             # Shrinking first gives growing its memory.
             for pool, count in sorted(self.changes, key=lambda one: one.count > self.before[one.pool]):
                 touched.append(pool)
-                self._reach(pool, count, sleep)
+                self._reach_or_boot(pool, count, sleep)
             self.files.apply()
+            self.cmdline.apply()
         except HostError as exc:
-            exc.evidence += self._put_back(touched) + originals.rollback()
+            exc.evidence += self._put_back(touched) + self.files.rollback() + originals.rollback()
             raise
+        reload_units(self._root, self._runner, self.files)
         if not self.declared:
-            self._root.remove_empty_dir("/var/lib/noiommu")
+            for folder in (os.path.dirname(boot.SCRIPT), os.path.dirname(RECORD)):
+                self._root.remove_empty_dir(folder)
+
+    def _reach_or_boot(self, pool: Pool, count: int, sleep: Callable[[float], None]) -> None:
+        try:
+            self._reach(pool, count, sleep)
+        except HostError as exc:
+            seen = self.cmdline.wanted is not None and holds(self.cmdline.running, self.cmdline.wanted)
+            if pool.size < boot.GIGANTIC or not self._persistent or seen:
+                raise
+            self.host.set(pool, self.before[pool])
+            self._out_of_reach.add(pool)
+            try:
+                self.cmdline = self._plan_cmdline()
+            except HostError as why:
+                exc.evidence.append("not reserved at boot either: %s" % why.message)
+                raise exc from why
 
     def _put_back(self, touched: list[Pool]) -> list[str]:
         failed = []
@@ -348,18 +484,23 @@ class Plan:
             evidence=[
                 "%s/nr_hugepages: %d after %d attempts with compaction" % (pool.directory, got, _RETRIES),
                 "free memory: %d MiB, needed for the missing pages: %d MiB"
-                % (memory["free"] >> 20, (count - got) * pool.size >> 20),
+                % (memory.free >> 20, (count - got) * pool.size >> 20),
             ],
-            remedy="Declare fewer pages, free memory, or reboot: with the pages declared for boot, the kernel takes"
-            " them before memory is scattered.",
+            remedy="Declare fewer pages, or free memory; after a reboot there is the least in the way.",
         )
+
+    @property
+    def after(self) -> dict[Pool, int]:
+        """Return the counts that the pools have after this run."""
+        return {pool: self.before[pool] if self._waits(Wanted(pool, count)) else count for pool, count in self.targets}
 
     def report(self, predicted: bool) -> list[dict[str, Any]]:
         """Return the declared pools, as they are now or, in check mode, as they would be."""
         result = []
         for pool, count in self.declared:
-            actual = count if predicted else self.host.persistent(pool)
-            free = self.host.free(pool) + (count - self.before[pool] if predicted else 0)
+            moved = predicted and not self._waits(Wanted(pool, count))
+            actual = count if moved else self.host.persistent(pool)
+            free = self.host.free(pool) + (count - self.before[pool] if moved else 0)
             result.append(
                 {
                     "size": format_size(pool.size),
@@ -376,6 +517,21 @@ class Plan:
     def state(self, counts: dict[Pool, int]) -> dict[str, int]:
         """Return counts under names fit for a result."""
         return {pool.label: counts[pool] for pool in counts}
+
+
+def _short(pool: Pool, evidence: str) -> HostError:
+    return HostError(
+        "pool_shortfall",
+        "The declared pages of %s need more memory than there is." % pool.label,
+        evidence=[evidence],
+        remedy="Declare fewer pages, or free memory.",
+    )
+
+
+def reload_units(root: Root, runner: Runner, files: FileSet) -> None:
+    """Let a running systemd know that units changed."""
+    if any("/systemd/" in path for path in files.changed_paths) and root.exists("/run/systemd/system"):
+        runner.run("systemctl", "daemon-reload")
 
 
 def _read_record(root: Root) -> Counts:

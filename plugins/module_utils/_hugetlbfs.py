@@ -22,7 +22,28 @@ from ._fs import Root
 # The names that EAL gives: <file-prefix>map_<number>, "rtemap_0" by default.
 _EAL_FILE = re.compile(r"map_\d+$")
 _PAGE_SIZE = re.compile(r"(?:^|,)pagesize=(\d+)([KMG])(?:,|$)")
-_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_LIMIT = re.compile(r"(?:^|,)size=(\d+)([KMG]?)(?:,|$)")
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+class Mount(NamedTuple):
+    """Something that is mounted."""
+
+    path: str
+    fstype: str
+    options: str  # of the filesystem
+
+    @property
+    def page_size(self) -> int | None:
+        """The size of the pages, of a hugetlbfs."""
+        found = _PAGE_SIZE.search(self.options)
+        return int(found.group(1)) * _UNITS[found.group(2)] if found and self.fstype == "hugetlbfs" else None
+
+    @property
+    def limit(self) -> int | None:
+        """How much all files together may hold, if that is limited."""
+        found = _LIMIT.search(self.options)
+        return int(found.group(1)) * _UNITS[found.group(2)] if found else None
 
 
 class LeftOver(NamedTuple):
@@ -36,24 +57,25 @@ class LeftOver(NamedTuple):
 def left_over(root: Root) -> list[LeftOver]:
     """Return the files in the roots of the hugetlbfs mounts that no process has locked."""
     found = []
-    for mount, page_size in _mounts(root):
-        for name in root.listdir(mount):
-            path = os.path.join(mount, name)
+    for mount in mounts_of(root):
+        for name in root.listdir(mount.path) if mount.page_size else []:
+            path = os.path.join(mount.path, name)
             if _EAL_FILE.search(name) and not _is_locked(root, path):
-                found.append(LeftOver(path, page_size, os.stat(root.path(path)).st_size // page_size))
+                found.append(LeftOver(path, mount.page_size, os.stat(root.path(path)).st_size // mount.page_size))
     return found
 
 
-def _mounts(root: Root) -> list[tuple[str, int]]:
-    mounts = []
+def mounts_of(root: Root) -> list[Mount]:
+    """Return what is mounted on the host; of several at one place the last, which is on top."""
+    found = {}
     for line in (root.read_text("/proc/1/mountinfo") or "").splitlines():
         head, _dash, tail = line.partition(" - ")
         fields, about = head.split(), tail.split()
-        if len(fields) >= 5 and len(about) >= 3 and about[0] == "hugetlbfs":
-            size = _PAGE_SIZE.search(about[2])
-            if size:
-                mounts.append((fields[4], int(size.group(1)) * _UNITS[size.group(2)]))
-    return mounts
+        if len(fields) >= 5 and len(about) >= 3:
+            # The kernel writes blanks and backslashes in octal.
+            path = re.sub(r"\\(\d{3})", lambda one: chr(int(one[1], 8)), fields[4])
+            found[path] = Mount(path, about[0], about[2])
+    return list(found.values())
 
 
 def _is_locked(root: Root, path: str) -> bool:

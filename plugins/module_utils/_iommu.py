@@ -202,6 +202,8 @@ def group_report(root: Root, bus: PciBus) -> tuple[list[dict], list[dict]]:
 
 def group_refusals(root: Root, bus: PciBus, devices: list[PciDevice], listed: set[str]) -> list[HostError]:
     """Say why the hardware groups of these devices cannot be handed out, if all listed addresses are taken."""
+    if host_iommu(root).state == "firmware_off":
+        return []  # its groups come with the reboot that turns it on
     refusals = []
     for device in devices:
         if device.iommu_group is None:

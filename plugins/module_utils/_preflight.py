@@ -7,14 +7,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
-from . import _backend, _kernels, _taint
+from . import _backend, _hugepages, _hugetlb_mounts, _kernels, _taint
 from ._errors import HostError
 from ._fs import Root
 from ._guards import GuardContext, check, loss_refusals
-from ._hugepages import Host
 from ._iommu import HostIommu, classify, group_refusals, host_iommu, read_group
+from ._iommu_enable import enabling
 from ._pci import PciBus, PciDevice
 from ._select import Recorded, resolve
 from ._sriov import losses, plan_functions
@@ -28,28 +28,38 @@ _VFIO_MODULES = ("vfio", "vfio_pci", "vfio_pci_core", "vfio_iommu_type1")
 _CLASSES = {"01": "storage", "02": "network", "0b": "accelerator", "12": "accelerator"}
 
 
+class Request(NamedTuple):
+    """What is declared for the host: the arguments of noiommu_info."""
+
+    devices: list[dict[str, Any]]
+    sriov: list[dict[str, Any]]
+    backend: str = "auto"
+    accept_unsafe: bool = False
+    enable_iommu: bool = False
+
+
 class Preflight:
     """One look at the host for one request."""
 
-    def __init__(
-        self, root: Root, context: GuardContext, devices: list[dict[str, Any]], backend: str, accept_unsafe: bool,
-        sriov: list[dict[str, Any]] | None = None,
-    ) -> None:
+    def __init__(self, root: Root, context: GuardContext, request: Request) -> None:
         self._root = root
         self._bus = PciBus(root)
         originals = Originals.load(root)
         self._recorded = {one.address: one for one in originals.identities()}
         known = list(self._recorded.values())
         # Without a declaration the virtual functions are judged as they are.
-        plans, errors = plan_functions(root, self._bus, sriov or [], known, originals.sriov if sriov else {})
+        plans, errors = plan_functions(
+            root, self._bus, request.sriov, known, originals.sriov if request.sriov else {}
+        )
         present = PciBus(root)
         errors += loss_refusals(context, present, losses(plans, present), set(self._recorded))
-        self._selected, self._selector_errors = resolve(devices, self._bus, known)
+        self._selected, self._selector_errors = resolve(request.devices, self._bus, known)
         self._selector_errors += errors
         self._release = _kernels.running(root)
         self._iommu = host_iommu(root)
-        self._choice = _backend.choose(root, backend, accept_unsafe)
-        self._by_selector = bool(devices)
+        self._enabling = enabling(root, self._iommu, request.enable_iommu)
+        self._choice = _backend.choose(root, request.backend, request.accept_unsafe, self._enabling.pending)
+        self._by_selector = bool(request.devices)
         self._guards = {one.address: [] if one.planned else check(context, self._bus, one) for one in self._shown()}
         self._lacking = _kernels.missing_for_build(root, self._release)
 
@@ -59,13 +69,18 @@ class Preflight:
         return {
             "kernel": self._kernel(),
             "iommu": self._iommu._asdict(),
+            "iommu_boot": self._enabling.report(),
             "secure_boot": secure_boot(self._root),
             "lockdown": _backend.lockdown(self._root),
             "module": self._module(),
             "vfio": {one: read_parameters(self._root, one) for one in _VFIO_MODULES},
             "taint": _taint.report(self._root),
             "devices": [self._device(one) for one in self._shown()],
-            "hugepages": Host(self._root).report(),
+            "hugepages": _hugepages.Host(self._root).report(),
+            "recorded": {
+                name: self._root.exists(path)
+                for name, path in (("hugepages", _hugepages.RECORD), ("hugepage_mounts", _hugetlb_mounts.RECORD))
+            },
             "os": system._asdict(),
             "packages_missing": sorted(self._lacking),
             "verdict": self._verdict(),
@@ -127,7 +142,7 @@ class Preflight:
     # --- the verdict ---
 
     def _verdict(self) -> dict[str, Any]:
-        refusals = [*self._choice.refusals, *self._selector_errors]
+        refusals = [*self._enabling.refusals, *self._choice.refusals, *self._selector_errors]
         for device in self._selected:
             refusals += [guard.refusal() for guard in self._guards[device.address]]
         if self._choice.backend == _backend.IOMMU:
@@ -137,11 +152,11 @@ class Preflight:
         refusals += self._vfio_missing()
         return {
             "backend": self._choice.backend or "none",
-            "safe": self._choice.backend == _backend.IOMMU,
+            "safe": self._choice.backend == _backend.IOMMU and self._iommu.state == "active",
             "ok": not refusals,
             "refusals": [one.as_dict() for one in refusals],
             "warnings": self._warnings(),
-            "reboot_required": self._stale(),
+            "reboot_required": self._stale() or self._enabling.pending,
         }
 
     def _stale(self) -> bool:

@@ -2,13 +2,13 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keep hugetlb pools at their declared counts."""
+"""Keep hugetlb pools and mounts as declared."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: hugepages
-short_description: Keeps hugetlb pools at their declared counts, now and at the next boot
+short_description: Keeps hugetlb pools and mounts as declared, now and at every boot
 version_added: 1.0.0
 author:
   - baremetal.noiommu contributors (@baremetal-noiommu)
@@ -16,7 +16,14 @@ description:
   - Sets the number of hugetlb pages for each page size, of the whole host or of single NUMA nodes, and reads back what
     the kernel really gave. Fewer than asked is a failure, and the previous counts are put back.
   - Before it gives up, it asks the kernel to compact memory and tries again.
-  - The list is the whole declared state. The counts of the host are recorded before they are first changed, and a
+  - At every boot, a unit asks for the same pages before anything else has scattered the memory, and fails visibly where
+    it gets fewer.
+  - Pages of 1 GiB and more that the running kernel cannot find are put on the kernel command line, as
+    M(baremetal.noiommu.kernel_cmdline) does it, and RV(reboot_required) says so. The live counts stay as they are until
+    then. Where the host or node has too little free memory, that is known in advance, and check mode says so as well.
+  - Mounts hugetlbfs, live and by mount units. A mount that is not declared any more goes away. It is never mounted over
+    a directory that is not empty, nor over something else, and no mount that holds files is unmounted.
+  - Each list is the whole declared state. The counts of the host are recorded before they are first changed, and a
     page size or node that is no longer declared goes back to its recorded count, as everything does with
     O(state=absent).
   - Pages in use are never taken away. Shrinking a pool below what is in use is refused.
@@ -28,14 +35,15 @@ attributes:
   check_mode:
     details:
       - Whether the kernel finds enough contiguous memory is only known when it is asked, so a shortfall is not
-        predicted, unless the host or the node has too little memory altogether.
+        predicted, unless the host or the node has too little memory altogether, or too little that is free or can be
+        freed.
 options:
   pools:
     description:
       - The pools. Declare a page size either once without O(pools[].node), or for nodes.
+      - Without this option, the pools are left alone.
     type: list
     elements: dict
-    default: []
     suboptions:
       size:
         description:
@@ -53,12 +61,54 @@ options:
         type: int
   persistent:
     description:
-      - Whether the same pools are reserved at every boot, by a file in C(/etc/tmpfiles.d).
+      - Whether the same pools are reserved at every boot, by the unit C(noiommu-hugepages.service).
+      - Without it, nothing is put on the kernel command line either, and a shortfall is a failure.
     type: bool
     default: true
+  mounts:
+    description:
+      - The mounts of hugetlbfs. Without this option, mounts are left alone.
+    type: list
+    elements: dict
+    suboptions:
+      path:
+        description:
+          - Where. Missing directories are made, and removed with the mount.
+        type: path
+        required: true
+      size:
+        description:
+          - The size of its pages, as V(2M) or V(1G).
+        type: str
+        required: true
+      mode:
+        description:
+          - Who may make files there, in octal digits and quotes.
+        type: str
+        default: '0770'
+      uid:
+        description:
+          - The number of the owner.
+        type: int
+      owner:
+        description:
+          - The name of the owner.
+        type: str
+      gid:
+        description:
+          - The number of the group.
+        type: int
+      group:
+        description:
+          - The name of the group, which has to exist but in check mode, where an earlier task may be the one that makes it.
+        type: str
+      limit:
+        description:
+          - The most that all its files together may hold, as a size. The pool is the limit without it.
+        type: str
   state:
     description:
-      - V(present) keeps the declared pools, V(absent) gives back the recorded counts and removes the files.
+      - V(present) keeps what is declared. V(absent) unmounts, gives back the recorded counts and removes the files.
     type: str
     choices: [present, absent]
     default: present
@@ -78,6 +128,11 @@ EXAMPLES = r"""
     pools:
       - {size: 1G, count: 4, node: 0}
       - {size: 1G, count: 0, node: 1}
+
+- name: Give the data plane's group a place for pages of 1 GiB, and leave the pools alone
+  baremetal.noiommu.hugepages:
+    mounts:
+      - {path: /dev/hugepages-1G, size: 1G, mode: '0770', group: dataplane}
 
 - name: Give everything back
   baremetal.noiommu.hugepages:
@@ -124,6 +179,40 @@ after:
   returned: success
   type: dict
   sample: {"2M": 512}
+reboot_required:
+  description: Whether pages are missing that the next boot brings.
+  returned: success
+  type: bool
+boot_parameters:
+  description: What reserves pages on the kernel command line.
+  returned: success
+  type: list
+  elements: str
+  sample: ["hugepagesz=1G hugepages=0:2"]
+mounts:
+  description: The declared mounts, with names of users and groups as numbers.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: Where.
+      type: str
+    size:
+      description: The size of its pages.
+      type: str
+    mode:
+      description: Its mode.
+      type: str
+    uid:
+      description: The number of its owner.
+      type: int
+    gid:
+      description: The number of its group.
+      type: int
+    limit:
+      description: The most that its files may hold, in bytes.
+      type: int
 files:
   description: The files that were or would be changed.
   returned: success
@@ -141,15 +230,15 @@ left_over:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
+from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages import Plan
+from ansible_collections.baremetal.noiommu.plugins.module_utils._hugetlb_mounts import MountPlan
 
 ARGUMENTS = {
     "pools": {
         "type": "list",
         "elements": "dict",
-        "default": [],
         "options": {
             "size": {"type": "str", "required": True},
             "count": {"type": "int", "required": True},
@@ -157,35 +246,74 @@ ARGUMENTS = {
         },
     },
     "persistent": {"type": "bool", "default": True},
+    "mounts": {
+        "type": "list",
+        "elements": "dict",
+        "options": {
+            "path": {"type": "path", "required": True},
+            "size": {"type": "str", "required": True},
+            "mode": {"type": "str", "default": "0770"},
+            "uid": {"type": "int"},
+            "owner": {"type": "str"},
+            "gid": {"type": "int"},
+            "group": {"type": "str"},
+            "limit": {"type": "str"},
+        },
+    },
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
 
-def run(module: AnsibleModule, root: Root) -> None:
+def run(module: AnsibleModule, root: Root, runner: Runner) -> None:
     """Plan, apply unless in check mode, and report."""
-    plan = Plan(root, module.params["pools"], module.params["persistent"], module.params["state"] == "present")
-    if plan.changed and not module.check_mode:
-        plan.apply()
+    params, present = module.params, module.params["state"] == "present"
+    mounts = pools = None
+    if params["mounts"] is not None or not present:
+        mounts = MountPlan(root, runner, params["mounts"] if present else [], module.check_mode)
+    if params["pools"] is not None or not present:
+        gone = mounts.left_over if mounts else []
+        pools = Plan(root, runner, params["pools"] if present else [], params["persistent"], gone)
+    plans = [plan for plan in (mounts, pools) if plan is not None]
+    if not module.check_mode:
+        _apply(mounts, pools)
     result = {
-        "changed": plan.changed,
-        "pools": plan.report(predicted=module.check_mode),
-        "before": plan.state(plan.before),
-        "after": plan.state({one.pool: one.count for one in plan.targets}),
-        "files": plan.files.changed_paths,
-        "left_over": [one.path for one in plan.left_over],
+        "changed": any(plan.changed for plan in plans),
+        "pools": pools.report(predicted=module.check_mode) if pools else [],
+        "before": pools.state(pools.before) if pools else {},
+        "after": pools.state(pools.after) if pools else {},
+        "reboot_required": pools is not None and pools.reboot_required,
+        "boot_parameters": pools.boot_parameters if pools else [],
+        "mounts": mounts.report() if mounts else [],
+        "files": [path for plan in plans for path in plan.files.changed_paths],
+        "left_over": [one.path for plan in plans for one in plan.left_over],
     }
     if module._diff:
-        result["diff"] = plan.diff()
+        result["diff"] = [one for plan in plans for one in plan.diff()]
     module.exit_json(**result)
+
+
+def _apply(mounts: MountPlan | None, pools: Plan | None) -> None:
+    """Mounts first: what is unmounted gives its pages back to the pools. All of it, or nothing."""
+    if mounts is not None and mounts.changed:
+        mounts.apply()
+    if pools is None or not pools.changed:
+        return
+    try:
+        pools.apply()
+    except HostError as exc:
+        if mounts is not None and mounts.changed:
+            exc.evidence += mounts.rollback()
+        raise
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
-        run(module, Root())
+        run(module, Root(), Runner())
     except HostError as exc:
-        module.fail_json(msg=str(exc), refusals=[exc.as_dict()])
+        refusals = exc.refusals if isinstance(exc, Refused) else [exc]
+        module.fail_json(msg=str(exc), refusals=[refusal.as_dict() for refusal in refusals])
 
 
 if __name__ == "__main__":

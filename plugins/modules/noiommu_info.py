@@ -18,7 +18,7 @@ description:
   - The backend V(iommu) stands for a working hardware IOMMU, and is the only safe one. V(builtin) is VFIO's own
     no-IOMMU mode, where the kernel was built with it. V(dkms) is the kernel module of this collection.
   - Where the firmware describes an IOMMU that is off, a warning says how to turn it on. That is better than any
-    insecure mode.
+    insecure mode. With O(enable_iommu), the verdict is on the host as it is after that.
   - Reads files only. Starts no process and changes nothing.
 extends_documentation_fragment:
   - baremetal.noiommu._attributes
@@ -50,7 +50,14 @@ options:
       - Whether insecure passthrough is accepted on this host.
     type: bool
     default: false
+  enable_iommu:
+    description:
+      - Whether an IOMMU that the firmware describes and that is off shall be turned on, and insecure mode is refused.
+      - This module only says what that takes, in RV(iommu_boot). It has no effect on a host without such an IOMMU.
+    type: bool
+    default: false
 seealso:
+  - module: baremetal.noiommu.kernel_cmdline
   - module: baremetal.noiommu.vfio_binding
   - module: baremetal.noiommu.kernel_taint_info
 """
@@ -93,7 +100,7 @@ verdict:
         code:
           description:
             - The kind of reason, as V(unsafe_not_accepted), V(backend_unavailable), V(iommu_active), V(lockdown),
-              V(selector), V(sriov), V(guarded_device), V(group_not_viable) or V(vfio_missing).
+              V(selector), V(sriov), V(guarded_device), V(group_not_viable), V(iommu_stays_off) or V(vfio_missing).
           type: str
         message:
           description: The reason.
@@ -110,7 +117,9 @@ verdict:
       type: list
       elements: str
     reboot_required:
-      description: Whether the running kernel's modules are gone, so that nothing can be loaded before a reboot.
+      description:
+        - Whether nothing can be done before a reboot, since the running kernel's modules are gone, or since the IOMMU is
+          turned on by it.
       type: bool
 kernel:
   description: The running and the installed kernels.
@@ -163,6 +172,25 @@ iommu:
       description: Boot parameters that keep it off.
       type: list
       elements: str
+iommu_boot:
+  description: What O(enable_iommu) takes.
+  returned: success
+  type: dict
+  contains:
+    parameters:
+      description: What has to be on the kernel command line.
+      type: list
+      elements: str
+    without:
+      description: What has to be off it.
+      type: list
+      elements: str
+    recorded:
+      description: Whether this collection has changed the command line for it.
+      type: bool
+    pending:
+      description: Whether the IOMMU is off now and on after a reboot with these.
+      type: bool
 secure_boot:
   description: Whether Secure Boot is on; V(null) if the firmware does not say.
   returned: success
@@ -279,6 +307,17 @@ hugepages:
     in_use:
       description: Pages that are mapped or reserved.
       type: int
+recorded:
+  description: What this collection has changed on the host and can take back, besides devices.
+  returned: success
+  type: dict
+  contains:
+    hugepages:
+      description: Whether it keeps pools.
+      type: bool
+    hugepage_mounts:
+      description: Whether it keeps mounts of hugetlbfs.
+      type: bool
 os:
   description: The distribution.
   returned: success
@@ -307,7 +346,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
-from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import Preflight
+from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import Preflight, Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._select import ELEMENT_SPEC
 from ansible_collections.baremetal.noiommu.plugins.module_utils._sriov import ELEMENT_SPEC as SRIOV_SPEC
 
@@ -316,20 +355,17 @@ ARGUMENTS = {
     "sriov": {**SRIOV_SPEC, "default": []},
     "backend": {"type": "str", "choices": ["auto", "iommu", "builtin", "dkms"], "default": "auto"},
     "accept_unsafe": {"type": "bool", "default": False},
+    "enable_iommu": {"type": "bool", "default": False},
 }
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    params = module.params
     root = Root()
     context = GuardContext(root, ssh_connection=os.environ.get("SSH_CONNECTION"))
     try:
-        preflight = Preflight(
-            root, context, params["devices"], params["backend"], params["accept_unsafe"], params["sriov"]
-        )
-        result = preflight.report()
+        result = Preflight(root, context, Request(**module.params)).report()
     except HostError as exc:
         module.fail_json(msg=str(exc), refusals=[exc.as_dict()])
     module.exit_json(changed=False, **result)

@@ -35,7 +35,9 @@ def board(machine: Machine, accel: str) -> list[str]:
     """The chipset, its processors and memory, and the firmware."""
     kind = "q35" + (",kernel-irqchip=split" if accel == "kvm" and machine.iommu == "intel" else "")
     kind += ",smm=on" if machine.firmware == "secureboot" else ""
-    line = ["-machine", kind, *(KVM if accel == "kvm" else TCG), "-smp", str(machine.cpus), "-m", str(machine.memory)]
+    # A kernel warns, and is tainted, where the cores of one socket are on several nodes.
+    cores = f"{machine.cpus},sockets={machine.cpus}" if machine.numa else str(machine.cpus)
+    line = ["-machine", kind, *(KVM if accel == "kvm" else TCG), "-smp", cores, "-m", str(machine.memory)]
     cpu = 0
     for number, node in enumerate(machine.numa):
         line += ["-object", f"memory-backend-ram,id=memory{number},size={node.memory}M",

@@ -54,7 +54,7 @@ def test_firmware_numa_nodes_disks_slots_and_functions():
     text = " ".join(wide)
     assert "q35,smm=on" in wide and "driver=cfi.pflash01,property=secure,value=on" in wide
     assert "readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.secboot.fd" in text and "file=vars.fd" in text
-    assert wide[wide.index("-m") + 1] == "1280" and wide[wide.index("-smp") + 1] == "3"
+    assert wide[wide.index("-m") + 1] == "1280" and wide[wide.index("-smp") + 1] == "3,sockets=3"
     assert "node,nodeid=1,cpus=1-2,memdev=memory1" in wide and "memory-backend-ram,id=memory1,size=768M" in wide
     assert "nvme,drive=disk0,serial=S1,addr=08.0" in wide
     port = wide.index("pcie-root-port,id=port3,slot=3,chassis=3,addr=12.0")

@@ -66,6 +66,24 @@ def test_rollback_puts_everything_back(tree: Tree) -> None:
     assert tree.content() == before
 
 
+def test_symbolic_links_are_files_too(tree: Tree) -> None:
+    tree.file("/etc/taken", "x")
+    wanted = [RenderedFile("/etc/a/link", "../b", link=True), RenderedFile("/etc/taken", "b", link=True)]
+    before = tree.content()
+    files = FileSet(tree.root, wanted)
+    assert files.diff()[0]["after_header"] == "/etc/a/link (symbolic link)"
+    files.apply()
+    assert tree.content("/etc") == {"/etc/a": "dir", "/etc/a/link": "-> ../b", "/etc/taken": "-> b"}
+    assert not FileSet(tree.root, wanted).changed
+    assert FileSet(tree.root, [RenderedFile("/etc/taken", "c", link=True)]).changed
+    gone = FileSet(tree.root, [RenderedFile("/etc/a/link", None, link=True)])
+    gone.apply()
+    assert not tree.root.exists("/etc/a/link")
+    gone.rollback()
+    files.rollback()
+    assert tree.content() == before
+
+
 def test_a_failure_half_way_puts_everything_back(tree: Tree) -> None:
     tree.file("/etc/keep", "old")
     tree.file("/etc/file", "not a directory")

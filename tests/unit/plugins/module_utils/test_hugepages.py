@@ -8,24 +8,27 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import subprocess
 from typing import Any
 
 import pytest
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
+from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner, RunResult
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages import (
     RECORD,
-    TMPFILES,
     Host,
     Plan,
     parse_size,
 )
+from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages_boot import SCRIPT, UNIT, WANTS
 from ansible_collections.baremetal.noiommu.plugins.modules import hugepages
+from ansible_collections.baremetal.noiommu.tests.unit.fake_boot import FakeBoot, FakeGrub
 from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 M2, G1 = 2 << 20, 1 << 30
+UNIT_PARENTS = ("/etc/systemd/system", "/etc/systemd")
 
 
 class HugetlbRoot(Root):
@@ -39,14 +42,9 @@ class HugetlbRoot(Root):
         self.after_compaction: dict[tuple[int, int], int] = {}
         self.refuse: str | None = None
         self.writes: list[str] = []
+        self.free_mib = {None: 8192, **{node: 4096 for node in range(nodes)}}
         self.pages = {(size, node): [0, 0] for size in sizes for node in range(nodes)}  # total, used
-        tree.file("/proc/meminfo", "MemTotal: 16777216 kB\nMemFree: 8388608 kB")
         tree.file("/proc/sys/vm/compact_memory")
-        for node in range(nodes):
-            tree.file(
-                "/sys/devices/system/node/node%d/meminfo" % node,
-                "Node %d MemTotal: 8388608 kB\nNode %d MemFree: 4194304 kB" % (node, node),
-            )
         self.show()
 
     def set(self, size: int, node: int, total: int, used: int = 0) -> None:
@@ -54,6 +52,13 @@ class HugetlbRoot(Root):
         self.show()
 
     def show(self) -> None:
+        self.tree.file(
+            "/proc/meminfo", "MemTotal: 16777216 kB\nMemFree: %d kB\nSwapFree: 1024 kB" % (self.free_mib[None] * 1024)
+        )
+        for node in range(self.nodes):
+            lines = ("MemTotal: 8388608", "MemFree: %d" % (self.free_mib[node] * 1024), "Inactive(file): 2048")
+            text = "".join("Node %d %s kB\n" % (node, line) for line in lines)
+            self.tree.file("/sys/devices/system/node/node%d/meminfo" % node, text)
         for size in {size for size, _node in self.pages}:
             per_node = [self.pages[size, node] for node in range(self.nodes)]
             total = [sum(one) for one in zip(*per_node)]
@@ -92,9 +97,22 @@ def root(tree: Tree) -> HugetlbRoot:
     return HugetlbRoot(tree)
 
 
-def run(root: Root, pools: list[dict[str, Any]] | None = None, check: bool = False, **params: Any) -> dict[str, Any]:
-    module = FakeModule({"pools": pools or [], "persistent": True, "state": "present", **params}, check)
-    hugepages.run(module, root)
+class Idle(Runner):
+    """Takes whatever is to be run."""
+
+    def run(self, *argv: str) -> RunResult:
+        return RunResult(0, "", "")
+
+
+def run(
+    root: Root,
+    pools: list[dict[str, Any]] | None = None,
+    check: bool = False,
+    runner: Runner | None = None,
+    **params: Any,
+) -> dict[str, Any]:
+    module = FakeModule({"pools": pools or [], "persistent": True, "mounts": None, "state": "present", **params}, check)
+    hugepages.run(module, root, runner or Idle())
     return module.result
 
 
@@ -131,8 +149,9 @@ def test_a_total_for_the_host_now_and_at_boot(root: HugetlbRoot, tree: Tree) -> 
     assert result["pools"] == [
         {"size": "2M", "size_bytes": M2, "node": None, "requested": 5, "actual": 5, "free": 5, "shortfall": 0}
     ]
-    line = "w /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages - - - - 5"
-    assert tree.root.read_text(TMPFILES).splitlines()[1:] == [line]
+    line = "reserve '2M' /sys/kernel/mm/hugepages/hugepages-2048kB 5 /proc/meminfo"
+    assert line in tree.root.read_text(SCRIPT).splitlines()
+    assert "ExecStart=%s\n" % SCRIPT in tree.root.read_text(UNIT) and os.readlink(tree.at(WANTS)) == UNIT
     assert json.loads(tree.root.read_text(RECORD))["counts"] == {str(M2): {"0": 0, "1": 0}}
 
 
@@ -140,7 +159,9 @@ def test_pools_of_single_nodes(root: HugetlbRoot, tree: Tree) -> None:
     result = run(root, [{"size": "1G", "count": 2, "node": 1}, {"size": "2M", "count": 4, "node": 0}])
     assert root.counts() == {(G1, 1): 2, (M2, 0): 4}
     assert result["before"] == {"1G on NUMA node 1": 0, "2M on NUMA node 0": 0}
-    assert "/sys/devices/system/node/node1/hugepages/hugepages-1048576kB/nr_hugepages" in tree.root.read_text(TMPFILES)
+    node1 = "/sys/devices/system/node/node1"
+    line = "reserve '1G on NUMA node 1' %s/hugepages/hugepages-1048576kB 2 %s/meminfo" % (node1, node1)
+    assert line in tree.root.read_text(SCRIPT).splitlines()
 
 
 def test_check_mode_predicts_the_real_run_and_changes_nothing(root: HugetlbRoot, tree: Tree) -> None:
@@ -165,7 +186,8 @@ def test_absent_restores_the_first_counts_node_by_node(root: HugetlbRoot, tree: 
     assert root.counts() == {(M2, 0): 9, (M2, 1): 7}
     predicted = run(root, state="absent", check=True)
     assert run(root, state="absent") == predicted
-    for made in ("/etc/tmpfiles.d", "/etc", "/var/lib", "/var"):
+    units = "/etc/systemd/system/multi-user.target.wants"
+    for made in (units, *UNIT_PARENTS, "/etc", "/usr/local/lib", "/usr/local", "/usr", "/var/lib", "/var"):
         tree.root.remove_empty_dir(made)
     assert tree.content() == before
     assert not run(root, state="absent")["changed"]
@@ -179,7 +201,7 @@ def test_what_is_no_longer_declared_is_given_back(root: HugetlbRoot) -> None:
 
 def test_not_persistent_writes_no_boot_file(root: HugetlbRoot, tree: Tree) -> None:
     run(root, [{"size": "2M", "count": 4}], persistent=False)
-    assert not tree.root.exists(TMPFILES) and tree.root.exists(RECORD)
+    assert not tree.root.exists(UNIT) and not tree.root.exists(SCRIPT) and tree.root.exists(RECORD)
 
 
 def test_a_drifted_count_is_mended(root: HugetlbRoot) -> None:
@@ -192,7 +214,7 @@ def test_a_drifted_count_is_mended(root: HugetlbRoot) -> None:
 def test_compaction_is_tried_before_giving_up(root: HugetlbRoot) -> None:
     root.limit[M2, 0] = 1
     root.after_compaction[M2, 0] = 100
-    plan = Plan(root, [{"size": "2M", "count": 8, "node": 0}], True, True)
+    plan = Plan(root, Idle(), [{"size": "2M", "count": 8, "node": 0}])
     plan.apply(sleep=lambda seconds: None)
     assert root.counts() == {(M2, 0): 8}
     assert "/proc/sys/vm/compact_memory" in root.writes
@@ -205,7 +227,7 @@ def test_a_shortfall_names_numbers_and_puts_everything_back(root: HugetlbRoot, t
     root.limit[M2, 1] = 5
     pools = [{"size": "2M", "count": 4, "node": 0}, {"size": "2M", "count": 8, "node": 1}]
     with pytest.raises(HostError) as caught:
-        Plan(root, pools, True, True).apply(sleep=lambda seconds: None)
+        Plan(root, Idle(), pools).apply(sleep=lambda seconds: None)
     assert caught.value.code == "pool_shortfall"
     assert "gave 5 of 8 pages of 2M on NUMA node 1" in caught.value.message
     assert "free memory: 4096 MiB, needed for the missing pages: 6 MiB" in caught.value.evidence
@@ -298,7 +320,7 @@ def test_an_unknown_size_lists_those_there_are(root: HugetlbRoot) -> None:
 
 def test_a_kernel_without_hugetlb(tree: Tree) -> None:
     with pytest.raises(HostError) as caught:
-        Plan(tree.root, [{"size": "2M", "count": 1}], True, True)
+        Plan(tree.root, Idle(), [{"size": "2M", "count": 1}])
     assert "CONFIG_HUGETLBFS" in caught.value.remedy
 
 
@@ -336,3 +358,140 @@ def test_a_kernel_without_numa(tree: Tree) -> None:
     root = HugetlbRoot(tree, nodes=1)
     tree.remove("/sys/devices/system/node")
     assert [one["node"] for one in Host(root).report()] == [None, None]
+
+
+# --- memory that cannot be had now ---
+
+
+def test_a_shortfall_that_can_be_foreseen_is_refused_with_the_nodes_memory(root: HugetlbRoot) -> None:
+    root.free_mib[1] = 10
+    root.show()
+    error = refused(root, {"size": "2M", "count": 8, "node": 1})
+    assert error.code == "pool_shortfall"
+    assert error.evidence == [
+        "/sys/devices/system/node/node1/meminfo: needed 16 MiB more, 10 MiB free,"
+        " at most 3 MiB more by dropping caches and swapping"
+    ]
+
+
+def test_what_another_pool_gives_back_counts_as_free(root: HugetlbRoot) -> None:
+    run(root, [{"size": "1G", "count": 1, "node": 1}])
+    root.free_mib[1] = 10
+    root.show()
+    run(root, [{"size": "1G", "count": 0, "node": 1}, {"size": "2M", "count": 512, "node": 1}])
+    assert root.counts() == {(M2, 1): 512}
+
+
+@pytest.fixture
+def grub(root: HugetlbRoot, tree: Tree) -> FakeGrub:
+    """A host that GRUB boots, whose node 1 has 1500 MiB free."""
+    tree.file("/proc/sys/kernel/osrelease", "6.1.0-56-amd64")
+    root.free_mib[1] = 1500
+    root.show()
+    return FakeGrub(tree)
+
+
+TWO_ON_NODE_1 = [{"size": "1G", "count": 2, "node": 1}]
+
+
+def reboot(root: HugetlbRoot, boot: FakeBoot, found: int = 2) -> None:
+    """Boot: the kernel finds so many of the large pages."""
+    boot.boot()
+    root.free_mib[1] = 4096
+    root.set(G1, 1, found)
+
+
+def test_large_pages_without_room_come_with_the_next_boot(root: HugetlbRoot, grub: FakeGrub, tree: Tree) -> None:
+    before = tree.content(), grub.next
+    predicted = run(root, TWO_ON_NODE_1, check=True, runner=grub)
+    assert (tree.content(), grub.next) == before and root.writes == []
+    real = run(root, TWO_ON_NODE_1, runner=grub)
+    assert real == predicted
+    assert real["changed"] and real["reboot_required"] and root.counts() == {} and root.writes == []
+    assert real["boot_parameters"] == ["hugepagesz=1G hugepages=1:2"]
+    assert real["after"] == {"1G on NUMA node 1": 0} and real["pools"][0]["shortfall"] == 2
+    assert grub.next.endswith("hugepagesz=1G hugepages=1:2")
+    again = run(root, TWO_ON_NODE_1, runner=grub)
+    assert not again["changed"] and again["reboot_required"] and root.writes == []
+    reboot(root, grub)
+    done = run(root, TWO_ON_NODE_1, runner=grub)
+    assert not done["changed"] and not done["reboot_required"] and done["pools"][0]["shortfall"] == 0
+    grub.ran.clear()
+    assert run(root, runner=grub, state="absent")["changed"]
+    assert grub.ran == ["update-grub"] and "hugepages" not in grub.next and root.counts() == {}
+
+
+def test_large_pages_that_were_tried_in_vain_come_with_the_next_boot(root: HugetlbRoot, grub: FakeGrub) -> None:
+    root.free_mib[1] = 4096
+    root.show()
+    root.limit[G1, 1] = 1
+    pools = [*TWO_ON_NODE_1, {"size": "1G", "count": 1, "node": 0}]
+    done = run(root, pools, runner=grub)
+    assert done["reboot_required"] and done["boot_parameters"] == ["hugepagesz=1G hugepages=0:1,1:2"]
+    assert root.counts() == {(G1, 0): 1} and done["after"] == {"1G on NUMA node 0": 1, "1G on NUMA node 1": 0}
+
+
+def test_large_pages_that_a_boot_did_not_bring_are_a_failure(root: HugetlbRoot, grub: FakeGrub) -> None:
+    run(root, TWO_ON_NODE_1, runner=grub)
+    reboot(root, grub, found=1)
+    root.limit[G1, 1] = 1
+    with pytest.raises(HostError, match="gave 1 of 2 pages of 1G on NUMA node 1"):
+        run(root, TWO_ON_NODE_1, runner=grub)
+
+
+def test_another_count_is_tried_now_and_kept_for_the_boot(root: HugetlbRoot, grub: FakeGrub) -> None:
+    run(root, TWO_ON_NODE_1, runner=grub)
+    reboot(root, grub)
+    done = run(root, [{"size": "1G", "count": 3, "node": 1}], runner=grub)
+    assert root.counts() == {(G1, 1): 3} and not done["reboot_required"]
+    assert grub.next.endswith("hugepages=1:3")
+    assert not run(root, [{"size": "1G", "count": 3, "node": 1}], runner=grub)["changed"]
+
+
+def test_a_failing_boot_loader_leaves_everything_as_it_was(root: HugetlbRoot, grub: FakeGrub, tree: Tree) -> None:
+    before = tree.content(), grub.next
+    grub.run = lambda *argv: RunResult(1, "", "No space left on device")  # type: ignore[method-assign]
+    with pytest.raises(HostError, match="No space left on device"):
+        run(root, TWO_ON_NODE_1, runner=grub)
+    assert (tree.content(), grub.next) == before
+
+
+def test_no_boot_loader_to_ask_is_explained(root: HugetlbRoot, grub: FakeGrub, tree: Tree) -> None:
+    tree.remove("/usr/sbin/update-grub")
+    error = refused(root, *TWO_ON_NODE_1, runner=grub)
+    assert error.evidence[-1] == "needed for pages of 1G on NUMA node 1, which the running kernel cannot find"
+
+
+def test_not_persistent_never_touches_the_command_line(root: HugetlbRoot, grub: FakeGrub) -> None:
+    error = refused(root, *TWO_ON_NODE_1, runner=grub, persistent=False)
+    assert error.code == "pool_shortfall" and "1500 MiB free" in error.evidence[0]
+
+
+def test_a_reservation_of_somebody_else_is_not_touched(root: HugetlbRoot, tree: Tree, grub: FakeGrub) -> None:
+    grub = FakeGrub(tree, linux="hugepagesz=2M hugepages=8 default_hugepagesz=1G hugepages=4")
+    error = refused(root, *TWO_ON_NODE_1, runner=grub)
+    assert error.code == "pool_boot" and "hugepages=4" in error.evidence[0]
+
+
+def test_an_old_kernel_takes_no_counts_by_node(root: HugetlbRoot, tree: Tree, grub: FakeGrub) -> None:
+    tree.file("/proc/sys/kernel/osrelease", "5.14.0-570.el9.x86_64")
+    assert "needed 5.16" in refused(root, *TWO_ON_NODE_1, runner=grub).evidence[0]
+    root.free_mib[None] = 100
+    root.show()
+    done = run(root, [{"size": "1G", "count": 2}], runner=grub)
+    assert done["boot_parameters"] == ["hugepagesz=1G hugepages=2"]
+
+
+def test_the_script_of_the_boot_unit_reserves_and_complains(root: HugetlbRoot, tree: Tree) -> None:
+    """Run as it is, on the tree's paths: a file of the tree takes any number, so only the second pool falls short."""
+    run(root, [{"size": "2M", "count": 4, "node": 0}, {"size": "2M", "count": 5, "node": 1}])
+    text = tree.root.read_text(SCRIPT).replace("/sys/", str(tree.base) + "/sys/").replace("/proc/", str(tree.base) + "/proc/")
+    pool = tree.at("/sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages")
+    pool.unlink()
+    pool.symlink_to("/dev/null")
+    done = subprocess.run(["sh", "-c", text.replace("sleep 0.25", ":")], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.splitlines() == [
+        "2M on NUMA node 0: 4 pages",
+        "2M on NUMA node 1: SHORTFALL,  of 5 pages; Node 1 MemFree: 4194304 kB",
+    ]

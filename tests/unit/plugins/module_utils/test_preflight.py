@@ -50,7 +50,7 @@ def host(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Tree:
 
 def report(tree: Tree, *devices: dict[str, Any], backend: str = "auto", accept: bool = True) -> dict[str, Any]:
     context = GuardContext(tree.root, NetState([], []))
-    return Preflight(tree.root, context, list(devices), backend, accept).report()
+    return Preflight(tree.root, context, Request(list(devices), [], backend, accept)).report()
 
 
 def codes(result: dict[str, Any]) -> list[str]:

@@ -1,0 +1,272 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Runner, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._hugetlb_mounts import RECORD, escape
+from ansible_collections.baremetal.noiommu.plugins.modules import hugepages
+from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
+from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
+
+UID, GID = os.getuid(), os.getgid()
+UNITS = "/etc/systemd/system"
+WANTS = UNITS + "/multi-user.target.wants"
+
+
+class Mounts(Runner):
+    """mount and umount, on the tree's mountinfo: what is mounted hides what was there."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+        self.ran: list[str] = []
+        self.fail: str | None = None
+        self._mounted: dict[str, str] = {}
+        tree.dir("/sys/kernel/mm/hugepages/hugepages-2048kB")
+        tree.dir("/sys/kernel/mm/hugepages/hugepages-1048576kB")
+        tree.dir(WANTS)
+        tree.dir("/var/lib")
+        tree.dir("/dev")
+        tree.dir("/run/systemd/system")
+        tree.file("/etc/group", "root:x:0:\ndata:x:%d:" % GID)
+        tree.file("/etc/passwd", "root:x:0:0::/:/bin/sh\nvpp:x:%d:1::/:/bin/sh" % UID)
+        self._show()
+
+    def _show(self) -> None:
+        lines = ["22 1 0:5 / / rw - ext4 /dev/sda1 rw"]
+        lines += ["30 22 0:27 / %s rw - hugetlbfs hugetlbfs %s" % one for one in self._mounted.items()]
+        self.tree.file("/proc/1/mountinfo", "\n".join(lines))
+
+    def mount(self, path: str, options: str) -> None:
+        """As the kernel does it."""
+        fields = dict(one.split("=") for one in options.split(",") if "=" in one)
+        beside = Path(str(self.tree.at(path)) + ".hidden")
+        self.tree.at(path).rename(beside)
+        self.tree.dir(path)
+        os.chmod(self.tree.at(path), int(fields.get("mode", "755"), 8))
+        shown = ["%s=%s" % one for one in fields.items() if one[0] in ("mode", "size")]
+        self._mounted[path] = ",".join(["rw", *shown, "pagesize=" + fields["pagesize"].replace("1G", "1024M")])
+        self._show()
+
+    def run(self, *argv: str) -> RunResult:
+        self.ran.append(" ".join(argv))
+        if self.fail and self.ran[-1].startswith(self.fail):
+            return RunResult(32, "", "%s: target is busy." % argv[-1])
+        if argv[0] == "mount":
+            self.mount(argv[-1], argv[4])
+        elif argv[0] == "umount":
+            self.tree.remove(argv[1])
+            Path(str(self.tree.at(argv[1])) + ".hidden").rename(self.tree.at(argv[1]))
+            del self._mounted[argv[1]]
+            self._show()
+        return RunResult(0, "", "")
+
+
+@pytest.fixture
+def mounts(tree: Tree) -> Mounts:
+    return Mounts(tree)
+
+
+def one(path: str = "/dev/huge-1G", size: str = "1G", **more: Any) -> dict[str, Any]:
+    nothing = {"uid": UID, "owner": None, "gid": GID, "group": None, "limit": None, "mode": "0770"}
+    return {"path": path, "size": size, **nothing, **more}
+
+
+def run(mounts: Mounts, *wanted: dict[str, Any], check: bool = False, state: str = "present") -> dict[str, Any]:
+    module = FakeModule({"pools": None, "persistent": True, "mounts": list(wanted), "state": state}, check)
+    hugepages.run(module, mounts.tree.root, mounts)
+    return module.result
+
+
+def refused(mounts: Mounts, *wanted: dict[str, Any]) -> HostError:
+    """Return the error, after seeing that check mode and the real run raise it alike and that nothing changed."""
+    before, ran = mounts.tree.content(), len(mounts.ran)
+    with pytest.raises(HostError) as caught:
+        run(mounts, *wanted, check=True)
+    with pytest.raises(HostError) as again:
+        run(mounts, *wanted)
+    assert str(again.value) == str(caught.value)
+    assert mounts.tree.content() == before and len(mounts.ran) == ran
+    assert caught.value.evidence and caught.value.remedy
+    return caught.value
+
+
+def test_names_of_units_are_as_systemd_wants_them() -> None:
+    assert escape("/dev/hugepages-1G") == "dev-hugepages\\x2d1G"
+    assert escape("/srv/.huge/a.b_c+d/") == "srv-.huge-a.b_c\\x2bd"
+    assert escape("/.huge") == "\\x2ehuge"
+
+
+def test_mounted_now_and_at_every_boot(mounts: Mounts, tree: Tree) -> None:
+    result = run(mounts, one(limit="2G", gid=None, group="data", uid=None, owner="vpp"))
+    options = "pagesize=1G,mode=0770,uid=%d,gid=%d,size=2147483648" % (UID, GID)
+    assert result["changed"] and mounts.ran == [
+        "mount -t hugetlbfs -o %s hugetlbfs /dev/huge-1G" % options, "systemctl daemon-reload",
+    ]
+    unit = "%s/dev-huge\\x2d1G.mount" % UNITS
+    text = tree.root.read_text(unit)
+    assert "Where=/dev/huge-1G\nType=hugetlbfs\nOptions=%s\n" % options in text
+    assert os.readlink(tree.at(WANTS + "/dev-huge\\x2d1G.mount")) == unit
+    assert result["mounts"] == [
+        {"path": "/dev/huge-1G", "size": "1G", "mode": "0770", "uid": UID, "gid": GID, "limit": 2 << 30}
+    ]
+
+
+def test_check_mode_predicts_and_changes_nothing(mounts: Mounts, tree: Tree) -> None:
+    for wanted in ([one(), one("/srv/a", "2M")], [one(mode="0700")], []):
+        before = tree.content()
+        predicted = run(mounts, *wanted, check=True)
+        assert tree.content() == before
+        assert run(mounts, *wanted) == predicted and predicted["changed"]
+        again = run(mounts, *wanted)
+        assert not again["changed"] and again["diff"] == []
+
+
+def test_absent_takes_mounts_units_and_made_directories_back(mounts: Mounts, tree: Tree) -> None:
+    tree.dir("/srv")
+    before = tree.content()
+    run(mounts, one(), one("/srv/a/b", "2M"))
+    run(mounts, one())
+    assert not tree.root.exists("/srv/a")
+    run(mounts, state="absent")
+    assert tree.content() == before
+    assert not run(mounts, state="absent")["changed"]
+
+
+def test_a_mount_that_somebody_took_away_comes_back(mounts: Mounts) -> None:
+    run(mounts, one())
+    mounts.run("umount", "/dev/huge-1G")
+    assert run(mounts, one())["changed"] and not run(mounts, one())["changed"]
+
+
+@pytest.mark.parametrize("killed_at", ["mount", "systemctl"])
+def test_a_run_killed_half_way_is_mended_and_taken_back(mounts: Mounts, tree: Tree, killed_at: str) -> None:
+    before = tree.content()
+    original = mounts.run
+
+    def killed(*argv: str) -> RunResult:
+        if argv[0] == killed_at:
+            raise KeyboardInterrupt
+        return original(*argv)
+
+    for finish in ("present", "absent"):
+        mounts.run = killed  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            run(mounts, one("/srv/a"))
+        mounts.run = original  # type: ignore[method-assign]
+        if finish == "present":
+            run(mounts, one("/srv/a"))
+            assert not run(mounts, one("/srv/a"))["changed"]
+        run(mounts, state="absent")
+        assert tree.content() == before
+
+
+def test_one_that_fails_takes_all_back(mounts: Mounts, tree: Tree) -> None:
+    run(mounts, one("/dev/old", "2M"))
+    before = tree.content()
+    mounts.fail = "mount -t hugetlbfs -o pagesize=2M"
+    with pytest.raises(HostError, match="mount failed"):
+        run(mounts, one(), one("/srv/b", "2M", mode="0777"), one("/dev/old", "2M"))
+    mounts.fail = None
+    assert tree.content() == before
+    mounts.fail = "umount"
+    with pytest.raises(HostError, match="target is busy") as caught:
+        run(mounts, one())
+    assert "fuser -vm /dev/old" in caught.value.remedy and tree.content() == before
+
+
+def test_something_else_at_that_place_is_never_covered(mounts: Mounts, tree: Tree) -> None:
+    tree.file("/srv/data/file")
+    tree.file("/srv/file")
+    tree.dir("/dev/hugepages")
+    mounts.mount("/dev/hugepages", "pagesize=2M")
+    assert refused(mounts, one("/srv/data")).message == (
+        "The directory /srv/data is not empty, and a mount would hide what is in it."
+    )
+    assert "Something else is mounted" in refused(mounts, one("/dev/hugepages", "1G")).message
+    assert "not a directory" in refused(mounts, one("/srv/file")).message
+
+
+def test_a_mount_of_somebody_else_that_is_as_declared_stays_his(mounts: Mounts, tree: Tree) -> None:
+    tree.dir("/dev/hugepages")
+    mounts.mount("/dev/hugepages", "pagesize=2M,mode=0770")
+    assert "Something else is mounted" in refused(mounts, one("/dev/hugepages", "2M")).message
+
+
+def test_a_mount_with_files_is_never_taken_away(mounts: Mounts, tree: Tree) -> None:
+    run(mounts, one(), one("/srv/b", "2M"))
+    tree.file("/srv/b/pages")
+    error = refused(mounts, one())
+    assert error.code == "mount_in_use" and error.evidence == ["/srv/b: pages"]
+    assert refused(mounts, one(), one("/srv/b", "2M", mode="0700")).code == "mount_in_use"
+    tree.remove("/srv/b/pages")
+    tree.file("/srv/b/rtemap_0")
+    assert run(mounts, one())["left_over"] == ["/srv/b/rtemap_0"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (one("relative"), "cannot be a mount point"),
+        (one("/a/../b"), "cannot be a mount point"),
+        (one("/a b"), "cannot be a mount point"),
+        (one(size="16M"), "no hugetlb pages of size 16M"),
+        (one(mode="rwx"), "'rwx' is not a mode"),
+        (one(uid=None, owner="nobody-here"), "There is no user nobody-here"),
+        (one(gid=GID + 1, group="data"), "has another number than declared"),
+        (one(limit="3M"), "not a whole number of pages"),
+    ],
+)
+def test_a_wrong_declaration_is_explained(mounts: Mounts, wanted: dict[str, Any], message: str) -> None:
+    assert message in refused(mounts, wanted).message
+
+
+def test_without_a_group_it_is_roots_in_a_dry_run_too(mounts: Mounts) -> None:
+    wanted = one(gid=None)
+    assert run(mounts, wanted, check=True)["mounts"][0]["gid"] == 0
+
+
+def test_a_group_that_is_not_there_may_come_from_an_earlier_task_of_a_dry_run(mounts: Mounts) -> None:
+    wanted = one(gid=None, group="nobody-here")
+    predicted = run(mounts, wanted, check=True)
+    assert predicted["changed"] and predicted["mounts"][0]["gid"] is None
+    with pytest.raises(HostError, match="There is no group nobody-here"):
+        run(mounts, wanted)
+    assert mounts.ran == []
+
+
+@pytest.mark.parametrize("second", ["/srv/a", "/srv/a/b"])
+def test_one_inside_the_other(mounts: Mounts, second: str) -> None:
+    assert "one inside the other" in refused(mounts, one("/srv/a"), one(second)).message
+
+
+def test_a_damaged_record_is_refused(mounts: Mounts, tree: Tree) -> None:
+    tree.file(RECORD, "[]")
+    assert refused(mounts, one()).code == "record"
+
+
+def test_what_the_pools_cannot_do_takes_the_mounts_back(mounts: Mounts, tree: Tree) -> None:
+    pool = "/sys/kernel/mm/hugepages/hugepages-2048kB/"
+    for name, text in (("nr_hugepages", "0"), ("surplus_hugepages", "0"), ("free_hugepages", "0")):
+        tree.file(pool + name, text)
+    before = tree.content()
+    module = FakeModule(
+        {"pools": [{"size": "2M", "count": 4}], "persistent": True, "mounts": [one()], "state": "present"}
+    )
+
+    class Stubborn(type(tree.root)):  # type: ignore[misc]
+        def write_sysfs(self, path: str, value: str) -> None:
+            raise HostError("kernel_write", "The kernel refused.")
+
+    with pytest.raises(HostError, match="The kernel refused"):
+        hugepages.run(module, Stubborn(str(tree.base)), mounts)
+    assert tree.content() == before

@@ -28,7 +28,7 @@ _VFIO_MODULES = ("vfio", "vfio_pci", "vfio_pci_core", "vfio_iommu_type1")
 _CLASSES = {"01": "storage", "02": "network", "0b": "accelerator", "12": "accelerator"}
 
 
-class Request(NamedTuple):
+class Declaration(NamedTuple):
     """What is declared for the host: the arguments of noiommu_info."""
 
     devices: list[dict[str, Any]]
@@ -39,9 +39,9 @@ class Request(NamedTuple):
 
 
 class Preflight:
-    """One look at the host for one request."""
+    """One look at the host for one declaration."""
 
-    def __init__(self, root: Root, context: GuardContext, request: Request) -> None:
+    def __init__(self, root: Root, context: GuardContext, declared: Declaration) -> None:
         self._root = root
         self._bus = PciBus(root)
         originals = Originals.load(root)
@@ -49,17 +49,17 @@ class Preflight:
         known = list(self._recorded.values())
         # Without a declaration the virtual functions are judged as they are.
         plans, errors = plan_functions(
-            root, self._bus, request.sriov, known, originals.sriov if request.sriov else {}
+            root, self._bus, declared.sriov, known, originals.sriov if declared.sriov else {}
         )
         present = PciBus(root)
         errors += loss_refusals(context, present, losses(plans, present), set(self._recorded))
-        self._selected, self._selector_errors = resolve(request.devices, self._bus, known)
+        self._selected, self._selector_errors = resolve(declared.devices, self._bus, known)
         self._selector_errors += errors
         self._release = _kernels.running(root)
         self._iommu = host_iommu(root)
-        self._enabling = enabling(root, self._iommu, request.enable_iommu)
-        self._choice = _backend.choose(root, request.backend, request.accept_unsafe, self._enabling.pending)
-        self._by_selector = bool(request.devices)
+        self._enabling = enabling(root, self._iommu, declared.enable_iommu)
+        self._choice = _backend.choose(root, declared.backend, declared.accept_unsafe, self._enabling.pending)
+        self._by_selector = bool(declared.devices)
         self._guards = {one.address: [] if one.planned else check(context, self._bus, one) for one in self._shown()}
         self._lacking = _kernels.missing_for_build(root, self._release)
 

@@ -346,7 +346,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
-from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import Preflight, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import Declaration, Preflight
 from ansible_collections.baremetal.noiommu.plugins.module_utils._select import ELEMENT_SPEC
 from ansible_collections.baremetal.noiommu.plugins.module_utils._sriov import ELEMENT_SPEC as SRIOV_SPEC
 
@@ -365,7 +365,7 @@ def main() -> None:
     root = Root()
     context = GuardContext(root, ssh_connection=os.environ.get("SSH_CONNECTION"))
     try:
-        result = Preflight(root, context, Request(**module.params)).report()
+        result = Preflight(root, context, Declaration(**module.params)).report()
     except HostError as exc:
         module.fail_json(msg=str(exc), refusals=[exc.as_dict()])
     module.exit_json(changed=False, **result)

@@ -14,7 +14,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import R
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._iommu import host_iommu
 from ansible_collections.baremetal.noiommu.plugins.module_utils._iommu_enable import OWNER, Enabling, enabling
-from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import Preflight, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import Declaration, Preflight
 from ansible_collections.baremetal.noiommu.plugins.module_utils._words import Parameters
 from ansible_collections.baremetal.noiommu.tests.unit.fake_boot import FakeGrub
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
@@ -95,7 +95,7 @@ def test_the_verdict_is_on_the_host_after_the_reboot(machine: Machine) -> None:
 
     def verdict(backend: str = "auto", enable: bool = True) -> dict:
         report = Preflight(
-            tree.root, GuardContext(tree.root), Request([{"address": NIC}], [], backend, True, enable)
+            tree.root, GuardContext(tree.root), Declaration([{"address": NIC}], [], backend, True, enable)
         ).report()
         return {**report["verdict"], "boot": report["iommu_boot"]}
 

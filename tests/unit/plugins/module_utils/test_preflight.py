@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import NetState
 from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import (
+    Declaration,
     Preflight,
     read_parameters,
     secure_boot,
@@ -50,7 +51,7 @@ def host(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Tree:
 
 def report(tree: Tree, *devices: dict[str, Any], backend: str = "auto", accept: bool = True) -> dict[str, Any]:
     context = GuardContext(tree.root, NetState([], []))
-    return Preflight(tree.root, context, Request(list(devices), [], backend, accept)).report()
+    return Preflight(tree.root, context, Declaration(list(devices), [], backend, accept)).report()
 
 
 def codes(result: dict[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import H
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import Address, NetState, Route
 from ansible_collections.baremetal.noiommu.plugins.module_utils._pci import PciBus
-from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import Preflight, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import Declaration, Preflight
 from ansible_collections.baremetal.noiommu.plugins.module_utils._sriov import predict
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
 from ansible_collections.baremetal.noiommu.tests.unit.transactions import (
@@ -264,10 +264,10 @@ def test_preflight_judges_those_that_do_not_exist_yet(host: Machine) -> None:
     host.tree.file("/proc/sys/kernel/osrelease", os.uname().release)
     host.tree.file("/proc/sys/kernel/tainted", "0")
     devices, sriov = [{"pf": PF, "vf": ["0-2"], "count": 3}], [{"pf": PF, "vfs": 4}]
-    report = Preflight(host.root, GuardContext(host.root), Request(devices, sriov, accept_unsafe=True)).report()
+    report = Preflight(host.root, GuardContext(host.root), Declaration(devices, sriov, accept_unsafe=True)).report()
     assert [one["address"] for one in report["devices"]] == VFS[:3]
     assert not [one for one in report["verdict"]["refusals"] if one["code"] in ("selector", "sriov")]
-    report = Preflight(host.root, GuardContext(host.root), Request(devices, [], accept_unsafe=True)).report()
+    report = Preflight(host.root, GuardContext(host.root), Declaration(devices, [], accept_unsafe=True)).report()
     assert "selector" in [one["code"] for one in report["verdict"]["refusals"]]
 
 

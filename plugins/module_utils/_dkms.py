@@ -15,6 +15,7 @@ import os
 from typing import Any, NamedTuple
 
 from . import _kernels
+from ._dkms_checks import cause
 from ._dkms_source import digest, read_source
 from ._errors import HostError
 from ._fs import Root
@@ -28,10 +29,11 @@ STAGE = TREE + "/.noiommu-stage"
 INSTALL_DIRS = ("updates/dkms", "updates", "extra")
 
 ABSENT, ADDED, BUILT, INSTALLED, DIFFERS = "absent", "added", "built", "installed", "differs"
+FAILED = "failed"
 
 
 def record_path(name: str) -> str:
-    """Return where it is noted which kernels the module is not for, and whether DKMS made its key for us."""
+    """Return where it is noted what files alone do not tell, such as the kernels that a build failed for."""
     return "/var/lib/noiommu/dkms-%s.json" % name
 
 
@@ -87,6 +89,12 @@ class Tree:
             for one in self.root.listdir(_kernels.MODULES, kernel, where)
             if one.split(".ko")[0] == self.name and ".ko" in one
         ]
+
+    def build_failure(self, version: str, kernel: str) -> list[str]:
+        """Return why DKMS itself failed to build for a kernel, as after a kernel upgrade; nothing if it did not."""
+        log = self.root.read_text(self.directory, version, "build/make.log") or ""
+        first = log.partition("\n")[0]
+        return cause(log.partition("\n")[2]) if " for kernel %s (" % kernel in first else []
 
     def source_digest(self, version: str) -> str | None:
         """Return the digest of the source in /usr/src, None without one."""
@@ -173,25 +181,40 @@ class Record(NamedTuple):
     """What files alone do not tell."""
 
     digest: str
-    skipped: dict[str, str]  # the kernels that this very source was found not to be for, with the reason
-    made_keys: bool  # whether DKMS made its signing key for a build of ours
+    skipped: dict[str, str] = {}  # the kernels that this very source was found not to be for, with the reason
+    made_keys: bool = False  # whether DKMS made its signing key for a build of ours
+    failed: dict[str, dict[str, Any]] = {}  # the kernels it does not build for: cause, and what was built with
+    prebuilt: dict[str, dict[str, Any]] = {}  # the kernels whose module came from an archive: its digest, the files
 
     @classmethod
     def load(cls, root: Root, name: str) -> Record:
         """Read it. If it is damaged, nothing is lost: the next build finds out again."""
         try:
             stored = json.loads(root.read_text(record_path(name)) or "{}")
-            return cls(str(stored["digest"]), dict(stored["skipped"]), bool(stored["made_keys"]))
+            return cls(
+                str(stored["digest"]), dict(stored["skipped"]), bool(stored["made_keys"]), dict(stored["failed"]),
+                dict(stored["prebuilt"]),
+            )
         except (ValueError, KeyError, TypeError):
-            return cls("", {}, False)
+            return cls("")
 
     def save(self, root: Root, name: str) -> None:
         """Write it, or remove it if there is nothing to remember."""
         path = record_path(name)
-        if self.skipped or self.made_keys:
+        if any(self[1:]):
             root.write_file(path, dump_json(self._asdict()))
         elif root.remove_file(path):
             root.remove_empty_dir(os.path.dirname(path))
+
+
+def built_with(root: Root, kernel: str) -> list[str]:
+    """Return what tells one set of headers and compiler from another, without running anything."""
+    paths = ["%s/Module.symvers" % (_kernels.headers(root, kernel) or ""), _kernels.compiler(root, kernel) or ""]
+    found = []
+    for path in map(root.realpath, paths):
+        entry = os.stat(root.path(path)) if root.exists(path) else None
+        found.append("%s %s" % (path, "%d %d" % (entry.st_size, entry.st_mtime) if entry else "absent"))
+    return found
 
 
 class PresentPlan:
@@ -206,7 +229,9 @@ class PresentPlan:
         self.record = Record.load(root, name)
         self.skipped = self.record.skipped if not asked and self.record.digest == wanted else {}
         choice = choose_kernels(root, asked, self.skipped)
-        self.kernels, self.warnings = choice
+        self.failed = self._known_failures(choice.kernels)
+        self.kernels = [one for one in choice.kernels if one not in self.failed]
+        self.warnings = choice.warnings
         self.had_digest = self.tree.source_digest(version)
         # The tree is no good for another source, nor if DKMS lost track of it; then all is made anew.
         self.fresh = self.had_digest != wanted or not self.tree.is_added(version)
@@ -216,10 +241,36 @@ class PresentPlan:
             kernel: DIFFERS if self.fresh and state not in (ABSENT, ADDED) else state
             for kernel, state in states.items()
         }
+        self.before.update(dict.fromkeys(self.failed, FAILED))
         self.after = {kernel: INSTALLED for kernel in self.kernels}
+        self.after.update(dict.fromkeys(self.failed, FAILED))
         self.build = [one for one in self.kernels if self.fresh or not self.tree.built(version, one)]
         self.install = [one for one in self.kernels if self.before[one] != INSTALLED]
         self._warn_loaded()
+
+    def _known_failures(self, kernels: list[str]) -> dict[str, list[str]]:
+        """The kernels that there is no use in building for again: same source, headers and compiler as when it failed.
+
+        Never the running one, and never one that was asked for by name.
+        """
+        if self.explicit or self.record.digest != self.digest:
+            return {}
+        running = _kernels.running(self.root)
+        return {
+            kernel: entry["cause"]
+            for kernel, entry in self.record.failed.items()
+            if kernel in kernels and kernel != running and not self.tree.built(self.version, kernel)
+            and entry["built_with"] == built_with(self.root, kernel)
+        }
+
+    def failures(self) -> dict[str, list[str]]:
+        """The kernels without the module because a build failed, this collection's or DKMS's own, with the cause."""
+        found = dict(self.failed)
+        for kernel in self.build:
+            why = self.tree.build_failure(self.version, kernel)
+            if why:
+                found[kernel] = why
+        return found
 
     def _warn_loaded(self) -> None:
         now = loaded(self.root, self.tree.name)

@@ -132,7 +132,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms import AbsentPlan, PresentPlan
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms import FAILED, AbsentPlan, PresentPlan
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_apply import Installer, remove_all
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_checks import lacking
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_source import Source, unpack
@@ -162,6 +162,7 @@ def present(module: AnsibleModule, root: Root, runner: Runner) -> dict:
         "after": plan.after,
         "replaced": plan.others,
         "source_needed": plan.source_needed,
+        "failed_kernels": plan.failures(),
         "diff": plan.diff(),
     }
     warnings = list(plan.warnings)
@@ -175,9 +176,20 @@ def present(module: AnsibleModule, root: Root, runner: Runner) -> dict:
         sent = _read_archive(params["archive"])
         if plan.source_needed and sent is None:
             return result  # The action plugin sends it and calls again.
-        skipped = installer.run(sent)
-        result["after"] = {kernel: state for kernel, state in plan.after.items() if kernel not in skipped}
-        warnings += ["No module for the installed kernel %s: %s" % item for item in skipped.items()]
+        installer.run(sent)
+        result["changed"] = installer.changed
+        result["after"] = {
+            kernel: FAILED if kernel in installer.failed else state
+            for kernel, state in plan.after.items()
+            if kernel not in installer.skipped
+        }
+        result["failed_kernels"] = {**plan.failed, **installer.failed}
+        warnings += ["No module for the installed kernel %s: %s" % item for item in installer.skipped.items()]
+    warnings += [
+        "No module for the installed kernel %s, the build failed: %s. Do not boot it before that is mended."
+        % (kernel, "; ".join(why))
+        for kernel, why in result["failed_kernels"].items()
+    ]
     for warning in warnings:
         module.warn(warning)
     return result

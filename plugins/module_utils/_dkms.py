@@ -163,9 +163,15 @@ def choose_kernels(root: Root, asked: list[str], skipped: dict[str, str]) -> Cho
         ]
         warnings += ["No module for the installed kernel %s: %s" % item for item in skipped.items() if item[0] in every]
         return Choice(sorted({running, *with_headers}, key=_kernels.version_key), warnings)
+    return Choice(require_installed(root, asked), [])
+
+
+def require_installed(root: Root, asked: list[str]) -> list[str]:
+    """Return the kernels that a list names, `running` and `all` included."""
+    running = _kernels.running(root)
     chosen: list[str] = []
     for one in asked:
-        chosen += {"running": [running], "all": every}.get(one, [one])
+        chosen += {"running": [running], "all": _kernels.installed(root)}.get(one, [one])
     unknown = [one for one in chosen if not root.exists(_kernels.MODULES, one) and one != running]
     if unknown:
         raise HostError(
@@ -174,7 +180,7 @@ def choose_kernels(root: Root, asked: list[str], skipped: dict[str, str]) -> Cho
             evidence=["%s has: %s" % (_kernels.MODULES, ", ".join(root.listdir(_kernels.MODULES)) or "nothing")],
             remedy="Name installed kernels, `running` or `all`.",
         )
-    return Choice(sorted(set(chosen), key=_kernels.version_key), [])
+    return sorted(set(chosen), key=_kernels.version_key)
 
 
 class Record(NamedTuple):
@@ -217,23 +223,67 @@ def built_with(root: Root, kernel: str) -> list[str]:
     return found
 
 
-class PresentPlan:
-    """What one run shall do to have a version installed. Made from files alone, for check mode and real run alike."""
+class Plan:
+    """What one run shall do to have a version there. Made from files alone, for check mode and real run alike."""
 
-    def __init__(self, root: Root, name: str, version: str, wanted: str, asked: list[str]) -> None:
+    def __init__(self, root: Root, name: str, version: str, wanted: str) -> None:
         self.root = root
         self.tree = Tree(root, name)
         self.version = version
         self.digest = wanted
-        self.explicit = bool(asked)
         self.record = Record.load(root, name)
+        self.explicit = False
+        self.fresh = False  # whether all has to be made anew
+        self.kernels: list[str] = []
+        self.build: list[str] = []
+        self.install: list[str] = []
+        self.others: list[str] = []  # versions to remove
+        self.skipped: dict[str, str] = {}
+        self.failed: dict[str, list[str]] = {}
+        self.warnings: list[str] = []
+        self.before: dict[str, str] = {}
+        self.after: dict[str, str] = {}
+
+    def header(self) -> list[str]:
+        """The lines that the declared state has in the diff above the kernels."""
+        return ["source %s-%s %s" % (self.tree.name, self.version, self.digest)]
+
+    def diff(self) -> dict[str, str]:
+        """Return what differs in the form that Ansible prints."""
+        name = self.tree.name
+        there = {*self.tree.versions(), *self.tree.source_versions()}
+        old = [one for one in sorted({*self.others, self.version}, key=lambda one: one == self.version) if one in there]
+        before = ["source %s-%s %s" % (name, one, self.tree.source_digest(one) or "missing") for one in old]
+        return {
+            "before_header": "DKMS " + name,
+            "after_header": "DKMS " + name,
+            "before": _lines([*before, *_states(self.before)]),
+            "after": _lines([*self.header(), *_states(self.after)]),
+        }
+
+    def warn_loaded(self) -> None:
+        """Mention another version that is still loaded."""
+        now = loaded(self.root, self.tree.name)
+        if now is not None and now.version != self.version:
+            self.warnings.append(
+                "The running kernel still has version %s of %s loaded; %s is used once that is unloaded, or after the"
+                " next boot." % (now.version or "unknown", self.tree.name, self.version)
+            )
+
+
+class PresentPlan(Plan):
+    """What one run shall do to have a version built and installed on the host itself."""
+
+    def __init__(self, root: Root, name: str, version: str, wanted: str, asked: list[str]) -> None:
+        super().__init__(root, name, version, wanted)
+        self.explicit = bool(asked)
         self.skipped = self.record.skipped if not asked and self.record.digest == wanted else {}
         choice = choose_kernels(root, asked, self.skipped)
         self.failed = self._known_failures(choice.kernels)
         self.kernels = [one for one in choice.kernels if one not in self.failed]
         self.warnings = choice.warnings
         self.had_digest = self.tree.source_digest(version)
-        # The tree is no good for another source, nor if DKMS lost track of it; then all is made anew.
+        # The tree is no good for another source, nor if DKMS lost track of it.
         self.fresh = self.had_digest != wanted or not self.tree.is_added(version)
         self.others = sorted({*self.tree.versions(), *self.tree.source_versions()} - {version})
         states = {kernel: self.tree.state(version, kernel) for kernel in self.kernels}
@@ -246,7 +296,7 @@ class PresentPlan:
         self.after.update(dict.fromkeys(self.failed, FAILED))
         self.build = [one for one in self.kernels if self.fresh or not self.tree.built(version, one)]
         self.install = [one for one in self.kernels if self.before[one] != INSTALLED]
-        self._warn_loaded()
+        self.warn_loaded()
 
     def _known_failures(self, kernels: list[str]) -> dict[str, list[str]]:
         """The kernels that there is no use in building for again: same source, headers and compiler as when it failed.
@@ -272,36 +322,15 @@ class PresentPlan:
                 found[kernel] = why
         return found
 
-    def _warn_loaded(self) -> None:
-        now = loaded(self.root, self.tree.name)
-        if now is not None and now.version != self.version:
-            self.warnings.append(
-                "The running kernel still has version %s of %s loaded; %s is used once that is unloaded, or after the"
-                " next boot." % (now.version or "unknown", self.tree.name, self.version)
-            )
-
     @property
     def changed(self) -> bool:
         """Whether anything differs."""
-        return bool(self.fresh or self.others or self.install)
+        return bool(self.fresh or self.others or self.install or self.record.prebuilt)
 
     @property
     def source_needed(self) -> bool:
         """Whether the host lacks the source."""
         return self.had_digest != self.digest
-
-    def diff(self) -> dict[str, str]:
-        """Return what differs in the form that Ansible prints."""
-        name = self.tree.name
-        there = {*self.tree.versions(), *self.tree.source_versions()}
-        old = [one for one in (*self.others, self.version) if one in there]
-        before = ["source %s-%s %s" % (name, one, self.tree.source_digest(one) or "missing") for one in old]
-        return {
-            "before_header": "DKMS " + name,
-            "after_header": "DKMS " + name,
-            "before": _lines([*before, *_states(self.before)]),
-            "after": _lines(["source %s-%s %s" % (name, self.version, self.digest), *_states(self.after)]),
-        }
 
 
 class AbsentPlan:
@@ -316,11 +345,12 @@ class AbsentPlan:
         kernels = {one for version in self.versions for one in self.tree.kernels(version)}
         self.leftovers = {one: self.tree.installed_files(one) for one in root.listdir(_kernels.MODULES)}
         kernels |= {one for one, files in self.leftovers.items() if files}
+        prebuilt = Record.load(root, name).prebuilt
         self.before = {
             kernel: max(
                 (self.tree.state(version, kernel) for version in self.versions),
                 key=(ABSENT, ADDED, BUILT, DIFFERS, INSTALLED).index,
-                default=DIFFERS,
+                default=INSTALLED if kernel in prebuilt else DIFFERS,
             )
             for kernel in sorted(kernels, key=_kernels.version_key)
         }

@@ -13,7 +13,7 @@ from typing import Callable
 
 from . import _dkms_checks as checks
 from . import _kernels, _signing
-from ._dkms import INSTALLED, STAGE, TREE, AbsentPlan, PresentPlan, Record, Tree, built_with, record_path
+from ._dkms import INSTALLED, STAGE, TREE, AbsentPlan, Plan, PresentPlan, Record, Tree, built_with, record_path
 from ._dkms_source import Source, digest, read_conf, read_source
 from ._errors import HostError
 from ._fs import Root, Runner
@@ -25,7 +25,7 @@ _NOT_FOR_THIS_KERNEL = 77
 class Installer:
     """Brings a present plan about."""
 
-    def __init__(self, root: Root, runner: Runner, plan: PresentPlan) -> None:
+    def __init__(self, root: Root, runner: Runner, plan: Plan) -> None:
         self._root = root
         self._runner = runner
         self._plan = plan
@@ -53,23 +53,41 @@ class Installer:
     def changed(self) -> bool:
         """Whether the run changed more than what is remembered."""
         served = [one for one in self._plan.install if one not in self.skipped and one not in self.failed]
-        return bool(self._plan.fresh or self._plan.others or served)
+        return bool(self._plan.fresh or self._plan.others or self._plan.record.prebuilt or served)
 
     def run(self, sent: Source | None) -> None:
         """Build, swap and install for every kernel that it can be built for."""
         source = sent if sent is not None else read_source(self._real(self._tree.source_dir(self._plan.version)))
         self._verify_source(source)
-        had_keys = [self._root.exists(path) for path in _KEYS]
+        made_keys = self.transact(lambda: self._bring_about(source))
+        record = self._plan.record
+        failed = {one: record.failed[one] for one in self._plan.failed}
+        for kernel, why in self.failed.items():
+            failed[kernel] = {"cause": why, "built_with": built_with(self._root, kernel)}
+        Record(
+            self._plan.digest, {**self._plan.skipped, **self.skipped}, record.made_keys or made_keys, failed
+        ).save(self._root, self._tree.name)
+
+    def _bring_about(self, source: Source) -> None:
+        self._build(source)
+        self._swap(source)
+        for kernel in self._plan.record.prebuilt:  # DKMS would take them for the distribution's, and keep them
+            self._drop(kernel)
+        for kernel in self._plan.install:
+            if kernel not in self.skipped and kernel not in self.failed:
+                self._install(kernel)
+
+    def transact(self, action: Callable[[], None], keep_stage: bool = False) -> bool:
+        """Do something of which nothing is left if it fails; return whether DKMS made its key meanwhile."""
+        had_keys = any(self._root.exists(path) for path in _KEYS)
+        done = False
         try:
-            self._build(source)
-            self._swap(source)
-            for kernel in self._plan.install:
-                if kernel not in self.skipped and kernel not in self.failed:
-                    self._install(kernel)
+            action()
+            done = True
         except (HostError, OSError) as exc:
             while self._undo:
                 self._undo.pop()()
-            if not any(had_keys):  # Made by this attempt, so enrolled nowhere.
+            if not had_keys:  # Made by this attempt, so enrolled nowhere.
                 for path in _KEYS:
                     self._root.remove_file(path)
             if isinstance(exc, HostError):
@@ -81,15 +99,35 @@ class Installer:
                 remedy="Make the filesystem that holds the path usable, then run again.",
             ) from exc
         finally:
-            shutil.rmtree(self._real(STAGE), ignore_errors=True)
-        made_keys = self._plan.record.made_keys or not any(had_keys) and self._root.exists(_KEYS[0])
-        record = self._plan.record
-        failed = {one: record.failed[one] for one in self._plan.failed}
-        for kernel, why in self.failed.items():
-            failed[kernel] = {"cause": why, "built_with": built_with(self._root, kernel)}
-        Record(self._plan.digest, {**self._plan.skipped, **self.skipped}, made_keys, failed).save(
-            self._root, self._tree.name
-        )
+            if not (done and keep_stage):
+                self.drop_stage()
+        return not had_keys and self._root.exists(_KEYS[0])
+
+    def drop_stage(self) -> None:
+        """Remove what was built aside."""
+        shutil.rmtree(self._real(STAGE), ignore_errors=True)
+
+    def _drop(self, kernel: str) -> None:
+        """Take the module's files out of a kernel, keeping what it takes to bring them back."""
+        kept = {path: self._root.read_bytes(path) or b"" for path in self._tree.installed_files(kernel)}
+        self._undo.append(lambda: self._put_back(kernel, kept))
+        drop_installed(self._root, self._runner, self._tree, [kernel])
+
+    def _put_back(self, kernel: str, kept: dict[str, bytes]) -> None:
+        for path, content in kept.items():
+            self._root.write_file(path, content)
+        if kept:
+            self._runner.run("depmod", kernel)
+
+    def _depmod(self, kernel: str) -> None:
+        done = self._runner.run("depmod", kernel)
+        if done.rc != 0:
+            raise HostError(
+                "install_failed",
+                "Indexing the modules of kernel %s failed; the host is as it was." % kernel,
+                evidence=["depmod %s: rc %d" % (kernel, done.rc), *checks.cause(done.stdout + "\n" + done.stderr)],
+                remedy="Mend the cause above, then run again.",
+            )
 
     def _real(self, path: str) -> str:
         return self._root.path(path)
@@ -267,7 +305,7 @@ class Installer:
     def _write_source(self, directory: str, source: Source) -> None:
         shutil.rmtree(self._real(directory), ignore_errors=True)
         for path, content in source.items():
-            self._root.write_file("%s/%s" % (directory, path), content.decode("utf-8", "surrogateescape"))
+            self._root.write_file("%s/%s" % (directory, path), content)
 
     def _module(self) -> tuple[str, ...]:
         return ("-m", self._tree.name, "-v", self._plan.version)

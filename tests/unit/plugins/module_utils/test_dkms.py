@@ -43,7 +43,8 @@ class Run:
         self.dkms = dkms
         wanted = wanted or source()
         version = wanted["dkms.conf"].decode().split('"')[3]
-        given = {"name": "noiommu", "version": version, "digest": digest(wanted), "kernels": [], "archive": None}
+        given = {"name": "noiommu", "version": version, "digest": digest(wanted), "kernels": [], "archive": None,
+                 "build": "on_host"}
         self.module = FakeModule({**given, **params}, check)
         self.result = self._call()
         self.sent = self.result["source_needed"] and not check

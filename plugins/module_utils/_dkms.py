@@ -316,8 +316,9 @@ class PresentPlan(Plan):
     def failures(self) -> dict[str, list[str]]:
         """The kernels without the module because a build failed, this collection's or DKMS's own, with the cause."""
         found = dict(self.failed)
+        noted = self.record.failed if self.record.digest == self.digest else {}
         for kernel in self.build:
-            why = self.tree.build_failure(self.version, kernel)
+            why = self.tree.build_failure(self.version, kernel) or noted.get(kernel, {}).get("cause")
             if why:
                 found[kernel] = why
         return found

@@ -290,6 +290,7 @@ def test_the_running_kernel_is_always_tried_again(dkms: FakeDkms, tree: Tree) ->
     break_other(dkms)
     Run(dkms)
     tree.file("/proc/sys/kernel/osrelease", OTHER)
+    assert "error: oops" in Run(dkms, check=True).result["failed_kernels"][OTHER][1]
     error = refused(dkms)
     assert error.code == "build_failed" and OTHER in error.message
 

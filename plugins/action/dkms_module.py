@@ -102,6 +102,9 @@ class ActionModule(ActionBase):
         """Tell the host which archives there are, and send those that it wants."""
         _directory, there = self._stored(args)
         args["available"] = {kernel: one.sha256 for kernel, one in there.items()}
+        if self._task.check_mode:
+            for kernel in args.get("expected") or []:
+                args["available"].setdefault(kernel, "still to be built")
         result = self._call(args)
         needed = result.pop("archives_needed", [])
         if needed and not result.get("failed") and not self._task.check_mode:

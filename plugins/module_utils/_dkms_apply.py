@@ -178,7 +178,7 @@ class Installer:
         """DKMS goes on without a signature if anything is in its way."""
         for path in self._staged(kernel):
             if _signing.is_signed(self._root.read_bytes(path) or b"", path) is False:
-                reasons = [line for line in said.splitlines() if re.search(r"sign|certificate|key", line, re.IGNORECASE)]
+                reasons = [line for line in said.splitlines() if re.search(r"sign|certificate|key", line, re.I)]
                 raise HostError(
                     "not_signed",
                     "This kernel loads signed modules only, and DKMS did not sign the one for %s; the host is as it"

@@ -69,23 +69,24 @@ options:
     description:
       - V(present) keeps it installed. V(absent) unloads it, and removes all its versions from DKMS, from the kernels
         and from C(/usr/src). That fails while the module is in use.
-      - V(archived) builds it for O(kernels) and keeps the result on the controller, in O(archives), one archive for each
-        kernel. Nothing is installed. What is there already is not built again, and the host is not even asked.
+      - V(archived) builds it for O(kernels) and keeps the result on the controller, in O(archives), one archive for
+        each kernel. Nothing is installed. What is there already is not built again, and the host is not even asked.
     type: str
     choices: [present, absent, archived]
     default: present
   build:
     description:
       - V(on_host) builds by DKMS on the host itself.
-      - V(prebuilt) takes the module from an archive in O(archives). The host needs no compiler, no headers, and no DKMS,
-        whose package depends on a compiler; what DKMS has of this module there is removed.
+      - V(prebuilt) takes the module from an archive in O(archives). The host needs no compiler, no headers, and no
+        DKMS, whose package depends on a compiler; what DKMS has of this module there is removed.
       - A running kernel without an archive is an error, another one without is reported in RV(failed_kernels).
     type: str
     choices: [on_host, prebuilt]
     default: on_host
   archives:
     description:
-      - The directory on the controller with the archives, each beside its checksum in a file with the suffix C(.sha256).
+      - The directory on the controller with the archives, each beside its checksum in a file with the suffix
+        C(.sha256).
       - They are binary archives of DKMS, which C(dkms ldtarball) takes as well.
     type: path
   archive_keyring:
@@ -93,6 +94,13 @@ options:
       - A keyring on the controller. If given, an archive is used only if C(gpgv) finds it signed by a key of this
         keyring, with the detached signature in the file with the suffix C(.sig) or C(.asc) beside it.
     type: path
+  expected:
+    description:
+      - Kernels for which a task before this one makes the archive, so that check mode can count on it. Ignored
+        otherwise.
+    type: list
+    elements: str
+    default: []
   digest:
     description:
       - The digest of the source. Set by the action plugin.
@@ -228,6 +236,7 @@ ARGUMENTS = {
     "build": {"type": "str", "choices": ["on_host", "prebuilt"], "default": "on_host"},
     "archives": {"type": "path"},
     "archive_keyring": {"type": "path"},
+    "expected": {"type": "list", "elements": "str", "default": []},
     "digest": {"type": "str"},
     "archive": {"type": "path"},
     "available": {"type": "dict", "default": {}},

@@ -208,6 +208,15 @@ def test_a_converged_prebuilt_host_is_asked_once(source: str, kept: str) -> None
     assert len(action.calls) == 1 and action.sent == []
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_check_mode_counts_on_what_is_still_to_be_built(source: str, kept: str, check: bool) -> None:
+    args = {"source": source, "build": "prebuilt", "archives": kept, "expected": [K1, K2]}
+    action = Action(args, [{"archives_needed": []}], check_mode=check)
+    action.run()
+    known = {K1: archives.sha256(b"content")}
+    assert action.calls[0]["available"] == ({**known, K2: "still to be built"} if check else known)
+
+
 def test_archives_have_to_be_somewhere(source: str) -> None:
     with pytest.raises(AnsibleActionFail, match="archives is required"):
         Action({"source": source, "build": "prebuilt"}, []).run()

@@ -51,9 +51,14 @@ collection: venv ## Install this collection where the playbooks find it
 	@ansible-galaxy collection build --output-path .cache/build . >/dev/null
 	@ansible-galaxy collection install --offline -p $(COLLECTIONS) .cache/build/*.tar.gz >/dev/null
 
-lint: venv collection ## yamllint and ansible-lint
+lint: venv collection ## yamllint, ansible-lint, and the documentation of every module and role
 	$(call stage,yamllint,yamllint --strict .)
 	$(call stage,ansible-lint,ansible-lint --offline --strict --profile production)
+	$(call stage,documentation of modules and roles,antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=self --disallow-unknown-collection-refs .)
+
+reference: venv collection ## Generate the reference of every module and role into docs/reference
+	@rm -rf docs/reference; mkdir -p docs/reference
+	@antsibull-docs collection-plugins --use-current --fail-on-error --output-format simplified-rst --dest-dir docs/reference baremetal.noiommu
 
 unit: venv ## Unit tests on sysfs trees in temporary directories
 	@mkdir -p .cache/unit/ansible_collections/baremetal && ln -sfn $(CURDIR) .cache/unit/ansible_collections/baremetal/noiommu
@@ -81,7 +86,7 @@ $(SCENARIOS:%=molecule-%): molecule-%: machine venv collection
 	$(call stage,molecule scenario $*,molecule test --scenario-name $* --destroy always --no-command-borders)
 
 clean: ## Remove what was built in this directory (the image cache stays)
-	rm -rf .cache $(VENV)
+	rm -rf .cache $(VENV) docs/reference
 	$(MAKE) -C kmod clean
 
-.PHONY: help demo test test-all $(SCENARIOS:%=molecule-%) machine venv collection lint unit sanity kmod-build kmod-selftest test-kmod molecule clean
+.PHONY: help demo test test-all $(SCENARIOS:%=molecule-%) machine venv collection lint reference unit sanity kmod-build kmod-selftest test-kmod molecule clean

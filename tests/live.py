@@ -51,6 +51,11 @@ def run_python(name: str, script: str, *args: str, timeout: float = 600) -> dict
     return json.loads(on(name, " ".join(["python3", "-", *args]), stdin=source, timeout=timeout))
 
 
+def steps_of(report: dict) -> dict[str, str]:
+    """Return what became of each step of tests/clients/vfio_client.py: "" for success, else the errno's name."""
+    return {step["step"]: step["error"] for step in report["steps"]}
+
+
 def host_state(name: str) -> dict:
     """Return the host's file tree and device state, see tests/hoststate.py."""
     return run_python(name, "hoststate.py")

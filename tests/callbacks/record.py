@@ -42,7 +42,8 @@ class CallbackModule(CallbackBase):
             self._file = folder / ("%s-%d.jsonl" % (kind, len(list(folder.glob(kind + "-*.jsonl"))) + 1))
 
     def _write(self, result, status):
-        if self._file is None:
+        # The plays on localhost boot the machines and throw them away, this file's folder included.
+        if self._file is None or result._host.get_name() == "localhost":
             return
         outcome = result._result
         with self._file.open("a", encoding="utf-8") as lines:

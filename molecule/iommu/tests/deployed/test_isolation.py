@@ -3,7 +3,7 @@
 """What isolation is: the IOMMU translates, interrupts are remapped, and no parameter says otherwise."""
 from __future__ import annotations
 
-from live import nics, on, run_python
+from live import nics, on, run_python, steps_of
 
 HOST = "secure"
 
@@ -16,8 +16,7 @@ def test_interrupts_are_remapped():
 def test_a_client_may_choose_its_iova_and_taints_nothing():
     """Any address: the IOMMU translates it. Without one only the bus address can work."""
     report = run_python(HOST, "clients/vfio_client.py", nics(HOST)[0])
-    steps = {step["step"]: step["error"] for step in report["steps"]}
-    assert steps["map_low"] == "", steps
+    assert steps_of(report)["map_low"] == "", report
     assert report["taint_after"] == 0
 
 

@@ -82,10 +82,10 @@ def playbook(name: str, host: str, *, check: bool = False, **variables) -> subpr
                           check=False, env=environment)
 
 
-def module(host: str, name: str, **options) -> dict:
+def module(host: str, called: str, /, **options) -> dict:
     """Run one of the collection's modules on a host by itself; return its result, that of a failure too."""
     command = [
-        "ansible", host, "-m", f"baremetal.noiommu.{name}", "-a", json.dumps(options),
+        "ansible", host, "-m", f"baremetal.noiommu.{called}", "-a", json.dumps(options),
         f"--inventory={RUN / 'inventory.yml'}", f"--inventory={SCENARIO / 'inventory'}",
     ]
     environment = {**os.environ, "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true"}

@@ -13,7 +13,7 @@ from typing import Callable
 
 from . import _dkms_checks as checks
 from . import _kernels, _signing
-from ._dkms import INSTALLED, STAGE, TREE, AbsentPlan, Plan, PresentPlan, Record, Tree, built_with, record_path
+from ._dkms import INSTALLED, STAGE, TREE, AbsentPlan, Plan, Record, Tree, built_with, record_path
 from ._dkms_source import Source, digest, read_conf, read_source
 from ._errors import HostError
 from ._fs import Root, Runner

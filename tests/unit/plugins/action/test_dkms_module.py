@@ -26,7 +26,7 @@ class Action(ActionModule):
     def __init__(self, args: dict[str, Any], answers: list[dict[str, Any]], check_mode: bool = False) -> None:
         self._task = SimpleNamespace(args=args, check_mode=check_mode, async_val=0)
         shell = SimpleNamespace(tmpdir=None, join_path=os.path.join)
-        self._connection = SimpleNamespace(_shell=shell, fetch_file=lambda remote, local: shutil.copy(remote, local))
+        self._connection = SimpleNamespace(_shell=shell, fetch_file=shutil.copy)
         self._loader = SimpleNamespace(path_dwim=os.path.abspath)
         self.answers = answers
         self.calls: list[dict[str, Any]] = []

@@ -13,7 +13,7 @@ def test_the_newer_kernel_is_installed():
     on(HOST, "sed -n 's/bookworm-updates/bookworm-backports/p' /etc/apt/sources.list"
              " > /etc/apt/sources.list.d/backports.list")
     apt("update")
-    apt("install -t bookworm-backports linux-image-amd64")
+    apt("install -t bookworm-backports linux-image-cloud-amd64")
     assert newest() != on(HOST, "uname -r").strip()
 
 

@@ -40,15 +40,16 @@ class ActionModule(ActionBase):
         self._vars = task_vars
         try:
             source = self._describe(args)
-            if args.get("state", "present") == "archived":
+            state = args.get("state", "present")
+            if state == "archived":
                 return self._archive(args, source or {})
-            if args.get("build", "on_host") == "prebuilt" and source is not None:
+            if state == "present" and args.get("build", "on_host") == "prebuilt":
                 return self._install_prebuilt(args)
         except HostError as exc:
             return {"failed": True, "msg": str(exc), "refusals": [exc.as_dict()]}
         result = self._call(args)
         needed = bool(result.pop("source_needed", False))
-        if result.get("failed") or args.get("state", "present") != "present":
+        if result.get("failed") or state != "present":
             return result
         if needed and source is not None and not self._task.check_mode:
             args["archive"] = self._send("source.tar.gz", pack(source))

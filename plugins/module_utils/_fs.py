@@ -154,7 +154,7 @@ class Root:
         try:
             os.rmdir(self.path(path))
         except OSError as exc:
-            if exc.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            if exc.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):  # the last: something is mounted on it
                 return False
             raise _file_error("remove the empty directory", path, exc) from exc
         return True

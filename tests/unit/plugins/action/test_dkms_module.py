@@ -94,8 +94,9 @@ def test_a_failure_ends_it(source: str) -> None:
     assert action.sent == []
 
 
-def test_absent_takes_the_name_from_the_source(source: str) -> None:
-    action = Action({"source": source, "state": "absent"}, [{"changed": True}])
+@pytest.mark.parametrize("build", ["on_host", "prebuilt"])
+def test_absent_takes_the_name_from_the_source(source: str, build: str) -> None:
+    action = Action({"source": source, "state": "absent", "build": build}, [{"changed": True}])
     assert action.run() == {"changed": True}
     assert action.calls[0]["name"] == "noiommu" and "digest" not in action.calls[0]
 

@@ -34,9 +34,8 @@ class PrebuiltPlan(Plan):
         super().__init__(root, name, version, wanted)
         self.available = available
         running, every = _kernels.running(root), _kernels.installed(root)
-        self.kernels = require_installed(root, asked) if asked else sorted(
-            {running, *every}, key=_kernels.version_key
-        )
+        wanted_kernels = require_installed(root, asked) if asked else {running, *every}
+        self.kernels = sorted(wanted_kernels, key=_kernels.version_key)
         self.before = {kernel: self._state(kernel) for kernel in self.kernels}
         lacking = [one for one in self.kernels if self.before[one] != INSTALLED]
         self.install = [one for one in lacking if one in available]
@@ -135,8 +134,9 @@ class PrebuiltInstaller(Installer):
             raise HostError(
                 "archive",
                 "A module in a prebuilt archive was built for another kernel than the archive's name says.",
-                evidence=["%s: vermagic %s, wanted %s" % (name, magic.group(1).decode() if magic else "none",
-                                                          archive.kernel)],
+                evidence=[
+                    "%s: vermagic %s, wanted %s" % (name, magic.group(1).decode() if magic else "none", archive.kernel)
+                ],
                 remedy="Remove it where the controller keeps it, and run again: the build host then makes it anew.",
             )
         if not self._signing.enforced or archive.kernel != _kernels.running(self._root):
@@ -154,8 +154,9 @@ class PrebuiltInstaller(Installer):
             raise HostError(
                 "key_not_enrolled",
                 "This kernel loads signed modules only, and it does not trust the key that the build host signs with.",
-                evidence=[*_signing.facts(self._root, self._signing), "/proc/keys: no key " + _signing.key_id(
-                    certificate)],
+                evidence=[
+                    *_signing.facts(self._root, self._signing), "/proc/keys: no key " + _signing.key_id(certificate)
+                ],
                 remedy="Copy the build host's certificate (%s there) to this host, then as root: mokutil --import FILE,"
                 " reboot, and confirm in MokManager at the console; then run again." % _signing.DKMS_PAIR[1],
             )

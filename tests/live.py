@@ -82,6 +82,18 @@ def playbook(name: str, host: str, *, check: bool = False, **variables) -> subpr
                           check=False, env=environment)
 
 
+def module(host: str, called: str, /, **options) -> dict:
+    """Run one of the collection's modules on a host by itself; return its result, that of a failure too."""
+    command = [
+        "ansible", host, "-m", f"baremetal.noiommu.{called}", "-a", json.dumps(options),
+        f"--inventory={RUN / 'inventory.yml'}", f"--inventory={SCENARIO / 'inventory'}",
+    ]
+    environment = {**os.environ, "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False, env=environment)
+    assert "=> {" in done.stdout + done.stderr, done.stdout + done.stderr
+    return json.loads((done.stdout if "=> {" in done.stdout else done.stderr).partition("=> ")[2])
+
+
 def refused(host: str, *expected: str, **variables) -> str:
     """Deploy, expect a refusal that says all of the expected and no traceback; return the output."""
     done = playbook("deploy", host, **variables)

@@ -1,11 +1,12 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Send a kernel module's source to the host, but only where the host has another one."""
+"""Send a kernel module's source or its prebuilt archives to the host, but only where the host has others."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 from typing import Any
 
@@ -13,6 +14,7 @@ from ansible import constants as C
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _dkms_archive as archives
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_source import (
     Source,
     digest,
@@ -26,41 +28,134 @@ _MODULE = "baremetal.noiommu.dkms_module"
 
 
 class ActionModule(ActionBase):
-    """Asks the host with the digest alone, and sends the source if the answer is that it is needed."""
+    """Asks the host with digests alone, and sends what the answer says that it needs."""
 
     TRANSFERS_FILES = True
     _supports_async = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Run the module, twice if the source has to be sent."""
+        """Run the module, twice if something has to be sent."""
         super().run(tmp, task_vars)
         args = dict(self._task.args)
+        self._vars = task_vars
         try:
             source = self._describe(args)
+            state = args.get("state", "present")
+            if state == "archived":
+                return self._archive(args, source or {})
+            if state == "present" and args.get("build", "on_host") == "prebuilt":
+                return self._install_prebuilt(args)
         except HostError as exc:
             return {"failed": True, "msg": str(exc), "refusals": [exc.as_dict()]}
-        result = self._execute_module(module_name=_MODULE, module_args=args, task_vars=task_vars)
+        result = self._call(args)
         needed = bool(result.pop("source_needed", False))
-        if result.get("failed") or args.get("state", "present") != "present":
+        if result.get("failed") or state != "present":
             return result
         if needed and source is not None and not self._task.check_mode:
-            args["archive"] = self._send(pack(source))
-            result = self._execute_module(module_name=_MODULE, module_args=args, task_vars=task_vars)
+            args["archive"] = self._send("source.tar.gz", pack(source))
+            result = self._call(args)
             result.pop("source_needed", None)
         if not result.get("failed"):
             result["source_sent"] = needed
         return result
 
+    def _call(self, args: dict[str, Any]) -> dict[str, Any]:
+        return self._execute_module(module_name=_MODULE, module_args=args, task_vars=self._vars)
+
+    # --- archives ---
+
+    def _stored(self, args: dict[str, Any]) -> tuple[str, dict[str, archives.Stored]]:
+        """The directory of archives, and what it has of the source."""
+        if not args.get("archives"):
+            raise AnsibleActionFail("archives is required: the directory on the controller that holds them.")
+        directory = self._loader.path_dwim(os.path.expanduser(str(args["archives"])))
+        return directory, archives.stored(directory, args["name"], args["version"], args["digest"])
+
+    def _archive(self, args: dict[str, Any], source: Source) -> dict[str, Any]:
+        """Have the host build what the directory lacks, and fetch it."""
+        directory, there = self._stored(args)
+        args["kernels"] = [one for one in args.get("kernels") or [] if one not in there]
+        nothing = {"changed": False, "archived": {}, "failed_kernels": {}, "packages_missing": []}
+        if not args["kernels"]:
+            return {**nothing, "name": args["name"], "version": args["version"]}
+        if not self._task.check_mode:
+            args["archive"] = self._send("source.tar.gz", pack(source))
+            args["destination"] = self._connection._shell.tmpdir
+        result = self._call(args)
+        result.pop("source_needed", None)
+        made = result.pop("made", {})
+        if result.get("failed"):
+            return result
+        result["archived"] = dict.fromkeys(args["kernels"], directory) if self._task.check_mode else {}
+        for kernel, one in made.items():
+            result["archived"][kernel] = self._fetch(one["path"], one["sha256"], directory)
+        return result
+
+    def _fetch(self, remote: str, checksum: str, directory: str) -> str:
+        with tempfile.NamedTemporaryFile(dir=C.DEFAULT_LOCAL_TMP) as local:
+            self._connection.fetch_file(remote, local.name)
+            with open(local.name, "rb") as stream:
+                content = stream.read()
+        archives.check_sum(content, checksum, remote)
+        return archives.store(directory, os.path.basename(remote), content)
+
+    def _install_prebuilt(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Tell the host which archives there are, and send those that it wants."""
+        _directory, there = self._stored(args)
+        args["available"] = {kernel: one.sha256 for kernel, one in there.items()}
+        if self._task.check_mode:
+            for kernel in args.get("expected") or []:
+                args["available"].setdefault(kernel, "still to be built")
+        result = self._call(args)
+        needed = result.pop("archives_needed", [])
+        if needed and not result.get("failed") and not self._task.check_mode:
+            args["archive_files"] = {}
+            for number, kernel in enumerate(needed):
+                if args.get("archive_keyring"):
+                    self._verify(there[kernel].path, str(args["archive_keyring"]))
+                content = archives.load(there[kernel])
+                args["archive_files"][kernel] = self._send("module%d.dkms.tar.gz" % number, content)
+            result = self._call(args)
+            result.pop("archives_needed", None)
+        if not result.get("failed"):
+            result["source_sent"] = False
+        return result
+
+    def _verify(self, path: str, keyring: str) -> None:
+        """Refuse an archive that nobody of the keyring signed."""
+        keyring = self._loader.path_dwim(os.path.expanduser(keyring))
+        signature = next((path + end for end in (".sig", ".asc") if os.path.isfile(path + end)), None)
+        said = "no %s.sig or .asc" % path
+        if signature is not None:
+            try:
+                done = subprocess.run(
+                    ["gpgv", "--keyring", keyring, signature, path], stdin=subprocess.DEVNULL, capture_output=True,
+                    text=True, check=False,
+                )
+            except OSError as exc:
+                said = "gpgv: %s" % exc
+            else:
+                if done.returncode == 0:
+                    return
+                said = "gpgv --keyring %s %s: rc %d: %s" % (keyring, signature, done.returncode, done.stderr.strip())
+        raise HostError(
+            "archive_signature",
+            "A prebuilt archive is not signed by a key of the keyring.",
+            evidence=[said],
+            remedy="After looking at where it comes from, sign it (gpg --detach-sign), or leave archive_keyring"
+            " (noiommu_kmod_archive_keyring) out.",
+        )
+
     def _describe(self, args: dict[str, Any]) -> Source | None:
         """Fill in what the source on the controller says of itself."""
-        for key in ("digest", "archive"):
+        for key in ("digest", "archive", "available", "archive_files", "destination"):
             if key in args:
                 raise AnsibleActionFail("%s is set by the action plugin; leave it out." % key)
         given = args.get("source")
-        present = args.get("state", "present") == "present"
+        present = args.get("state", "present") != "absent"
         if given is None:
             if present:
-                raise AnsibleActionFail("source is required with state=present: give the directory with dkms.conf.")
+                raise AnsibleActionFail("source is required unless state=absent: give the directory with dkms.conf.")
             return None
         if not present and args.get("name"):
             return None
@@ -86,11 +181,11 @@ class ActionModule(ActionBase):
             args["digest"] = digest(source)
         return source
 
-    def _send(self, packed: bytes) -> str:
-        """Put the archive into the task's temporary directory on the host; Ansible removes that afterwards."""
+    def _send(self, name: str, packed: bytes) -> str:
+        """Put a file into the task's temporary directory on the host; Ansible removes that afterwards."""
         if self._connection._shell.tmpdir is None:
             self._make_tmp_path()
-        remote = self._connection._shell.join_path(self._connection._shell.tmpdir, "source.tar.gz")
+        remote = self._connection._shell.join_path(self._connection._shell.tmpdir, name)
         with tempfile.NamedTemporaryFile(dir=C.DEFAULT_LOCAL_TMP, suffix=".tar.gz") as local:
             local.write(packed)
             local.flush()

@@ -234,7 +234,8 @@ def _no_builtin(root: Root) -> HostError:
 def _locked_down(root: Root) -> HostError:
     return HostError(
         "lockdown",
-        "The kernel is locked down (%s), and insecure mode would break its promise." % lockdown(root),
+        "The kernel is locked down (%s), and insecure mode would break its promise: a device without an IOMMU can write"
+        " the memory that lockdown protects. Signing the noiommu module does not change that." % lockdown(root),
         evidence=["/sys/kernel/security/lockdown: %s" % root.read_text("/sys/kernel/security/lockdown")],
         remedy="Use a host with an IOMMU, or turn Secure Boot and lockdown off if that is acceptable.",
     )

@@ -15,6 +15,7 @@ import os
 from typing import Any, NamedTuple
 
 from . import _kernels
+from ._dkms_checks import cause
 from ._dkms_source import digest, read_source
 from ._errors import HostError
 from ._fs import Root
@@ -28,10 +29,11 @@ STAGE = TREE + "/.noiommu-stage"
 INSTALL_DIRS = ("updates/dkms", "updates", "extra")
 
 ABSENT, ADDED, BUILT, INSTALLED, DIFFERS = "absent", "added", "built", "installed", "differs"
+FAILED = "failed"
 
 
 def record_path(name: str) -> str:
-    """Return where it is noted which kernels the module is not for, and whether DKMS made its key for us."""
+    """Return where it is noted what files alone do not tell, such as the kernels that a build failed for."""
     return "/var/lib/noiommu/dkms-%s.json" % name
 
 
@@ -87,6 +89,12 @@ class Tree:
             for one in self.root.listdir(_kernels.MODULES, kernel, where)
             if one.split(".ko")[0] == self.name and ".ko" in one
         ]
+
+    def build_failure(self, version: str, kernel: str) -> list[str]:
+        """Return why DKMS itself failed to build for a kernel, as after a kernel upgrade; nothing if it did not."""
+        log = self.root.read_text(self.directory, version, "build/make.log") or ""
+        first = log.partition("\n")[0]
+        return cause(log.partition("\n")[2]) if " for kernel %s (" % kernel in first else []
 
     def source_digest(self, version: str) -> str | None:
         """Return the digest of the source in /usr/src, None without one."""
@@ -155,9 +163,15 @@ def choose_kernels(root: Root, asked: list[str], skipped: dict[str, str]) -> Cho
         ]
         warnings += ["No module for the installed kernel %s: %s" % item for item in skipped.items() if item[0] in every]
         return Choice(sorted({running, *with_headers}, key=_kernels.version_key), warnings)
+    return Choice(require_installed(root, asked), [])
+
+
+def require_installed(root: Root, asked: list[str]) -> list[str]:
+    """Return the kernels that a list names, `running` and `all` included."""
+    running = _kernels.running(root)
     chosen: list[str] = []
     for one in asked:
-        chosen += {"running": [running], "all": every}.get(one, [one])
+        chosen += {"running": [running], "all": _kernels.installed(root)}.get(one, [one])
     unknown = [one for one in chosen if not root.exists(_kernels.MODULES, one) and one != running]
     if unknown:
         raise HostError(
@@ -166,62 +180,89 @@ def choose_kernels(root: Root, asked: list[str], skipped: dict[str, str]) -> Cho
             evidence=["%s has: %s" % (_kernels.MODULES, ", ".join(root.listdir(_kernels.MODULES)) or "nothing")],
             remedy="Name installed kernels, `running` or `all`.",
         )
-    return Choice(sorted(set(chosen), key=_kernels.version_key), [])
+    return sorted(set(chosen), key=_kernels.version_key)
 
 
 class Record(NamedTuple):
     """What files alone do not tell."""
 
     digest: str
-    skipped: dict[str, str]  # the kernels that this very source was found not to be for, with the reason
-    made_keys: bool  # whether DKMS made its signing key for a build of ours
+    skipped: dict[str, str] = {}  # the kernels that this very source was found not to be for, with the reason
+    made_keys: bool = False  # whether DKMS made its signing key for a build of ours
+    failed: dict[str, dict[str, Any]] = {}  # the kernels it does not build for: cause, and what was built with
+    prebuilt: dict[str, dict[str, Any]] = {}  # the kernels whose module came from an archive: its digest, the files
 
     @classmethod
     def load(cls, root: Root, name: str) -> Record:
         """Read it. If it is damaged, nothing is lost: the next build finds out again."""
         try:
             stored = json.loads(root.read_text(record_path(name)) or "{}")
-            return cls(str(stored["digest"]), dict(stored["skipped"]), bool(stored["made_keys"]))
+            return cls(
+                str(stored["digest"]), dict(stored["skipped"]), bool(stored["made_keys"]), dict(stored["failed"]),
+                dict(stored["prebuilt"]),
+            )
         except (ValueError, KeyError, TypeError):
-            return cls("", {}, False)
+            return cls("")
 
     def save(self, root: Root, name: str) -> None:
         """Write it, or remove it if there is nothing to remember."""
         path = record_path(name)
-        if self.skipped or self.made_keys:
+        if any(self[1:]):
             root.write_file(path, dump_json(self._asdict()))
         elif root.remove_file(path):
             root.remove_empty_dir(os.path.dirname(path))
 
 
-class PresentPlan:
-    """What one run shall do to have a version installed. Made from files alone, for check mode and real run alike."""
+def built_with(root: Root, kernel: str) -> list[str]:
+    """Return what tells one set of headers and compiler from another, without running anything."""
+    paths = ["%s/Module.symvers" % (_kernels.headers(root, kernel) or ""), _kernels.compiler(root, kernel) or ""]
+    found = []
+    for path in map(root.realpath, paths):
+        entry = os.stat(root.path(path)) if root.exists(path) else None
+        found.append("%s %s" % (path, "%d %d" % (entry.st_size, entry.st_mtime) if entry else "absent"))
+    return found
 
-    def __init__(self, root: Root, name: str, version: str, wanted: str, asked: list[str]) -> None:
+
+class Plan:
+    """What one run shall do to have a version there. Made from files alone, for check mode and real run alike."""
+
+    def __init__(self, root: Root, name: str, version: str, wanted: str) -> None:
         self.root = root
         self.tree = Tree(root, name)
         self.version = version
         self.digest = wanted
-        self.explicit = bool(asked)
         self.record = Record.load(root, name)
-        self.skipped = self.record.skipped if not asked and self.record.digest == wanted else {}
-        choice = choose_kernels(root, asked, self.skipped)
-        self.kernels, self.warnings = choice
-        self.had_digest = self.tree.source_digest(version)
-        # The tree is no good for another source, nor if DKMS lost track of it; then all is made anew.
-        self.fresh = self.had_digest != wanted or not self.tree.is_added(version)
-        self.others = sorted({*self.tree.versions(), *self.tree.source_versions()} - {version})
-        states = {kernel: self.tree.state(version, kernel) for kernel in self.kernels}
-        self.before = {
-            kernel: DIFFERS if self.fresh and state not in (ABSENT, ADDED) else state
-            for kernel, state in states.items()
-        }
-        self.after = {kernel: INSTALLED for kernel in self.kernels}
-        self.build = [one for one in self.kernels if self.fresh or not self.tree.built(version, one)]
-        self.install = [one for one in self.kernels if self.before[one] != INSTALLED]
-        self._warn_loaded()
+        self.explicit = False
+        self.fresh = False  # whether all has to be made anew
+        self.kernels: list[str] = []
+        self.build: list[str] = []
+        self.install: list[str] = []
+        self.others: list[str] = []  # versions to remove
+        self.skipped: dict[str, str] = {}
+        self.failed: dict[str, list[str]] = {}
+        self.warnings: list[str] = []
+        self.before: dict[str, str] = {}
+        self.after: dict[str, str] = {}
 
-    def _warn_loaded(self) -> None:
+    def header(self) -> list[str]:
+        """The lines that the declared state has in the diff above the kernels."""
+        return ["source %s-%s %s" % (self.tree.name, self.version, self.digest)]
+
+    def diff(self) -> dict[str, str]:
+        """Return what differs in the form that Ansible prints."""
+        name = self.tree.name
+        there = {*self.tree.versions(), *self.tree.source_versions()}
+        old = [one for one in sorted({*self.others, self.version}, key=lambda one: one == self.version) if one in there]
+        before = ["source %s-%s %s" % (name, one, self.tree.source_digest(one) or "missing") for one in old]
+        return {
+            "before_header": "DKMS " + name,
+            "after_header": "DKMS " + name,
+            "before": _lines([*before, *_states(self.before)]),
+            "after": _lines([*self.header(), *_states(self.after)]),
+        }
+
+    def warn_loaded(self) -> None:
+        """Mention another version that is still loaded."""
         now = loaded(self.root, self.tree.name)
         if now is not None and now.version != self.version:
             self.warnings.append(
@@ -229,28 +270,68 @@ class PresentPlan:
                 " next boot." % (now.version or "unknown", self.tree.name, self.version)
             )
 
+
+class PresentPlan(Plan):
+    """What one run shall do to have a version built and installed on the host itself."""
+
+    def __init__(self, root: Root, name: str, version: str, wanted: str, asked: list[str]) -> None:
+        super().__init__(root, name, version, wanted)
+        self.explicit = bool(asked)
+        self.skipped = self.record.skipped if not asked and self.record.digest == wanted else {}
+        choice = choose_kernels(root, asked, self.skipped)
+        self.failed = self._known_failures(choice.kernels)
+        self.kernels = [one for one in choice.kernels if one not in self.failed]
+        self.warnings = choice.warnings
+        self.had_digest = self.tree.source_digest(version)
+        # The tree is no good for another source, nor if DKMS lost track of it.
+        self.fresh = self.had_digest != wanted or not self.tree.is_added(version)
+        self.others = sorted({*self.tree.versions(), *self.tree.source_versions()} - {version})
+        states = {kernel: self.tree.state(version, kernel) for kernel in self.kernels}
+        self.before = {
+            kernel: DIFFERS if self.fresh and state not in (ABSENT, ADDED) else state
+            for kernel, state in states.items()
+        }
+        self.before.update(dict.fromkeys(self.failed, FAILED))
+        self.after = {kernel: INSTALLED for kernel in self.kernels}
+        self.after.update(dict.fromkeys(self.failed, FAILED))
+        self.build = [one for one in self.kernels if self.fresh or not self.tree.built(version, one)]
+        self.install = [one for one in self.kernels if self.before[one] != INSTALLED]
+        self.warn_loaded()
+
+    def _known_failures(self, kernels: list[str]) -> dict[str, list[str]]:
+        """The kernels that there is no use in building for again: same source, headers and compiler as when it failed.
+
+        Never the running one, and never one that was asked for by name.
+        """
+        if self.explicit or self.record.digest != self.digest:
+            return {}
+        running = _kernels.running(self.root)
+        return {
+            kernel: entry["cause"]
+            for kernel, entry in self.record.failed.items()
+            if kernel in kernels and kernel != running and not self.tree.built(self.version, kernel)
+            and entry["built_with"] == built_with(self.root, kernel)
+        }
+
+    def failures(self) -> dict[str, list[str]]:
+        """The kernels without the module because a build failed, this collection's or DKMS's own, with the cause."""
+        found = dict(self.failed)
+        noted = self.record.failed if self.record.digest == self.digest else {}
+        for kernel in self.build:
+            why = self.tree.build_failure(self.version, kernel) or noted.get(kernel, {}).get("cause")
+            if why:
+                found[kernel] = why
+        return found
+
     @property
     def changed(self) -> bool:
         """Whether anything differs."""
-        return bool(self.fresh or self.others or self.install)
+        return bool(self.fresh or self.others or self.install or self.record.prebuilt)
 
     @property
     def source_needed(self) -> bool:
         """Whether the host lacks the source."""
         return self.had_digest != self.digest
-
-    def diff(self) -> dict[str, str]:
-        """Return what differs in the form that Ansible prints."""
-        name = self.tree.name
-        there = {*self.tree.versions(), *self.tree.source_versions()}
-        old = [one for one in (*self.others, self.version) if one in there]
-        before = ["source %s-%s %s" % (name, one, self.tree.source_digest(one) or "missing") for one in old]
-        return {
-            "before_header": "DKMS " + name,
-            "after_header": "DKMS " + name,
-            "before": _lines([*before, *_states(self.before)]),
-            "after": _lines(["source %s-%s %s" % (name, self.version, self.digest), *_states(self.after)]),
-        }
 
 
 class AbsentPlan:
@@ -265,11 +346,12 @@ class AbsentPlan:
         kernels = {one for version in self.versions for one in self.tree.kernels(version)}
         self.leftovers = {one: self.tree.installed_files(one) for one in root.listdir(_kernels.MODULES)}
         kernels |= {one for one, files in self.leftovers.items() if files}
+        prebuilt = Record.load(root, name).prebuilt
         self.before = {
             kernel: max(
                 (self.tree.state(version, kernel) for version in self.versions),
                 key=(ABSENT, ADDED, BUILT, DIFFERS, INSTALLED).index,
-                default=DIFFERS,
+                default=INSTALLED if kernel in prebuilt else DIFFERS,
             )
             for kernel in sorted(kernels, key=_kernels.version_key)
         }

@@ -12,33 +12,35 @@ import shutil
 from typing import Callable
 
 from . import _dkms_checks as checks
-from . import _kernels
-from ._dkms import INSTALLED, STAGE, TREE, AbsentPlan, PresentPlan, Record, Tree, record_path
+from . import _kernels, _signing
+from ._dkms import INSTALLED, STAGE, TREE, AbsentPlan, Plan, Record, Tree, built_with, record_path
 from ._dkms_source import Source, digest, read_conf, read_source
 from ._errors import HostError
 from ._fs import Root, Runner
 
-_KEYS = (TREE + "/mok.key", TREE + "/mok.pub")
-# Where shim keeps the enrolled keys, and those to be enrolled at the next boot.
-_MOK_LISTS = tuple(
-    "/sys/firmware/efi/efivars/%s-605dab50-e046-4300-abb6-3dd810dd8b23" % one for one in ("MokListRT", "MokNew")
-)
+_KEYS = _signing.DKMS_PAIR
 _NOT_FOR_THIS_KERNEL = 77
 
 
 class Installer:
     """Brings a present plan about."""
 
-    def __init__(self, root: Root, runner: Runner, plan: PresentPlan) -> None:
+    def __init__(self, root: Root, runner: Runner, plan: Plan) -> None:
         self._root = root
         self._runner = runner
         self._plan = plan
         self._tree = plan.tree
         self._undo: list[Callable[[], None]] = []
+        self._signing = _signing.read(root)
+        self.skipped: dict[str, str] = {}  # kernels that the source turned out not to be for
+        self.failed: dict[str, list[str]] = {}  # kernels other than the running one that a build failed for: the cause
 
     def check(self) -> None:
         """Refuse what cannot work, before anything changes and before the source is sent."""
         plan = self._plan
+        unsigned = _signing.refusal(self._root, self._signing)
+        if unsigned is not None:
+            raise unsigned
         problem = checks.lacking(self._root, plan.build or plan.install)
         if problem is not None:
             raise problem
@@ -47,21 +49,45 @@ class Installer:
         if plan.build:
             checks.require_compiler(self._root, self._runner, plan.build)
 
-    def run(self, sent: Source | None) -> dict[str, str]:
-        """Build, swap and install; return the kernels that the source turned out not to be for."""
+    @property
+    def changed(self) -> bool:
+        """Whether the run changed more than what is remembered."""
+        served = [one for one in self._plan.install if one not in self.skipped and one not in self.failed]
+        return bool(self._plan.fresh or self._plan.others or self._plan.record.prebuilt or served)
+
+    def run(self, sent: Source | None) -> None:
+        """Build, swap and install for every kernel that it can be built for."""
         source = sent if sent is not None else read_source(self._real(self._tree.source_dir(self._plan.version)))
         self._verify_source(source)
-        had_keys = [self._root.exists(path) for path in _KEYS]
+        made_keys = self.transact(lambda: self._bring_about(source))
+        record = self._plan.record
+        failed = {one: record.failed[one] for one in self._plan.failed}
+        for kernel, why in self.failed.items():
+            failed[kernel] = {"cause": why, "built_with": built_with(self._root, kernel)}
+        Record(
+            self._plan.digest, {**self._plan.skipped, **self.skipped}, record.made_keys or made_keys, failed
+        ).save(self._root, self._tree.name)
+
+    def _bring_about(self, source: Source) -> None:
+        self._build(source)
+        self._swap(source)
+        for kernel in self._plan.record.prebuilt:  # DKMS would take them for the distribution's, and keep them
+            self._drop(kernel)
+        for kernel in self._plan.install:
+            if kernel not in self.skipped and kernel not in self.failed:
+                self._install(kernel)
+
+    def transact(self, action: Callable[[], None], keep_stage: bool = False) -> bool:
+        """Do something of which nothing is left if it fails; return whether DKMS made its key meanwhile."""
+        had_keys = any(self._root.exists(path) for path in _KEYS)
+        done = False
         try:
-            skipped = self._build(source)
-            self._swap(source)
-            for kernel in self._plan.install:
-                if kernel not in skipped:
-                    self._install(kernel)
+            action()
+            done = True
         except (HostError, OSError) as exc:
             while self._undo:
                 self._undo.pop()()
-            if not any(had_keys):  # Made by this attempt, so enrolled nowhere.
+            if not had_keys:  # Made by this attempt, so enrolled nowhere.
                 for path in _KEYS:
                     self._root.remove_file(path)
             if isinstance(exc, HostError):
@@ -73,10 +99,35 @@ class Installer:
                 remedy="Make the filesystem that holds the path usable, then run again.",
             ) from exc
         finally:
-            shutil.rmtree(self._real(STAGE), ignore_errors=True)
-        made_keys = self._plan.record.made_keys or not any(had_keys) and self._root.exists(_KEYS[0])
-        Record(self._plan.digest, {**self._plan.skipped, **skipped}, made_keys).save(self._root, self._tree.name)
-        return skipped
+            if not (done and keep_stage):
+                self.drop_stage()
+        return not had_keys and self._root.exists(_KEYS[0])
+
+    def drop_stage(self) -> None:
+        """Remove what was built aside."""
+        shutil.rmtree(self._real(STAGE), ignore_errors=True)
+
+    def _drop(self, kernel: str) -> None:
+        """Take the module's files out of a kernel, keeping what it takes to bring them back."""
+        kept = {path: self._root.read_bytes(path) or b"" for path in self._tree.installed_files(kernel)}
+        self._undo.append(lambda: self._put_back(kernel, kept))
+        drop_installed(self._root, self._runner, self._tree, [kernel])
+
+    def _put_back(self, kernel: str, kept: dict[str, bytes]) -> None:
+        for path, content in kept.items():
+            self._root.write_file(path, content)
+        if kept:
+            self._runner.run("depmod", kernel)
+
+    def _depmod(self, kernel: str) -> None:
+        done = self._runner.run("depmod", kernel)
+        if done.rc != 0:
+            raise HostError(
+                "install_failed",
+                "Indexing the modules of kernel %s failed; the host is as it was." % kernel,
+                evidence=["depmod %s: rc %d" % (kernel, done.rc), *checks.cause(done.stdout + "\n" + done.stderr)],
+                remedy="Mend the cause above, then run again.",
+            )
 
     def _real(self, path: str) -> str:
         return self._root.path(path)
@@ -97,27 +148,59 @@ class Installer:
 
     # --- aside ---
 
-    def _build(self, source: Source) -> dict[str, str]:
+    def _build(self, source: Source) -> None:
         plan = self._plan
         shutil.rmtree(self._real(STAGE), ignore_errors=True)
         self._write_source(STAGE + "/source/%s-%s" % (self._tree.name, plan.version), source)
         os.makedirs(self._real(STAGE + "/tree"))
         if not plan.build:
-            return {}
+            return
         trees = ("--dkmstree", STAGE + "/tree", "--sourcetree", STAGE + "/source")
         self._dkms("add", *trees)
-        skipped = {}
         for kernel in plan.build:
             done = self._runner.run("dkms", "build", *trees, *self._module(), "-k", kernel)
+            said = done.stdout + "\n" + done.stderr
             if done.rc == _NOT_FOR_THIS_KERNEL:
-                skipped[kernel] = self._refused_kernel(kernel, done.stdout + done.stderr)
+                self.skipped[kernel] = self._refused_kernel(kernel, said)
             elif done.rc != 0:
-                raise self._build_error(kernel, done.rc, done.stdout + "\n" + done.stderr)
-        return skipped
+                error = self._build_error(kernel, done.rc, said)
+                if self._is_needed(kernel):
+                    raise error
+                # The host works with the kernel that it runs; that the other one would leave it without is reported.
+                self.failed[kernel] = error.evidence
+            elif self._signing.enforced:
+                self._require_signature(kernel, said)
+
+    def _is_needed(self, kernel: str) -> bool:
+        return self._plan.explicit or kernel == _kernels.running(self._root)
+
+    def _require_signature(self, kernel: str, said: str) -> None:
+        """DKMS goes on without a signature if anything is in its way."""
+        for path in self._staged(kernel):
+            if _signing.is_signed(self._root.read_bytes(path) or b"", path) is False:
+                reasons = [line for line in said.splitlines() if re.search(r"sign|certificate|key", line, re.I)]
+                raise HostError(
+                    "not_signed",
+                    "This kernel loads signed modules only, and DKMS did not sign the one for %s; the host is as it"
+                    " was." % kernel,
+                    evidence=[*self._signing.enforced_by, *(reasons or ["%s: no signature" % os.path.basename(path)])],
+                    remedy="See that DKMS finds sign-file (Debian: the package linux-kbuild of this kernel) and its key"
+                    " (/etc/dkms/framework.conf), then run again.",
+                )
+
+    def _staged(self, kernel: str) -> list[str]:
+        """The module files that were built aside for a kernel."""
+        base = "%s/tree/%s/%s/%s" % (STAGE, self._tree.name, self._plan.version, kernel)
+        return [
+            "%s/%s/module/%s" % (base, arch, one)
+            for arch in self._root.listdir(base)
+            for one in self._root.listdir(base, arch, "module")
+            if ".ko" in one
+        ]
 
     def _refused_kernel(self, kernel: str, said: str) -> str:
         reason = "dkms.conf excludes it: " + (" ".join(said.split()) or "no reason given")
-        if self._plan.explicit or kernel == _kernels.running(self._root):
+        if self._is_needed(kernel):
             raise HostError(
                 "kernel_excluded",
                 "The source is not for the kernel %s." % kernel,
@@ -135,7 +218,9 @@ class Installer:
         log = ""
         for path in logs:
             with open(path, encoding="utf-8", errors="replace") as stream:
-                log += stream.read()
+                text = stream.read()
+            if "/build/" in path or " for kernel %s (" % kernel in text:
+                log += text
         return HostError(
             "build_failed",
             "Building %s %s for kernel %s failed; the host is as it was."
@@ -220,7 +305,7 @@ class Installer:
     def _write_source(self, directory: str, source: Source) -> None:
         shutil.rmtree(self._real(directory), ignore_errors=True)
         for path, content in source.items():
-            self._root.write_file("%s/%s" % (directory, path), content.decode("utf-8", "surrogateescape"))
+            self._root.write_file("%s/%s" % (directory, path), content)
 
     def _module(self) -> tuple[str, ...]:
         return ("-m", self._tree.name, "-v", self._plan.version)
@@ -261,8 +346,9 @@ def _key_is_needed(root: Root) -> bool:
     """Whether other modules are signed with DKMS's key, or the firmware has it enrolled or about to be."""
     others = [one for one in root.listdir(TREE) if not one.startswith((".", "mok."))]
     certificate = root.read_bytes(_KEYS[1])
-    lists = (root.read_bytes(path) or b"" for path in _MOK_LISTS)
-    return bool(others) or certificate is None or any(certificate in one for one in lists)
+    if others or certificate is None:
+        return True
+    return _signing.trust(root, certificate) != _signing.NOT_ENROLLED or _signing.in_firmware(root, certificate)
 
 
 def drop_installed(root: Root, runner: Runner, tree: Tree, kernels: list[str]) -> None:

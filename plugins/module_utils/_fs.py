@@ -140,15 +140,15 @@ class Root:
                 errno=exc.errno,
             ) from exc
 
-    def write_file(self, path: str, text: str, mode: int = 0o644) -> None:
+    def write_file(self, path: str, text: str | bytes, mode: int = 0o644) -> None:
         """Replace a file atomically; a crash leaves the old one or the new one. Makes missing directories."""
         real = self.path(path)
         temporary = None
         try:
             os.makedirs(os.path.dirname(real), mode=0o755, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=os.path.dirname(real), prefix=".noiommu-")
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape"))
                 os.fchmod(stream.fileno(), mode)
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -192,7 +192,7 @@ class Root:
         try:
             os.rmdir(self.path(path))
         except OSError as exc:
-            if exc.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            if exc.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):  # the last: something is mounted on it
                 return False
             raise _file_error("remove the empty directory", path, exc) from exc
         return True

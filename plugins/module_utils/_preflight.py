@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-from . import _backend, _hugepages, _hugetlb_mounts, _kernels, _taint
+from . import _backend, _hugepages, _hugetlb_mounts, _kernels, _signing, _taint
 from ._errors import HostError
 from ._fs import Root
 from ._guards import GuardContext, check, loss_refusals
@@ -21,7 +21,6 @@ from ._sriov import losses, plan_functions
 from ._store import Originals
 
 MODULE = "noiommu"
-_SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 _VFIO_MODULES = ("vfio", "vfio_pci", "vfio_pci_core", "vfio_iommu_type1")
 
 # What is listed where nothing is selected: classes that data planes drive.
@@ -36,6 +35,7 @@ class Declaration(NamedTuple):
     backend: str = "auto"
     accept_unsafe: bool = False
     enable_iommu: bool = False
+    kmod_build: str = "on_host"
 
 
 class Preflight:
@@ -61,7 +61,9 @@ class Preflight:
         self._choice = _backend.choose(root, declared.backend, declared.accept_unsafe, self._enabling.pending)
         self._by_selector = bool(declared.devices)
         self._guards = {one.address: [] if one.planned else check(context, self._bus, one) for one in self._shown()}
-        self._lacking = _kernels.missing_for_build(root, self._release)
+        self._prebuilt = declared.kmod_build == "prebuilt"
+        self._lacking = {} if self._prebuilt else _kernels.missing_for_build(root, self._release)
+        self._signing = _signing.read(root, self._prebuilt)
 
     def report(self) -> dict[str, Any]:
         """Return everything, as noiommu_info does."""
@@ -70,7 +72,8 @@ class Preflight:
             "kernel": self._kernel(),
             "iommu": self._iommu._asdict(),
             "iommu_boot": self._enabling.report(),
-            "secure_boot": secure_boot(self._root),
+            "secure_boot": _signing.secure_boot(self._root),
+            "module_signing": self._signing.report(),
             "lockdown": _backend.lockdown(self._root),
             "module": self._module(),
             "vfio": {one: read_parameters(self._root, one) for one in _VFIO_MODULES},
@@ -83,6 +86,7 @@ class Preflight:
             },
             "os": system._asdict(),
             "packages_missing": sorted(self._lacking),
+            "prebuilt_kernels": self._prebuilt_kernels(),
             "verdict": self._verdict(),
         }
 
@@ -109,6 +113,11 @@ class Preflight:
             "version": self._root.read_text("/sys/module", MODULE, "version"),
             "parameters": read_parameters(self._root, MODULE) or {},
         }
+
+    def _prebuilt_kernels(self) -> list[str]:
+        """The kernels that want a module from a build host."""
+        wanted = self._prebuilt and self._choice.backend == _backend.DKMS
+        return sorted({self._release, *_kernels.installed(self._root)}) if wanted else []
 
     # --- the devices ---
 
@@ -149,7 +158,7 @@ class Preflight:
             addresses = {device.address for device in self._selected}
             there = [device for device in self._selected if not device.planned]
             refusals += group_refusals(self._root, self._bus, there, addresses)
-        refusals += self._vfio_missing()
+        refusals += self._vfio_missing() + self._unsigned()
         return {
             "backend": self._choice.backend or "none",
             "safe": self._choice.backend == _backend.IOMMU and self._iommu.state == "active",
@@ -162,6 +171,16 @@ class Preflight:
     def _stale(self) -> bool:
         """Whether the running kernel's modules were removed, as by an upgrade that kept its version."""
         return not self._root.exists(_kernels.MODULES, self._release) and bool(_kernels.installed(self._root))
+
+    def _unsigned(self) -> list[HostError]:
+        """The reasons why the kernel would not load the module; a locked down one is told both of its problems."""
+        locked = next((one for one in self._choice.refusals if one.code == "lockdown"), None)
+        if locked is not None:
+            locked.evidence += [one for one in _signing.facts(self._root, self._signing) if one not in locked.evidence]
+        elif self._choice.backend != _backend.DKMS:
+            return []
+        unsigned = _signing.refusal(self._root, self._signing)
+        return [] if unsigned is None else [unsigned]
 
     def _vfio_missing(self) -> list[HostError]:
         driver = "vfio-pci"
@@ -189,18 +208,12 @@ class Preflight:
         return warnings
 
     def _build_warnings(self) -> list[str]:
-        warnings = [
+        return [] if self._prebuilt else [
             "The installed kernel %s has no headers: after booting it, the devices stay without a backend. Install %s."
             % (one, _kernels.headers_package(self._root, one))
             for one in _kernels.installed(self._root)
             if one != self._release and _kernels.headers(self._root, one) is None
         ]
-        if secure_boot(self._root):
-            warnings.append(
-                "Secure Boot is on: the kernel module loads only if the key it is signed with is enrolled"
-                " (mokutil --import /var/lib/dkms/mok.pub, then reboot and confirm at the console)."
-            )
-        return warnings
 
     def _unsafe_interrupts(self, iommu: HostIommu) -> list[str]:
         if self._root.read_text(_backend.UNSAFE_INTERRUPTS) != "Y":
@@ -209,15 +222,6 @@ class Preflight:
             "vfio_iommu_type1.allow_unsafe_interrupts is Y although an IOMMU (%s) is active: devices can forge"
             " interrupts. Remove the option unless the hardware lacks interrupt remapping." % ", ".join(iommu.drivers)
         ]
-
-
-def secure_boot(root: Root) -> bool | None:
-    """Return whether Secure Boot is on; None if the firmware does not say."""
-    if not root.exists("/sys/firmware/efi"):
-        return False
-    # Four bytes of attributes, then the value.
-    data = root.read_bytes(_SECURE_BOOT)
-    return None if data is None or len(data) < 5 else data[4] == 1
 
 
 def read_parameters(root: Root, module: str) -> dict[str, str] | None:

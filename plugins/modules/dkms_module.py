@@ -20,6 +20,12 @@ description:
     changes. Everything is built beside the DKMS tree and then swapped in. If a build or an installation fails, the host
     stays as it was, an older version of the module included, and the error names the cause from the build log.
   - Other versions of the same module are removed once the new one is in place.
+  - A failing build for another kernel than the running one is reported in RV(failed_kernels) and as a warning, and does
+    not fail the task, unless O(kernels) names that kernel. It is tried again once source, headers or compiler changed.
+  - Where the running kernel loads signed modules only, it has to trust the key that DKMS signs with. If it does not,
+    nothing is changed and the error says how to enrol the key.
+  - A fleet without compilers takes modules that were built once for each kernel release. See O(build) and
+    O(state=archived).
   - The module is not loaded. See M(baremetal.noiommu.vfio_binding).
   - A converged host is only read.
 extends_documentation_fragment:
@@ -30,7 +36,7 @@ attributes:
     details:
       - Packages that are missing for a build are a warning and not an error, since an earlier task may have been going
         to install them.
-      - That C(dkms.conf) excludes a kernel that is not running is only found out by the build.
+      - That C(dkms.conf) excludes a kernel that is not running, or that a build fails, is only found out by the build.
   action:
     description:
       - Indicates this has a corresponding action plugin so some parts of the options can be executed on the controller.
@@ -54,6 +60,8 @@ options:
       - The kernels to build for, by their releases, or V(running), or V(all) for every installed one.
       - Without it, the running kernel and every other installed kernel that has headers. Those without headers, and
         those that C(dkms.conf) excludes, are named in a warning.
+      - With O(build=prebuilt), the running kernel and every other installed one. Headers do not matter.
+      - With O(state=archived), the kernel releases to build for, installed or not; their headers have to be.
     type: list
     elements: str
     default: []
@@ -61,9 +69,38 @@ options:
     description:
       - V(present) keeps it installed. V(absent) unloads it, and removes all its versions from DKMS, from the kernels
         and from C(/usr/src). That fails while the module is in use.
+      - V(archived) builds it for O(kernels) and keeps the result on the controller, in O(archives), one archive for
+        each kernel. Nothing is installed. What is there already is not built again, and the host is not even asked.
     type: str
-    choices: [present, absent]
+    choices: [present, absent, archived]
     default: present
+  build:
+    description:
+      - V(on_host) builds by DKMS on the host itself.
+      - V(prebuilt) takes the module from an archive in O(archives). The host needs no compiler, no headers, and no
+        DKMS, whose package depends on a compiler; what DKMS has of this module there is removed.
+      - A running kernel without an archive is an error, another one without is reported in RV(failed_kernels).
+    type: str
+    choices: [on_host, prebuilt]
+    default: on_host
+  archives:
+    description:
+      - The directory on the controller with the archives, each beside its checksum in a file with the suffix
+        C(.sha256).
+      - They are binary archives of DKMS, which C(dkms ldtarball) takes as well.
+    type: path
+  archive_keyring:
+    description:
+      - A keyring on the controller. If given, an archive is used only if C(gpgv) finds it signed by a key of this
+        keyring, with the detached signature in the file with the suffix C(.sig) or C(.asc) beside it.
+    type: path
+  expected:
+    description:
+      - Kernels for which a task before this one makes the archive, so that check mode can count on it. Ignored
+        otherwise.
+    type: list
+    elements: str
+    default: []
   digest:
     description:
       - The digest of the source. Set by the action plugin.
@@ -71,6 +108,20 @@ options:
   archive:
     description:
       - The path of the source archive on the host. Set by the action plugin.
+    type: path
+  available:
+    description:
+      - The checksum of each kernel's archive. Set by the action plugin.
+    type: dict
+    default: {}
+  archive_files:
+    description:
+      - The path of each kernel's archive on the host. Set by the action plugin.
+    type: dict
+    default: {}
+  destination:
+    description:
+      - The directory on the host for new archives. Set by the action plugin.
     type: path
 notes:
   - DKMS makes a key for signing modules (C(/var/lib/dkms/mok.key), C(/var/lib/dkms/mok.pub)) at the first build.
@@ -90,6 +141,20 @@ EXAMPLES = r"""
     source: files/kmod
     kernels: [running]
 
+- name: Build it once for every kernel of a fleet
+  baremetal.noiommu.dkms_module:
+    source: files/kmod
+    state: archived
+    kernels: [6.1.0-56-amd64, 6.12.57+deb13-amd64]
+    archives: ~/noiommu-archives
+  delegate_to: builder.example.com
+
+- name: Have it on hosts that have no compiler
+  baremetal.noiommu.dkms_module:
+    source: files/kmod
+    build: prebuilt
+    archives: ~/noiommu-archives
+
 - name: Remove it
   baremetal.noiommu.dkms_module:
     name: noiommu
@@ -108,18 +173,35 @@ version:
 before:
   description:
     - For each kernel how far the module had come, as V(absent), V(added), V(built), V(installed), or V(differs) if
-      something else of that name is installed.
-  returned: success
+      something else of that name is installed, or V(failed) if the build for it is known to fail.
+  returned: success, except with O(state=archived)
   type: dict
   sample: {"6.1.0-56-amd64": "absent"}
 after:
   description: The same after the run.
-  returned: success
+  returned: success, except with O(state=archived)
   type: dict
   sample: {"6.1.0-56-amd64": "installed"}
 replaced:
   description: Other versions that were or would be removed.
   returned: success, with O(state=present)
+  type: list
+  elements: str
+failed_kernels:
+  description:
+    - The kernels that are left without the module because a build failed or an archive is missing, with the cause. In
+      check mode also those for which DKMS itself failed, as at a kernel upgrade.
+  returned: success, with O(state=present) or O(state=archived)
+  type: dict
+  sample: {"6.12.9-amd64": ["noiommu.c:812:9: error: too few arguments to function"]}
+archived:
+  description: The paths on the controller of the archives that were or would be made, by kernel.
+  returned: success, with O(state=archived)
+  type: dict
+  sample: {"6.1.0-56-amd64": "/root/noiommu-archives/noiommu-1.0.0-kernel6.1.0-56-amd64-x86_64-0f3a.dkms.tar.gz"}
+packages_missing:
+  description: The packages that the host lacks to build.
+  returned: success, with O(state=archived)
   type: list
   elements: str
 source_sent:
@@ -132,9 +214,15 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms import AbsentPlan, PresentPlan
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms import FAILED, AbsentPlan, Plan, PresentPlan
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_apply import Installer, remove_all
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_archive import sha256
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_checks import lacking
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_prebuilt import (
+    ArchiveBuilder,
+    PrebuiltInstaller,
+    PrebuiltPlan,
+)
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_source import Source, unpack
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner
@@ -144,57 +232,139 @@ ARGUMENTS = {
     "name": {"type": "str"},
     "version": {"type": "str"},
     "kernels": {"type": "list", "elements": "str", "default": []},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "absent", "archived"], "default": "present"},
+    "build": {"type": "str", "choices": ["on_host", "prebuilt"], "default": "on_host"},
+    "archives": {"type": "path"},
+    "archive_keyring": {"type": "path"},
+    "expected": {"type": "list", "elements": "str", "default": []},
     "digest": {"type": "str"},
     "archive": {"type": "path"},
+    "available": {"type": "dict", "default": {}},
+    "archive_files": {"type": "dict", "default": {}},
+    "destination": {"type": "path"},
 }
 
 
 def present(module: AnsibleModule, root: Root, runner: Runner) -> dict:
     """Have the version installed."""
     params = module.params
+    if params["build"] == "prebuilt":
+        return prebuilt(module, root, runner)
     plan = PresentPlan(root, params["name"], params["version"], params["digest"], params["kernels"])
-    result = {
-        "changed": plan.changed,
-        "name": params["name"],
-        "version": params["version"],
-        "before": plan.before,
-        "after": plan.after,
-        "replaced": plan.others,
-        "source_needed": plan.source_needed,
-        "diff": plan.diff(),
-    }
-    warnings = list(plan.warnings)
+    result = _result(plan)
+    result["source_needed"] = plan.source_needed
     if plan.changed and module.check_mode:
-        problem = lacking(root, plan.build)
-        if problem is not None:
-            warnings.append("Predicted as if this were mended before: %s" % problem)
+        _warn_unless_mended(module, lacking(root, plan.build))
     elif plan.changed:
         installer = Installer(root, runner, plan)
         installer.check()
         sent = _read_archive(params["archive"])
         if plan.source_needed and sent is None:
             return result  # The action plugin sends it and calls again.
-        skipped = installer.run(sent)
-        result["after"] = {kernel: state for kernel, state in plan.after.items() if kernel not in skipped}
-        warnings += ["No module for the installed kernel %s: %s" % item for item in skipped.items()]
-    for warning in warnings:
-        module.warn(warning)
+        installer.run(sent)
+        result["changed"] = installer.changed
+        result["after"] = {
+            kernel: FAILED if kernel in installer.failed else state
+            for kernel, state in plan.after.items()
+            if kernel not in installer.skipped
+        }
+        result["failed_kernels"] = {**plan.failed, **installer.failed}
+        plan.warnings += ["No module for the installed kernel %s: %s" % item for item in installer.skipped.items()]
+    _warn(module, plan.warnings, result["failed_kernels"])
     return result
 
 
-def _read_archive(path: str | None) -> Source | None:
-    if path is None:
-        return None
+def prebuilt(module: AnsibleModule, root: Root, runner: Runner) -> dict:
+    """Have the version installed from archives."""
+    params = module.params
+    plan = PrebuiltPlan(
+        root, params["name"], params["version"], params["digest"], params["kernels"], params["available"]
+    )
+    result = _result(plan)
+    result["archives_needed"] = plan.install
+    installer = PrebuiltInstaller(root, runner, plan)
+    if module.check_mode:
+        _warn_unless_mended(module, plan.lacking())
+    else:
+        installer.check()
+        if plan.changed and set(plan.install) - set(params["archive_files"]):
+            return result  # The action plugin sends them and calls again.
+        if plan.changed:
+            installer.install({kernel: _read(params["archive_files"][kernel]) for kernel in plan.install})
+    _warn(module, plan.warnings, result["failed_kernels"])
+    return result
+
+
+def archived(module: AnsibleModule, root: Root, runner: Runner) -> dict:
+    """Build, and leave an archive for each kernel for the action plugin to fetch."""
+    params = module.params
+    builder = ArchiveBuilder(root, runner, params["name"], params["version"], params["digest"], params["kernels"])
+    result = {
+        "changed": True,
+        "name": params["name"],
+        "version": params["version"],
+        "packages_missing": builder.packages_missing(),
+        "failed_kernels": builder.headless,
+        "made": {},
+        "source_needed": True,
+    }
+    if module.check_mode:
+        return result
+    if params["archive"] is not None:
+        builder.check()
+        made = builder.archive(_read_archive(params["archive"]) or {})
+        for kernel, (name, content) in made.items():
+            path = os.path.join(params["destination"], name)
+            root.write_file(path, content)
+            result["made"][kernel] = {"path": path, "sha256": sha256(content)}
+        result["changed"] = bool(made)
+        result["failed_kernels"] = {**builder.failed, **{one: [why] for one, why in builder.skipped.items()}}
+        _warn(module, [], result["failed_kernels"])
+    return result
+
+
+def _result(plan: Plan) -> dict:
+    return {
+        "changed": plan.changed,
+        "name": plan.tree.name,
+        "version": plan.version,
+        "before": plan.before,
+        "after": plan.after,
+        "replaced": plan.others,
+        "failed_kernels": plan.failures(),
+        "diff": plan.diff(),
+    }
+
+
+def _warn_unless_mended(module: AnsibleModule, problem: HostError | None) -> None:
+    if problem is not None:
+        module.warn("Predicted as if this were mended before: %s" % problem)
+
+
+def _warn(module: AnsibleModule, warnings: list, failed: dict) -> None:
+    for warning in warnings:
+        module.warn(warning)
+    for kernel, why in failed.items():
+        module.warn(
+            "No module for the kernel %s: %s. Without it, its devices stay unbound: do not boot it before that is"
+            " mended." % (kernel, "; ".join(why))
+        )
+
+
+def _read(path: str) -> bytes:
     if not os.path.isfile(path):
         raise HostError(
             "archive",
-            "The source archive did not arrive.",
+            "An archive did not arrive.",
             evidence=["%s: no such file" % path],
             remedy="Run again; see that the remote temporary directory has space.",
         )
     with open(path, "rb") as stream:
-        return unpack(stream.read())
+        return stream.read()
+
+
+def _read_archive(path: str | None) -> Source | None:
+    return None if path is None else unpack(_read(path))
 
 
 def absent(module: AnsibleModule, root: Root, runner: Runner) -> dict:
@@ -211,7 +381,7 @@ def absent(module: AnsibleModule, root: Root, runner: Runner) -> dict:
         try:
             plan.refuse_if_used()
         except HostError as exc:
-            module.warn("Predicted as if this were mended before: %s" % exc)
+            _warn_unless_mended(module, exc)
     elif plan.changed:
         remove_all(root, runner, plan)
     return result
@@ -221,15 +391,21 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec=ARGUMENTS,
-        required_if=[("state", "present", ("name", "version", "digest")), ("state", "absent", ("name",))],
+        required_if=[
+            ("state", "present", ("name", "version", "digest")),
+            ("state", "archived", ("name", "version", "digest", "kernels", "archives")),
+            ("state", "absent", ("name",)),
+            ("build", "prebuilt", ("archives",)),
+        ],
         supports_check_mode=True,
     )
     try:
-        result = (present if module.params["state"] == "present" else absent)(module, Root(), Runner())
+        action = {"present": present, "absent": absent, "archived": archived}[module.params["state"]]
+        result = action(module, Root(), Runner())
     except HostError as exc:
         module.fail_json(msg=str(exc), refusals=[exc.as_dict()])
     if not module._diff or not result["changed"]:
-        del result["diff"]
+        result.pop("diff", None)
     module.exit_json(**result)
 
 

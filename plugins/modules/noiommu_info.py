@@ -56,6 +56,12 @@ options:
       - This module only says what that takes, in RV(iommu_boot). It has no effect on a host without such an IOMMU.
     type: bool
     default: false
+  kmod_build:
+    description:
+      - Where the kernel module of the backend V(dkms) is built. V(prebuilt) needs no packages on this host.
+    type: str
+    choices: [on_host, prebuilt]
+    default: on_host
 seealso:
   - module: baremetal.noiommu.kernel_cmdline
   - module: baremetal.noiommu.vfio_binding
@@ -100,7 +106,8 @@ verdict:
         code:
           description:
             - The kind of reason, as V(unsafe_not_accepted), V(backend_unavailable), V(iommu_active), V(lockdown),
-              V(selector), V(sriov), V(guarded_device), V(group_not_viable), V(iommu_stays_off) or V(vfio_missing).
+              V(selector), V(sriov), V(guarded_device), V(group_not_viable), V(iommu_stays_off), V(vfio_missing),
+              V(key_not_enrolled) or V(key_pending).
           type: str
         message:
           description: The reason.
@@ -195,6 +202,42 @@ secure_boot:
   description: Whether Secure Boot is on; V(null) if the firmware does not say.
   returned: success
   type: bool
+module_signing:
+  description: Whether the running kernel loads signed modules only, and whether it trusts the key that DKMS signs with.
+  returned: success
+  type: dict
+  contains:
+    enforced:
+      description: Whether an unsigned module is refused.
+      type: bool
+    enforced_by:
+      description: What shows it.
+      type: list
+      elements: str
+    key:
+      description: DKMS's private key; V(null) if there is none yet, or with O(kmod_build=prebuilt).
+      type: str
+    certificate:
+      description: DKMS's certificate; V(null) if there is none yet, or with O(kmod_build=prebuilt).
+      type: str
+    enrolled:
+      description:
+        - V(yes) if the running kernel trusts it, V(pending) if the firmware waits for the confirmation at the next
+          boot, V(no), or V(unknown) with O(kmod_build=prebuilt), where the archive tells.
+      type: str
+    enrol_with:
+      description: What is left to do for that, step by step.
+      type: list
+      elements: str
+  sample:
+    enforced: true
+    enforced_by: ["/sys/kernel/security/lockdown: none [integrity] confidentiality"]
+    key: /var/lib/dkms/mok.key
+    certificate: /var/lib/dkms/mok.pub
+    enrolled: "no"
+    enrol_with:
+      - mokutil --import /var/lib/dkms/mok.pub (it asks for a password of your choice)
+      - reboot, and at the console choose `Enroll MOK` in MokManager and enter that password
 lockdown:
   description: The kernel's lockdown mode; V(null) if it has none.
   returned: success
@@ -332,6 +375,11 @@ os:
     family:
       description: V(debian), V(redhat) or V(unknown).
       type: str
+prebuilt_kernels:
+  description: With O(kmod_build=prebuilt) the kernels that want a module from a build host, else empty.
+  returned: success
+  type: list
+  elements: str
 packages_missing:
   description: Packages that the backend V(dkms) needs for building and that are not there.
   returned: success
@@ -356,6 +404,7 @@ ARGUMENTS = {
     "backend": {"type": "str", "choices": ["auto", "iommu", "builtin", "dkms"], "default": "auto"},
     "accept_unsafe": {"type": "bool", "default": False},
     "enable_iommu": {"type": "bool", "default": False},
+    "kmod_build": {"type": "str", "choices": ["on_host", "prebuilt"], "default": "on_host"},
 }
 
 

@@ -24,6 +24,8 @@ class FakeDkms(Runner):
         self.ran: list[str] = []
         self.failing: dict[str, RunResult] = {}
         self.log = ""
+        self.says = ""
+        self.signs = False
         self.kill_at: str | None = None
 
     def run(self, *argv: str) -> RunResult:
@@ -64,11 +66,13 @@ class FakeDkms(Runner):
         source = self.tree.root.realpath(home, "source")
         code = self.tree.root.read_text(source, name + ".c")
         place = "%s/%s/%s" % (home, self._option(argv, "-k"), ARCH)
-        self.tree.file("%s/module/%s.ko" % (place, name), "built from %s for %s" % (code, self._option(argv, "-k")))
+        built = "built from %s for %s" % (code, self._option(argv, "-k"))
+        self.tree.file("%s/module/%s.ko" % (place, name), built + ("\n~Module signature appended~" * self.signs))
         self.tree.file(place + "/log/make.log", "fine")
-        self.tree.file("/var/lib/dkms/mok.key", "key")
-        self.tree.file("/var/lib/dkms/mok.pub", "pub")
-        return DONE
+        if not self.tree.root.exists("/var/lib/dkms/mok.pub"):
+            self.tree.file("/var/lib/dkms/mok.key", "key")
+            self.tree.file("/var/lib/dkms/mok.pub", "pub")
+        return RunResult(0, self.says, "")
 
     def _install(self, argv: tuple[str, ...]) -> RunResult:
         home, name, kernel = self._home(argv), self._option(argv, "-m"), self._option(argv, "-k")

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 from ansible.errors import AnsibleActionFail
 
 from ansible_collections.baremetal.noiommu.plugins.action.dkms_module import ActionModule
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _dkms_archive as archives
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_source import digest, read_source, unpack
 
 
@@ -23,11 +26,12 @@ class Action(ActionModule):
     def __init__(self, args: dict[str, Any], answers: list[dict[str, Any]], check_mode: bool = False) -> None:
         self._task = SimpleNamespace(args=args, check_mode=check_mode, async_val=0)
         shell = SimpleNamespace(tmpdir=None, join_path=os.path.join)
-        self._connection = SimpleNamespace(_shell=shell)
+        self._connection = SimpleNamespace(_shell=shell, fetch_file=shutil.copy)
         self._loader = SimpleNamespace(path_dwim=os.path.abspath)
         self.answers = answers
         self.calls: list[dict[str, Any]] = []
         self.sent: list[bytes] = []
+        self.sent_to: list[str] = []
 
     def _execute_module(self, module_name: str, module_args: dict[str, Any], task_vars: Any) -> dict[str, Any]:
         assert module_name == "baremetal.noiommu.dkms_module"
@@ -39,12 +43,12 @@ class Action(ActionModule):
         return "/remote/tmp"
 
     def _transfer_file(self, local_path: str, remote_path: str) -> str:
-        assert remote_path == "/remote/tmp/source.tar.gz"
         self.sent.append(Path(local_path).read_bytes())
+        self.sent_to.append(remote_path)
         return remote_path
 
     def _fixup_perms2(self, paths: Any, *_args: Any, **_options: Any) -> None:
-        assert paths == ("/remote/tmp", "/remote/tmp/source.tar.gz")
+        assert paths == ("/remote/tmp", self.sent_to[-1])
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +79,7 @@ def test_the_source_is_sent_where_it_is_needed(source: str) -> None:
     )
     assert action.run() == {"changed": True, "source_sent": True}
     assert unpack(action.sent[0]) == read_source(source)
-    assert action.calls[1]["archive"] == "/remote/tmp/source.tar.gz"
+    assert action.calls[1]["archive"] == action.sent_to[0] == "/remote/tmp/source.tar.gz"
 
 
 def test_check_mode_sends_nothing(source: str) -> None:
@@ -90,8 +94,9 @@ def test_a_failure_ends_it(source: str) -> None:
     assert action.sent == []
 
 
-def test_absent_takes_the_name_from_the_source(source: str) -> None:
-    action = Action({"source": source, "state": "absent"}, [{"changed": True}])
+@pytest.mark.parametrize("build", ["on_host", "prebuilt"])
+def test_absent_takes_the_name_from_the_source(source: str, build: str) -> None:
+    action = Action({"source": source, "state": "absent", "build": build}, [{"changed": True}])
     assert action.run() == {"changed": True}
     assert action.calls[0]["name"] == "noiommu" and "digest" not in action.calls[0]
 
@@ -107,7 +112,7 @@ def test_present_needs_a_source() -> None:
         Action({"name": "noiommu"}, []).run()
 
 
-@pytest.mark.parametrize("key", ["digest", "archive"])
+@pytest.mark.parametrize("key", ["digest", "archive", "available", "archive_files", "destination"])
 def test_what_the_plugin_sets_cannot_be_given(source: str, key: str) -> None:
     with pytest.raises(AnsibleActionFail, match=key):
         Action({"source": source, key: "x"}, []).run()
@@ -122,3 +127,117 @@ def test_a_source_that_is_none(args: dict[str, Any]) -> None:
 def test_a_version_that_the_source_has_not(source: str) -> None:
     result = Action({"source": source, "version": "2.0.0"}, []).run()
     assert result["failed"] and "declared: 2.0.0" in result["msg"]
+
+
+# --- archives ---
+
+K1, K2 = "6.1.0-56-amd64", "6.12.0-1-amd64"
+
+
+def name_of(source: str, kernel: str) -> str:
+    return archives.file_name("noiommu", "1.0.0", digest(read_source(source)), kernel, "x86_64")
+
+
+def built(source: str, remote: Path, *kernels: str) -> dict[str, Any]:
+    """What a build host answers after it has built for these kernels."""
+    made = {}
+    for kernel in kernels:
+        path = remote / name_of(source, kernel)
+        path.write_bytes(kernel.encode())
+        made[kernel] = {"path": str(path), "sha256": archives.sha256(kernel.encode())}
+    return {"changed": True, "made": made, "failed_kernels": {}, "source_needed": True}
+
+
+@pytest.fixture
+def remote(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("remote")
+
+
+@pytest.fixture
+def kept(tmp_path_factory: pytest.TempPathFactory, source: str) -> str:
+    """A directory with an archive for the first kernel."""
+    directory = str(tmp_path_factory.mktemp("kept"))
+    archives.store(directory, name_of(source, K1), b"content")
+    return directory
+
+
+def archive_args(source: str, directory: Any, *kernels: str) -> dict[str, Any]:
+    return {"source": source, "state": "archived", "archives": str(directory), "kernels": list(kernels)}
+
+
+def test_many_hosts_and_two_kernels_are_two_builds(source: str, remote: Path, tmp_path: Path) -> None:
+    builds = 0
+    for kernels in ([K1], [K1], [K1, K2], [K2], [K1, K2]):  # five hosts, one after the other
+        answer = [built(source, remote, K2 if K2 in kernels else K1)]
+        action = Action(archive_args(source, tmp_path / "kept", *kernels), answer)
+        result = action.run()
+        asked = [kernel for call in action.calls for kernel in call["kernels"]]
+        builds += len(asked)
+        assert result["changed"] is bool(asked) and list(result["archived"]) == asked
+        assert all(Path(path).is_file() for path in result["archived"].values())
+    assert builds == 2
+
+
+def test_check_mode_builds_nothing(source: str, tmp_path: Path) -> None:
+    action = Action(archive_args(source, tmp_path, K1), [{"changed": True, "made": {}}], check_mode=True)
+    assert action.run()["changed"] and action.sent == [] and action.calls[0]["kernels"] == [K1]
+
+
+def test_a_failing_build_host(source: str, tmp_path: Path) -> None:
+    action = Action(archive_args(source, tmp_path, K1), [{"failed": True, "msg": "no compiler"}])
+    assert action.run() == {"failed": True, "msg": "no compiler"}
+
+
+def test_an_archive_damaged_on_its_way_is_not_kept(source: str, remote: Path, tmp_path: Path) -> None:
+    answer = built(source, remote, K1)
+    answer["made"][K1]["sha256"] = "0" * 64
+    result = Action(archive_args(source, tmp_path / "kept", K1), [answer]).run()
+    assert result["refusals"][0]["code"] == "archive_checksum" and not (tmp_path / "kept").exists()
+
+
+def test_a_host_gets_the_archives_that_it_asks_for(source: str, kept: str) -> None:
+    answers = [{"changed": True, "archives_needed": [K1]}, {"changed": True, "archives_needed": [K1]}]
+    action = Action({"source": source, "build": "prebuilt", "archives": kept}, answers)
+    assert action.run() == {"changed": True, "source_sent": False}
+    assert action.calls[0]["available"] == {K1: archives.sha256(b"content")}
+    assert action.sent == [b"content"] and action.calls[1]["archive_files"] == {K1: action.sent_to[0]}
+
+
+def test_a_converged_prebuilt_host_is_asked_once(source: str, kept: str) -> None:
+    action = Action({"source": source, "build": "prebuilt", "archives": kept}, [{"archives_needed": []}])
+    action.run()
+    assert len(action.calls) == 1 and action.sent == []
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_check_mode_counts_on_what_is_still_to_be_built(source: str, kept: str, check: bool) -> None:
+    args = {"source": source, "build": "prebuilt", "archives": kept, "expected": [K1, K2]}
+    action = Action(args, [{"archives_needed": []}], check_mode=check)
+    action.run()
+    known = {K1: archives.sha256(b"content")}
+    assert action.calls[0]["available"] == ({**known, K2: "still to be built"} if check else known)
+
+
+def test_archives_have_to_be_somewhere(source: str) -> None:
+    with pytest.raises(AnsibleActionFail, match="archives is required"):
+        Action({"source": source, "build": "prebuilt"}, []).run()
+
+
+@pytest.mark.parametrize("case", ["no signature", "no gpgv", "bad", "good"])
+def test_a_keyring_wants_signatures(source: str, kept: str, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    def gpgv(argv: list[str], **_options: Any) -> subprocess.CompletedProcess:
+        assert argv[:2] == ["gpgv", "--keyring"] and argv[3] == argv[4] + ".asc"
+        if case == "no gpgv":
+            raise FileNotFoundError(2, "No such file or directory")
+        return subprocess.CompletedProcess(argv, 0 if case == "good" else 2, "", "gpgv: BAD signature")
+
+    monkeypatch.setattr(subprocess, "run", gpgv)
+    if case != "no signature":
+        Path(kept, name_of(source, K1) + ".asc").write_text("signature")
+    args = {"source": source, "build": "prebuilt", "archives": kept, "archive_keyring": "keys.gpg"}
+    action = Action(args, [{"changed": True, "archives_needed": [K1]}, {"changed": True}])
+    result = action.run()
+    if case == "good":
+        assert result["changed"] and len(action.sent) == 1
+    else:
+        assert result["refusals"][0]["code"] == "archive_signature" and action.sent == []

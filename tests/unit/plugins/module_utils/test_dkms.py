@@ -43,7 +43,8 @@ class Run:
         self.dkms = dkms
         wanted = wanted or source()
         version = wanted["dkms.conf"].decode().split('"')[3]
-        given = {"name": "noiommu", "version": version, "digest": digest(wanted), "kernels": [], "archive": None}
+        given = {"name": "noiommu", "version": version, "digest": digest(wanted), "kernels": [], "archive": None,
+                 "build": "on_host"}
         self.module = FakeModule({**given, **params}, check)
         self.result = self._call()
         self.sent = self.result["source_needed"] and not check
@@ -228,6 +229,115 @@ def test_a_loaded_older_version_is_mentioned(dkms: FakeDkms, tree: Tree) -> None
     assert "0.9.0" in Run(dkms).module.warnings[0]
 
 
+# --- kernels other than the running one that it does not build for ---
+
+BROKEN = "DKMS make.log for noiommu-1.0.0 for kernel %s (x86_64)\ngcc a.c\na.c:3:1: error: oops\n" % OTHER
+HALF = {KERNEL: "installed", OTHER: "failed"}
+
+
+def break_other(dkms: FakeDkms) -> None:
+    dkms.failing["-k " + OTHER] = RunResult(10, "Error! Bad return status\n", "")
+    dkms.log = BROKEN
+
+
+def test_a_failing_build_for_another_kernel_stops_nothing_and_is_reported(dkms: FakeDkms, tree: Tree) -> None:
+    break_other(dkms)
+    run = Run(dkms)
+    assert run.result["changed"] and run.result["after"] == HALF
+    assert run.result["failed_kernels"] == {OTHER: ["dkms build: rc 10", "a.c:3:1: error: oops"]}
+    assert OTHER in run.module.warnings[0] and "error: oops" in run.module.warnings[0]
+    assert not tree.root.exists("/lib/modules/%s/updates/dkms" % OTHER)
+
+
+def test_a_known_failure_is_reported_again_but_not_tried_again(dkms: FakeDkms) -> None:
+    break_other(dkms)
+    Run(dkms)
+    dkms.ran.clear()
+    for check in (True, False):
+        again = Run(dkms, check=check)
+        assert not again.result["changed"] and dkms.ran == []
+        assert (again.result["before"], again.result["after"]) == (HALF, HALF)
+        assert "error: oops" in again.result["failed_kernels"][OTHER][1] and OTHER in again.module.warnings[0]
+
+
+@pytest.mark.parametrize("news", ["headers", "source", "by name"])
+def test_a_known_failure_is_tried_again_once_there_is_something_new(dkms: FakeDkms, tree: Tree, news: str) -> None:
+    break_other(dkms)
+    Run(dkms)
+    dkms.failing.clear()
+    if news == "headers":
+        tree.file("/usr/src/linux-headers-%s/Module.symvers" % OTHER, "new")
+    run = Run(dkms, source(code="int b;") if news == "source" else None, kernels=[OTHER] if news == "by name" else [])
+    assert run.result["changed"] and run.result["after"][OTHER] == "installed" and run.result["failed_kernels"] == {}
+    assert not tree.root.exists(RECORD) or "oops" not in tree.root.read_text(RECORD)
+
+
+def test_a_failure_alone_is_no_change(dkms: FakeDkms, tree: Tree) -> None:
+    Run(dkms, kernels=[KERNEL])
+    break_other(dkms)
+    run = Run(dkms)
+    assert not run.result["changed"] and run.result["after"] == HALF
+    assert tree.root.exists("/lib/modules/%s/updates/dkms/noiommu.ko" % KERNEL)
+
+
+def test_a_failing_build_for_a_kernel_that_was_asked_for_is_an_error(dkms: FakeDkms) -> None:
+    break_other(dkms)
+    assert refused(dkms, kernels=[OTHER]).code == "build_failed"
+
+
+def test_the_running_kernel_is_always_tried_again(dkms: FakeDkms, tree: Tree) -> None:
+    """As after booting into a kernel that the build failed for."""
+    break_other(dkms)
+    Run(dkms)
+    tree.file("/proc/sys/kernel/osrelease", OTHER)
+    assert "error: oops" in Run(dkms, check=True).result["failed_kernels"][OTHER][1]
+    error = refused(dkms)
+    assert error.code == "build_failed" and OTHER in error.message
+
+
+def test_what_dkms_itself_failed_to_build_is_drift_with_the_cause(dkms: FakeDkms, tree: Tree) -> None:
+    Run(dkms, kernels=[KERNEL])
+    tree.file("/var/lib/dkms/noiommu/1.0.0/build/make.log", BROKEN)
+    run = Run(dkms, check=True)
+    assert run.result["changed"] and run.result["failed_kernels"] == {OTHER: ["a.c:3:1: error: oops"]}
+    assert "error: oops" in run.module.warnings[0]
+    assert Run(dkms).result["failed_kernels"] == {}
+    assert not Run(dkms, check=True).result["changed"]
+
+
+def test_absent_forgets_failures(dkms: FakeDkms, tree: Tree) -> None:
+    break_other(dkms)
+    Run(dkms)
+    remove(dkms)
+    assert not tree.root.exists(RECORD)
+
+
+# --- signatures ---
+
+ENFORCE = "/sys/module/module/parameters/sig_enforce"
+
+
+def trusted_key(tree: Tree) -> None:
+    tree.file(ENFORCE, "Y")
+    tree.file("/var/lib/dkms/mok.key", "key")
+    tree.file("/var/lib/dkms/mok.pub", b"\x06\x03\x55\x1d\x0e\x04\x04\x04\x02\xab\xcd")
+    tree.file("/proc/keys", "asymmetri DKMS module signing key: abcd: X509.rsa abcd []")
+
+
+def test_a_key_that_the_kernel_does_not_trust_stops_it_before_anything_changes(dkms: FakeDkms, tree: Tree) -> None:
+    tree.file(ENFORCE, "Y")
+    assert refused(dkms).code == "key_not_enrolled" and dkms.ran == []
+
+
+def test_an_unsigned_build_is_not_installed_where_only_signed_ones_load(dkms: FakeDkms, tree: Tree) -> None:
+    trusted_key(tree)
+    dkms.says = "Binary /usr/lib/linux-kbuild/scripts/sign-file not found, modules won't be signed\n"
+    error = refused(dkms)
+    assert error.code == "not_signed" and "sign-file not found" in error.evidence[1]
+    dkms.signs = True
+    assert Run(dkms).result["after"] == BOTH
+
+
 # --- what stops it, before anything changes ---
 
 
@@ -352,7 +462,7 @@ def test_absent_leaves_nothing(dkms: FakeDkms, tree: Tree) -> None:
     [
         ("/var/lib/dkms/zfs/2.1/source", b""),
         ("/sys/firmware/efi/efivars/MokListRT-605dab50-e046-4300-abb6-3dd810dd8b23", b"\x06\0\0\0..pub\n.."),
-        ("/sys/firmware/efi/efivars/MokNew-605dab50-e046-4300-abb6-3dd810dd8b23", b"pub\n"),
+        ("/sys/firmware/efi/efivars/MokNew-605dab50-e046-4300-abb6-3dd810dd8b23", b"\x06\0\0\0pub\n"),
     ],
 )
 def test_absent_keeps_a_signing_key_that_somebody_needs(dkms: FakeDkms, tree: Tree, path: str, content: bytes) -> None:

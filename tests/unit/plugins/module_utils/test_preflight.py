@@ -16,7 +16,6 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight impor
     Declaration,
     Preflight,
     read_parameters,
-    secure_boot,
 )
 from ansible_collections.baremetal.noiommu.plugins.module_utils._store import Originals
 from ansible_collections.baremetal.noiommu.tests.unit.fake_dkms import KERNEL, OTHER, build_host
@@ -119,7 +118,9 @@ def test_a_kernel_with_vfio_noiommu_is_served_by_builtin(host: Tree) -> None:
 def test_every_reason_is_given_at_once(host: Tree) -> None:
     host.file("/sys/kernel/security/lockdown", "none [integrity] confidentiality")
     result = report(host, {"address": "0000:99:00.0"}, {"address": DISK}, {"vendor_device": "1b36:0010"}, accept=False)
-    assert codes(result) == ["lockdown", "unsafe_not_accepted", "selector", "selector", "guarded_device"]
+    assert codes(result) == [
+        "lockdown", "unsafe_not_accepted", "selector", "selector", "guarded_device", "key_not_enrolled"
+    ]
     assert result["lockdown"] == "integrity"
 
 
@@ -210,15 +211,40 @@ def test_a_kernel_whose_modules_were_removed_needs_a_reboot(host: Tree) -> None:
     assert "Reboot" in result["verdict"]["refusals"][0]["remedy"]
 
 
-def test_secure_boot(host: Tree) -> None:
-    assert secure_boot(host.root) is False
+def test_a_kernel_that_does_not_trust_the_key_is_refused_with_the_way_to_enrol_it(host: Tree) -> None:
+    host.file("/sys/module/module/parameters/sig_enforce", "Y")
     host.dir("/sys/firmware/efi")
-    assert secure_boot(host.root) is None
-    host.file(EFIVARS, b"\x06\0\0\0\0")
-    assert secure_boot(host.root) is False
+    host.file("/var/lib/dkms/mok.key", "secret")
+    host.file("/var/lib/dkms/mok.pub", b"\x06\x03\x55\x1d\x0e\x04\x04\x04\x02\xab\xcd")
+    before = host.content()
+    result = report(host, {"mac": MAC})
+    assert codes(result) == ["key_not_enrolled"]
+    assert "mokutil --import /var/lib/dkms/mok.pub" in result["verdict"]["refusals"][0]["remedy"]
+    assert result["module_signing"]["enrolled"] == "no" and host.content() == before
+    host.file("/proc/keys", "0a I--- 1 perm 1f030000 0 0 asymmetri DKMS module signing key: abcd: X509.rsa abcd []")
+    result = report(host, {"mac": MAC})
+    assert result["verdict"]["ok"] and result["module_signing"]["enrolled"] == "yes"
+
+
+def test_a_locked_down_kernel_is_told_of_both(host: Tree) -> None:
     host.file(EFIVARS, b"\x06\0\0\0\1")
-    assert secure_boot(host.root) is True
-    assert "mokutil" in report(host, {"mac": MAC})["verdict"]["warnings"][0]
+    host.file("/sys/kernel/security/lockdown", "none [integrity] confidentiality")
+    result = report(host, {"mac": MAC})
+    assert codes(result) == ["lockdown", "key_not_enrolled"]
+    assert "Secure Boot: on" in result["verdict"]["refusals"][0]["evidence"]
+    assert "does not suffice" in result["verdict"]["refusals"][1]["remedy"]
+    assert result["module_signing"]["enforced"] and result["secure_boot"]
+
+
+def test_a_prebuilt_module_needs_no_packages_and_no_key_here(host: Tree) -> None:
+    host.remove("/usr")
+    host.file("/sys/module/module/parameters/sig_enforce", "Y")
+    context = GuardContext(host.root, NetState([], []))
+    declared = Declaration([{"mac": MAC}], [], accept_unsafe=True, kmod_build="prebuilt")
+    result = Preflight(host.root, context, declared).report()
+    assert result["verdict"]["ok"] and result["packages_missing"] == [] and result["verdict"]["warnings"] == []
+    assert result["prebuilt_kernels"] == [KERNEL, OTHER] and result["module_signing"]["enrolled"] == "unknown"
+    assert report(host, {"mac": MAC})["prebuilt_kernels"] == []
 
 
 def test_forged_interrupts_beside_an_iommu_are_a_warning(host: Tree) -> None:

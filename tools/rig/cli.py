@@ -28,12 +28,18 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("machines", type=Path, metavar="machines.yml")
     for name, text in (("down", "stop the machines of a run"), ("status", "tell which run (exit code 0 if all do)")):
         commands.add_parser(name, help=text).add_argument("--run", type=Path, required=True, metavar="DIR")
-    for name, text in (("ssh", "log in, or run a command"), ("reset", "cut the power and start again")):
+    for name, text in (("ssh", "log in, or run a command"), ("reset", "cut the power and start again"),
+                       ("off", "shut a machine down; its disks stay"), ("on", "start a machine that is off"),
+                       ("enrol-mok", "have a machine that is off trust a certificate under Secure Boot")):
         sub = commands.add_parser(name, help=text)
         sub.add_argument("--run", type=Path, required=True, metavar="DIR")
+        if name == "off":
+            sub.add_argument("--cut", action="store_true", help="cut the power instead")
         sub.add_argument("name")
         if name == "ssh":
             sub.add_argument("cmd", nargs=argparse.REMAINDER)
+        elif name == "enrol-mok":
+            sub.add_argument("certificate", type=Path, help="PEM or DER")
     return top
 
 
@@ -46,7 +52,7 @@ def dispatch(args: argparse.Namespace) -> int:
             return 0
         print("\n".join(names) or "nothing is missing")
         return 1 if names else 0
-    if args.command not in ("down", "status", "ssh", "reset"):
+    if args.command in ("image", "up"):
         deps.require()
     from . import image, run, spec
 
@@ -63,6 +69,12 @@ def dispatch(args: argparse.Namespace) -> int:
         run.ssh(args.run, args.name, args.cmd)
     elif args.command == "reset":
         run.reset(args.run, args.name)
+    elif args.command == "off":
+        run.off(args.run, args.name, cut=args.cut)
+    elif args.command == "on":
+        run.on(args.run, args.name)
+    elif args.command == "enrol-mok":
+        run.enrol_mok(args.run, args.name, args.certificate)
     return 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import _backend, _kernels, _taint
+from . import _backend, _kernels, _predict, _taint
 from ._errors import HostError
 from ._fs import Root
 from ._guards import GuardContext, check
@@ -47,6 +47,7 @@ class Preflight:
     def report(self) -> dict[str, Any]:
         """Return everything, as noiommu_info does."""
         system = _kernels.read_os(self._root)
+        devices = [self._device(one) for one in self._shown()]
         return {
             "kernel": self._kernel(),
             "iommu": self._iommu._asdict(),
@@ -55,11 +56,17 @@ class Preflight:
             "module": self._module(),
             "vfio": {one: read_parameters(self._root, one) for one in _VFIO_MODULES},
             "taint": _taint.report(self._root),
-            "devices": [self._device(one) for one in self._shown()],
+            "devices": devices,
             "hugepages": Host(self._root).report(),
             "os": system._asdict(),
             "packages_missing": sorted(self._lacking),
             "verdict": self._verdict(),
+            "applications": _predict.applications(
+                _predict.Situation(self._root, self._choice.backend, os.uname().machine, self._selected)
+            ),
+            "container": _predict.container(
+                self._choice.backend, [one["chardev"] for one in devices if self._by_selector and one["chardev"]]
+            ),
         }
 
     # --- the host ---

@@ -54,6 +54,7 @@ def test_our_own_line_is_proof_and_tells_who_and_when(tree: Tree) -> None:
         "kind": "process",
         "name": "dpdk-testpmd",
         "pid": 812,
+        "device": "0000:00:04.0",
         "since": "2023-11-14T22:14:55Z",
         "evidence": "",
         "insecure_passthrough": True,

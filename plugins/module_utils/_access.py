@@ -285,7 +285,7 @@ class Plan:
     # --- planning: services and programs ---
 
     def _settle_backend(self) -> str | None:
-        """Return the backend that serves the host; only who needs capabilities has to know it."""
+        """Return the backend that serves the host, None where no service or program is declared and none matters."""
         request = self._request
         if self.group is None or not (request.services or request.binaries):
             return None
@@ -294,8 +294,7 @@ class Plan:
             raise Refused(choice.refusals)
         return choice.backend
 
-    def _application(self, name: str, declared: dict[str, Any], how: str) -> Application:
-        assert self._backend is not None  # settled wherever there are services or programs
+    def _application(self, name: str, declared: dict[str, Any], how: str, backend: str) -> Application:
         profile = declared.get("profile") or self._request.profile
         asked = _profiles.parse_capabilities(declared.get("capabilities") or self._request.capabilities)
         if profile == "custom" and not asked:
@@ -306,14 +305,14 @@ class Plan:
                 remedy="List its capabilities, or choose one of the profiles %s." % ", ".join(_profiles.PROFILES[:-1]),
             )
         unlimited = self._request.memlock == "unlimited"
-        return Application(name, profile, _profiles.needs(profile, self._backend, how, unlimited, asked))
+        return Application(name, profile, _profiles.needs(profile, backend, how, unlimited, asked))
 
     def _plan_services(self) -> list[Application]:
-        if self.group is None:
+        if self._backend is None:
             return []
         found, reasons = [], []
         for declared in self._request.services:
-            one = self._application(_units.full_name(declared["name"]), declared, _profiles.SERVICE)
+            one = self._application(_units.full_name(declared["name"]), declared, _profiles.SERVICE, self._backend)
             unit = _units.read_unit(self._root, one.name)
             reasons += _units.refusals(self._root, one.name, unit, one.grants)
             if one.profile == "ovs" and self._backend != _backend.IOMMU:
@@ -330,10 +329,10 @@ class Plan:
         return found
 
     def _plan_programs(self) -> list[Application]:
-        if self.group is None:
+        if self._backend is None:
             return []
         return [
-            self._application(self._program_path(declared["path"]), declared, _profiles.BINARY)
+            self._application(self._program_path(declared["path"]), declared, _profiles.BINARY, self._backend)
             for declared in self._request.binaries
         ]
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import re
-from typing import NamedTuple
 
 from . import _profiles
 from ._errors import HostError

@@ -21,8 +21,9 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     sub = commands.add_parser("deps", help="list Debian packages that are missing (exit code 1 if any)")
     sub.add_argument("--install", action="store_true", help="install them (root)")
-    sub = commands.add_parser("image", help="build an image unless it is cached; print its path")
-    sub.add_argument("name")
+    sub = commands.add_parser("image", help="build images unless they are cached; print their paths")
+    sub.add_argument("names", nargs="*", metavar="name")
+    sub.add_argument("--of", type=Path, metavar="machines.yml", help="the images of these machines")
     sub = commands.add_parser("up", help="boot the machines of a list and wait for ssh")
     sub.add_argument("--run", type=Path, required=True, metavar="DIR")
     sub.add_argument("machines", type=Path, metavar="machines.yml")
@@ -58,7 +59,9 @@ def dispatch(args: argparse.Namespace) -> int:
 
     if args.command == "image":
         with interruptible():
-            print(image.ensure(args.name))
+            machines = spec.load(args.of) if args.of else []
+            for name in dict.fromkeys([*args.names, *(machine.image for machine in machines)]):
+                print(image.ensure(name))
     elif args.command == "up":
         run.up(args.run, spec.load(args.machines))
     elif args.command == "down":

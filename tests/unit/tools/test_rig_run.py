@@ -233,6 +233,16 @@ def test_recipes_and_cache_keys():
     assert "debian12" in caught.value.remedy
 
 
+def test_images_of_a_machine_list(tmp_path, monkeypatch, capsys):
+    (tmp_path / "m.yml").write_text("machines: [{name: a, image: x}, {name: b, image: y}, {name: c, image: x}]",
+                                    encoding="utf-8")
+    monkeypatch.setattr(deps, "require", lambda: None)
+    monkeypatch.setattr(image, "ensure", lambda name: f"/images/{name}")
+    monkeypatch.setattr(sys, "argv", ["vm", "image", "z", "--of", str(tmp_path / "m.yml")])
+    assert cli.main() == 0
+    assert capsys.readouterr().out.split() == ["/images/z", "/images/x", "/images/y"]
+
+
 def test_sources_and_what_a_guest_sees():
     where = {"Debian": "http://127.0.0.1:3142/d", "Debian-Security": "http://s/x"}
     lines = image.sources(image.recipe("debian12"), where)

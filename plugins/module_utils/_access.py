@@ -202,6 +202,7 @@ class Plan:
         self._services = self._plan_services()
         self._programs = self._plan_programs()
         self.nodes = read_nodes(root)
+        self._grants_mount = False
         self._mount, self._mount_wanted = self._plan_mount()
         self._binaries = self._plan_binaries()
         self._record_file = FileSet(root, [self._rendered_record()])
@@ -386,28 +387,24 @@ class Plan:
     def _plan_mount(self) -> tuple[Node | None, Node | None]:
         """Return the root of /dev/hugepages as it is and as it shall be.
 
-        One that was given to another group already is that one's. Who declares mounts of his own gives their group
-        there.
+        One that somebody else gave to a group, this one or another, stays as it is: noiommu_hugepage_mounts, for one,
+        declares group and mode of its mounts itself.
         """
         path = _units.HUGETLBFS
         if all((one.target, one.fstype) != (path, "hugetlbfs") for one in read_mounts(self._root)):
             return None, None
         now = _node(self._root, path)
         before = self.record.hugetlbfs if self.record else None
-        ours = {0, self._old_gid(), self._gid()}
         if self.group is not None and self._request.hugetlbfs:
-            if now.uid != 0 or now.gid not in ours:
+            if (now.uid, now.gid) == (0, 0) or before is not None and now.gid in (self._old_gid(), self._gid()):
+                self._grants_mount = True
+                return now, Node(path, 0, self._gid(), _units.HUGETLBFS_MODE)
+            if now.gid != self._gid():
                 self.warnings.append(
                     "%s is left as it is: it belongs to uid %d and gid %d already." % (path, now.uid, now.gid)
                 )
-                return now, now
-            return now, Node(path, 0, self._gid(), _units.HUGETLBFS_MODE)
+            return now, now
         return now, before if before is not None and now.gid == self._old_gid() else now
-
-    def _grants_mount(self) -> bool:
-        return self._mount_wanted is not None and self._mount_wanted.mode == _units.HUGETLBFS_MODE and (
-            self._mount_wanted.gid == self._gid() and self.group is not None and self._request.hugetlbfs
-        )
 
     # --- planning: files ---
 
@@ -419,7 +416,7 @@ class Plan:
         earlier = [name for name in (same.users_added if same else []) if name in self._users]
         added = earlier + [name for name in self._joining if name not in earlier]
         mount = None
-        if self._grants_mount():
+        if self._grants_mount:
             mount = old.hugetlbfs if old is not None and old.hugetlbfs is not None else self._mount
         return Record(
             self.group,
@@ -439,7 +436,7 @@ class Plan:
             RenderedFile(UDEV_RULES, udev_rules(group) if group else None),
             RenderedFile(LIMITS, limits(group, memlock) if group else None),
         ]
-        mount = _units.hugetlbfs_drop_in(self._root, self._gid(), _HEADER) if self._grants_mount() else None
+        mount = _units.hugetlbfs_drop_in(self._root, self._gid(), _HEADER) if self._grants_mount else None
         files.append(RenderedFile(_units.drop_in_path(_units.HUGETLBFS_UNIT), mount))
         for one in self._services:
             text = _units.drop_in(self._units[one.name], group or "", memlock, one.grants, _HEADER)
@@ -551,7 +548,7 @@ class Plan:
             _grant(to, "%s/N, %04o" % (VFIO_DIR, GRANTED_MODE), "VFIO: whoever opens a group's node drives its devices"),
             _grant(to, "memlock " + memlock, "VFIO pins the memory that a device may reach, and counts it as locked"),
         ]
-        if self._grants_mount():
+        if self._grants_mount:
             found.append(
                 _grant(to, "%s, %04o" % (_units.HUGETLBFS, _units.HUGETLBFS_MODE), "DPDK keeps its memory in files there")
             )

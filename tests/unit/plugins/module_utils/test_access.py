@@ -498,6 +498,15 @@ def test_a_hugetlbfs_that_somebody_else_has_stays_his(host: Accounts, tree: Tree
     assert not tree.root.exists("/etc/systemd/system/dev-hugepages.mount.d")
 
 
+def test_a_hugetlbfs_whose_group_is_declared_elsewhere_keeps_its_mode(host: Accounts, tree: Tree) -> None:
+    host.owners[str(tree.at("/dev/hugepages"))] = (0, 100)
+    result = run(host, **everything(group="admins"))
+    assert host.mode("/dev/hugepages") == 0o755 and result["warnings"] == []
+    assert not run(host, **everything(group="admins"))["changed"]
+    run(host, state="absent")
+    assert host.owners[str(tree.at("/dev/hugepages"))] == (0, 100)
+
+
 def test_the_custom_profile_gives_what_is_listed_on_every_backend(host: Accounts, tree: Tree) -> None:
     tree.dir("/sys/class/iommu/dmar0")
     given = {"profile": "custom", "capabilities": ["net_admin", "CAP_SYS_NICE"]}

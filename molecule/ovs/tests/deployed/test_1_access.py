@@ -97,3 +97,15 @@ def test_a_service_forwards_with_two_ambient_capabilities_and_no_more():
     effective = int(re.search(r"^CapEff:\s+(\w+)", running, re.MULTILINE)[1], 16)
     assert effective == capabilities("sys_rawio", "sys_admin")
     assert answered == 20
+
+
+def test_root_of_a_container_needs_two_capabilities_and_no_more():
+    """What `container` of noiommu_info lists is enough: root that is bounded by it starts the ports."""
+    done = connect(HOST).run(
+        "timeout 90 prlimit --memlock=unlimited"
+        " setpriv --inh-caps=-all --bounding-set=-all,+sys_rawio,+sys_admin"
+        f" /usr/local/bin/forwarder -l 0-1 -a {PORTS[0]} -a {PORTS[1]} --in-memory --log-level=lib.eal:info"
+        " -- --total-num-mbufs=4096 --forward-mode=io --stats-period=5 < /dev/null"
+    )
+    assert "Selected IOVA mode 'PA'" in done.stdout + done.stderr
+    assert "Port statistics" in done.stdout, done

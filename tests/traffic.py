@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import subprocess
 import sys
 import time
 
 STARTED = "Press enter to exit"
 # Line-buffered, so that its start is seen at once; bounded, so that nothing waits forever.
-TESTPMD = "timeout 600 stdbuf -oL dpdk-testpmd -l 0-1 --log-level=lib.eal:info {devices} -- --total-num-mbufs=4096 --forward-mode={mode}"
+TESTPMD = "timeout --foreground 600 stdbuf -oL dpdk-testpmd -l 0-1 --log-level=lib.eal:info {devices} -- --total-num-mbufs=4096 --forward-mode={mode}"
 
 
 class Testpmd:
@@ -23,12 +24,17 @@ class Testpmd:
 
     __test__ = False  # the name is DPDK's, not pytest's
 
-    def __init__(self, ssh_config: str, host: str, devices: list[str], mode: str):
+    def __init__(self, ssh_config: str, host: str, devices: list[str], mode: str, user: str = "root"):
         command = TESTPMD.format(devices=" ".join(f"-a {device}" for device in devices), mode=mode)
+        terminal = []
+        if user != "root":
+            command = f"su {user} -s /bin/sh -c {shlex.quote(command)}"
+            # stdbuf preloads a library, which a program with file capabilities does not: it needs a terminal.
+            terminal = ["-tt"]
         self.host = host
         self.output = ""
         self._process = subprocess.Popen(
-            ["ssh", "-F", ssh_config, host, command],
+            ["ssh", *terminal, "-F", ssh_config, host, command],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         while STARTED not in self.output:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who may use the data plane's devices: one group, its members, its device nodes and its locked memory."""
+"""Who may use the data plane's devices: a group, its members, services and programs, each with what it needs."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ import json
 import os
 import re
 import stat
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
-from ._errors import HostError
+from . import _backend, _filecaps, _profiles, _units
+from ._errors import HostError, Refused
 from ._files import FileSet, RenderedFile
 from ._fs import Root, Runner
+from ._mounts import read_mounts
 from ._store import dump_json
 
 UDEV_RULES = "/etc/udev/rules.d/60-noiommu-vfio.rules"
 LIMITS = "/etc/security/limits.d/60-noiommu.conf"
 RECORD = "/var/lib/noiommu/access.json"
 VFIO_DIR = "/dev/vfio"
+PIN_NODE = "/dev/noiommu"
 
 GRANTED_MODE = 0o660
 KERNEL_MODE = 0o600
@@ -40,21 +43,47 @@ class Account(NamedTuple):
     members: list[str]
 
 
+class Node(NamedTuple):
+    """A device node, or the root of a mount, and who may use it."""
+
+    path: str
+    uid: int
+    gid: int
+    mode: int
+
+
 class Record(NamedTuple):
     """What we made, and so may unmake."""
 
     group: str
     group_made: bool
     users_added: list[str]
+    binaries: dict[str, _filecaps.Recorded]
+    hugetlbfs: Node | None  # as it was before
 
 
-class Node(NamedTuple):
-    """A device node and who may use it."""
+class Application(NamedTuple):
+    """A service or a program, by its name, and the capabilities that its application needs."""
 
-    path: str
-    uid: int
-    gid: int
-    mode: int
+    name: str
+    profile: str
+    grants: list[_profiles.Grant]
+
+
+class Request(NamedTuple):
+    """What is declared. Without a group, everything is taken back."""
+
+    group: str | None = None
+    gid: int | None = None
+    users: list[str] = []
+    memlock: str = "unlimited"
+    hugetlbfs: bool = True
+    services: list[dict[str, Any]] = []
+    binaries: list[dict[str, Any]] = []
+    profile: str = "dpdk"
+    capabilities: list[str] = []
+    backend: str = "auto"
+    accept_unsafe: bool = False
 
 
 def read_groups(root: Root) -> dict[str, Account]:
@@ -71,15 +100,15 @@ def _user_names(root: Root) -> set[str]:
     return {line.split(":")[0] for line in (root.read_text("/etc/passwd") or "").splitlines() if ":" in line}
 
 
+def _node(root: Root, path: str) -> Node:
+    found = os.stat(root.path(path))
+    return Node(path, found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode))
+
+
 def read_nodes(root: Root) -> list[Node]:
-    """Return the VFIO group nodes that exist now."""
-    nodes = []
-    for name in root.listdir(VFIO_DIR):
-        if _GROUP_NODE.match(name):
-            path = "%s/%s" % (VFIO_DIR, name)
-            found = os.stat(root.path(path))
-            nodes.append(Node(path, found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)))
-    return nodes
+    """Return the device nodes of the data plane that exist now."""
+    paths = ["%s/%s" % (VFIO_DIR, name) for name in root.listdir(VFIO_DIR) if _GROUP_NODE.match(name)]
+    return [_node(root, path) for path in [PIN_NODE, *paths] if root.exists(path)]
 
 
 def read_record(root: Root) -> Record | None:
@@ -89,20 +118,41 @@ def read_record(root: Root) -> Record | None:
         return None
     try:
         stored = json.loads(text)
-        return Record(str(stored["group"]), bool(stored["group_made"]), [str(one) for one in stored["users_added"]])
-    except (ValueError, KeyError, TypeError) as exc:
+        binaries = {
+            path: _filecaps.Recorded(one["inode"], _filecaps.State(*one["before"]), one["mode"], one["capabilities"])
+            for path, one in stored.get("binaries", {}).items()
+        }
+        mount = stored.get("hugetlbfs")
+        return Record(
+            str(stored["group"]),
+            bool(stored["group_made"]),
+            [str(one) for one in stored["users_added"]],
+            binaries,
+            Node(*mount) if mount else None,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise HostError(
             "record",
             "The record of what was granted is damaged.",
             evidence=["%s: %s" % (RECORD, exc)],
-            remedy="Remove %s; the group and memberships made earlier are then left to you." % RECORD,
+            remedy="Remove %s; the group, memberships and file capabilities (getcap -r /usr) given earlier are then left"
+            " to you." % RECORD,
         ) from exc
 
 
+def _render_record(record: Record) -> str:
+    stored = record._asdict()
+    stored["binaries"] = {path: one._asdict() for path, one in sorted(record.binaries.items())}
+    return dump_json(stored)
+
+
 def udev_rules(group: str) -> str:
-    """Return the rule that gives VFIO group nodes to a group."""
-    return _HEADER + (
-        'SUBSYSTEM=="vfio", KERNEL=="[0-9]*|noiommu-[0-9]*", GROUP="%s", MODE="%04o"\n' % (group, GRANTED_MODE)
+    """Return the rules that give the device nodes to a group."""
+    rule = 'SUBSYSTEM=="%s", KERNEL=="%s", GROUP="%s", MODE="%04o"\n'
+    return (
+        _HEADER
+        + rule % ("vfio", "[0-9]*|noiommu-[0-9]*", group, GRANTED_MODE)
+        + rule % ("misc", os.path.basename(PIN_NODE), group, GRANTED_MODE)
     )
 
 
@@ -130,30 +180,36 @@ def parse_memlock(text: Any) -> str:
 class Plan:
     """What one run shall do. Made from the host alone, so that check mode and the real run agree."""
 
-    def __init__(
-        self, root: Root, runner: Runner, group: str | None, gid: int | None, users: list[str], memlock: str | None
-    ) -> None:
+    def __init__(self, root: Root, runner: Runner, request: Request) -> None:
         self._root = root
         self._runner = runner
+        self._request = request
         self.warnings: list[str] = []
         self.record = read_record(root)
         self.groups = read_groups(root)
-        self.group = group
-        self._gid = gid
-        self._users = list(dict.fromkeys(users))
-        if group is not None:
-            self._check(group)
-        old = self.record
-        self._leaving = self._memberships_to_drop(old)
+        self.group = request.group
+        self._users = list(dict.fromkeys(request.users))
+        if self.group is not None:
+            self._check(self.group)
+        self._leaving = self._memberships_to_drop(self.record)
         self._joining = self._memberships_to_add()
-        self._make_group = group is not None and group not in self.groups
-        self._drop_group = bool(old and old.group_made and old.group != group and old.group in self.groups)
-        self.files = FileSet(root, self._files(memlock))
-        self.nodes = read_nodes(root)
+        self._make_group = self.group is not None and self.group not in self.groups
+        old = self.record
+        self._drop_group = bool(old and old.group_made and old.group != self.group and old.group in self.groups)
         self._refuse_primary()
+        self._backend = self._settle_backend()
+        self._units: dict[str, _units.Unit] = {}
+        self._services = self._plan_services()
+        self._programs = self._plan_programs()
+        self.nodes = read_nodes(root)
+        self._grants_mount = False
+        self._mount, self._mount_wanted = self._plan_mount()
+        self._binaries = self._plan_binaries()
+        self._record_file = FileSet(root, [self._rendered_record()])
+        self._files = FileSet(root, self._rendered_files())
         self.before = self._state_before()
 
-    # --- planning ---
+    # --- planning: the group ---
 
     def _check(self, group: str) -> None:
         if not re.match(r"^[a-z_][a-z0-9_-]{0,31}$", group):
@@ -164,19 +220,20 @@ class Plan:
                 remedy="Choose another name.",
             )
         account = self.groups.get(group)
-        if account is not None and self._gid is not None and account.gid != self._gid:
+        gid = self._request.gid
+        if account is not None and gid is not None and account.gid != gid:
             raise HostError(
                 "group",
                 "The group %s has another number than declared." % group,
-                evidence=["/etc/group: %s has gid %d, declared is %d" % (group, account.gid, self._gid)],
+                evidence=["/etc/group: %s has gid %d, declared is %d" % (group, account.gid, gid)],
                 remedy="Leave gid out, or declare %d: files that belong to the group would lose it." % account.gid,
             )
-        taken = [one.name for one in self.groups.values() if one.gid == self._gid]
+        taken = [one.name for one in self.groups.values() if one.gid == gid]
         if account is None and taken:
             raise HostError(
                 "group",
-                "The group number %d is taken." % self._gid,
-                evidence=["/etc/group: gid %d is %s" % (self._gid, taken[0])],
+                "The group number %d is taken." % gid,
+                evidence=["/etc/group: gid %d is %s" % (gid, taken[0])],
                 remedy="Leave gid out, or declare a free one.",
             )
         unknown = sorted(set(self._users) - _user_names(self._root))
@@ -217,21 +274,184 @@ class Plan:
                 remedy="Give these users another primary group (usermod -g), then run again.",
             )
 
+    def _gid(self) -> int:
+        account = self.groups.get(self.group or "")
+        number = account.gid if account else self._request.gid
+        return _UNKNOWN if number is None else number
+
+    def _old_gid(self) -> int | None:
+        account = self.groups.get(self.record.group) if self.record else None
+        return account.gid if account else None
+
+    # --- planning: services and programs ---
+
+    def _settle_backend(self) -> str | None:
+        """Return the backend that serves the host, None where no service or program is declared and none matters."""
+        request = self._request
+        if self.group is None or not (request.services or request.binaries):
+            return None
+        choice = _backend.choose(self._root, request.backend, request.accept_unsafe)
+        if choice.backend is None:
+            raise Refused(choice.refusals)
+        return choice.backend
+
+    def _application(self, name: str, declared: dict[str, Any], how: str, backend: str) -> Application:
+        profile = declared.get("profile") or self._request.profile
+        asked = _profiles.parse_capabilities(declared.get("capabilities") or self._request.capabilities)
+        if profile == "custom" and not asked:
+            raise HostError(
+                "profile",
+                "The profile custom of %s says nothing of what it needs." % name,
+                evidence=["capabilities: none"],
+                remedy="List its capabilities, or choose one of the profiles %s." % ", ".join(_profiles.PROFILES[:-1]),
+            )
+        unlimited = self._request.memlock == "unlimited"
+        return Application(name, profile, _profiles.needs(profile, backend, how, unlimited, asked))
+
+    def _plan_services(self) -> list[Application]:
+        if self._backend is None:
+            return []
+        found, reasons = [], []
+        for declared in self._request.services:
+            one = self._application(_units.full_name(declared["name"]), declared, _profiles.SERVICE, self._backend)
+            unit = _units.read_unit(self._root, one.name)
+            reasons += _units.refusals(self._root, one.name, unit, one.grants)
+            if one.profile == "ovs" and self._backend != _backend.IOMMU:
+                reasons += _units.ovs_refusals(self._root)
+            if unit is not None:
+                self._units[one.name] = unit
+                if unit.as_root:
+                    # Root has them all, as far as the unit does not bound them.
+                    held = unit.bounding if unit.bounding is not None else set(_profiles.CAPABILITIES)
+                    one = one._replace(grants=[grant for grant in one.grants if grant.capability not in held])
+                found.append(one)
+        if reasons:
+            raise Refused(reasons)
+        return found
+
+    def _plan_programs(self) -> list[Application]:
+        if self._backend is None:
+            return []
+        return [
+            self._application(self._program_path(declared["path"]), declared, _profiles.BINARY, self._backend)
+            for declared in self._request.binaries
+        ]
+
+    def _program_path(self, path: str) -> str:
+        if not path.startswith("/"):
+            raise HostError(
+                "binary",
+                "%r is no absolute path." % path,
+                evidence=["binaries: path %s" % path],
+                remedy="Give the program's full path, such as /usr/bin/dpdk-testpmd.",
+            )
+        # The capabilities are on the file that a link leads to.
+        return self._root.realpath(path)
+
+    def _plan_binaries(self) -> dict[str, tuple[_filecaps.State, _filecaps.State, _filecaps.Recorded | None]]:
+        """Return what each program's file is, what it becomes, and what to remember of it."""
+        plan = {}
+        reasons = []
+        recorded = self.record.binaries if self.record else {}
+        old_gid = self._old_gid()
+        for one in self._programs:
+            if not one.grants:
+                continue
+            found = _filecaps.look(self._root, one.name)
+            refused = _filecaps.refusals(self._root, one.name, found[1] if found else None)
+            if refused or found is None:
+                reasons += refused
+                continue
+            inode, now = found
+            record = recorded.get(one.name)
+            # A file that came with an upgrade is another file.
+            if record is None or record.inode != inode:
+                record = _filecaps.Recorded(inode, now, 0, "")
+            bits = _profiles.mask([grant.capability for grant in one.grants])
+            want = _filecaps.granted(record.before, self._gid(), bits, one.name)
+            plan[one.name] = (now, want, record._replace(mode=want.mode, capabilities=want.capabilities or ""))
+        if reasons:
+            raise Refused(reasons)
+        for path, record in recorded.items():
+            found = _filecaps.look(self._root, path) if path not in plan else None
+            if found is not None:
+                gid = _UNKNOWN if old_gid is None else old_gid
+                back, note = _filecaps.taken_back(found[1], record, gid)
+                plan[path] = (found[1], back, None)
+                if note:
+                    self.warnings.append("%s %s (%s)." % (path, note, _describe(_filecaps.show(back, path))))
+        return plan
+
+    # --- planning: memory ---
+
+    def _plan_mount(self) -> tuple[Node | None, Node | None]:
+        """Return the root of /dev/hugepages as it is and as it shall be.
+
+        One that somebody else gave to a group, this one or another, stays as it is: noiommu_hugepage_mounts, for one,
+        declares group and mode of its mounts itself.
+        """
+        path = _units.HUGETLBFS
+        if all((one.target, one.fstype) != (path, "hugetlbfs") for one in read_mounts(self._root)):
+            return None, None
+        now = _node(self._root, path)
+        before = self.record.hugetlbfs if self.record else None
+        if self.group is not None and self._request.hugetlbfs:
+            if (now.uid, now.gid) == (0, 0) or before is not None and now.gid in (self._old_gid(), self._gid()):
+                self._grants_mount = True
+                return now, Node(path, 0, self._gid(), _units.HUGETLBFS_MODE)
+            if now.gid != self._gid():
+                self.warnings.append(
+                    "%s is left as it is: it belongs to uid %d and gid %d already." % (path, now.uid, now.gid)
+                )
+            return now, now
+        return now, before if before is not None and now.gid == self._old_gid() else now
+
+    # --- planning: files ---
+
     def _new_record(self) -> Record | None:
         if self.group is None:
             return None
-        same = self.record if self.record is not None and self.record.group == self.group else None
+        old = self.record
+        same = old if old is not None and old.group == self.group else None
         earlier = [name for name in (same.users_added if same else []) if name in self._users]
         added = earlier + [name for name in self._joining if name not in earlier]
-        return Record(self.group, bool(same and same.group_made) or self._make_group, sorted(added))
+        mount = None
+        if self._grants_mount:
+            mount = old.hugetlbfs if old is not None and old.hugetlbfs is not None else self._mount
+        return Record(
+            self.group,
+            bool(same and same.group_made) or self._make_group,
+            sorted(added),
+            {path: record for path, (_now, _want, record) in self._binaries.items() if record is not None},
+            mount,
+        )
 
-    def _files(self, memlock: str | None) -> list[RenderedFile]:
+    def _rendered_record(self) -> RenderedFile:
         new = self._new_record()
-        return [
-            RenderedFile(RECORD, dump_json(new._asdict()) if new else None),
-            RenderedFile(UDEV_RULES, udev_rules(self.group) if self.group else None),
-            RenderedFile(LIMITS, limits(self.group, memlock) if self.group and memlock else None),
+        return RenderedFile(RECORD, _render_record(new) if new else None)
+
+    def _rendered_files(self) -> list[RenderedFile]:
+        group, memlock = self.group, self._request.memlock
+        files = [
+            RenderedFile(UDEV_RULES, udev_rules(group) if group else None),
+            RenderedFile(LIMITS, limits(group, memlock) if group else None),
         ]
+        mount = _units.hugetlbfs_drop_in(self._root, self._gid(), _HEADER) if self._grants_mount else None
+        files.append(RenderedFile(_units.drop_in_path(_units.HUGETLBFS_UNIT), mount))
+        for one in self._services:
+            text = _units.drop_in(self._units[one.name], group or "", memlock, one.grants, _HEADER)
+            files.append(RenderedFile(_units.drop_in_path(one.name), text))
+        wanted = {one.path for one in files}
+        # Whatever else there is by our name is of services that are listed no more.
+        for name in self._root.listdir(_units.ADMIN_DIR):
+            path = "%s/%s/%s" % (_units.ADMIN_DIR, name, _units.DROP_IN)
+            if name.endswith(".service.d") and path not in wanted and self._is_ours(path):
+                files.append(RenderedFile(path, None))
+        return files
+
+    def _is_ours(self, path: str) -> bool:
+        data = self._root.read_bytes(path)
+        return data is not None and data.decode("utf-8", "replace").startswith(_HEADER)
 
     # --- what it comes to ---
 
@@ -241,18 +461,18 @@ class Plan:
         Without a group only nodes that a group of ours was given are taken back: others are none of our business.
         """
         if self.group is not None:
-            account = self.groups.get(self.group)
-            gid = account.gid if account else self._gid
-            return [Node(node.path, 0, _UNKNOWN if gid is None else gid, GRANTED_MODE) for node in self.nodes]
-        account = self.groups.get(self.record.group) if self.record else None
-        if account is None:
-            return self.nodes
-        return [
-            Node(node.path, 0, 0, KERNEL_MODE) if node.gid == account.gid else node for node in self.nodes
-        ]
+            return [Node(node.path, 0, self._gid(), GRANTED_MODE) for node in self.nodes]
+        old = self._old_gid()
+        return [Node(node.path, 0, 0, KERNEL_MODE) if node.gid == old else node for node in self.nodes]
 
     def _node_changes(self) -> list[tuple[Node, Node]]:
-        return [(had, want) for had, want in zip(self.nodes, self._wanted_nodes()) if had != want]
+        pairs = list(zip(self.nodes, self._wanted_nodes()))
+        if self._mount is not None and self._mount_wanted is not None:
+            pairs.append((self._mount, self._mount_wanted))
+        return [(had, want) for had, want in pairs if had != want]
+
+    def _binary_changes(self) -> list[tuple[str, _filecaps.State, _filecaps.State]]:
+        return [(path, now, want) for path, (now, want, _record) in self._binaries.items() if now != want]
 
     @property
     def changed(self) -> bool:
@@ -262,9 +482,16 @@ class Plan:
             or self._drop_group
             or self._leaving
             or self._joining
-            or self.files.changed
+            or self._record_file.changed
+            or self._files.changed
             or self._node_changes()
+            or self._binary_changes()
         )
+
+    @property
+    def changed_paths(self) -> list[str]:
+        """The files that are written or removed."""
+        return self._record_file.changed_paths + self._files.changed_paths
 
     def _names(self) -> list[str]:
         return sorted({name for name in (self.group, self.record.group if self.record else None) if name})
@@ -273,12 +500,13 @@ class Plan:
         accounts = [self.groups[name] for name in self._names() if name in self.groups]
         return {
             "groups": {one.name: {"gid": one.gid, "members": sorted(one.members)} for one in accounts},
-            "nodes": _show_nodes(self.nodes),
+            "nodes": _show_nodes([*self.nodes, *filter(None, [self._mount])]),
+            "binaries": {path: _filecaps.show(now, path) for path, (now, _want, _record) in self._binaries.items()},
         }
 
     @property
     def after(self) -> dict[str, Any]:
-        """Return groups and nodes as they become."""
+        """Return groups, nodes and programs as they become."""
         groups = {}
         for name in self._names():
             account = self.groups.get(name)
@@ -289,8 +517,12 @@ class Plan:
                 members = members.difference(self._leaving)
             if name == self.group:
                 members = members.union(self._joining)
-            groups[name] = {"gid": account.gid if account else self._gid, "members": sorted(members)}
-        return {"groups": groups, "nodes": _show_nodes(self._wanted_nodes())}
+            groups[name] = {"gid": account.gid if account else self._request.gid, "members": sorted(members)}
+        return {
+            "groups": groups,
+            "nodes": _show_nodes([*self._wanted_nodes(), *filter(None, [self._mount_wanted])]),
+            "binaries": {path: _filecaps.show(want, path) for path, (_now, want, _record) in self._binaries.items()},
+        }
 
     def diff(self) -> list[dict[str, str]]:
         """Return what differs in the form that Ansible prints."""
@@ -302,29 +534,121 @@ class Plan:
                 "before": _lines(self.before[key]),
                 "after": _lines(after[key]),
             }
-            for header, key in (("/etc/group", "groups"), (VFIO_DIR, "nodes"))
+            for header, key in (("/etc/group", "groups"), ("device nodes", "nodes"), ("programs", "binaries"))
             if self.before[key] != after[key]
         ]
-        return parts + self.files.diff()
+        return parts + self._record_file.diff() + self._files.diff()
+
+    def grants(self) -> list[dict[str, str]]:
+        """Say who gets what, and why."""
+        if self.group is None:
+            return []
+        to, memlock = "group " + self.group, self._request.memlock
+        found = [
+            _grant(to, "%s/N, %04o" % (VFIO_DIR, GRANTED_MODE), "VFIO: whoever opens a group's node drives its devices"),
+            _grant(to, "memlock " + memlock, "VFIO pins the memory that a device may reach, and counts it as locked"),
+        ]
+        if self._grants_mount:
+            found.append(
+                _grant(to, "%s, %04o" % (_units.HUGETLBFS, _units.HUGETLBFS_MODE), "DPDK keeps its memory in files there")
+            )
+        found += [_grant("user " + name, to, "declared under users") for name in self._users]
+        for kind, one in [("service", one) for one in self._services] + [("binary", one) for one in self._programs]:
+            name = "%s %s" % (kind, one.name)
+            unit = self._units.get(one.name) if kind == "service" else None
+            if unit is not None:
+                found.append(_grant(name, "memlock " + memlock, "VFIO counts pinned memory; PAM's limit is not a service's"))
+                if not unit.as_root:
+                    found.append(_grant(name, to, "opens the device nodes and the hugetlbfs without being root"))
+            found += [_grant(name, *grant) for grant in one.grants]
+            if not one.grants:
+                rooted = unit is not None and unit.as_root and self._backend != _backend.IOMMU
+                found.append(_grant(name, "no capability", "it runs as root" if rooted else _profiles.NONE_NEEDED))
+        return found
+
+    def restart(self) -> list[dict[str, Any]]:
+        """Say which running services have not what they need, since they were started before they got it."""
+        account = read_groups(self._root).get(self.group or "")
+        found = []
+        for one in self._services:
+            gid = account.gid if account else None
+            seen = _units.unserved(self._root, one.name, gid, self._request.memlock, one.grants)
+            if seen:
+                found.append({"service": one.name, "evidence": seen})
+        return found
 
     # --- doing it ---
 
     def apply(self) -> None:
-        """Do it. What is made is recorded before it is made, so that a killed run can be taken back."""
-        if self.group is None:
-            self._set_nodes()
-            self._leave()
-            self.files.apply()
-            self._reload_rules()
-            self._root.remove_empty_dir(os.path.dirname(RECORD))
-            return
+        """Do it, or leave everything as it was.
+
+        What is made is recorded before it is made, and forgotten after it is gone, so that a killed run can be taken
+        back.
+        """
+        undo: list[Callable[[], object]] = []
+        try:
+            if self.group is None:
+                self._take_back(undo)
+            else:
+                self._give(self.group, undo)
+        except HostError as exc:
+            for step in reversed(undo):
+                try:
+                    left = step()
+                    exc.evidence += left if isinstance(left, list) else []
+                except HostError as second:
+                    exc.evidence.append("not put back: %s" % second.message)
+            raise
+
+    def _give(self, group: str, undo: list[Callable[[], object]]) -> None:
+        self._write(self._record_file, undo)
+        if self._make_group:
+            number = [] if self._request.gid is None else ["--gid", str(self._request.gid)]
+            self._run("groupadd", "--system", *number, group)
+            undo.append(lambda: self._run("groupdel", group))
+        for name in self._joining:
+            self._run("usermod", "--append", "--groups", group, name)
+            undo.append(lambda name=name: self._run("gpasswd", "--delete", name, group))
+        if self._make_group:
+            self._learn_number(group)
+        self._write(self._files, undo)
+        # Only after the group is there: udev looks it up when it reads the rule, and ignores one that is not.
+        self._reload()
+        self._set_nodes(undo)
+        self._set_binaries(undo)
         self._leave()
-        self.files.apply()
-        self._join(self.group)
-        # Only now: udev looks a rule's group up when it reads the rule, and ignores one that is not there yet.
-        self._reload_rules()
-        self.groups = read_groups(self._root)
-        self._set_nodes()
+        self._sweep()
+
+    def _learn_number(self, group: str) -> None:
+        """Put the number that groupadd chose where the plan had to leave it open."""
+        self.groups[group] = read_groups(self._root)[group]
+        gid = self._gid()
+        for path, (now, want, record) in self._binaries.items():
+            if want.gid == _UNKNOWN:
+                self._binaries[path] = (now, want._replace(gid=gid), record)
+        if self._mount_wanted is not None and self._mount_wanted.gid == _UNKNOWN:
+            self._mount_wanted = self._mount_wanted._replace(gid=gid)
+        self._files = FileSet(self._root, self._rendered_files())
+
+    def _take_back(self, undo: list[Callable[[], object]]) -> None:
+        self._set_binaries(undo)
+        self._set_nodes(undo)
+        self._write(self._files, undo)
+        self._reload()
+        self._leave()
+        self._sweep()
+        self._write(self._record_file, undo)
+        self._root.remove_empty_dir(os.path.dirname(RECORD))
+
+    def _sweep(self) -> None:
+        """Remove directories of drop-ins that became empty."""
+        for path in self._files.changed_paths:
+            if path.startswith(_units.ADMIN_DIR):
+                self._root.remove_empty_dir(os.path.dirname(path))
+
+    def _write(self, files: FileSet, undo: list[Callable[[], object]]) -> None:
+        files.apply()
+        undo.append(files.rollback)
 
     def _leave(self) -> None:
         if self.record is None:
@@ -335,44 +659,46 @@ class Plan:
         for name in self._leaving:
             self._run("gpasswd", "--delete", name, self.record.group)
 
-    def _join(self, group: str) -> None:
-        joined: list[str] = []
+    def _reload(self) -> None:
+        """Have udev and systemd read what was written. Both do so by themselves sooner or later: no failure."""
+        if UDEV_RULES in self._files.changed_paths:
+            self._ask("udev did not reload its rules", "udevadm", "control", "--reload")
+        if any(path.startswith(_units.ADMIN_DIR) for path in self._files.changed_paths):
+            self._ask("systemd did not reload its units", "systemctl", "daemon-reload")
+
+    def _ask(self, failure: str, *argv: str) -> None:
+        done = self._runner.run(*argv)
+        if done.rc != 0:
+            self.warnings.append("%s: %s" % (failure, done.stderr.strip() or "rc %d" % done.rc))
+
+    def _set_nodes(self, undo: list[Callable[[], object]]) -> None:
+        for had, want in self._node_changes():
+            self._set_node(want)
+            undo.append(lambda had=had: self._set_node(had))
+
+    def _set_node(self, want: Node) -> None:
         try:
-            if self._make_group:
-                number = [] if self._gid is None else ["--gid", str(self._gid)]
-                self._run("groupadd", "--system", *number, group)
-            for name in self._joining:
-                self._run("usermod", "--append", "--groups", group, name)
-                joined.append(name)
-        except HostError as exc:
-            for name in joined:
-                self._runner.run("gpasswd", "--delete", name, group)
-            if self._make_group:
-                self._runner.run("groupdel", group)
-            exc.evidence += self.files.rollback()
-            raise
+            os.chown(self._root.path(want.path), want.uid, want.gid)
+            os.chmod(self._root.path(want.path), want.mode)
+        except FileNotFoundError:
+            pass  # The device went away; udev gives the next one to the group.
+        except OSError as exc:
+            raise HostError(
+                "file",
+                "Could not give %s to its group: %s." % (want.path, exc.strerror),
+                evidence=["%s -> gid %d, mode %04o" % (want.path, want.gid, want.mode)],
+                remedy="Run with become: true.",
+            ) from exc
 
-    def _reload_rules(self) -> None:
-        if UDEV_RULES in self.files.changed_paths:
-            done = self._runner.run("udevadm", "control", "--reload")
-            if done.rc != 0:
-                # udevd looks at its rule directories by itself before the next event.
-                self.warnings.append("udev did not reload its rules: %s" % (done.stderr.strip() or "rc %d" % done.rc))
+    def _set_binaries(self, undo: list[Callable[[], object]]) -> None:
+        for path, now, want in self._binary_changes():
+            undo.append(lambda path=path, now=now: self._restore_binary(path, now))
+            _filecaps.apply(self._root, path, now, want)
 
-    def _set_nodes(self) -> None:
-        for _had, want in self._node_changes():
-            try:
-                os.chown(self._root.path(want.path), want.uid, want.gid)
-                os.chmod(self._root.path(want.path), want.mode)
-            except FileNotFoundError:
-                continue  # The device went away; udev gives the next one to the group.
-            except OSError as exc:
-                raise HostError(
-                    "file",
-                    "Could not give %s to its group: %s." % (want.path, exc.strerror),
-                    evidence=["%s -> gid %d, mode %04o" % (want.path, want.gid, want.mode)],
-                    remedy="Run with become: true.",
-                ) from exc
+    def _restore_binary(self, path: str, was: _filecaps.State) -> None:
+        found = _filecaps.look(self._root, path)
+        if found is not None:
+            _filecaps.apply(self._root, path, found[1], was)
 
     def _run(self, *argv: str) -> None:
         done = self._runner.run(*argv)
@@ -388,6 +714,10 @@ class Plan:
             )
 
 
+def _grant(to: str, what: str, why: str) -> dict[str, str]:
+    return {"to": to, "what": what, "why": why}
+
+
 def _show_nodes(nodes: list[Node]) -> dict[str, dict[str, Any]]:
     return {
         node.path: {"uid": node.uid, "gid": None if node.gid == _UNKNOWN else node.gid, "mode": "%04o" % node.mode}
@@ -395,8 +725,9 @@ def _show_nodes(nodes: list[Node]) -> dict[str, dict[str, Any]]:
     }
 
 
+def _describe(entry: dict[str, Any]) -> str:
+    return ", ".join("%s=%s" % (key, value) for key, value in entry.items())
+
+
 def _lines(entries: dict[str, dict[str, Any]]) -> str:
-    return "".join(
-        "%s: %s\n" % (name, ", ".join("%s=%s" % (key, value) for key, value in entry.items()))
-        for name, entry in entries.items()
-    )
+    return "".join("%s: %s\n" % (name, _describe(entry)) for name, entry in entries.items())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-from . import _backend, _hugepages, _hugetlb_mounts, _kernels, _signing, _taint
+from . import _backend, _hugepages, _hugetlb_mounts, _kernels, _predict, _signing, _taint
 from ._errors import HostError
 from ._fs import Root
 from ._guards import GuardContext, check, loss_refusals
@@ -68,6 +68,7 @@ class Preflight:
     def report(self) -> dict[str, Any]:
         """Return everything, as noiommu_info does."""
         system = _kernels.read_os(self._root)
+        devices = [self._device(one) for one in self._shown()]
         return {
             "kernel": self._kernel(),
             "iommu": self._iommu._asdict(),
@@ -78,7 +79,7 @@ class Preflight:
             "module": self._module(),
             "vfio": {one: read_parameters(self._root, one) for one in _VFIO_MODULES},
             "taint": _taint.report(self._root),
-            "devices": [self._device(one) for one in self._shown()],
+            "devices": devices,
             "hugepages": _hugepages.Host(self._root).report(),
             "recorded": {
                 name: self._root.exists(path)
@@ -88,6 +89,12 @@ class Preflight:
             "packages_missing": sorted(self._lacking),
             "prebuilt_kernels": self._prebuilt_kernels(),
             "verdict": self._verdict(),
+            "applications": _predict.applications(
+                _predict.Situation(self._root, self._choice.backend, os.uname().machine, self._selected)
+            ),
+            "container": _predict.container(
+                self._choice.backend, [one["chardev"] for one in devices if self._by_selector and one["chardev"]]
+            ),
         }
 
     # --- the host ---

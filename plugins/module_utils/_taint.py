@@ -119,25 +119,42 @@ class _Trace(NamedTuple):
     bit: int
     kind: str
     pattern: re.Pattern[str]
-    insecure: bool  # Whether it is insecure passthrough that it tells of.
+    insecure: bool = False  # Whether it is insecure passthrough that it tells of.
+    process: bool = False  # Whether the process is named further below, in the report's own head.
 
 
+def _trace(bit: int, kind: str, pattern: str, insecure: bool = False, process: bool = False) -> _Trace:
+    return _Trace(bit, kind, re.compile(pattern), insecure, process)
+
+
+# By the kernel's own messages, from 6.1 to 7.3. What taints without a word (a forced rmmod) cannot be here.
 _TRACES = (
-    _Trace(
-        USER_BIT, "process", re.compile(r"noiommu: handed to (?P<name>.+)\[(?P<pid>\d+)\] without an IOMMU"), True
-    ),
-    _Trace(
-        USER_BIT,
-        "process",
-        re.compile(r"vfio-noiommu device opened by user \((?P<name>.+):(?P<pid>\d+)\)"),
-        True,
-    ),
-    _Trace(USER_BIT, "device", re.compile(r"(?P<name>\S+): Adding kernel taint for vfio-noiommu group"), True),
-    _Trace(USER_BIT, "log", re.compile(r"Setting dangerous option (?P<name>\S+) - tainting kernel"), False),
-    _Trace(0, "module", re.compile(r"^(?P<name>\S+): module license '.*' taints kernel"), False),
-    _Trace(12, "module", re.compile(r"^(?P<name>\S+): loading out-of-tree module taints kernel"), False),
-    _Trace(13, "module", re.compile(r"^(?P<name>\S+): module verification failed: .* tainting kernel"), False),
+    _trace(USER_BIT, "process", r"noiommu: handed to (?P<name>.+)\[(?P<pid>\d+)\] without an IOMMU", insecure=True),
+    _trace(USER_BIT, "process", r"vfio-noiommu device opened by user \((?P<name>.+):(?P<pid>\d+)\)", insecure=True),
+    _trace(USER_BIT, "device", r"(?P<name>\S+): Adding kernel taint for vfio-noiommu group", insecure=True),
+    _trace(USER_BIT, "log", r"Setting dangerous option (?P<name>\S+) - tainting kernel"),
+    _trace(0, "module", r"^(?P<name>\S+): module license '.*' taints kernel"),
+    _trace(1, "module", r"^(?P<name>\S+): .*: kernel tainted\.$"),
+    _trace(2, "process", r"Write to unrecognized MSR \S+ by (?P<name>.+) \(pid: (?P<pid>\d+)\)"),
+    _trace(4, "log", r"(?P<name>mce): \[Hardware Error\]"),
+    _trace(5, "process", r"BUG: Bad (?:page|rss)[- ]\w+ in process (?P<name>\S+)"),
+    _trace(7, "log", r"(?P<name>Oops: .*|kernel BUG at \S+|BUG: unable to handle .*|general protection fault.*)",
+           process=True),
+    _trace(8, "log", r"ACPI: (?:Table Upgrade: )?[Oo]verrid\w* \[?(?P<name>[^\]]+)"),
+    _trace(9, "log", r"WARNING: (?:CPU: \d+ PID: (?P<pid>\d+) )?(?:at )?(?P<name>[\w./-]+\.[chS]:\d+)", process=True),
+    _trace(10, "module", r"^(?P<name>\S+): module is from the staging directory"),
+    _trace(11, "log", r"(?P<name>Your BIOS is broken.*|\[Firmware (?:Bug|Workaround)\].*)"),
+    _trace(12, "module", r"^(?P<name>\S+): loading out-of-tree module taints kernel"),
+    _trace(13, "module", r"^(?P<name>\S+): module verification failed: .* tainting kernel"),
+    _trace(14, "process", r"soft lockup - CPU#\d+ stuck for \d+s! \[(?P<name>.+):(?P<pid>\d+)\]"),
+    _trace(15, "module", r"^(?P<name>\S+): tainting kernel with TAINT_LIVEPATCH"),
+    _trace(18, "module", r"^(?P<name>\S+): loading test module taints kernel"),
+    _trace(19, "process", r"(?P<name>\S+)\((?P<pid>\d+)\): has requested full access to the physical device"),
 )
+# The first lines of an oops or a warning name the process that was running.
+_RUNNING = re.compile(r"^CPU: \d+ (?:UID: \d+ )?PID: (?P<pid>\d+) Comm: (?P<name>\S+)")
+_HEAD_LINES = 12
+_ADDRESS = re.compile(r"\b(?P<device>[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])\b")
 
 
 def report(root: Root) -> dict[str, Any]:
@@ -155,42 +172,61 @@ def report(root: Root) -> dict[str, Any]:
     insecure, evidence = _insecure(root, mask, log, attributed)
     return {
         "mask": mask,
-        "flags": [_describe(bit, attributed) for bit in range(mask.bit_length()) if mask >> bit & 1],
+        "flags": [_describe(bit, attributed, log) for bit in range(mask.bit_length()) if mask >> bit & 1],
         "insecure_passthrough": insecure,
         "evidence": evidence,
     }
 
 
-def _describe(bit: int, attributed: dict[int, list[dict[str, Any]]]) -> dict[str, Any]:
+def _describe(
+    bit: int, attributed: dict[int, list[dict[str, Any]]], log: KernelLog
+) -> dict[str, Any]:
     flag = FLAGS[bit] if bit < len(FLAGS) else Flag("?", "bit_%d" % bit, "not documented when this collection was made")
+    known = attributed.get(bit, [])
+    why = None
+    if not known:
+        why = "no loaded module has this taint, and the kernel log tells of none"
+        if not log.complete:
+            why = "no loaded module has this taint, and %s" % (log.problem or "the kernel log is incomplete")
     return {
         "bit": bit,
         "value": 1 << bit,
         "letter": flag.letter,
         "name": flag.name,
         "meaning": flag.meaning,
-        "attribution": attributed.get(bit, []),
+        "attribution": known,
+        "not_attributed": why,
     }
 
 
+def _entry(kind: str, name: str, evidence: str, **more: Any) -> dict[str, Any]:
+    entry = {
+        "kind": kind,
+        "name": name,
+        "pid": None,
+        "device": None,
+        "since": None,
+        "evidence": evidence,
+        "insecure_passthrough": False,
+    }
+    return {**entry, **more}
+
+
 def _attribute(root: Root, log: KernelLog) -> dict[int, list[dict[str, Any]]]:
-    """Say for each bit what is known of who set it: loaded modules first, then the log."""
+    """Say for each bit what is known of who set it: the log first, which knows when, then the loaded modules."""
     found: dict[int, list[dict[str, Any]]] = {}
     booted = _boot_time(root)
-    for line in log.lines:
+    for number, line in enumerate(log.lines):
         for trace in _TRACES:
             match = trace.pattern.search(line.text)
             if match is None:
                 continue
-            entry = {
-                "kind": trace.kind,
-                "name": match.group("name"),
-                "pid": int(match.groupdict().get("pid") or 0) or None,
-                "since": _wall_time(booted, line.usec),
-                "evidence": "%s: %s" % (KMSG, line.text),
-                "insecure_passthrough": trace.insecure,
-            }
-            found.setdefault(trace.bit, []).append(entry)
+            known = found.setdefault(trace.bit, [])
+            entry = _from_log(trace, match, log.lines[number:number + _HEAD_LINES], booted)
+            # A process that does it again is not another reason.
+            if all((one["kind"], one["name"], one["pid"]) != (entry["kind"], entry["name"], entry["pid"])
+                   or one["device"] != entry["device"] for one in known):
+                known.append(entry)
             break
     bits = {flag.letter: bit for bit, flag in enumerate(FLAGS)}
     for module in root.listdir("/sys/module"):
@@ -198,17 +234,27 @@ def _attribute(root: Root, log: KernelLog) -> dict[int, list[dict[str, Any]]]:
         for letter in root.read_text(path) or "":
             known = found.setdefault(bits.get(letter, -1), [])
             if all(entry["name"] != module for entry in known):
-                known.append(
-                    {
-                        "kind": "module",
-                        "name": module,
-                        "pid": None,
-                        "since": None,
-                        "evidence": "%s: %s" % (path, root.read_text(path)),
-                        "insecure_passthrough": False,
-                    }
-                )
+                known.append(_entry("module", module, "%s: %s" % (path, root.read_text(path))))
     return found
+
+
+def _from_log(trace: _Trace, match: re.Match[str], lines: list[LogLine], booted: int | None) -> dict[str, Any]:
+    kind, name = trace.kind, match.group("name")
+    pid = match.groupdict().get("pid")
+    if trace.process:
+        running = next(filter(None, (_RUNNING.match(one.text) for one in lines)), None)
+        if running is not None:
+            kind, name, pid = "process", running.group("name"), running.group("pid")
+    device = _ADDRESS.search(lines[0].text)
+    return _entry(
+        kind,
+        name,
+        "%s: %s" % (KMSG, lines[0].text),
+        pid=int(pid) if pid else None,
+        device=device.group("device") if device else None,
+        since=_wall_time(booted, lines[0].usec),
+        insecure_passthrough=trace.insecure,
+    )
 
 
 def _insecure(

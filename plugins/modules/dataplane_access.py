@@ -2,23 +2,27 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Give one group the VFIO device nodes and the locked memory that a data plane needs."""
+"""Give a group, its members, services and programs exactly what a data plane needs."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: dataplane_access
-short_description: Gives one group the VFIO device nodes and the locked memory that a data plane needs
+short_description: Gives a group, users, services and programs exactly what their data plane application needs
 version_added: 1.0.0
 author:
   - baremetal.noiommu contributors (@baremetal-noiommu)
 description:
-  - Makes a system group if it is missing, adds users to it, and gives it C(/dev/vfio/N) and C(/dev/vfio/noiommu-N),
-    now and by a udev rule for every later one.
+  - Makes a system group if it is missing, adds users to it, and gives it C(/dev/vfio/N), C(/dev/vfio/noiommu-N) and
+    C(/dev/noiommu), now and by a udev rule for every later one, and C(/dev/hugepages), now and at every boot.
+    Nothing is given to everybody.
   - VFIO pins the memory that a device may reach and counts it as locked. The group gets a limit for that, which holds
-    for sessions that start after this.
+    for sessions that start after this. Services get theirs by a drop-in.
   - Whoever may open such a node can use the device. Where no IOMMU protects the host, that means reading and writing
-    all of its memory. An insecure group also needs the capability C(CAP_SYS_RAWIO), which no group gives.
+    all of its memory. An insecure device also asks for capabilities, which no group gives. Services get them as ambient
+    capabilities by a drop-in, programs as capabilities of their file. Which ones depends on the application's profile
+    and on the host's backend. With a working IOMMU, DPDK and SPDK need none at all. RV(grants) says who got what and
+    why.
   - What this module makes is recorded. O(state=absent) takes back that, and nothing else.
   - A converged host is only read.
 extends_documentation_fragment:
@@ -41,17 +45,101 @@ options:
     default: []
   memlock:
     description:
-      - How much memory a process of the group may lock, V(unlimited) or a number of bytes.
+      - How much memory a process of the group or of a service may lock, V(unlimited) or a number of bytes.
+      - With a number, C(CAP_IPC_LOCK), which lifts the limit, is given to nobody.
     type: str
     default: unlimited
+  hugetlbfs:
+    description:
+      - Whether the group may keep files in C(/dev/hugepages), where systemd mounts the hugetlbfs. Other users then may
+        not even list it. One that belongs to another group already is left as it is.
+      - Other mounts get their group where they are declared, see M(baremetal.noiommu.hugepages).
+    type: bool
+    default: true
+  services:
+    description:
+      - The systemd services of the data plane. Each gets a drop-in with the group, the limit on locked memory and the
+        capabilities that it needs, and starts after the devices are bound. One that is listed no more loses it.
+      - A running service is not restarted. RV(restart) says which ones have to be.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The service, such as V(ovs-vswitchd.service). The suffix may be left out.
+        type: str
+        required: true
+      profile:
+        description: What it is, O(profile) by default.
+        type: str
+        choices: [dpdk, spdk, ovs, custom]
+      capabilities:
+        description: What the profile V(custom) needs, O(capabilities) by default.
+        type: list
+        elements: str
+  binaries:
+    description:
+      - Programs that members of the group start by themselves. Where the backend asks for capabilities, the file gets
+        them, belongs to the group, and can be executed by nobody else. It is left alone where none are needed.
+      - On a host without an IOMMU, who may start such a program is as powerful as root. DPDK also loads any library that
+        it is told to.
+      - The kernel clears the environment of such a program of C(LD_LIBRARY_PATH) and the like, and ignores the
+        capabilities of scripts and on filesystems that are mounted nosuid or keep no extended attributes. The latter are
+        refused.
+      - An upgrade of the package puts a new file in place, without the capabilities. The next run gives them again.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: The program's path. Of a link, what it leads to.
+        type: str
+        required: true
+      profile:
+        description: What it is, O(profile) by default.
+        type: str
+        choices: [dpdk, spdk, ovs, custom]
+      capabilities:
+        description: What the profile V(custom) needs, O(capabilities) by default.
+        type: list
+        elements: str
+  profile:
+    description:
+      - What the services and binaries are.
+      - V(dpdk) and V(spdk) use physical addresses where there is no IOMMU, and read them from C(/proc/self/pagemap).
+        V(ovs) is V(dpdk) with what Open vSwitch needs for the kernel's own network.
+        V(custom) gets what O(capabilities) lists, on every backend.
+    type: str
+    choices: [dpdk, spdk, ovs, custom]
+    default: dpdk
+  capabilities:
+    description:
+      - What applications of the profile V(custom) need, with or without C(CAP_).
+    type: list
+    elements: str
+    default: []
+  backend:
+    description:
+      - The backend that serves the devices. V(auto) takes the one that M(baremetal.noiommu.noiommu_info) would.
+    type: str
+    choices: [auto, iommu, builtin, dkms]
+    default: auto
+  accept_unsafe:
+    description:
+      - Whether insecure passthrough is accepted on this host. Without it, services and binaries are refused where there is
+        no working IOMMU, since what they need there amounts to root.
+    type: bool
+    default: false
   state:
     description:
       - V(present) grants, V(absent) takes back what was granted.
+      - What is not as it was granted any more stays as it is, and a warning says so.
     type: str
     choices: [present, absent]
     default: present
 seealso:
   - module: baremetal.noiommu.vfio_binding
+  - module: baremetal.noiommu.hugepages
 """
 
 EXAMPLES = r"""
@@ -60,6 +148,26 @@ EXAMPLES = r"""
     group: dataplane
     users: [vpp]
 
+- name: Give Open vSwitch, a forwarder of our own and testpmd what each of them needs
+  baremetal.noiommu.dataplane_access:
+    group: dataplane
+    users: [alice]
+    services:
+      - name: ovs-vswitchd
+        profile: ovs
+      - name: forwarder
+        profile: dpdk
+    binaries:
+      - path: /usr/bin/dpdk-testpmd
+    accept_unsafe: true
+  register: access
+
+- name: Restart what was started before it was given that
+  ansible.builtin.systemd_service:
+    name: "{{ item.service }}"
+    state: restarted
+  loop: "{{ access.restart }}"
+
 - name: Take it back
   baremetal.noiommu.dataplane_access:
     state: absent
@@ -67,12 +175,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 before:
-  description: The group with its members, and the device nodes, before the run.
+  description: The group with its members, the device nodes and the programs, before the run.
   returned: success
   type: dict
   sample:
     groups: {}
     nodes: {"/dev/vfio/0": {"uid": 0, "gid": 0, "mode": "0600"}}
+    binaries: {"/usr/bin/dpdk-testpmd": {"uid": 0, "gid": 0, "mode": "0755", "capabilities": []}}
 after:
   description: The same after the run. In check mode, V(null) stands for the number of a group that is not made yet.
   returned: success
@@ -80,42 +189,111 @@ after:
   sample:
     groups: {"dataplane": {"gid": 990, "members": ["vpp"]}}
     nodes: {"/dev/vfio/0": {"uid": 0, "gid": 990, "mode": "0660"}}
+    binaries: {"/usr/bin/dpdk-testpmd": {"uid": 0, "gid": 990, "mode": "0750", "capabilities": ["CAP_SYS_RAWIO"]}}
 files:
   description: The files that were or would be changed.
   returned: success
   type: list
   elements: str
+grants:
+  description: Who has what, and why.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    to:
+      description: The group, user, service or binary.
+      type: str
+      sample: service forwarder.service
+    what:
+      description: What it has.
+      type: str
+      sample: CAP_SYS_ADMIN
+    why:
+      description: What it needs that for.
+      type: str
+      sample: "IOVA=PA: /proc/self/pagemap shows no physical address without it"
+restart:
+  description: Running services that were started before they got what they need.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    service:
+      description: The service.
+      type: str
+    evidence:
+      description: What its processes lack.
+      type: list
+      elements: str
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils._access import Plan, parse_memlock
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access import Plan, Request, parse_memlock
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner
+from ansible_collections.baremetal.noiommu.plugins.module_utils._profiles import PROFILES
 
+_PROFILE = {"type": "str", "choices": list(PROFILES)}
+_CAPABILITIES = {"type": "list", "elements": "str"}
 ARGUMENTS = {
     "group": {"type": "str"},
     "gid": {"type": "int"},
     "users": {"type": "list", "elements": "str", "default": []},
     "memlock": {"type": "str", "default": "unlimited"},
+    "hugetlbfs": {"type": "bool", "default": True},
+    "services": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "profile": _PROFILE,
+            "capabilities": _CAPABILITIES,
+        },
+    },
+    "binaries": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "path": {"type": "str", "required": True},
+            "profile": _PROFILE,
+            "capabilities": _CAPABILITIES,
+        },
+    },
+    "profile": {**_PROFILE, "default": "dpdk"},
+    "capabilities": {**_CAPABILITIES, "default": []},
+    "backend": {"type": "str", "choices": ["auto", "iommu", "builtin", "dkms"], "default": "auto"},
+    "accept_unsafe": {"type": "bool", "default": False},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
 
 def run(module: AnsibleModule, root: Root, runner: Runner) -> None:
     """Plan, apply unless in check mode, and report."""
-    params = module.params
-    memlock = parse_memlock(params["memlock"])
-    if params["state"] == "present":
-        plan = Plan(root, runner, params["group"], params["gid"], params["users"], memlock)
-    else:
-        plan = Plan(root, runner, None, None, [], None)
+    request = Request()
+    if module.params["state"] == "present":
+        given = {key: value for key, value in module.params.items() if key in Request._fields}
+        request = Request(**{**given, "memlock": parse_memlock(given["memlock"])})
+    plan = Plan(root, runner, request)
     diff = plan.diff()
     if plan.changed and not module.check_mode:
         plan.apply()
+    restart = plan.restart()
     for warning in plan.warnings:
         module.warn(warning)
-    result = {"changed": plan.changed, "before": plan.before, "after": plan.after, "files": plan.files.changed_paths}
+    for one in restart:
+        module.warn("Restart %s: %s." % (one["service"], "; ".join(one["evidence"])))
+    result = {
+        "changed": plan.changed,
+        "before": plan.before,
+        "after": plan.after,
+        "files": plan.changed_paths,
+        "grants": plan.grants(),
+        "restart": restart,
+    }
     if module._diff:
         result["diff"] = diff
     module.exit_json(**result)
@@ -129,7 +307,8 @@ def main() -> None:
     try:
         run(module, Root(), Runner())
     except HostError as exc:
-        module.fail_json(msg=str(exc), refusals=[exc.as_dict()])
+        refusals = exc.refusals if isinstance(exc, Refused) else [exc]
+        module.fail_json(msg=str(exc), refusals=[one.as_dict() for one in refusals])
 
 
 if __name__ == "__main__":

@@ -84,6 +84,10 @@ flags:
         pid:
           description: The process number, where there is one.
           type: int
+        device:
+          description: The PCI address of the device that it is about, where there is one.
+          type: str
+          sample: "0000:65:00.0"
         since:
           description: When it happened (UTC), where known.
           type: str
@@ -94,6 +98,9 @@ flags:
         insecure_passthrough:
           description: Whether this is about a device given out without protection.
           type: bool
+    not_attributed:
+      description: Why nobody is named, where nobody is.
+      type: str
 insecure_passthrough:
   description:
     - Whether a process was given a device without protection since the last boot.

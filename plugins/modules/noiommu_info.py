@@ -380,6 +380,81 @@ prebuilt_kernels:
   returned: success
   type: list
   elements: str
+applications:
+  description:
+    - What each application would choose for the selected devices if it were started as it comes, and whether that works.
+    - The keys are V(dpdk), V(spdk), V(ovs), V(vpp_dpdk) for VPP with its DPDK plugin, and V(vpp_native) for VPP's own
+      drivers.
+  returned: success
+  type: dict
+  contains:
+    backend:
+      description: The backend that it meets, V(none) if the host has none for it.
+      type: str
+    iova_mode:
+      description: V(VA) or V(PA), whether it gives devices virtual or physical addresses.
+      type: str
+    container_type:
+      description: V(type1), or V(noiommu) for VFIO's container of type 8.
+      type: str
+    works:
+      description: Whether it works without any option.
+      type: bool
+    reasons:
+      description: What it looks at, and what follows from that.
+      type: list
+      elements: str
+    remedy:
+      description: What makes it work, or work with less, where there is something.
+      type: str
+    capabilities:
+      description: What it needs if it runs as a service without being root.
+      type: list
+      elements: str
+  sample:
+    dpdk:
+      backend: dkms
+      iova_mode: PA
+      container_type: type1
+      works: true
+      reasons: ["it reads physical addresses from /proc/self/pagemap: as root, or with CAP_SYS_ADMIN"]
+      remedy: null
+      capabilities: [CAP_SYS_RAWIO, CAP_SYS_ADMIN]
+container:
+  description: What a container has to be given to drive the selected devices with DPDK as its root user.
+  returned: success
+  type: dict
+  contains:
+    devices:
+      description: Device nodes. The numbers of groups can change with a reboot.
+      type: list
+      elements: str
+      sample: [/dev/vfio/vfio, /dev/vfio/0]
+    capabilities:
+      description: Capabilities, without C(CAP_).
+      type: list
+      elements: str
+      sample: [SYS_RAWIO, SYS_ADMIN]
+    mounts:
+      description: Directories to mount at the same place.
+      type: list
+      elements: str
+    memlock:
+      description: The limit on locked memory.
+      type: str
+    user_namespace:
+      description:
+        - Whether the container may have a user namespace of its own, as rootless ones do.
+        - Not where capabilities are needed. The kernel asks for them in the host's namespace.
+      type: bool
+    arguments:
+      description: All of it as arguments of C(docker run) and C(podman run).
+      type: list
+      elements: str
+    reasons:
+      description: Why each capability is needed, or why none is.
+      type: list
+      elements: str
 packages_missing:
   description: Packages that the backend V(dkms) needs for building and that are not there.
   returned: success

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from typing import Any
 
 import pytest
 
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _filecaps, _profiles
 from ansible_collections.baremetal.noiommu.plugins.module_utils._access import (
     LIMITS,
     RECORD,
@@ -32,6 +34,17 @@ class Accounts(Runner):
         self.tree = tree
         self.ran: list[str] = []
         self.failing: dict[str, RunResult] = {}
+        self.owners: dict[str, tuple[int, int]] = {}
+        self.attributes: dict[int, bytes] = {}
+
+    def capabilities(self, path: str) -> int:
+        """Return what a file's attribute permits."""
+        data = self.attributes.get(self.tree.at(path).stat().st_ino)
+        return _filecaps.permitted(data.hex() if data else None, path)
+
+    def mode(self, path: str) -> int:
+        """Return a file's permissions."""
+        return self.tree.at(path).stat().st_mode & 0o7777
 
     def run(self, *argv: str) -> RunResult:
         self.ran.append(" ".join(argv))
@@ -70,13 +83,31 @@ def accounts(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Accounts:
         owner = owners.get(str(path), (0, 0))
         return os.stat_result((*found[:4], *owner, *found[6:]))
 
+    def change_owner(file: Any, uid: int, gid: int) -> None:
+        path = os.readlink("/proc/self/fd/%d" % file) if isinstance(file, int) else str(file)
+        owners[path] = (uid, gid)
+        attributes.pop(real_stat(path).st_ino, None)  # as the kernel does
+
+    def get_attribute(path: Any, _name: str) -> bytes:
+        if real_stat(path).st_ino not in attributes:
+            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+        return attributes[real_stat(path).st_ino]
+
+    attributes: dict[int, bytes] = {}
     monkeypatch.setattr(os, "stat", fake_stat)
-    monkeypatch.setattr(os, "chown", lambda path, uid, gid: owners.__setitem__(str(path), (uid, gid)))
-    return Accounts(tree)
+    monkeypatch.setattr(os, "chown", change_owner)
+    monkeypatch.setattr(os, "fchown", change_owner)
+    monkeypatch.setattr(os, "getxattr", get_attribute)
+    monkeypatch.setattr(os, "setxattr", lambda file, _name, data: attributes.__setitem__(real_stat(file).st_ino, data))
+    monkeypatch.setattr(os, "removexattr", lambda file, _name: attributes.pop(real_stat(file).st_ino))
+    found = Accounts(tree)
+    found.owners, found.attributes = owners, attributes
+    return found
 
 
 def run(accounts: Accounts, check: bool = False, **params: Any) -> dict[str, Any]:
-    given = {"group": None, "gid": None, "users": [], "memlock": "unlimited", "state": "present", **params}
+    given = {name: spec.get("default") for name, spec in dataplane_access.ARGUMENTS.items()}
+    given = {**given, "state": "present", **params}
     module = FakeModule(given, check)
     dataplane_access.run(module, accounts.tree.root, accounts)
     return {**module.result, "warnings": module.warnings}
@@ -104,11 +135,14 @@ def test_a_missing_group_is_made_and_gets_everything(accounts: Accounts, tree: T
     assert result["after"] == {
         "groups": {"dataplane": {"gid": 990, "members": ["vpp"]}},
         "nodes": {"/dev/vfio/7": granted, "/dev/vfio/noiommu-0": granted},
+        "binaries": {},
     }
     assert tree.at("/dev/vfio/7").stat().st_mode & 0o777 == 0o660
     assert tree.at("/dev/vfio/vfio").stat().st_mode & 0o777 == 0o600
-    rule = 'SUBSYSTEM=="vfio", KERNEL=="[0-9]*|noiommu-[0-9]*", GROUP="dataplane", MODE="0660"'
-    assert tree.root.read_text(UDEV_RULES).splitlines()[1:] == [rule]
+    assert tree.root.read_text(UDEV_RULES).splitlines()[1:] == [
+        'SUBSYSTEM=="vfio", KERNEL=="[0-9]*|noiommu-[0-9]*", GROUP="dataplane", MODE="0660"',
+        'SUBSYSTEM=="misc", KERNEL=="noiommu", GROUP="dataplane", MODE="0660"',
+    ]
     assert tree.root.read_text(LIMITS).splitlines()[1:] == [
         "@dataplane soft memlock unlimited",
         "@dataplane hard memlock unlimited",
@@ -240,3 +274,352 @@ def test_a_missing_groupadd_says_what_to_install(accounts: Accounts) -> None:
 def test_a_udev_that_does_not_answer_is_a_warning(accounts: Accounts) -> None:
     accounts.failing["udevadm"] = RunResult(1, "", "Failed to send reload request\n")
     assert "Failed to send reload request" in run(accounts, group="dataplane")["warnings"][0]
+
+
+# --- services, programs and the hugetlbfs, on a host without an IOMMU ---
+
+TESTPMD = "/usr/bin/dpdk-testpmd"
+DROP_IN = "/etc/systemd/system/%s.service.d/60-noiommu.conf"
+INSECURE = ["CAP_SYS_RAWIO", "CAP_SYS_ADMIN"]
+
+
+@pytest.fixture
+def host(accounts: Accounts, tree: Tree) -> Accounts:
+    """With a program, two services, and systemd's mount of the hugetlbfs."""
+    tree.file(TESTPMD, b"\x7fELF and more")
+    tree.at(TESTPMD).chmod(0o755)
+    tree.file("/usr/lib/systemd/system/fwd.service", "[Service]\nUser=vpp\nExecStart=/usr/bin/fwd \\\n --more")
+    tree.file("/usr/lib/systemd/system/ovs-vswitchd.service", "[Service]\nType=forking")
+    tree.file("/usr/lib/systemd/system/dev-hugepages.mount", "[Mount]\nWhat=hugetlbfs\nOptions=nosuid,nodev")
+    tree.dir("/dev/hugepages")
+    tree.at("/dev/hugepages").chmod(0o755)
+    tree.file(
+        "/proc/1/mountinfo",
+        "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+        "30 22 0:30 / /dev/hugepages rw,relatime shared:9 - hugetlbfs hugetlbfs rw,pagesize=2M",
+    )
+    return accounts
+
+
+def everything(**more: Any) -> dict[str, Any]:
+    return {
+        "group": "dataplane",
+        "services": [{"name": "fwd"}, {"name": "ovs-vswitchd.service", "profile": "ovs"}],
+        "binaries": [{"path": TESTPMD}],
+        "accept_unsafe": True,
+        **more,
+    }
+
+
+def clean(tree: Tree) -> dict[str, str]:
+    """The tree's content without directories that only a real host has."""
+    return {path: text for path, text in tree.content().items() if text != "dir"}
+
+
+def test_everything_is_given_in_one_run_and_taken_back_in_another(host: Accounts, tree: Tree) -> None:
+    before, owners = clean(tree), dict(host.owners)
+    predicted = run(host, check=True, gid=500, **everything())
+    assert clean(tree) == before and host.ran == []
+    assert run(host, gid=500, **everything()) == predicted
+    assert host.ran[-2:] == ["udevadm control --reload", "systemctl daemon-reload"]
+    host.ran.clear()
+    assert not run(host, gid=500, **everything())["changed"] and host.ran == []
+    predicted = run(host, check=True, state="absent")
+    assert run(host, state="absent") == predicted
+    assert clean(tree) == before
+    assert host.mode(TESTPMD) == 0o755 and host.capabilities(TESTPMD) == 0
+    assert host.mode("/dev/hugepages") == 0o755
+    assert {path: owner for path, owner in host.owners.items() if owner != (0, 0)} == owners
+    assert not tree.at(os.path.dirname(DROP_IN % "fwd")).exists()
+
+
+def test_a_program_with_capabilities_is_executed_by_the_group_alone(host: Accounts) -> None:
+    result = run(host, **everything())
+    assert host.mode(TESTPMD) == 0o750
+    wanted = [*INSECURE, "CAP_DAC_READ_SEARCH", "CAP_IPC_LOCK"]
+    assert host.capabilities(TESTPMD) == _profiles.mask(wanted)
+    assert result["after"]["binaries"][TESTPMD] == {
+        "uid": 0, "gid": 990, "mode": "0750", "capabilities": _profiles.parse_capabilities(wanted)
+    }
+    assert host.owners[str(host.tree.at(TESTPMD))] == (0, 990)
+
+
+def test_the_attribute_is_what_setcap_writes(host: Accounts) -> None:
+    # setcap cap_net_raw=ep on Linux 6.1, read back with getfattr -e hex.
+    assert _filecaps.encode(1 << 13) == "0100000200200000000000000000000000000000"
+
+
+def test_a_service_gets_ambient_capabilities_and_says_why(host: Accounts, tree: Tree) -> None:
+    result = run(host, **everything())
+    text = tree.root.read_text(DROP_IN % "fwd")
+    assert "AmbientCapabilities=CAP_SYS_RAWIO CAP_SYS_ADMIN" in text
+    assert "SupplementaryGroups=dataplane" in text and "LimitMEMLOCK=infinity" in text
+    assert "After=noiommu-bindings.service" in text
+    assert "CapabilityBoundingSet" not in text and "DeviceAllow" not in text
+    reasons = {(one["to"], one["what"]): one["why"] for one in result["grants"]}
+    assert "pagemap" in reasons["service fwd.service", "CAP_SYS_ADMIN"]
+    assert "not dumpable" in reasons["binary " + TESTPMD, "CAP_DAC_READ_SEARCH"]
+    assert ("service fwd.service", "CAP_DAC_READ_SEARCH") not in reasons
+
+
+def test_a_service_of_root_has_its_capabilities_already(host: Accounts, tree: Tree) -> None:
+    result = run(host, **everything())
+    text = tree.root.read_text(DROP_IN % "ovs-vswitchd")
+    assert "Capabilit" not in text and "SupplementaryGroups" not in text and "LimitMEMLOCK=infinity" in text
+    assert {"to": "service ovs-vswitchd.service", "what": "no capability", "why": "it runs as root"} in result["grants"]
+
+
+def test_what_confines_a_service_is_widened_by_what_it_needs(host: Accounts, tree: Tree) -> None:
+    tree.file("/etc/systemd/system/fwd.service.d/10-hardening.conf",
+              "[Service]\nCapabilityBoundingSet=CAP_NET_ADMIN CAP_SYS_RAWIO\nDevicePolicy=closed")
+    tree.file("/etc/systemd/system/ovs-vswitchd.service.d/10-hardening.conf",
+              "[Service]\nCapabilityBoundingSet=~CAP_SYS_ADMIN")
+    run(host, **everything())
+    text = tree.root.read_text(DROP_IN % "fwd")
+    assert "CapabilityBoundingSet=CAP_SYS_RAWIO CAP_SYS_ADMIN" in text
+    assert "DeviceAllow=char-vfio rw" in text and "DeviceAllow=/dev/vfio/vfio rw" in text
+    assert "CapabilityBoundingSet=CAP_SYS_ADMIN\n" in tree.root.read_text(DROP_IN % "ovs-vswitchd") + "\n"
+    assert not run(host, **everything())["changed"]
+
+
+def test_with_an_iommu_nobody_gets_a_capability(host: Accounts, tree: Tree) -> None:
+    tree.dir("/sys/class/iommu/dmar0")
+    result = run(host, **everything(accept_unsafe=False))
+    assert host.mode(TESTPMD) == 0o755 and host.capabilities(TESTPMD) == 0
+    assert "Capabilit" not in tree.root.read_text(DROP_IN % "fwd")
+    why = [one["why"] for one in result["grants"] if one["what"] == "no capability"]
+    assert len(why) == 3 and all("IOVA=VA" in one for one in why)
+
+
+def test_an_iommu_that_was_turned_on_takes_the_capabilities_away(host: Accounts, tree: Tree) -> None:
+    run(host, **everything())
+    tree.dir("/sys/class/iommu/dmar0")
+    result = run(host, **everything())
+    assert result["changed"] and host.mode(TESTPMD) == 0o755 and host.capabilities(TESTPMD) == 0
+
+
+def test_a_limit_is_not_lifted_by_a_capability(host: Accounts, tree: Tree) -> None:
+    run(host, **everything(memlock=str(1 << 30)))
+    assert not host.capabilities(TESTPMD) & _profiles.mask(["CAP_IPC_LOCK"])
+    assert "LimitMEMLOCK=1073741824" in tree.root.read_text(DROP_IN % "fwd")
+
+
+def test_root_power_is_not_given_without_consent(host: Accounts) -> None:
+    assert refused(host, **everything(accept_unsafe=False)).code == "unsafe_not_accepted"
+
+
+def test_capabilities_that_were_there_are_kept_and_come_back(host: Accounts, tree: Tree) -> None:
+    inode = tree.at(TESTPMD).stat().st_ino
+    host.attributes[inode] = bytes.fromhex(_filecaps.encode(_profiles.mask(["CAP_NET_RAW"])))
+    run(host, **everything())
+    assert host.capabilities(TESTPMD) & _profiles.mask(["CAP_NET_RAW", "CAP_SYS_RAWIO"]) == _profiles.mask(
+        ["CAP_NET_RAW", "CAP_SYS_RAWIO"]
+    )
+    run(host, state="absent")
+    assert host.capabilities(TESTPMD) == _profiles.mask(["CAP_NET_RAW"])
+
+
+def upgrade(host: Accounts, tree: Tree) -> None:
+    """Put a new file in place as a package manager does."""
+    tree.file(TESTPMD + ".new", b"\x7fELF and newer")
+    tree.at(TESTPMD + ".new").chmod(0o755)
+    os.rename(tree.at(TESTPMD + ".new"), tree.at(TESTPMD))
+    host.owners.pop(str(tree.at(TESTPMD)), None)
+
+
+def test_an_upgraded_program_gets_its_capabilities_again(host: Accounts, tree: Tree) -> None:
+    run(host, **everything())
+    upgrade(host, tree)
+    result = run(host, **everything())
+    assert result["changed"] and result["before"]["binaries"][TESTPMD]["capabilities"] == []
+    assert host.mode(TESTPMD) == 0o750
+
+
+def test_a_program_that_an_upgrade_replaced_is_left_and_that_is_said(host: Accounts, tree: Tree) -> None:
+    run(host, **everything())
+    upgrade(host, tree)
+    tree.at(TESTPMD).chmod(0o711)
+    result = run(host, state="absent")
+    assert host.mode(TESTPMD) == 0o711 and host.capabilities(TESTPMD) == 0
+    assert TESTPMD in result["warnings"][0] and "replaced" in result["warnings"][0]
+
+
+def test_what_somebody_else_gave_a_program_stays_and_that_is_said(host: Accounts, tree: Tree) -> None:
+    run(host, **everything())
+    host.attributes[tree.at(TESTPMD).stat().st_ino] = bytes.fromhex(_filecaps.encode(1))
+    result = run(host, state="absent")
+    assert host.capabilities(TESTPMD) == 1 and host.mode(TESTPMD) == 0o755
+    assert "changed by somebody" in result["warnings"][0]
+
+
+def test_a_program_that_is_gone_is_forgotten(host: Accounts, tree: Tree) -> None:
+    run(host, **everything())
+    tree.remove(TESTPMD)
+    assert run(host, state="absent")["changed"]
+    assert not tree.root.exists(RECORD)
+
+
+def test_what_is_listed_no_more_is_taken_back(host: Accounts, tree: Tree) -> None:
+    run(host, **everything())
+    run(host, **everything(services=[], binaries=[], hugetlbfs=False))
+    assert host.mode(TESTPMD) == 0o755 and host.capabilities(TESTPMD) == 0
+    assert not tree.root.exists(os.path.dirname(DROP_IN % "fwd"))
+    assert host.mode("/dev/hugepages") == 0o755
+
+
+def test_a_failure_at_the_last_step_leaves_the_host_as_it_was(
+    host: Accounts, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, owners = clean(tree), dict(host.owners)
+
+    def fail(*_args: Any) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "setxattr", fail)
+    with pytest.raises(HostError) as caught:
+        run(host, **everything())
+    assert "Operation not permitted" in caught.value.message
+    assert clean(tree) == before and host.mode(TESTPMD) == 0o755
+    assert host.mode("/dev/hugepages") == 0o755 and host.mode("/dev/vfio/7") == 0o600
+    assert {path: owner for path, owner in host.owners.items() if owner != (0, 0)} == owners
+
+
+def test_the_hugetlbfs_is_the_groups_now_and_at_boot(host: Accounts, tree: Tree) -> None:
+    result = run(host, **everything())
+    assert result["after"]["nodes"]["/dev/hugepages"] == {"uid": 0, "gid": 990, "mode": "1770"}
+    text = tree.root.read_text("/etc/systemd/system/dev-hugepages.mount.d/60-noiommu.conf")
+    assert text.splitlines()[1:] == ["[Mount]", "Options=nosuid,nodev,mode=1770,gid=990"]
+
+
+def test_a_hugetlbfs_that_somebody_else_has_stays_his(host: Accounts, tree: Tree) -> None:
+    host.owners[str(tree.at("/dev/hugepages"))] = (0, 100)
+    result = run(host, **everything())
+    assert host.mode("/dev/hugepages") == 0o755 and "/dev/hugepages is left" in result["warnings"][0]
+    assert not tree.root.exists("/etc/systemd/system/dev-hugepages.mount.d")
+
+
+def test_a_hugetlbfs_whose_group_is_declared_elsewhere_keeps_its_mode(host: Accounts, tree: Tree) -> None:
+    host.owners[str(tree.at("/dev/hugepages"))] = (0, 100)
+    result = run(host, **everything(group="admins"))
+    assert host.mode("/dev/hugepages") == 0o755 and result["warnings"] == []
+    assert not run(host, **everything(group="admins"))["changed"]
+    run(host, state="absent")
+    assert host.owners[str(tree.at("/dev/hugepages"))] == (0, 100)
+
+
+def test_the_custom_profile_gives_what_is_listed_on_every_backend(host: Accounts, tree: Tree) -> None:
+    tree.dir("/sys/class/iommu/dmar0")
+    given = {"profile": "custom", "capabilities": ["net_admin", "CAP_SYS_NICE"]}
+    run(host, **everything(binaries=[], services=[{"name": "fwd", **given}]))
+    assert "AmbientCapabilities=CAP_NET_ADMIN CAP_SYS_NICE" in tree.root.read_text(DROP_IN % "fwd")
+
+
+def test_a_running_service_that_has_to_be_restarted_is_named(host: Accounts, tree: Tree) -> None:
+    tree.file("/proc/77/cgroup", "0::/system.slice/fwd.service")
+    tree.file("/proc/77/status", "Name:\tfwd\nUid:\t1001\t1001\nGroups:\t1001\nCapPrm:\t0000000000000000")
+    tree.file("/proc/77/limits", "Max locked memory         8388608              8388608              bytes")
+    restart = run(host, **everything())["restart"]
+    assert [one["service"] for one in restart] == ["fwd.service"]
+    assert "CAP_SYS_RAWIO" in restart[0]["evidence"][0] and "8388608" in restart[0]["evidence"][0]
+    tree.file("/proc/77/status", "Name:\tfwd\nUid:\t1001\t1001\nGroups:\t990\nCapPrm:\t0000000000220000")
+    tree.file("/proc/77/limits", "Max locked memory         unlimited            unlimited            bytes")
+    assert run(host, **everything())["restart"] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        ({"services": [{"name": "nginx"}]}, "service", "no systemd service nginx.service"),
+        ({"services": [{"name": "../x"}]}, "service", "not the name"),
+        ({"binaries": [{"path": "/usr/bin/none"}]}, "binary", "no program /usr/bin/none"),
+        ({"binaries": [{"path": "testpmd"}]}, "binary", "no absolute path"),
+        ({"profile": "custom"}, "profile", "says nothing"),
+        ({"profile": "custom", "capabilities": ["CAP_FLY"]}, "capability", "no capability CAP_FLY"),
+        ({"backend": "builtin"}, "backend_unavailable", "no-IOMMU mode"),
+    ],
+)
+def test_mistakes_in_the_declaration(host: Accounts, given: dict[str, Any], code: str, said: str) -> None:
+    error = refused(host, **everything(**given))
+    assert error.code == code and said in error.message
+
+
+@pytest.mark.parametrize(
+    ("unit", "said"),
+    [
+        ("[Service]\nUser=vpp\nPrivateDevices=yes", "sees no devices"),
+        ("[Service]\nUser=vpp\nPrivateUsers=true", "user namespace"),
+        (b"", "masked"),
+    ],
+)
+def test_services_that_cannot_be_served(host: Accounts, tree: Tree, unit: str | bytes, said: str) -> None:
+    tree.file("/etc/systemd/system/fwd.service", unit)
+    assert said in refused(host, **everything()).message
+
+
+def test_an_open_vswitch_that_changes_its_user_cannot_use_physical_addresses(host: Accounts, tree: Tree) -> None:
+    tree.file("/etc/openvswitch/default.conf", '# defaults\nOVS_USER_ID="openvswitch:hugetlbfs"')
+    error = refused(host, **everything())
+    assert "CAP_SYS_ADMIN" in error.message and "openvswitch:hugetlbfs" not in error.message
+    tree.dir("/sys/class/iommu/dmar0")
+    assert run(host, **everything())["changed"]
+
+
+def damage_script(host: Accounts, tree: Tree) -> None:
+    tree.file(TESTPMD, "#!/bin/sh")
+
+
+def damage_owner(host: Accounts, tree: Tree) -> None:
+    host.owners[str(tree.at(TESTPMD))] = (1000, 0)
+
+
+def damage_suid(host: Accounts, tree: Tree) -> None:
+    tree.at(TESTPMD).chmod(0o4755)
+
+
+def damage_nosuid(host: Accounts, tree: Tree) -> None:
+    tree.file("/proc/1/mountinfo", "22 1 8:1 / /usr rw,nosuid shared:1 - ext4 /dev/sda1 rw")
+
+
+def damage_cmdline(host: Accounts, tree: Tree) -> None:
+    tree.file("/proc/cmdline", "quiet no_file_caps")
+
+
+def damage_shell(host: Accounts, tree: Tree) -> None:
+    tree.file("/etc/shells", "# shells\n" + TESTPMD)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (damage_script, "no ELF program"),
+        (damage_owner, "does not belong to root"),
+        (damage_suid, "changes its user"),
+        (damage_nosuid, "mounted nosuid"),
+        (damage_cmdline, "ignores the capabilities of files"),
+        (damage_shell, "never given to one group"),
+    ],
+)
+def test_programs_that_cannot_be_given_capabilities(host: Accounts, tree: Tree, damage: Any, said: str) -> None:
+    damage(host, tree)
+    assert said in refused(host, **everything()).message
+
+
+@pytest.mark.parametrize("name", ["bash", "python3.11", "sudo", "busybox", "ld-linux-x86-64.so.2", "env"])
+def test_programs_that_run_anything_are_not_given_away(host: Accounts, tree: Tree, name: str) -> None:
+    tree.file("/usr/bin/" + name, b"\x7fELF")
+    assert "runs whatever it is told" in refused(host, **everything(binaries=[{"path": "/usr/bin/" + name}])).message
+
+
+def test_a_filesystem_without_attributes(host: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: Any) -> bytes:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(os, "getxattr", fail)
+    assert "stores no extended attributes" in refused(host, **everything()).remedy
+
+
+def test_an_older_record_is_still_understood(host: Accounts, tree: Tree) -> None:
+    tree.file("/etc/group", "root:x:0:\ndataplane:x:990:vpp")
+    tree.file(RECORD, json.dumps({"version": 1, "group": "dataplane", "group_made": True, "users_added": ["vpp"]}))
+    run(host, state="absent")
+    assert "dataplane" not in read_groups(tree.root)

@@ -54,6 +54,7 @@ def test_our_own_line_is_proof_and_tells_who_and_when(tree: Tree) -> None:
         "kind": "process",
         "name": "dpdk-testpmd",
         "pid": 812,
+        "device": "0000:00:04.0",
         "since": "2023-11-14T22:14:55Z",
         "evidence": "",
         "insecure_passthrough": True,
@@ -131,6 +132,60 @@ def test_a_module_is_attributed_once_though_log_and_sysfs_tell(tree: Tree) -> No
     report = _taint.report(host(tree, 4096, BOOT, line).root)
     assert len(report["flags"][0]["attribution"]) == 1
     assert report["flags"][0]["attribution"][0]["since"] == "2023-11-14T22:13:20Z"
+
+
+@pytest.mark.parametrize(
+    ("bit", "lines", "kind", "name", "pid"),
+    [
+        (0, ["nvidia: module license 'NVIDIA' taints kernel."], "module", "nvidia", None),
+        (1, ["foo: bad vermagic: kernel tainted."], "module", "foo", None),
+        (2, ["msr: Write to unrecognized MSR 0x1a4 by wrmsr (pid: 31)."], "process", "wrmsr", 31),
+        (4, ["mce: [Hardware Error]: Machine check events logged"], "log", "mce", None),
+        (5, ["BUG: Bad page state in process dpdk  pfn:12345"], "process", "dpdk", None),
+        (
+            7,
+            ["BUG: unable to handle page fault for address: ffff", "#PF: supervisor", "Oops: 0002 [#1] PREEMPT SMP",
+             "CPU: 1 PID: 44 Comm: bad Tainted: G"],
+            "process", "bad", 44,
+        ),
+        (8, ["ACPI: Table Upgrade: override [DSDT-BOCHS -BXPC]"], "log", "DSDT-BOCHS -BXPC", None),
+        (
+            9,
+            ["WARNING: CPU: 0 PID: 9 at drivers/iommu/iommu.c:300 f+0x1/0x2", "Modules linked in: a b",
+             "CPU: 0 PID: 9 Comm: modprobe Not tainted 6.1.0"],
+            "process", "modprobe", 9,
+        ),
+        (9, ["WARNING: drivers/iommu/iommu.c:300 at f+0x1/0x2, CPU#0: x/1"], "log", "drivers/iommu/iommu.c:300", None),
+        (10, ["foo: module is from the staging directory, the quality is unknown, you have been warned."],
+         "module", "foo", None),
+        (14, ["watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [vpp_main:12]"], "process", "vpp_main", 12),
+        (15, ["klp: tainting kernel with TAINT_LIVEPATCH"], "module", "klp", None),
+        (18, ["kt: loading test module taints kernel."], "module", "kt", None),
+    ],
+)
+def test_the_kernels_own_words_name_who_it_was(
+    tree: Tree, bit: int, lines: list[str], kind: str, name: str, pid: int | None
+) -> None:
+    log = ["4,{seq},%d000000,-;%s" % (number, line) for number, line in enumerate(lines, 1)]
+    (flag,) = _taint.report(host(tree, 1 << bit, BOOT, *log).root)["flags"]
+    first = flag["attribution"][0]
+    assert (first["kind"], first["name"], first["pid"]) == (kind, name, pid)
+    assert first["since"] == "2023-11-14T22:13:21Z" and flag["not_attributed"] is None
+    assert lines[0] in first["evidence"]
+
+
+def test_each_device_and_process_is_named_once(tree: Tree) -> None:
+    other = OURS.replace("0000:00:04.0", "0000:00:05.0")
+    report = _taint.report(host(tree, 64, BOOT, OURS, other, OURS).root)
+    named = [(one["name"], one["device"]) for one in report["flags"][0]["attribution"]]
+    assert named == [("dpdk-testpmd", "0000:00:04.0"), ("dpdk-testpmd", "0000:00:05.0")]
+
+
+def test_nobody_named_says_why(tree: Tree) -> None:
+    flag = _taint.report(host(tree, 8, BOOT).root)["flags"][0]
+    assert flag["attribution"] == [] and "tells of none" in flag["not_attributed"]
+    flag = _taint.report(host(tree, 8, BOOT, first=7).root)["flags"][0]
+    assert "overwritten" in flag["not_attributed"]
 
 
 def test_without_proc_there_is_an_explained_error(tree: Tree) -> None:

@@ -1,0 +1,14 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run in check mode announced changes and made none."""
+from __future__ import annotations
+
+from live import changes_since_baseline, recorded_changes
+
+
+def test_check_mode_announced_changes():
+    assert {host for host, _task in recorded_changes("check-converge-1")} == {"switch"}
+
+
+def test_check_mode_changed_nothing():
+    assert changes_since_baseline("switch") == []

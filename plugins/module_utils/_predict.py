@@ -1,0 +1,202 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What each application would choose on this host if it were started as it comes, and whether that works.
+
+The rules are those of the applications' own sources; which was seen to hold is said in docs/guide.md.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from . import _backend, _profiles, _units
+from ._fs import Root
+from ._iommu import NODES
+from ._kernel import PA_HINT
+from ._pci import PciDevice
+
+TYPE1, NOIOMMU = "type1", "noiommu"
+_X86 = ("x86_64", "i686")
+# SPDK asks for this many address bits of an Intel IOMMU before it uses virtual addresses.
+_SPDK_WIDTH = 48
+_HUGEPAGES = "/sys/kernel/mm/hugepages"
+
+
+class Prediction(NamedTuple):
+    """One application's choice."""
+
+    iova_mode: str | None
+    container: str | None
+    works: bool
+    reasons: list[str]
+    # What makes it work, or work with less, where it does not as it comes.
+    remedy: str | None = None
+
+
+class Situation(NamedTuple):
+    """What the applications look at."""
+
+    root: Root
+    backend: str | None
+    machine: str
+    devices: list[PciDevice]
+
+    @property
+    def hint(self) -> bool:
+        """Whether DPDK is made to choose physical addresses, by devices that are taken or else by the parameter."""
+        for device in self.devices:
+            if (device.iommu or "").startswith("noiommu-"):
+                return self.root.exists(device.path, "iommu/intel-iommu/cap")
+        return self.root.read_text(PA_HINT) != "N"
+
+
+def applications(situation: Situation) -> dict[str, dict[str, Any]]:
+    """Return each application's prediction, as noiommu_info does."""
+    found = {}
+    for name, predict in _PREDICTORS.items():
+        one = _none(situation) if situation.backend is None else predict(situation)
+        pages = _pages(situation.root)
+        if one.works and not pages:
+            one = one._replace(reasons=[*one.reasons, "%s: no pages are reserved yet, and it needs some" % _HUGEPAGES])
+        found[name] = {
+            "backend": situation.backend or "none",
+            "iova_mode": one.iova_mode,
+            "container_type": one.container,
+            "works": one.works,
+            "reasons": one.reasons,
+            "remedy": one.remedy,
+            "capabilities": _capabilities(name, situation, one),
+        }
+    return found
+
+
+def _capabilities(name: str, situation: Situation, one: Prediction) -> list[str]:
+    """Return what it needs where it does not run as root, as a service."""
+    if situation.backend is None or (not one.works and one.remedy is None):
+        return []
+    profile = name if name in _profiles.PROFILES else "dpdk"
+    needed = [grant.capability for grant in _profiles.needs(profile, situation.backend, _profiles.SERVICE, True, [])]
+    if situation.backend == _backend.IOMMU and one.iova_mode == "PA":
+        needed.append("CAP_SYS_ADMIN")
+    return needed
+
+
+def _none(_situation: Situation) -> Prediction:
+    return Prediction(None, None, False, ["no backend serves this host: the verdict's refusals say why"])
+
+
+def _pages(root: Root) -> int:
+    return sum(root.read_int(_HUGEPAGES, size, "nr_hugepages") or 0 for size in root.listdir(_HUGEPAGES))
+
+
+# --- the rules ---
+
+
+def _dpdk(at: Situation, how: str = "--iova-mode=pa") -> Prediction:
+    if at.backend == _backend.IOMMU:
+        return Prediction("VA", TYPE1, True, ["an IOMMU translates for every device: DPDK takes virtual addresses"])
+    if at.backend == _backend.BUILTIN:
+        return Prediction(
+            "PA", NOIOMMU, True, ["%s: Y, and DPDK then takes physical addresses" % _backend.NOIOMMU_MODE, _ADMIN]
+        )
+    if at.hint and at.machine in _X86:
+        return Prediction(
+            "PA",
+            TYPE1,
+            True,
+            ["iommu/intel-iommu/cap of the devices is no number (dpdk_pa_hint): DPDK on x86 takes physical addresses", _ADMIN],
+        )
+    why = "DPDK on %s does not look for the hint" % at.machine if at.hint else "the hint is off (dpdk_pa_hint=N)"
+    return Prediction(
+        "VA",
+        TYPE1,
+        False,
+        [why, "an IOMMU group exists: DPDK takes virtual addresses, and mapping them fails (EINVAL, error 22)"],
+        "Start it with %s." % how,
+    )
+
+
+_ADMIN = "it reads physical addresses from /proc/self/pagemap: as root, or with CAP_SYS_ADMIN"
+
+
+def _spdk(at: Situation) -> Prediction:
+    width = _iommu_width(at.root)
+    if at.machine in _X86 and width < _SPDK_WIDTH and at.backend != _backend.BUILTIN:
+        node = "%s/dmar*: %s" % (NODES, "%d address bits" % width if width else "none")
+        reasons = [node + ", less than the %d bits that SPDK wants: it takes physical addresses" % _SPDK_WIDTH, _ADMIN]
+        remedy = "With the option --iova-mode=va it needs no capability." if at.backend == _backend.IOMMU else None
+        return Prediction("PA", TYPE1, True, reasons, remedy)
+    return _dpdk(at)
+
+
+def _iommu_width(root: Root) -> int:
+    """Return the least width of all Intel IOMMUs, 0 without any: the field MGAW of the capability register."""
+    widths = []
+    for node in root.listdir(NODES):
+        text = root.read_text(NODES, node, "intel-iommu/cap") if node.startswith("dmar") else None
+        if text is not None and re.match(r"^[0-9a-f]+$", text):
+            widths.append((int(text, 16) >> 16 & 0x3F) + 1)
+    return min(widths) if widths else 0
+
+
+def _ovs(at: Situation) -> Prediction:
+    one = _dpdk(at, "`ovs-vsctl set Open_vSwitch . other_config:dpdk-extra=--iova-mode=pa`")
+    if at.backend == _backend.IOMMU:
+        return one
+    refused = _units.ovs_refusals(at.root)
+    if refused:
+        reasons = one.reasons + [refused[0].message, *refused[0].evidence]
+        return one._replace(works=False, reasons=reasons, remedy=refused[0].remedy)
+    return one._replace(reasons=[*one.reasons, "Open vSwitch runs as root here"])
+
+
+def _vpp_dpdk(at: Situation) -> Prediction:
+    return _dpdk(at, "`dpdk { iova-mode pa }` in startup.conf")
+
+
+def _vpp_native(at: Situation) -> Prediction:
+    if at.backend == _backend.DKMS:
+        return Prediction(
+            "VA",
+            TYPE1,
+            False,
+            ["VPP's own drivers always map virtual addresses in a type1 container, and that fails (EINVAL)"],
+            "Use VPP's DPDK plugin.",
+        )
+    if at.backend == _backend.BUILTIN:
+        return Prediction("PA", NOIOMMU, True, ["VPP maps nothing in a no-IOMMU container and uses physical addresses"])
+    return Prediction("VA", TYPE1, True, ["an IOMMU translates: VPP's own drivers use virtual addresses"])
+
+
+_PREDICTORS = {"dpdk": _dpdk, "spdk": _spdk, "ovs": _ovs, "vpp_dpdk": _vpp_dpdk, "vpp_native": _vpp_native}
+
+
+# --- containers ---
+
+
+def container(backend: str | None, chardevs: list[str]) -> dict[str, Any]:
+    """Return what a container has to be given to drive the devices, for docker, podman and Kubernetes.
+
+    Root of a container is not root of its user namespace alone where it is to have capabilities that count: those
+    are asked for in the host's user namespace.
+    """
+    grants = [] if backend is None else _profiles.needs("dpdk", backend, _profiles.CONTAINER, True, [])
+    devices = [] if backend is None else ["/dev/vfio/vfio", *sorted(set(chardevs))]
+    capabilities = [grant.capability[len("CAP_"):] for grant in grants]
+    mounts = [] if backend is None else [_units.HUGETLBFS]
+    arguments = ["--device=%s" % one for one in devices]
+    arguments += ["--cap-add=%s" % one for one in capabilities]
+    arguments += ["--volume=%s:%s" % (one, one) for one in mounts]
+    arguments += ["--ulimit=memlock=-1"] if backend is not None else []
+    return {
+        "devices": devices,
+        "capabilities": capabilities,
+        "mounts": mounts,
+        "memlock": "unlimited",
+        "user_namespace": not grants,
+        "arguments": arguments,
+        "reasons": ["%s: %s" % grant for grant in grants] or [_profiles.NONE_NEEDED] * (backend is not None),
+    }

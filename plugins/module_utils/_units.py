@@ -1,0 +1,300 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""systemd's units as their files declare them, and the drop-in that gives a service what its application needs.
+
+The files are read, and not what `systemctl show` says: that would have our own drop-in in it, and the answer to what a
+service lacks would change with the first run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from . import _profiles
+from ._errors import HostError
+from ._fs import Root
+
+ADMIN_DIR = "/etc/systemd/system"
+UNIT_DIRS = (
+    ADMIN_DIR,
+    "/run/systemd/system",
+    "/run/systemd/generator",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
+DROP_IN = "60-noiommu.conf"
+BOOT_UNIT = "noiommu-bindings.service"
+# Where Open vSwitch's own start script looks up which user the daemons change to.
+_OVS_SETTINGS = ("/etc/openvswitch/default.conf", "/etc/sysconfig/openvswitch", "/etc/default/openvswitch-switch")
+_NAME = re.compile(r"^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.service$")
+
+
+class Unit:
+    """A unit's settings, ours left out. ``settings`` has every assignment of a key in order."""
+
+    def __init__(self, name: str, fragment: str, settings: dict[tuple[str, str], list[str]]) -> None:
+        self.name = name
+        self.fragment = fragment
+        self._settings = settings
+
+    def all(self, section: str, key: str) -> list[str]:
+        """Return every assignment in order, empty ones included."""
+        return self._settings.get((section, key), [])
+
+    def last(self, section: str, key: str) -> str:
+        """Return the assignment that holds, empty if there is none."""
+        return (self.all(section, key) or [""])[-1]
+
+    def is_on(self, key: str) -> bool:
+        """Whether a switch of the service is on."""
+        return self.last("Service", key).lower() in ("1", "yes", "true", "on", "self", "identity")
+
+    @property
+    def as_root(self) -> bool:
+        """Whether the service's programs run as root."""
+        return self.last("Service", "User") in ("", "0", "root") and not self.is_on("DynamicUser")
+
+    @property
+    def bounding(self) -> set[str] | None:
+        """Return the capabilities that the service may have at most, None for all."""
+        bounds: set[str] | None = None
+        for value in self.all("Service", "CapabilityBoundingSet"):
+            listed = set(value.lstrip("~").upper().split())
+            if value.startswith("~"):
+                # `~` alone gives all of them back.
+                base = set(_profiles.CAPABILITIES) if bounds is None else bounds
+                bounds = base - listed if listed else None
+            else:
+                bounds = (bounds or set()) | listed if listed else set()
+        return bounds
+
+    @property
+    def confined_to_devices(self) -> bool:
+        """Whether the service may open listed devices only."""
+        policy = self.last("Service", "DevicePolicy").lower()
+        allowed = self.all("Service", "DeviceAllow")
+        return policy in ("closed", "strict") or bool(allowed and allowed[-1])
+
+
+def full_name(name: str) -> str:
+    """Return a service's name with its suffix."""
+    full = name if name.endswith(".service") else name + ".service"
+    if not _NAME.match(full):
+        raise HostError(
+            "service",
+            "%r is not the name of a systemd service." % name,
+            evidence=["expected a name such as ovs-vswitchd.service"],
+            remedy="Correct the name.",
+        )
+    return full
+
+
+def drop_in_path(name: str) -> str:
+    """Return where our drop-in for a unit is."""
+    return "%s/%s.d/%s" % (ADMIN_DIR, name, DROP_IN)
+
+
+def read_unit(root: Root, name: str) -> Unit | None:
+    """Read a unit with its drop-ins; None if there is no such unit."""
+    names = [name]
+    template = re.sub(r"@[^@]*(\.\w+)$", r"@\1", name)
+    if template != name:
+        names.append(template)
+    fragment = next(
+        (path for one in names for path in (_join(folder, one) for folder in UNIT_DIRS) if root.exists(path)), None
+    )
+    if fragment is None:
+        return None
+    settings: dict[tuple[str, str], list[str]] = {}
+    # A unit is also known by the name of the file that its link leads to.
+    target = os.path.basename(root.realpath(fragment))
+    if target.endswith(os.path.splitext(name)[1]) and target not in names:
+        names.append(target)
+    for path in [fragment, *_drop_ins(root, [*names, "service"])]:
+        _parse(root.read_text(path) or "", settings)
+    return Unit(name, fragment, settings)
+
+
+def is_masked(root: Root, unit: Unit) -> bool:
+    """Whether the unit was masked: linked to /dev/null."""
+    return root.realpath(unit.fragment) == "/dev/null" or root.read_bytes(unit.fragment) == b""
+
+
+def _drop_ins(root: Root, names: list[str]) -> list[str]:
+    found: dict[str, str] = {}
+    for folder in UNIT_DIRS:
+        for name in names:
+            for one in root.listdir(folder, name + ".d"):
+                if one.endswith(".conf") and one != DROP_IN:
+                    found.setdefault(one, "%s/%s.d/%s" % (folder, name, one))
+    return [found[one] for one in sorted(found)]
+
+
+def _parse(text: str, settings: dict[tuple[str, str], list[str]]) -> None:
+    section = ""
+    lines = (line.strip() for line in re.sub(r"\\\n", " ", text).splitlines())
+    for line in lines:
+        if not line or line[0] in "#;":
+            continue
+        if line[0] == "[":
+            section = line.strip("[]")
+        elif "=" in line:
+            key, value = line.split("=", 1)
+            settings.setdefault((section, key.strip()), []).append(value.strip())
+
+
+def _join(folder: str, name: str) -> str:
+    return "%s/%s" % (folder, name)
+
+
+# --- a service ---
+
+
+def refusals(root: Root, name: str, unit: Unit | None, grants: list[_profiles.Grant]) -> list[HostError]:
+    """Say why a service cannot be given what it needs."""
+    if unit is None:
+        return [
+            _refusal(
+                "There is no systemd service %s on this host." % name,
+                "no %s in %s" % (name, ", ".join(UNIT_DIRS[:1] + UNIT_DIRS[-2:])),
+                "Install the application first, or correct the name.",
+            )
+        ]
+    if is_masked(root, unit):
+        return [
+            _refusal(
+                "The service %s is masked: it cannot be started." % name,
+                "%s: leads to /dev/null" % unit.fragment,
+                "systemctl unmask %s, or take it off the list." % name,
+            )
+        ]
+    found = []
+    if unit.is_on("PrivateDevices"):
+        found.append(
+            _refusal(
+                "The service %s sees no devices." % name,
+                "%s: PrivateDevices=%s" % (unit.fragment, unit.last("Service", "PrivateDevices")),
+                "Set PrivateDevices=no in a drop-in of your own (systemctl edit %s)." % name,
+            )
+        )
+    if grants and unit.is_on("PrivateUsers"):
+        found.append(
+            _refusal(
+                "The capabilities of the service %s would count for nothing outside of its user namespace." % name,
+                "%s: PrivateUsers=%s" % (unit.fragment, unit.last("Service", "PrivateUsers")),
+                "Set PrivateUsers=no in a drop-in of your own (systemctl edit %s)." % name,
+            )
+        )
+    return found
+
+
+def ovs_refusals(root: Root) -> list[HostError]:
+    """Say why Open vSwitch cannot use physical addresses: it gives CAP_SYS_ADMIN up when it changes its user."""
+    found = []
+    for path in _OVS_SETTINGS:
+        text = root.read_text(path) or ""
+        match = None
+        for match in re.finditer(r"^[^#\n]*?(?:OVS_USER_ID=|--ovs-user=)[\"']?([\w-]+)", text, re.MULTILINE):
+            pass
+        if match is not None and match.group(1) not in ("root", "0"):
+            found.append(
+                _refusal(
+                    "Open vSwitch runs as %s here and gives CAP_SYS_ADMIN up, without which it cannot learn physical"
+                    " addresses." % match.group(1),
+                    "%s: %s" % (path, match.group(0).strip()),
+                    'Have it run as root (OVS_USER_ID="root:root" in %s): on this host, whoever drives a device could'
+                    " write the kernel's memory anyway. Only a host with an IOMMU gains by another user." % path,
+                )
+            )
+    return found
+
+
+def _refusal(message: str, evidence: str, remedy: str) -> HostError:
+    return HostError("service", message, [evidence], remedy)
+
+
+def drop_in(unit: Unit, group: str, memlock: str, grants: list[_profiles.Grant], header: str) -> str:
+    """Return the drop-in that gives a service what it needs, with the reasons.
+
+    The capability bounding set is only ever widened: to narrow it could take from a service what it has for other
+    purposes, and would confine nobody who may program a device that reaches all memory.
+    """
+    lines = ["[Unit]", "# The devices are bound first.", "After=" + BOOT_UNIT, "", "[Service]"]
+    if not unit.as_root:
+        lines += ["# Opens /dev/vfio/N and the hugetlbfs.", "SupplementaryGroups=" + group]
+    lines += [
+        "# VFIO pins the memory that a device may reach, and counts it.",
+        "LimitMEMLOCK=" + ("infinity" if memlock == "unlimited" else memlock),
+    ]
+    if grants:
+        names = _profiles.parse_capabilities([grant.capability for grant in grants])
+        bounding = unit.bounding
+        lines += ["# %s: %s." % grant for grant in grants]
+        if not unit.as_root:
+            lines.append("AmbientCapabilities=" + " ".join(names))
+        if bounding is not None and not bounding.issuperset(names):
+            lines.append("CapabilityBoundingSet=" + " ".join(names))
+    if unit.confined_to_devices:
+        lines += ["DeviceAllow=/dev/vfio/vfio rw", "DeviceAllow=char-vfio rw"]
+    return header + "\n".join(lines) + "\n"
+
+
+def unserved(root: Root, name: str, gid: int | None, memlock: str, grants: list[_profiles.Grant]) -> list[str]:
+    """Say that none of a running service's processes has what it needs: they were started before.
+
+    Nothing is said of a service that does not run.
+    """
+    wanted = _profiles.mask([grant.capability for grant in grants])
+    seen = []
+    for pid in (entry for entry in root.listdir("/proc") if entry.isdigit()):
+        control = root.read_text("/proc", pid, "cgroup") or ""
+        if not any(name in line.split("/") for line in control.splitlines()):
+            continue
+        status = dict(
+            line.split(":", 1) for line in (root.read_text("/proc", pid, "status") or "").splitlines() if ":" in line
+        )
+        has = int(status.get("CapPrm", "0").strip() or "0", 16)
+        lacks = _profiles.names(wanted & ~has)
+        limit = _locked_limit(root, pid)
+        if not has >> _profiles.CAPABILITIES.index("CAP_IPC_LOCK") & 1 and _less(limit, memlock):
+            lacks.append("locked memory (%s)" % limit)
+        as_root = status.get("Uid", "0").split()[0] == "0"
+        if gid is not None and not as_root and str(gid) not in status.get("Groups", "").split():
+            lacks.append("the group %d" % gid)
+        if not lacks:
+            return []
+        seen.append("process %s (%s) lacks %s" % (pid, status.get("Name", "?").strip(), ", ".join(lacks)))
+    return seen
+
+
+def _locked_limit(root: Root, pid: str) -> str:
+    match = re.search(r"^Max locked memory\s+(\S+)", root.read_text("/proc", pid, "limits") or "", re.MULTILINE)
+    return match.group(1) if match else "unlimited"
+
+
+def _less(limit: str, wanted: str) -> bool:
+    if limit == "unlimited":
+        return False
+    return wanted == "unlimited" or int(limit) < int(wanted)
+
+
+# --- the mount of /dev/hugepages ---
+
+HUGETLBFS = "/dev/hugepages"
+HUGETLBFS_UNIT = "dev-hugepages.mount"
+HUGETLBFS_MODE = 0o1770
+
+
+def hugetlbfs_drop_in(root: Root, gid: int, header: str) -> str:
+    """Return the drop-in with which systemd mounts /dev/hugepages for a group at boot."""
+    unit = read_unit(root, HUGETLBFS_UNIT)
+    had = unit.last("Mount", "Options") if unit else ""
+    options = [one for one in had.split(",") if one and one.split("=")[0] not in ("gid", "mode")]
+    # The kernel takes a number only.
+    number = "(chosen when the group is made)" if gid < 0 else str(gid)
+    options += ["mode=%04o" % HUGETLBFS_MODE, "gid=" + number]
+    return header + "[Mount]\nOptions=%s\n" % ",".join(options)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from . import _persist
+from . import _insecure, _persist
 from ._apply import Transaction, release_target
 from ._backend import DKMS, IOMMU, Needs, choose, module_installed, module_loaded, needs, target, with_dependencies
 from ._errors import HostError, Refused
@@ -19,7 +19,7 @@ from ._kernel import Kernel
 from ._pci import PciBus, PciDevice
 from ._plan import UNBIND, DeviceState, Step, Target, observe, plan
 from ._select import resolve
-from ._store import Originals
+from ._store import BINDINGS, Originals, load_json
 
 _TAINT_BITS = ((6, "userspace drove a device without isolation"), (12, "out-of-tree"), (13, "unsigned module"))
 
@@ -33,6 +33,7 @@ class Request(NamedTuple):
     accept_unsafe: bool = False
     persistent: bool = True
     dpdk_pa_hint: bool = True
+    insecure_until: str | None = None
 
 
 class Move(NamedTuple):
@@ -59,7 +60,7 @@ class Binding:
 
         self.devices = self._select(context)
         self.moves = self._plan_returns() + self._plan_takes()
-        refusals = self._in_use() + self._backend_missing(check_mode)
+        refusals = self._expired() + self._in_use() + self._backend_missing(check_mode)
         if refusals:
             raise Refused(refusals)
         bindings = self._bindings() if self.devices and request.persistent else None
@@ -116,6 +117,13 @@ class Binding:
             moves.append(Move(device, now, want, plan(now, want), record))
         return moves
 
+    def _expired(self) -> list[HostError]:
+        """Refuse to take a device insecurely after the acceptance ended; those that are taken stay."""
+        until, now = self.request.insecure_until, _insecure.utc_now()
+        over = self.backend in _insecure.INSECURE and _insecure.expired(until, now)
+        taking = any(move.record is None and move.steps for move in self.moves)
+        return [_insecure.refusal(until, now)] if over and taking else []
+
     def _in_use(self) -> list[HostError]:
         leaving = {}
         for move in self.moves:
@@ -160,6 +168,9 @@ class Binding:
                 }
                 for device in self.devices
             ],
+            **_insecure.for_record(
+                load_json(self.root, BINDINGS), self.backend, self.request.insecure_until, _insecure.utc_now()
+            ),
         }
 
     def _macs(self, address: str) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import _backend, _kernels, _taint
+from . import _backend, _insecure, _kernels, _taint
 from ._errors import HostError
 from ._fs import Root
 from ._guards import GuardContext, check
@@ -31,9 +31,11 @@ class Preflight:
     """One look at the host for one request."""
 
     def __init__(
-        self, root: Root, context: GuardContext, devices: list[dict[str, Any]], backend: str, accept_unsafe: bool
+        self, root: Root, context: GuardContext, devices: list[dict[str, Any]], backend: str, accept_unsafe: bool,
+        insecure_until: str | None = None,
     ) -> None:
         self._root = root
+        self._until, self._now = insecure_until, _insecure.utc_now()
         self._bus = PciBus(root)
         self._recorded = {one.address: one for one in Originals.load(root).identities()}
         self._selected, self._selector_errors = resolve(devices, self._bus, list(self._recorded.values()))
@@ -47,6 +49,7 @@ class Preflight:
     def report(self) -> dict[str, Any]:
         """Return everything, as noiommu_info does."""
         system = _kernels.read_os(self._root)
+        taint = _taint.report(self._root)
         return {
             "kernel": self._kernel(),
             "iommu": self._iommu._asdict(),
@@ -54,7 +57,8 @@ class Preflight:
             "lockdown": _backend.lockdown(self._root),
             "module": self._module(),
             "vfio": {one: read_parameters(self._root, one) for one in _VFIO_MODULES},
-            "taint": _taint.report(self._root),
+            "taint": taint,
+            "insecure": _insecure.report(self._root, taint, self._until, self._now),
             "devices": [self._device(one) for one in self._shown()],
             "hugepages": Host(self._root).report(),
             "os": system._asdict(),
@@ -100,6 +104,7 @@ class Preflight:
         record: Recorded | None = self._recorded.get(device.address)
         return {
             "address": device.address,
+            "selected": self._by_selector,
             "vendor_device": device.vendor_device,
             "class": _CLASSES.get(device.class_code[:2], "other"),
             "class_code": device.class_code,
@@ -119,6 +124,8 @@ class Preflight:
 
     def _verdict(self) -> dict[str, Any]:
         refusals = [*self._choice.refusals, *self._selector_errors]
+        if _insecure.expired(self._until, self._now) and self._choice.backend in _insecure.INSECURE:
+            refusals.append(_insecure.refusal(self._until, self._now))
         for device in self._selected:
             refusals += [guard.refusal() for guard in self._guards[device.address]]
         if self._choice.backend == _backend.IOMMU:

@@ -56,6 +56,12 @@ options:
       - Whether insecure passthrough is accepted on this host.
     type: bool
     default: false
+  insecure_until:
+    description:
+      - The last day on which insecure passthrough is accepted, as V(YYYY-MM-DD). The day ends at midnight UTC.
+      - After it the verdict is a refusal, V(insecure_expired), on a host that only an insecure backend can serve.
+      - Without a date there is no end.
+    type: str
 seealso:
   - module: baremetal.noiommu.vfio_binding
   - module: baremetal.noiommu.kernel_taint_info
@@ -99,7 +105,7 @@ verdict:
         code:
           description:
             - The kind of reason, as V(unsafe_not_accepted), V(backend_unavailable), V(iommu_active), V(lockdown),
-              V(selector), V(guarded_device), V(group_not_viable) or V(vfio_missing).
+              V(selector), V(guarded_device), V(group_not_viable), V(vfio_missing) or V(insecure_expired).
           type: str
         message:
           description: The reason.
@@ -200,6 +206,32 @@ taint:
   description: What M(baremetal.noiommu.kernel_taint_info) returns.
   returned: success
   type: dict
+insecure:
+  description: Insecure passthrough on this host over time.
+  returned: success
+  type: dict
+  contains:
+    active:
+      description: Whether there are groups with devices that no IOMMU confines.
+      type: bool
+    since:
+      description: Since when (UTC); V(null) if that is not known, or there are none.
+      type: str
+      sample: "2026-01-31T12:00:00Z"
+    since_from:
+      description:
+        - V(record) if M(baremetal.noiommu.vfio_binding) wrote it down, V(log) if it is the kernel log's first trace of it
+          in this boot.
+      type: str
+    until:
+      description: The declared O(insecure_until).
+      type: str
+    expired:
+      description: Whether that day is over.
+      type: bool
+    used_since_boot:
+      description: The same as RV(taint.insecure_passthrough).
+      type: bool
 devices:
   description: The selected devices, or all that a data plane might drive.
   returned: success
@@ -209,6 +241,9 @@ devices:
     address:
       description: The PCI address.
       type: str
+    selected:
+      description: Whether O(devices) selected it.
+      type: bool
     vendor_device:
       description: Vendor and device number.
       type: str
@@ -320,6 +355,7 @@ ARGUMENTS = {
     "devices": {**ELEMENT_SPEC, "default": []},
     "backend": {"type": "str", "choices": ["auto", "iommu", "builtin", "dkms"], "default": "auto"},
     "accept_unsafe": {"type": "bool", "default": False},
+    "insecure_until": {"type": "str"},
 }
 
 
@@ -330,7 +366,10 @@ def main() -> None:
     root = Root()
     context = GuardContext(root, ssh_connection=os.environ.get("SSH_CONNECTION"))
     try:
-        preflight = Preflight(root, context, params["devices"], params["backend"], params["accept_unsafe"])
+        preflight = Preflight(
+            root, context, params["devices"], params["backend"], params["accept_unsafe"],
+            insecure_until=params["insecure_until"],
+        )
         result = preflight.report()
     except HostError as exc:
         module.fail_json(msg=str(exc), refusals=[exc.as_dict()])

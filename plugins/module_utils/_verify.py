@@ -1,0 +1,196 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The command noiommu-verify: compares a host with what was deployed to it, from the host's own records."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import Any, Iterator
+
+from . import _access, _backend, _hugepages, _insecure, _kernels, _metrics, _taint
+from ._errors import HostError
+from ._fs import Root
+from ._paths import MODPROBE, UNIT, UNIT_NAME, WANTS
+from ._pci import PciBus
+from ._plan import observe, plan
+from ._store import BINDINGS, load_json
+
+OK, DRIFTED, UNKNOWN = 0, 1, 2
+
+
+class Verify:
+    """One look at the host. What is returned has the shape of a host in the fleet report."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._bus = PciBus(root)
+        self._bindings = load_json(root, BINDINGS)
+        self._now = _insecure.utc_now()
+
+    def record(self) -> dict[str, Any]:
+        """Return everything that was found."""
+        taint = _taint.report(self._root)
+        until = (self._bindings or {}).get("insecure_until")
+        drift = [
+            {"concern": concern, "changes": changes}
+            for concern, changes in (
+                ("kernel module", list(self._backend())),
+                ("hugepages", list(self._hugepages())),
+                ("device bindings", list(self._devices())),
+                ("access", list(self._access())),
+            )
+            if changes
+        ]
+        insecure = _insecure.report(self._root, taint, until, self._now)
+        state = "drifted" if drift else "expired" if insecure["expired"] else "ok"
+        return {
+            "state": state,
+            "reason": reason(drift, [_insecure.refusal(until, self._now).message] if insecure["expired"] else []),
+            "drift": drift,
+            "backend": (self._bindings or {}).get("backend"),
+            "kernel": _kernels.running(self._root),
+            "insecure": insecure,
+            "taint": taint,
+            "devices": [self._device(entry) for entry in self._entries() if self._bus.get(entry["address"])],
+            "hugepages": _hugepages.Host(self._root).report(),
+            "reboot_pending": self._stale(),
+            "keys_to_enrol": [],
+        }
+
+    def _entries(self) -> list[dict[str, Any]]:
+        return self._bindings["devices"] if self._bindings else []
+
+    def _device(self, entry: dict[str, Any]) -> dict[str, Any]:
+        device = self._bus.get(entry["address"])
+        state = observe(self._root, device)
+        return {
+            "address": device.address,
+            "vendor_device": device.vendor_device,
+            "driver": state.driver,
+            "group": state.group,
+            "safety": state.safety,
+        }
+
+    def _stale(self) -> list[str]:
+        release = _kernels.running(self._root)
+        if self._root.exists(_kernels.MODULES, release):
+            return []
+        return ["the modules of the running kernel %s are gone" % release]
+
+    # --- what differs, each as one short sentence ---
+
+    def _backend(self) -> Iterator[str]:
+        if not self._bindings or not self._bindings["backend"]:
+            return
+        release = _kernels.running(self._root)
+        wanted = _backend.needs(self._bindings["backend"], self._bindings["driver"], self._bindings["dpdk_pa_hint"])
+        for module in wanted.modules:
+            if not _backend.module_installed(self._root, module, release):
+                yield "%s is not installed for the running kernel %s" % (module, release)
+            if not _backend.module_loaded(self._root, module):
+                yield "%s is not loaded" % module
+        for path, value in wanted.parameters.items():
+            found = self._root.read_text(path)
+            if found is not None and found != value:
+                yield "%s is %s instead of %s" % (path, found, value)
+        if wanted.modprobe_options and not self._root.exists(MODPROBE):
+            yield "%s is missing" % MODPROBE
+        if not self._root.exists(UNIT) or not self._root.exists(WANTS):
+            yield "%s does not start at boot" % UNIT_NAME
+
+    def _devices(self) -> Iterator[str]:
+        if not self._bindings or not self._bindings["backend"]:
+            return
+        want = _backend.target(self._bindings["backend"], self._bindings["driver"], self._bindings["dpdk_pa_hint"])
+        for entry in self._entries():
+            device = self._bus.get(entry["address"])
+            if device is None:
+                yield "%s is gone" % entry["address"]
+            elif device.vendor_device != entry["vendor_device"]:
+                yield "%s is %s instead of %s" % (device.address, device.vendor_device, entry["vendor_device"])
+            else:
+                steps = plan(observe(self._root, device), want)
+                if steps:
+                    yield "%s: %s" % (device.address, ", ".join(map(str, steps)))
+
+    def _hugepages(self) -> Iterator[str]:
+        """Compare with what the next boot would reserve."""
+        for line in (self._root.read_text(_hugepages.TMPFILES) or "").splitlines():
+            fields = line.split()
+            if len(fields) == 7 and fields[0] == "w" and fields[1].endswith("/nr_hugepages"):
+                found = self._root.read_int(fields[1])
+                # Surplus pages are in nr_hugepages, and go away by themselves.
+                surplus = self._root.read_int(os.path.dirname(fields[1]), "surplus_hugepages") or 0
+                if found is None or found - surplus != int(fields[6]):
+                    yield "%s: %s instead of %s" % (fields[1], found, fields[6])
+
+    def _access(self) -> Iterator[str]:
+        granted = _access.read_record(self._root)
+        if granted is None:
+            return
+        group = _access.read_groups(self._root).get(granted.group)
+        if group is None:
+            yield "the group %s is gone" % granted.group
+            return
+        for user in granted.users_added:
+            if user not in group.members:
+                yield "%s is not a member of %s" % (user, granted.group)
+        if 'GROUP="%s"' % granted.group not in (self._root.read_text(_access.UDEV_RULES) or ""):
+            yield "%s does not give the devices to %s" % (_access.UDEV_RULES, granted.group)
+        for node in _access.read_nodes(self._root):
+            if (node.uid, node.gid, node.mode) != (0, group.gid, _access.GRANTED_MODE):
+                yield "%s has uid %d, gid %d and mode %04o" % (node.path, node.uid, node.gid, node.mode)
+
+
+def reason(drift: list[dict[str, Any]], refusals: list[str]) -> str:
+    """Return in one line why a host is not as it shall be; nothing if it is."""
+    parts = refusals + ["%s: %s" % (one["concern"], "; ".join(one["changes"])) for one in drift]
+    return " | ".join(" ".join(part.split()) for part in parts)
+
+
+def line(record: dict[str, Any]) -> str:
+    """Return the one line for a person or a monitoring agent."""
+    if record["reason"]:
+        return "%s: %s" % (record["state"].upper(), record["reason"])
+    insecure, parts = record["insecure"], ["%d devices" % len(record["devices"])]
+    if record["backend"]:
+        parts.append("backend %s" % record["backend"])
+    if insecure["active"]:
+        until = ", accepted until %s" % insecure["until"] if insecure["until"] else ""
+        parts.append("INSECURE since %s%s" % (insecure["since"] or "an unknown time", until))
+    parts.append("kernel taint %d" % record["taint"]["mask"])
+    return "OK: " + "; ".join(parts)
+
+
+def main(argv: list[str], root: Root | None = None) -> int:
+    """Entry point of the command."""
+    parser = argparse.ArgumentParser(
+        prog="noiommu-verify",
+        description="Compare this host with what was deployed to it. Changes nothing.",
+        epilog="exit codes: 0 as deployed; 1 it drifted, or the acceptance of insecure passthrough is over; 2 not known",
+    )
+    parser.add_argument("--json", action="store_true", help="print everything that was found")
+    parser.add_argument("--prometheus", metavar="FILE", help="also write metrics for node_exporter's textfile collector")
+    options = parser.parse_args(argv)
+    root = root or Root()
+    try:
+        if root.is_live and os.geteuid() != 0:
+            raise HostError("root", "Only root can read the records and the kernel's log.", remedy="Run it as root.")
+        record = Verify(root).record()
+    except (HostError, KeyError, TypeError, ValueError) as exc:
+        why = str(exc) if isinstance(exc, HostError) else "a record on this host is unusable: %r" % exc
+        record = _metrics.blank("unknown", " ".join(why.split()))
+    if options.prometheus:
+        text = _metrics.render(record, _insecure.utc_now().timestamp())
+        try:
+            Root().write_file(os.path.abspath(options.prometheus), text)
+        except HostError as exc:
+            record = _metrics.blank("unknown", " ".join(str(exc).split()))
+    text = json.dumps(record, indent=2, sort_keys=True) if options.json else line(record)
+    sys.stdout.write(text + "\n")
+    return {"ok": OK, "unknown": UNKNOWN}.get(record["state"], DRIFTED)

@@ -69,7 +69,7 @@ def refusal(until: str | None, now: datetime.datetime) -> HostError:
         "insecure_expired",
         "Insecure passthrough was accepted until %s, and that day is over. What this host has was left as it is."
         % until,
-        evidence=["noiommu_insecure_until: %s, which ended at midnight UTC" % until, "now: %s" % stamp(now)],
+        evidence=["noiommu_insecure_until: %s, which ended at midnight UTC" % until, "today: %s UTC" % stamp(now)[:10]],
         remedy="Decide anew: set noiommu_insecure_until to a later date, or take insecure passthrough back with the"
         " playbook baremetal.noiommu.rollback.",
     )

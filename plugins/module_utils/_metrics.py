@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any, Iterable, NamedTuple
 
 from ._insecure import end_of, parse_stamp
+from ._record import STATES
 
-STATES = ("ok", "drifted", "expired", "refused", "failed", "unreachable", "unknown")
 CHECKED = "noiommu_checked_timestamp_seconds"
 
 
@@ -23,25 +23,6 @@ class _Metric(NamedTuple):
     name: str
     help: str
     samples: list[_Sample]
-
-
-def blank(state: str, reason: str) -> dict[str, Any]:
-    """Return the record of a host of which nothing is known."""
-    return {
-        "state": state,
-        "reason": reason,
-        "drift": [],
-        "backend": None,
-        "kernel": None,
-        "insecure": {
-            "active": None, "since": None, "since_from": None, "until": None, "expired": False, "used_since_boot": None,
-        },
-        "taint": None,
-        "devices": [],
-        "hugepages": [],
-        "reboot_pending": [],
-        "keys_to_enrol": [],
-    }
 
 
 def render(record: dict[str, Any], checked: float, labels: dict[str, str] | None = None) -> str:

@@ -18,6 +18,7 @@ from ._fs import Root
 from ._paths import MODPROBE, UNIT, UNIT_NAME, WANTS
 from ._pci import PciBus
 from ._plan import observe, plan
+from ._record import blank, reason
 from ._store import BINDINGS, load_json
 
 OK, DRIFTED, UNKNOWN = 0, 1, 2
@@ -147,12 +148,6 @@ class Verify:
                 yield "%s has uid %d, gid %d and mode %04o" % (node.path, node.uid, node.gid, node.mode)
 
 
-def reason(drift: list[dict[str, Any]], refusals: list[str]) -> str:
-    """Return in one line why a host is not as it shall be; nothing if it is."""
-    parts = refusals + ["%s: %s" % (one["concern"], "; ".join(one["changes"])) for one in drift]
-    return " | ".join(" ".join(part.split()) for part in parts)
-
-
 def line(record: dict[str, Any]) -> str:
     """Return the one line for a person or a monitoring agent."""
     if record["reason"]:
@@ -184,13 +179,13 @@ def main(argv: list[str], root: Root | None = None) -> int:
         record = Verify(root).record()
     except (HostError, KeyError, TypeError, ValueError) as exc:
         why = str(exc) if isinstance(exc, HostError) else "a record on this host is unusable: %r" % exc
-        record = _metrics.blank("unknown", " ".join(why.split()))
+        record = blank("unknown", " ".join(why.split()))
     if options.prometheus:
         text = _metrics.render(record, _insecure.utc_now().timestamp())
         try:
             Root().write_file(os.path.abspath(options.prometheus), text)
         except HostError as exc:
-            record = _metrics.blank("unknown", " ".join(str(exc).split()))
+            record = blank("unknown", " ".join(str(exc).split()))
     text = json.dumps(record, indent=2, sort_keys=True) if options.json else line(record)
     sys.stdout.write(text + "\n")
     return {"ok": OK, "unknown": UNKNOWN}.get(record["state"], DRIFTED)

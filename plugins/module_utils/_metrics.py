@@ -15,7 +15,7 @@ CHECKED = "noiommu_checked_timestamp_seconds"
 
 
 class _Sample(NamedTuple):
-    labels: dict[str, Any]
+    labels: dict[str, str]
     value: float
 
 
@@ -33,7 +33,9 @@ def render(record: dict[str, Any], checked: float, labels: dict[str, str] | None
         if not metric.samples:
             continue
         lines += ["# HELP %s %s" % (metric.name, _escape_help(metric.help)), "# TYPE %s gauge" % metric.name]
-        lines += [_line(metric.name, dict(common, **one.labels), one.value) for one in metric.samples]
+        # One sample that stands twice makes node_exporter reject the whole file.
+        unique = {tuple(one.labels.items()): one for one in metric.samples}
+        lines += [_line(metric.name, dict(common, **one.labels), one.value) for one in unique.values()]
     return "".join(line + "\n" for line in lines)
 
 
@@ -89,10 +91,10 @@ def _metrics(record: dict[str, Any], checked: float) -> Iterable[_Metric]:
         "noiommu_device_info", "The data plane's devices.",
         [
             _Sample({key: _shown(device[key]) for key in ("address", "driver", "vendor_device", "group", "safety")}, 1)
-            for device in _unique(record["devices"], "address")
+            for device in record["devices"]
         ],
     )
-    pools = _unique(record["hugepages"], "size", "node")
+    pools = record["hugepages"]
     yield _Metric("noiommu_hugepages", "Pages in each hugetlb pool; node=\"\" is the host's total.", _pools(pools, "count"))
     yield _Metric("noiommu_hugepages_free", "Pages of it that nobody uses.", _pools(pools, "free"))
     known = record["state"] not in ("unreachable", "failed", "unknown")
@@ -114,17 +116,12 @@ def _pools(pools: list[dict[str, Any]], key: str) -> list[_Sample]:
     return [_Sample({"size": one["size"], "node": _shown(one["node"])}, one[key]) for one in pools]
 
 
-def _unique(entries: list[dict[str, Any]], *keys: str) -> list[dict[str, Any]]:
-    """Drop repetitions: one sample that stands twice makes node_exporter reject the whole file."""
-    return list({tuple(one[key] for key in keys): one for one in entries}.values())
-
-
 def _shown(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _line(name: str, labels: dict[str, Any], value: float) -> str:
-    pairs = ",".join('%s="%s"' % (key, _escape_label(str(text))) for key, text in labels.items())
+def _line(name: str, labels: dict[str, str], value: float) -> str:
+    pairs = ",".join('%s="%s"' % (key, _escape_label(text)) for key, text in labels.items())
     return "%s%s %d" % (name, "{%s}" % pairs if pairs else "", value)
 
 

@@ -259,12 +259,18 @@ def _brief(value: Any) -> str:
 # --- all hosts ---
 
 
+def _parts(name: str) -> list[tuple[bool, str]]:
+    return [(part.isdecimal(), part) for part in re.findall(r"[0-9]{1,18}|[^0-9]+", name)]
+
+
 def fleet(records: Iterable[dict[str, Any]], generated_at: str) -> dict[str, Any]:
     """Return the whole report."""
     hosts = sorted(
         ({"os": "", "warnings": [], **one} for one in records),
         # host9 before host10, as people count.
-        key=lambda one: [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|\D+", one["name"])],
+        key=lambda one: [
+            (0, int(part), "") if digits else (1, 0, part) for digits, part in _parts(one["name"])
+        ],
     )
     count = lambda test: sum(1 for one in hosts if test(one))  # noqa: E731
     return {
@@ -318,6 +324,6 @@ def without_times(rendered: str) -> str:
 def file_name(host: str) -> str:
     """Return a name for a host's own file that stays in its directory and is no other host's."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", host)[:100]
-    if plain == host and not plain.startswith("."):
+    if plain and plain == host and not plain.startswith("."):
         return plain
     return "%s-%s" % (plain.lstrip(".") or "host", hashlib.sha256(host.encode("utf-8", "replace")).hexdigest()[:12])

@@ -25,8 +25,8 @@
     if (one.active === null) return ["", ""];
     if (!one.active) return ["no", "good"];
     const parts = [one.since ? `since ${day(one.since)}` : "since unknown"];
-    if (one.until) parts.push(`${one.expired ? "accepted only until" : "until"} ${one.until}`);
-    return [parts.join(", "), one.expired ? "bad" : "warn"];
+    if (one.until) parts.push(`until ${one.until}${one.expired ? " (over)" : ""}`);
+    return [parts.join(",\n"), one.expired ? "bad" : "warn"];
   }
 
   function pending(host) {
@@ -201,9 +201,8 @@
   function build() {
     report = JSON.parse(get("data").textContent);
     report.hosts.forEach((host, place) => { host.place = place; });
-    const made = new Date(report.generated_at);
     get("made").replaceChildren("As of ", make("time", { dateTime: report.generated_at },
-      Number.isNaN(made.getTime()) ? report.generated_at : made.toLocaleString()));
+      report.generated_at.replace("T", " ").replace("Z", " UTC")));
     get("summary").append(...TILES.map((tile) => {
       const number = report.hosts.filter(tile[2]).length;
       const button = make("button", { type: "button" }, make("b", { className: number ? tile[3] : "quiet" }, String(number)), tile[1]);

@@ -23,11 +23,19 @@ endef
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
+# Everything in molecule/ is a scenario. CI has an hour, and runs the first of these lists.
+SCENARIOS := $(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
+CI_SCENARIOS := default debian13 builtin iommu
+LEFT_OUT := $(filter-out $(CI_SCENARIOS),$(SCENARIOS))
+
 demo: machine venv collection ## Boot VMs, deploy, count packets through unmodified DPDK, leave nothing running
 	@tools/demo
 
 test: machine venv lint unit sanity kmod-build kmod-selftest molecule ## Run everything that .ci/run runs
-	@echo "All tests passed."
+	@echo "All tests passed. Left out, in make test-all only: the scenarios $(LEFT_OUT), and make test-kmod."
+
+test-all: test test-kmod $(LEFT_OUT:%=molecule-%) ## Run that, every other scenario, and the long tests of the module
+	@echo "All tests passed, with every scenario: $(SCENARIOS)."
 
 machine: ## Install the Debian packages that the VMs and the builds need
 	@test -x /usr/bin/python3 || { echo "make: /usr/bin/python3 is missing. As root: apt-get install python3" >&2; exit 1; }
@@ -71,12 +79,14 @@ test-kmod: kmod-selftest ## The long tests of the module as well: flavours, arm6
 	$(call stage,a million random calls on the debugging kernel,tests/kmod/long fuzz)
 	$(call stage,ten thousand cycles,tests/kmod/long cycles)
 
-molecule: machine venv collection ## The main job in real VMs, verified by testinfra
-	$(call stage,image of the VMs,tools/vm image debian12)
-	$(call stage,molecule scenario default,molecule test --scenario-name default --destroy always --no-command-borders)
+molecule: $(CI_SCENARIOS:%=molecule-%) ## The scenarios of CI in real VMs, verified by testinfra; molecule-NAME for one
+
+$(SCENARIOS:%=molecule-%): molecule-%: machine venv collection
+	$(call stage,images of scenario $*,tools/vm image --of molecule/$*/machines.yml)
+	$(call stage,molecule scenario $*,molecule test --scenario-name $* --destroy always --no-command-borders)
 
 clean: ## Remove what was built in this directory (the image cache stays)
 	rm -rf .cache $(VENV) docs/reference
 	$(MAKE) -C kmod clean
 
-.PHONY: help demo test machine venv collection lint reference unit sanity kmod-build kmod-selftest test-kmod molecule clean
+.PHONY: help demo test test-all $(SCENARIOS:%=molecule-%) machine venv collection lint reference unit sanity kmod-build kmod-selftest test-kmod molecule clean

@@ -34,7 +34,8 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_start(self, playbook):
         run = os.environ.get("NOIOMMU_RUN")
-        if run:
+        # The scenario's own machinery is not what a test compares.
+        if run and Path(playbook._file_name).stem not in ("create", "destroy"):
             folder = Path(run, "record")
             folder.mkdir(parents=True, exist_ok=True)
             kind = "%s-%s" % ("check" if context.CLIARGS.get("check") else "run", Path(playbook._file_name).stem)

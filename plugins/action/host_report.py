@@ -23,10 +23,14 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Make the record."""
         super().run(tmp, task_vars)
-        _result, args = self.validate_argument_spec({"fail": {"type": "bool", "default": False}})
+        _result, args = self.validate_argument_spec(
+            {"fail": {"type": "bool", "default": False}, "maintenance": {"type": "str", "default": ""}}
+        )
         known = task_vars or {}
         record = host_record(
-            known.get("inventory_hostname", ""), {name: known[name] for name in REGISTERED if name in known}
+            known.get("inventory_hostname", ""),
+            {name: known[name] for name in REGISTERED if name in known},
+            args["maintenance"],
         )
         found = "%s: %s" % (record["state"], record["reason"]) if record["reason"] else "in the declared state"
         result = {"changed": False, "msg": "%s: %s" % (record["name"], found)}

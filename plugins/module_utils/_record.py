@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-STATES = ("ok", "drifted", "expired", "refused", "failed", "unreachable", "unknown")
+STATES = ("ok", "drifted", "expired", "refused", "failed", "unreachable", "maintenance", "unknown")
 
 
 def blank(state: str, reason: str) -> dict[str, Any]:

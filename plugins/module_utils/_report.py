@@ -14,9 +14,10 @@ import base64
 import hashlib
 import json
 import re
-from typing import Any, Iterable, Mapping
+from typing import Any, Callable, Iterable, Mapping
 
 from ._insecure import parse_stamp
+from ._metrics import CHECKED
 from ._record import blank, reason
 
 VERSION = 1
@@ -24,12 +25,13 @@ VERSION = 1
 # What the roles register, by how people call it, in the order of the roles.
 CONCERNS = {
     "kmod_result": "kernel module",
-    "cmdline_result": "boot parameters",
+    "passthrough_cmdline": "boot parameters",
     "hugepages_result": "hugepages",
+    "hugepages_mounted": "hugepage mounts",
     "devices_result": "device bindings",
     "access_result": "access",
 }
-REGISTERED = ("preflight_info", "compare_reachable", "compare_failure", *CONCERNS)
+REGISTERED = ("preflight_info", "compare_reachable", "compare_facts", "compare_failure", *CONCERNS)
 
 _EXPIRED = "insecure_expired"
 _TEXT, _ITEMS = 1000, 200
@@ -94,13 +96,12 @@ def _time(value: Any) -> str | None:
 # --- one host ---
 
 
-def host_record(name: str, registered: Mapping[str, Any]) -> dict[str, Any]:
+def host_record(name: str, registered: Mapping[str, Any], maintenance: str = "") -> dict[str, Any]:
     """Return what a run found out about a host; ``registered`` has the variables of that run."""
     results = {key: _dict(registered.get(key)) for key in REGISTERED}
     facts = results["preflight_info"]
-    verdict = _dict(facts.get("verdict"))
     failure = results["compare_failure"]
-    refusals = [_refusal(one) for one in _dicts(verdict.get("refusals"))]
+    refusals = [_refusal(one) for one in _dicts(_dict(facts.get("verdict")).get("refusals"))]
     refusals += [one for one in map(_refusal, _dicts(failure.get("refusals"))) if one not in refusals]
     drift = [
         {"concern": concern, "changes": changes(results[key])}
@@ -108,9 +109,13 @@ def host_record(name: str, registered: Mapping[str, Any]) -> dict[str, Any]:
         if results[key].get("changed") and not results[key].get("failed")
     ]
     record = blank("ok", reason(drift, [one["code"] + ": " + one["message"] for one in refusals]))
+    facts = facts if facts.get("verdict") else results["compare_facts"]
+    verdict = _dict(facts.get("verdict"))
     if verdict:
         record.update(_facts(facts, verdict))
-    if any(one.get("unreachable") for one in results.values()):
+    if maintenance:
+        record["state"], record["reason"] = "maintenance", maintenance
+    elif any(one.get("unreachable") for one in results.values()):
         record["state"], record["reason"] = "unreachable", text(_unreachable(results)) or "unreachable"
     elif any(one["code"] != _EXPIRED for one in refusals):
         record["state"] = "refused"
@@ -179,10 +184,16 @@ def _facts(facts: Mapping[str, Any], verdict: Mapping[str, Any]) -> dict[str, An
             }
             for one in _dicts(facts.get("hugepages"))
         ],
-        "reboot_pending": ["the modules of the running kernel are gone"] if verdict.get("reboot_required") else [],
+        "reboot_pending": [_reboot_reason(facts)] if verdict.get("reboot_required") else [],
         "keys_to_enrol": [text(signing.get("certificate") or "DKMS's signing key")] if waits else [],
         "warnings": _texts(verdict.get("warnings")),
     }
+
+
+def _reboot_reason(facts: Mapping[str, Any]) -> str:
+    if _dict(facts.get("iommu_boot")).get("pending"):
+        return "the IOMMU is turned on by the next boot"
+    return "the modules of the running kernel are gone"
 
 
 def _day(value: Any) -> str | None:
@@ -259,6 +270,10 @@ def _brief(value: Any) -> str:
 # --- all hosts ---
 
 
+def _count_if(hosts: list[dict[str, Any]], test: Callable[[dict[str, Any]], Any]) -> int:
+    return sum(1 for one in hosts if test(one))
+
+
 def _parts(name: str) -> list[tuple[bool, str]]:
     return [(part.isdecimal(), part) for part in re.findall(r"[0-9]{1,18}|[^0-9]+", name)]
 
@@ -272,20 +287,19 @@ def fleet(records: Iterable[dict[str, Any]], generated_at: str) -> dict[str, Any
             (0, int(part), "") if digits else (1, 0, part) for digits, part in _parts(one["name"])
         ],
     )
-    count = lambda test: sum(1 for one in hosts if test(one))  # noqa: E731
     return {
         "version": VERSION,
         "generated_at": generated_at,
         "summary": {
             "hosts": len(hosts),
             **{
-                state: count(lambda one, state=state: one["state"] == state)
-                for state in ("ok", "drifted", "expired", "refused", "failed", "unreachable")
+                state: _count_if(hosts, lambda one, state=state: one["state"] == state)
+                for state in ("ok", "drifted", "expired", "refused", "failed", "unreachable", "maintenance")
             },
-            "insecure": count(lambda one: one["insecure"]["active"]),
-            "tainted": count(lambda one: one["taint"] and one["taint"]["mask"]),
-            "reboot_pending": count(lambda one: one["reboot_pending"]),
-            "keys_to_enrol": count(lambda one: one["keys_to_enrol"]),
+            "insecure": _count_if(hosts, lambda one: one["insecure"]["active"]),
+            "tainted": _count_if(hosts, lambda one: one["taint"] and one["taint"]["mask"]),
+            "reboot_pending": _count_if(hosts, lambda one: one["reboot_pending"]),
+            "keys_to_enrol": _count_if(hosts, lambda one: one["keys_to_enrol"]),
         },
         "hosts": hosts,
     }
@@ -318,7 +332,8 @@ def _digest(source: str) -> str:
 
 def without_times(rendered: str) -> str:
     """Return a file of ours without the times of its making, to tell whether two say the same."""
-    return re.sub(r'("generated_at": ?)"[^"]*"|(noiommu_checked_timestamp_seconds\S* )\d+', r"\1\2", rendered)
+    pattern = r'("generated_at": ?)"[^"]*"|^(%s(?:\{.*\})? )\d+$' % CHECKED
+    return re.sub(pattern, r"\1\2", rendered, flags=re.MULTILINE)
 
 
 def file_name(host: str) -> str:

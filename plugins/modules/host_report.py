@@ -27,6 +27,10 @@ options:
       - Nothing but that line is returned then.
     type: bool
     default: false
+  maintenance:
+    description: Why the host is in maintenance, if it is. That is its state then, whatever was found.
+    type: str
+    default: ""
 seealso:
   - module: baremetal.noiommu.fleet_report
 """

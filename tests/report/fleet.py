@@ -90,7 +90,7 @@ def drifted(concern: str, **result: Any) -> dict[str, Any]:
 
 
 def realistic() -> dict[str, dict[str, Any]]:
-    """A fleet of twelve hosts in which every state occurs."""
+    """A fleet of thirteen hosts in which every state occurs."""
     expired = {**answers()["preflight_info"]["insecure"], "until": "2026-01-31", "expired": True}
     return {
         "edge1": answers(),
@@ -120,6 +120,7 @@ def realistic() -> dict[str, dict[str, Any]]:
             verdict={"backend": "dkms", "ok": True, "refusals": [], "reboot_required": True,
                      "warnings": ["The installed kernel 6.1.0-57-amd64 has no headers."]},
             module_signing={"enforced": True, "enrolled": "pending", "certificate": "/var/lib/dkms/mok.pub"}),
+        "lab5": unreachable("192.0.2.8"),
     }
 
 
@@ -169,4 +170,5 @@ def generated(count: int) -> dict[str, dict[str, Any]]:
 
 def report(hosts: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the report on a fleet."""
-    return fleet((host_record(name, registered) for name, registered in hosts.items()), GENERATED_AT)
+    in_maintenance = {"lab5": "Its disk is replaced, ticket 4711."}
+    return fleet((host_record(name, known, in_maintenance.get(name, "")) for name, known in hosts.items()), GENERATED_AT)

@@ -16,7 +16,7 @@
 
   const STATES = {
     failed: ["Failed", "bad"], unreachable: ["Unreachable", "bad"], refused: ["Refused", "bad"],
-    expired: ["Expired", "bad"], drifted: ["Drifted", "warn"], unknown: ["Unknown", "warn"], ok: ["As declared", "good"],
+    expired: ["Expired", "bad"], drifted: ["Drifted", "warn"], unknown: ["Unknown", "warn"], maintenance: ["Maintenance", "quiet"], ok: ["As declared", "good"],
   };
   const severity = Object.keys(STATES);
 
@@ -57,6 +57,7 @@
     ["refused", "refused", (host) => host.state === "refused", "bad"],
     ["failed", "failed", (host) => host.state === "failed", "bad"],
     ["unreachable", "unreachable", (host) => host.state === "unreachable", "bad"],
+    ["maintenance", "in maintenance", (host) => host.state === "maintenance", "quiet"],
     ["tainted", "tainted", (host) => host.taint && host.taint.mask > 0, ""],
     ["reboot", "to reboot", (host) => host.reboot_pending.length > 0, "warn"],
     ["keys", "keys to enrol", (host) => host.keys_to_enrol.length > 0, "warn"],

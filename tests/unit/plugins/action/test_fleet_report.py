@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 from pathlib import Path
@@ -85,7 +86,7 @@ def test_a_record_never_fails_the_run() -> None:
 def test_all_files_are_written(tmp_path: Path) -> None:
     dest = tmp_path / "new" / "report"
     result = write(dest, fleet.realistic())
-    assert result["changed"] and result["dest"] == str(dest) and result["summary"]["hosts"] == 12
+    assert result["changed"] and result["dest"] == str(dest) and result["summary"]["hosts"] == 13
     found = files(dest)
     assert sorted(found) == sorted(
         ["report.html", "report.json", *("metrics/%s.prom" % name for name in fleet.realistic())]
@@ -94,9 +95,13 @@ def test_all_files_are_written(tmp_path: Path) -> None:
     assert 'noiommu_state{host="edge1",state="ok"} 1' in found["metrics/edge1.prom"]
 
 
-def test_the_same_again_is_no_change(tmp_path: Path) -> None:
-    write(tmp_path, fleet.realistic())
-    assert not write(tmp_path, fleet.realistic())["changed"]
+def test_the_same_again_is_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = {**fleet.hostile(), **fleet.realistic()}
+    write(tmp_path, hosts)
+    later = fleet_report.utc_now() + datetime.timedelta(days=1)
+    monkeypatch.setattr(fleet_report, "utc_now", lambda: later)
+    assert not write(tmp_path, hosts)["changed"]
+    assert later.strftime("%Y-%m-%d") in files(tmp_path)["report.json"]
     assert write(tmp_path, {**fleet.realistic(), "edge1": fleet.unreachable()})["changed"]
 
 

@@ -60,7 +60,7 @@ def test_the_time_of_the_taint_and_who_set_it() -> None:
 def test_what_is_pending() -> None:
     found = record("lab4")
     assert found["keys_to_enrol"] == ["/var/lib/dkms/mok.pub"] and len(found["reboot_pending"]) == 1
-    registered = {**fleet.answers(), "cmdline_result": {"changed": False, "reboot_required": True}}
+    registered = {**fleet.answers(), "passthrough_cmdline": {"changed": False, "reboot_required": True}}
     assert host_record("a", registered)["reboot_pending"] == ["boot parameters: a reboot is needed"]
 
 
@@ -89,6 +89,24 @@ def test_a_host_lost_half_way_is_unreachable() -> None:
 
 def test_a_host_that_the_run_knows_nothing_of() -> None:
     assert host_record("a", {})["state"] == "failed"
+
+
+def test_maintenance_is_the_state_whatever_was_found() -> None:
+    found = host_record("a", fleet.unreachable(), "disk swap, ticket 7")
+    assert (found["state"], found["reason"]) == ("maintenance", "disk swap, ticket 7")
+
+
+def test_a_host_that_shall_have_nothing_gets_no_verdict_but_facts() -> None:
+    facts = fleet.answers()["preflight_info"]
+    found = host_record("a", {"compare_facts": facts, "devices_result": {"changed": True, "steps": ["give it back"]}})
+    assert (found["state"], found["backend"]) == ("drifted", "dkms")
+
+
+def test_why_a_reboot_is_pending() -> None:
+    verdict = {"backend": None, "refusals": [], "reboot_required": True}
+    for facts, expected in (({}, "modules of the running kernel"), ({"iommu_boot": {"pending": True}}, "IOMMU is turned on")):
+        found = host_record("a", {"preflight_info": {"verdict": verdict, **facts}})
+        assert len(found["reboot_pending"]) == 1 and expected in found["reboot_pending"][0]
 
 
 def test_only_declared_devices_and_those_that_vfio_has_are_shown() -> None:
@@ -122,7 +140,7 @@ def test_the_report_follows_the_schema(hosts: dict[str, Any]) -> None:
     report = json.loads(render_json(fleet.report(hosts)))
     assert [error.message for error in VALIDATOR.iter_errors(report)] == []
     summary = report["summary"]
-    states = ("ok", "drifted", "expired", "refused", "failed", "unreachable")
+    states = ("ok", "drifted", "expired", "refused", "failed", "unreachable", "maintenance")
     assert summary["hosts"] == len(hosts) == sum(summary[state] for state in states)
 
 

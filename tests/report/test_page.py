@@ -3,7 +3,9 @@
 """The report's page in a real browser: what people do with it, and what hostile hosts try with it."""
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,6 +88,14 @@ def test_everything_about_a_small_fleet(browser: Browser, page: Page) -> None:
     assert "/var/lib/dkms/mok.pub" in open_host(browser, "lab4")
     assert "that is over" in open_host(browser, "edge4")
     assert browser.console() == []
+
+
+def test_the_picture_in_the_documentation(browser: Browser, page: Page, tmp_path: Path) -> None:
+    """Set NOIOMMU_PICTURE to renew docs/images/report.png."""
+    load(browser, page(fleet.realistic()))
+    target = Path(os.environ.get("NOIOMMU_PICTURE", tmp_path / "report.png"))
+    target.write_bytes(browser.picture())
+    assert target.read_bytes().startswith(b"\x89PNG") and target.stat().st_size > 50_000
 
 
 def test_it_sorts(browser: Browser, page: Page) -> None:

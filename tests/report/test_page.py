@@ -90,11 +90,13 @@ def test_everything_about_a_small_fleet(browser: Browser, page: Page) -> None:
     assert browser.console() == []
 
 
-def test_the_picture_in_the_documentation(browser: Browser, page: Page, tmp_path: Path) -> None:
+def test_the_picture_in_the_documentation(page: Page, tmp_path: Path) -> None:
     """Set NOIOMMU_PICTURE to renew docs/images/report.png."""
-    load(browser, page(fleet.realistic()))
     target = Path(os.environ.get("NOIOMMU_PICTURE", tmp_path / "report.png"))
-    target.write_bytes(browser.picture())
+    with Browser(1280, 1200) as browser:
+        load(browser, page(fleet.realistic()))
+        open_host(browser, "edge4")
+        target.write_bytes(browser.picture())
     assert target.read_bytes().startswith(b"\x89PNG") and target.stat().st_size > 50_000
 
 
@@ -174,6 +176,15 @@ def test_contrast(browser: Browser, page: Page, scheme: str) -> None:
     assert low == []
     dark = browser.run("return getComputedStyle(document.body).backgroundColor;")
     assert (dark == "rgb(20, 23, 28)") is (scheme == "dark")
+
+
+@pytest.mark.parametrize("width", [1280, 1205, 1195, 700])
+def test_no_window_has_to_be_scrolled_sideways(width: int, page: Page) -> None:
+    with Browser(width, 900) as browser:
+        load(browser, page({**fleet.realistic(), "a" * 200: fleet.answers()}))
+        open_host(browser, "edge3")
+        wide = browser.run("return [document.documentElement.scrollWidth, document.documentElement.clientWidth];")
+        assert wide[0] <= wide[1] == width
 
 
 def test_a_phone_shows_it_without_scrolling_sideways(page: Page) -> None:

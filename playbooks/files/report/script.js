@@ -26,7 +26,7 @@
     if (!one.active) return ["no", "good"];
     const parts = [one.since ? `since ${day(one.since)}` : "since unknown"];
     if (one.until) parts.push(`until ${one.until}${one.expired ? " (over)" : ""}`);
-    return [parts.join(",\n"), one.expired ? "bad" : "warn"];
+    return [parts.join("\n"), one.expired ? "bad" : "warn"];
   }
 
   function pending(host) {

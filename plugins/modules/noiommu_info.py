@@ -230,7 +230,7 @@ insecure:
       description: Whether that day is over.
       type: bool
     used_since_boot:
-      description: The same as RV(taint.insecure_passthrough).
+      description: The same as C(insecure_passthrough) in RV(taint).
       type: bool
 devices:
   description: The selected devices, or all that a data plane might drive.

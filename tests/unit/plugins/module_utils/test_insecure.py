@@ -13,6 +13,7 @@ import pytest
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils import _insecure
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._boot import Boot
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import NetState
@@ -128,6 +129,16 @@ def test_what_is_taken_stays_and_can_always_be_given_back(
         bind(host, NIC, OTHER, until=TODAY)
     Binding(host.kernel, GuardContext(host.root), Request([])).apply()
     assert host.driver_of(NIC) == "e1000e"
+
+
+def test_a_boot_after_the_date_brings_up_what_was_accepted_before(
+    host: Machine, now: datetime.datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bind(host, until=TODAY)
+    host.unbind(NIC)
+    monkeypatch.setattr(_insecure, "utc_now", lambda: now + datetime.timedelta(days=99))
+    assert Boot(host.kernel, GuardContext(host.root), lambda line: None).bind() == 0
+    assert host.driver_of(NIC) == "vfio-pci"
 
 
 def test_a_new_date_renews(host: Machine) -> None:

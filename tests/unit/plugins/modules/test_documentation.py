@@ -11,7 +11,7 @@ import importlib
 import pytest
 import yaml
 
-MODULES = ("dataplane_access", "dkms_module", "hugepages", "kernel_taint_info", "noiommu_info")
+MODULES = ("dataplane_access", "dkms_module", "hugepages", "kernel_taint_info", "noiommu_info", "fleet_report", "host_report")
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -141,7 +141,7 @@ def test_a_device_is_described(host: Tree) -> None:
         {
             "address": NIC,
             "selected": True,
-                "vendor_device": "8086:10d3",
+            "vendor_device": "8086:10d3",
             "class": "network",
             "class_code": "020000",
             "driver": "e1000e",

@@ -9,19 +9,37 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
+import stat
 import sys
 from typing import Any, Iterator
 
-from . import _access, _backend, _hugepages, _insecure, _kernels, _metrics, _taint
+from . import _backend, _insecure, _kernels, _metrics, _taint
 from ._errors import HostError
 from ._fs import Root
-from ._paths import MODPROBE, UNIT, UNIT_NAME, WANTS
+from ._paths import (
+    ACCESS_RECORD,
+    HUGEPAGES_SCRIPT,
+    HUGEPAGES_TMPFILES,
+    MODPROBE,
+    UDEV_RULES,
+    UNIT,
+    UNIT_NAME,
+    WANTS,
+)
 from ._pci import PciBus
 from ._plan import observe, plan
 from ._record import blank, reason
 from ._store import BINDINGS, load_json
 
 OK, DRIFTED, UNKNOWN = 0, 1, 2
+
+# How the declared pools stand in what reserves them at boot: the pool's directory, and the count.
+_POOLS = (
+    (HUGEPAGES_TMPFILES, re.compile(r"^w (\S+)/nr_hugepages - - - - (\d+)$", re.MULTILINE)),
+    (HUGEPAGES_SCRIPT, re.compile(r"^reserve '[^'\n]*' (\S+) (\d+) ", re.MULTILINE)),
+)
+_GROUP_NODE = re.compile(r"^(noiommu-)?\d+$")
 
 
 class Verify:
@@ -58,7 +76,7 @@ class Verify:
             "insecure": insecure,
             "taint": taint,
             "devices": [self._device(entry) for entry in self._entries() if self._bus.get(entry["address"])],
-            "hugepages": _hugepages.Host(self._root).report(),
+            "hugepages": pools(self._root),
             "reboot_pending": self._stale(),
             "keys_to_enrol": [],
         }
@@ -121,31 +139,83 @@ class Verify:
 
     def _hugepages(self) -> Iterator[str]:
         """Compare with what the next boot would reserve."""
-        for line in (self._root.read_text(_hugepages.TMPFILES) or "").splitlines():
-            fields = line.split()
-            if len(fields) == 7 and fields[0] == "w" and fields[1].endswith("/nr_hugepages"):
-                found = self._root.read_int(fields[1])
-                # Surplus pages are in nr_hugepages, and go away by themselves.
-                surplus = self._root.read_int(os.path.dirname(fields[1]), "surplus_hugepages") or 0
-                if found is None or found - surplus != int(fields[6]):
-                    yield "%s: %s instead of %s" % (fields[1], found, fields[6])
+        for path, pattern in _POOLS:
+            for directory, count in pattern.findall(self._root.read_text(path) or ""):
+                found = _persistent(self._root, directory)
+                if found != int(count):
+                    yield "%s: %d pages instead of %s" % (directory, found, count)
 
     def _access(self) -> Iterator[str]:
-        granted = _access.read_record(self._root)
+        granted = load_json(self._root, ACCESS_RECORD)
         if granted is None:
             return
-        group = _access.read_groups(self._root).get(granted.group)
-        if group is None:
-            yield "the group %s is gone" % granted.group
+        group = granted["group"]
+        gid, members = self._group(group)
+        if gid is None:
+            yield "the group %s is gone" % group
             return
-        for user in granted.users_added:
-            if user not in group.members:
-                yield "%s is not a member of %s" % (user, granted.group)
-        if 'GROUP="%s"' % granted.group not in (self._root.read_text(_access.UDEV_RULES) or ""):
-            yield "%s does not give the devices to %s" % (_access.UDEV_RULES, granted.group)
-        for node in _access.read_nodes(self._root):
-            if (node.uid, node.gid, node.mode) != (0, group.gid, _access.GRANTED_MODE):
-                yield "%s has uid %d, gid %d and mode %04o" % (node.path, node.uid, node.gid, node.mode)
+        for user in granted["users_added"]:
+            if user not in members:
+                yield "%s is not a member of %s" % (user, group)
+        if 'GROUP="%s"' % group not in (self._root.read_text(UDEV_RULES) or ""):
+            yield "%s does not give the devices to %s" % (UDEV_RULES, group)
+        for path, node in sorted(nodes(self._root).items()):
+            if (node.st_gid, stat.S_IMODE(node.st_mode)) != (gid, 0o660):
+                yield "%s has gid %d and mode %04o" % (path, node.st_gid, stat.S_IMODE(node.st_mode))
+        for path, program in sorted(granted.get("binaries", {}).items()):
+            if program["capabilities"] and not has_capabilities(self._root, path):
+                yield "%s has lost its capabilities" % path
+
+    def _group(self, name: str) -> tuple[int | None, list[str]]:
+        for entry in (self._root.read_text("/etc/group") or "").splitlines():
+            fields = entry.split(":")
+            if len(fields) == 4 and fields[0] == name and fields[2].isdigit():
+                return int(fields[2]), fields[3].split(",")
+        return None, []
+
+
+def nodes(root: Root) -> dict[str, os.stat_result]:
+    """Return the device nodes of VFIO's groups."""
+    paths = ["/dev/vfio/" + name for name in root.listdir("/dev/vfio") if _GROUP_NODE.match(name)]
+    return {path: os.stat(root.path(path)) for path in paths}
+
+
+def has_capabilities(root: Root, path: str) -> bool:
+    """Whether a program's file has any: an upgrade replaces the file by one without."""
+    try:
+        return bool(os.getxattr(root.path(path), "security.capability"))
+    except OSError:
+        return False
+
+
+def pools(root: Root) -> list[dict[str, Any]]:
+    """Return every hugetlb pool, as the report shows it: the host's total of each size, then each node's."""
+    places: list[tuple[str, int | None]] = [("/sys/kernel/mm/hugepages", None)]
+    for name in root.listdir("/sys/devices/system/node"):
+        if re.match(r"^node\d+$", name):
+            places.append(("/sys/devices/system/node/%s/hugepages" % name, int(name[4:])))
+    found = []
+    for base, node in places:
+        for name in root.listdir(base):
+            match = re.match(r"^hugepages-(\d+)kB$", name)
+            if match:
+                directory = "%s/%s" % (base, name)
+                free = root.read_int(directory, "free_hugepages") or 0
+                size = _size(int(match.group(1)))
+                found.append({"size": size, "node": node, "count": _persistent(root, directory), "free": free})
+    return found
+
+
+def _persistent(root: Root, directory: str) -> int:
+    # Surplus pages are among them, and go away by themselves.
+    return (root.read_int(directory, "nr_hugepages") or 0) - (root.read_int(directory, "surplus_hugepages") or 0)
+
+
+def _size(kib: int) -> str:
+    for unit, factor in (("G", 1 << 20), ("M", 1 << 10)):
+        if kib % factor == 0:
+            return "%d%s" % (kib // factor, unit)
+    return "%dK" % kib
 
 
 def line(record: dict[str, Any]) -> str:

@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import datetime
 import json
+import operator
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Callable
 
 import pytest
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _access, _hugepages, _insecure, _persist, _verify
+from ansible_collections.baremetal.noiommu.plugins.module_utils import (
+    _access,
+    _hugepages,
+    _insecure,
+    _paths,
+    _persist,
+    _verify,
+)
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
@@ -49,11 +58,11 @@ def host(machine: Machine) -> Machine:
 
 
 @pytest.fixture(autouse=True)
-def nodes(monkeypatch: pytest.MonkeyPatch) -> Callable[[_access.Node], None]:
-    """Who has the device nodes: only root could make a tree of them."""
-    found = [_access.Node("/dev/vfio/0", 0, 990, 0o660)]
-    monkeypatch.setattr(_access, "read_nodes", lambda root: found)
-    return lambda node: found.__setitem__(0, node)
+def node(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Who has the device node: only root could make one in a tree."""
+    found = {"/dev/vfio/0": SimpleNamespace(st_gid=990, st_mode=0o20660)}
+    monkeypatch.setattr(_verify, "nodes", lambda root: found)
+    return found
 
 
 def run(host: Machine, capsys: pytest.CaptureFixture, *argv: str) -> tuple[int, str]:
@@ -80,9 +89,9 @@ DRIFT: dict[str, tuple[Callable[[Machine], Any], str]] = {
         lambda host: host.tree.file(host.tree.real(NIC) + "/device", "0x1533"), "%s is 8086:1533 instead of 8086:10d3" % NIC,
     ),
     "fewer pages": (
-        lambda host: host.tree.file(POOL + "/nr_hugepages", "66"), "hugepages: %s/nr_hugepages: 66 instead of 128" % POOL,
+        lambda host: host.tree.file(POOL + "/nr_hugepages", "66"), "hugepages: %s: 64 pages instead of 128" % POOL,
     ),
-    "no such pool": (lambda host: host.tree.remove(POOL), "None instead of 128"),
+    "no such pool": (lambda host: host.tree.remove(POOL), "0 pages instead of 128"),
     "a user lost": (lambda host: host.tree.file("/etc/group", "dpdk:x:990:"), "access: ann is not a member of dpdk"),
     "the group gone": (lambda host: host.tree.file("/etc/group", "root:x:0:"), "access: the group dpdk is gone"),
     "the rule gone": (lambda host: host.tree.remove(_access.UDEV_RULES), "does not give the devices to dpdk"),
@@ -106,10 +115,53 @@ def test_drift_is_named_in_one_line(host: Machine, capsys: pytest.CaptureFixture
     assert code == 1 and line.startswith("DRIFTED: ") and expected in line
 
 
-def test_a_node_given_to_somebody_else(host: Machine, capsys: pytest.CaptureFixture, nodes: Callable) -> None:
-    nodes(_access.Node("/dev/vfio/0", 0, 0, 0o666))
+def test_a_node_given_to_somebody_else(host: Machine, capsys: pytest.CaptureFixture, node: dict[str, Any]) -> None:
+    node["/dev/vfio/0"] = SimpleNamespace(st_gid=0, st_mode=0o20666)
     code, line = run(host, capsys)
-    assert code == 1 and "access: /dev/vfio/0 has uid 0, gid 0 and mode 0666" in line
+    assert code == 1 and "access: /dev/vfio/0 has gid 0 and mode 0666" in line
+
+
+def test_a_program_that_an_upgrade_replaced(
+    host: Machine, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = {"group": "dpdk", "group_made": True, "users_added": [], "version": 1}
+    programs = {"/usr/bin/app": {"capabilities": ["cap_ipc_lock"]}, "/usr/bin/other": {"capabilities": []}}
+    host.tree.file(_access.RECORD, json.dumps({**record, "binaries": programs}))
+    code, line = run(host, capsys)
+    assert code == 1 and line == "DRIFTED: access: /usr/bin/app has lost its capabilities"
+    monkeypatch.setattr(os, "getxattr", lambda path, name: b"x")
+    assert run(host, capsys)[0] == 0
+
+
+def test_pools_of_the_boot_script(host: Machine, capsys: pytest.CaptureFixture) -> None:
+    host.tree.remove(_hugepages.TMPFILES)
+    script = "reserve() {\n    name=$1\n}\nreserve '2M' %s %d /proc/meminfo\nexit $failed"
+    host.tree.file(_paths.HUGEPAGES_SCRIPT, script % (POOL, 128))
+    assert run(host, capsys)[0] == 0
+    host.tree.file(_paths.HUGEPAGES_SCRIPT, script % (POOL, 129))
+    assert "hugepages: %s: 128 pages instead of 129" % POOL in run(host, capsys)[1]
+
+
+def test_pools_are_shown_as_noiommu_info_shows_them(host: Machine) -> None:
+    for node in ("/sys/kernel/mm", "/sys/devices/system/node/node0", "/sys/devices/system/node/node1"):
+        for size in ("64", "2048", "1048576"):
+            for name, value in (("nr", "9"), ("surplus", "1"), ("free", "4")):
+                host.tree.file("%s/hugepages/hugepages-%skB/%s_hugepages" % (node, size, name), value)
+    shown = [{key: one[key] for key in ("size", "node", "count", "free")} for one in _hugepages.Host(host.root).report()]
+    order = operator.itemgetter("size", "count")
+    assert len(shown) == 9 and sorted(_verify.pools(host.root), key=order) == sorted(shown, key=order)
+
+
+def test_the_records_are_where_the_roles_keep_them() -> None:
+    assert (_paths.ACCESS_RECORD, _paths.UDEV_RULES) == (_access.RECORD, _access.UDEV_RULES)
+    assert _paths.HUGEPAGES_TMPFILES == _hugepages.TMPFILES
+
+
+def test_the_copy_on_the_host_stays_small() -> None:
+    """Every run of vfio_binding carries it there."""
+    sources = _persist.tool_sources()
+    assert {"_boot.py", "_verify.py", "_metrics.py", "_insecure.py", "_taint.py"} <= set(sources)
+    assert not {"_access.py", "_hugepages.py", "_report.py", "_preflight.py"} & set(sources)
 
 
 def test_a_new_kernel_without_modules(host: Machine, capsys: pytest.CaptureFixture) -> None:

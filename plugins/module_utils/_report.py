@@ -104,9 +104,9 @@ def host_record(name: str, registered: Mapping[str, Any], maintenance: str = "")
     refusals = [_refusal(one) for one in _dicts(_dict(facts.get("verdict")).get("refusals"))]
     refusals += [one for one in map(_refusal, _dicts(failure.get("refusals"))) if one not in refusals]
     drift = [
-        {"concern": concern, "changes": changes(results[key])}
-        for key, concern in CONCERNS.items()
-        if results[key].get("changed") and not results[key].get("failed")
+        {"concern": concern, "changes": found}
+        for concern, found in ((concern, changes(results[key])) for key, concern in CONCERNS.items())
+        if found
     ]
     record = blank("ok", reason(drift, [one["code"] + ": " + one["message"] for one in refusals]))
     facts = facts if facts.get("verdict") else results["compare_facts"]
@@ -242,7 +242,15 @@ def _device(one: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def changes(result: Mapping[str, Any]) -> list[str]:
-    """Say what a task that would change something would change."""
+    """Say what a task would change, and what it could not."""
+    unbuilt = [
+        text("no module for the kernel %s: %s" % (text(kernel), "; ".join(_texts(why))))
+        for kernel, why in _dict(result.get("failed_kernels")).items()
+    ]
+    return (_wanted(result) if result.get("changed") and not result.get("failed") else []) + unbuilt[:_ITEMS]
+
+
+def _wanted(result: Mapping[str, Any]) -> list[str]:
     steps = _texts(result.get("steps"))
     if not steps:
         steps = list(_differences(result.get("before"), result.get("after"), ""))[:_ITEMS]

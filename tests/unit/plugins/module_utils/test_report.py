@@ -124,7 +124,16 @@ def test_only_declared_devices_and_those_that_vfio_has_are_shown() -> None:
     ({}, ["not as declared"]),
 ])
 def test_changes(result: dict[str, Any], expected: list[str]) -> None:
-    assert _report.changes(result) == expected
+    assert _report.changes({"changed": True, **result}) == expected
+    assert _report.changes({"changed": False, **result}) == _report.changes({"changed": True, "failed": True}) == []
+
+
+def test_a_kernel_without_a_module_is_drift_although_a_deploy_would_change_nothing() -> None:
+    broken = {"changed": False, "failed_kernels": {"6.1.0-57-amd64": ["make failed", "see make.log"]}}
+    found = host_record("a", {**fleet.answers(), "kmod_result": broken})
+    assert (found["state"], found["reason"]) == (
+        "drifted", "kernel module: no module for the kernel 6.1.0-57-amd64: make failed; see make.log"
+    )
 
 
 # --- the schema ---

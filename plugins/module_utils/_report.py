@@ -247,7 +247,8 @@ def changes(result: Mapping[str, Any]) -> list[str]:
         text("no module for the kernel %s: %s" % (text(kernel), "; ".join(_texts(why))))
         for kernel, why in _dict(result.get("failed_kernels")).items()
     ]
-    return (_wanted(result) if result.get("changed") and not result.get("failed") else []) + unbuilt[:_ITEMS]
+    waits = ["a reboot is needed"] if result.get("reboot_required") is True else []
+    return (_wanted(result) if result.get("changed") and not result.get("failed") else []) + unbuilt[:_ITEMS] + waits
 
 
 def _wanted(result: Mapping[str, Any]) -> list[str]:

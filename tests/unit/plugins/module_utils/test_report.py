@@ -61,7 +61,8 @@ def test_what_is_pending() -> None:
     found = record("lab4")
     assert found["keys_to_enrol"] == ["/var/lib/dkms/mok.pub"] and len(found["reboot_pending"]) == 1
     registered = {**fleet.answers(), "passthrough_cmdline": {"changed": False, "reboot_required": True}}
-    assert host_record("a", registered)["reboot_pending"] == ["boot parameters: a reboot is needed"]
+    found = host_record("a", registered)
+    assert found["reboot_pending"] == ["boot parameters: a reboot is needed"] and found["state"] == "drifted"
 
 
 def test_a_refusal_met_later_than_preflight() -> None:

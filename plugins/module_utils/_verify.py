@@ -123,6 +123,10 @@ class Verify:
             yield "%s does not start at boot" % UNIT_NAME
 
     def _devices(self) -> Iterator[str]:
+        for one in (self._bindings or {}).get("sriov", []):
+            found = self._root.read_int("/sys/bus/pci/devices", one["address"], "sriov_numvfs")
+            if found != one["vfs"]:
+                yield "%s has %d virtual functions instead of %d" % (one["address"], found or 0, one["vfs"])
         if not self._bindings or not self._bindings["backend"]:
             return
         want = _backend.target(self._bindings["backend"], self._bindings["driver"], self._bindings["dpdk_pa_hint"])

@@ -133,6 +133,15 @@ def test_a_program_that_an_upgrade_replaced(
     assert run(host, capsys)[0] == 0
 
 
+def test_virtual_functions(host: Machine, capsys: pytest.CaptureFixture) -> None:
+    bindings = json.loads(host.root.read_text(BINDINGS))
+    host.tree.file(BINDINGS, json.dumps({**bindings, "sriov": [{"address": NIC, "vfs": 4}]}))
+    host.tree.file(host.tree.real(NIC) + "/sriov_numvfs", "4")
+    assert run(host, capsys)[0] == 0
+    host.tree.file(host.tree.real(NIC) + "/sriov_numvfs", "0")
+    assert "%s has 0 virtual functions instead of 4" % NIC in run(host, capsys)[1]
+
+
 def test_pools_of_the_boot_script(host: Machine, capsys: pytest.CaptureFixture) -> None:
     host.tree.remove(_hugepages.TMPFILES)
     script = "reserve() {\n    name=$1\n}\nreserve '2M' %s %d /proc/meminfo\nexit $failed"

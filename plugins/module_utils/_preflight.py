@@ -32,7 +32,7 @@ class Preflight:
 
     def __init__(
         self, root: Root, context: GuardContext, devices: list[dict[str, Any]], backend: str, accept_unsafe: bool,
-        insecure_until: str | None = None,
+        *, insecure_until: str | None = None,
     ) -> None:
         self._root = root
         self._until, self._now = insecure_until, _insecure.utc_now()

@@ -50,7 +50,7 @@ def host(machine: Machine) -> Machine:
     tree.file("/proc/sys/kernel/osrelease", os.uname().release)
     for name, value in (("nr", "130"), ("surplus", "2"), ("free", "100")):
         tree.file("%s/%s_hugepages" % (POOL, name), value)
-    tree.file(_hugepages.TMPFILES, "# Written by Ansible\nw %s/nr_hugepages - - - - 128" % POOL)
+    tree.file(_paths.HUGEPAGES_TMPFILES, "# Written by Ansible\nw %s/nr_hugepages - - - - 128" % POOL)
     tree.file(_access.RECORD, json.dumps({"group": "dpdk", "group_made": True, "users_added": ["ann"], "version": 1}))
     tree.file("/etc/group", "root:x:0:\ndpdk:x:990:ann")
     tree.file(_access.UDEV_RULES, _access.udev_rules("dpdk"))
@@ -143,7 +143,7 @@ def test_virtual_functions(host: Machine, capsys: pytest.CaptureFixture) -> None
 
 
 def test_pools_of_the_boot_script(host: Machine, capsys: pytest.CaptureFixture) -> None:
-    host.tree.remove(_hugepages.TMPFILES)
+    host.tree.remove(_paths.HUGEPAGES_TMPFILES)
     script = "reserve() {\n    name=$1\n}\nreserve '2M' %s %d /proc/meminfo\nexit $failed"
     host.tree.file(_paths.HUGEPAGES_SCRIPT, script % (POOL, 128))
     assert run(host, capsys)[0] == 0
@@ -163,7 +163,9 @@ def test_pools_are_shown_as_noiommu_info_shows_them(host: Machine) -> None:
 
 def test_the_records_are_where_the_roles_keep_them() -> None:
     assert (_paths.ACCESS_RECORD, _paths.UDEV_RULES) == (_access.RECORD, _access.UDEV_RULES)
-    assert _paths.HUGEPAGES_TMPFILES == _hugepages.TMPFILES
+    folder = Path(_hugepages.__file__).parent
+    texts = [path.read_text(encoding="utf-8") for path in folder.glob("_hugepages*.py")]
+    assert any('"%s"' % path in text for path in (_paths.HUGEPAGES_SCRIPT, _paths.HUGEPAGES_TMPFILES) for text in texts)
 
 
 def test_the_copy_on_the_host_stays_small() -> None:

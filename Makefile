@@ -31,7 +31,7 @@ LEFT_OUT := $(filter-out $(CI_SCENARIOS),$(SCENARIOS))
 demo: machine venv collection ## Boot VMs, deploy, count packets through unmodified DPDK, leave nothing running
 	@tools/demo
 
-test: machine venv lint unit sanity kmod-build kmod-selftest molecule ## Run everything that .ci/run runs
+test: machine venv lint unit report-test sanity kmod-build kmod-selftest molecule ## Run everything that .ci/run runs
 	@echo "All tests passed. Left out, in make test-all only: the scenarios $(LEFT_OUT), and make test-kmod."
 
 test-all: test test-kmod $(LEFT_OUT:%=molecule-%) ## Run that, every other scenario, and the long tests of the module
@@ -64,6 +64,11 @@ unit: venv ## Unit tests on sysfs trees in temporary directories
 	@mkdir -p .cache/unit/ansible_collections/baremetal && ln -sfn $(CURDIR) .cache/unit/ansible_collections/baremetal/noiommu
 	$(call stage,unit tests,PYTHONPATH=.cache/unit pytest -q -p no:cacheprovider -p no:testinfra tests/unit)
 
+report-test: venv ## The fleet report in headless Chromium; its metrics and alerts before promtool
+	$(call stage,browser and promtool,tools/report-deps .cache/promtool)
+	@mkdir -p .cache/unit/ansible_collections/baremetal && ln -sfn $(CURDIR) .cache/unit/ansible_collections/baremetal/noiommu
+	$(call stage,fleet report,PATH=$(CURDIR)/.cache/promtool/usr/bin:$$PATH PYTHONPATH=.cache/unit pytest -q -p no:cacheprovider -p no:testinfra tests/report)
+
 sanity: venv ## Every ansible-test sanity test
 	$(call stage,ansible-test sanity,tools/sanity)
 
@@ -89,4 +94,4 @@ clean: ## Remove what was built in this directory (the image cache stays)
 	rm -rf .cache $(VENV) docs/reference
 	$(MAKE) -C kmod clean
 
-.PHONY: help demo test test-all $(SCENARIOS:%=molecule-%) machine venv collection lint reference unit sanity kmod-build kmod-selftest test-kmod molecule clean
+.PHONY: help demo test test-all $(SCENARIOS:%=molecule-%) machine venv collection lint reference unit report-test sanity kmod-build kmod-selftest test-kmod molecule clean

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from . import _names, _persist
+from . import _insecure, _names, _persist
 from ._apply import Transaction, release_target
 from ._backend import DKMS, IOMMU, Needs, choose, module_installed, module_loaded, needs, target, with_dependencies
 from ._errors import HostError, Refused
@@ -20,7 +20,7 @@ from ._pci import PciBus, PciDevice
 from ._plan import UNBIND, DeviceState, Step, Target, observe, plan
 from ._select import resolve
 from ._sriov import AUTOPROBE, count, losses, plan_functions
-from ._store import Originals, identity, macs_of
+from ._store import BINDINGS, Originals, identity, load_json, macs_of
 
 _TAINT_BITS = ((6, "userspace drove a device without isolation"), (12, "out-of-tree"), (13, "unsigned module"))
 
@@ -35,6 +35,7 @@ class Request(NamedTuple):
     persistent: bool = True
     dpdk_pa_hint: bool = True
     sriov: list[dict[str, Any]] = []
+    insecure_until: str | None = None
 
 
 class Move(NamedTuple):
@@ -68,7 +69,7 @@ class Binding:
         self._lost = losses(self.vf_plans, self.present)
         self.devices = self._select(refusals, check_mode)
         self.moves = self._plan_returns() + self._plan_takes()
-        refusals = self._in_use() + self._backend_missing()
+        refusals = self._expired() + self._in_use() + self._backend_missing()
         if refusals:
             raise Refused(refusals)
         self._note_functions()
@@ -161,6 +162,13 @@ class Binding:
             moves.append(Move(device, now, want, plan(now, want), record, address in lost))
         return moves
 
+    def _expired(self) -> list[HostError]:
+        """Refuse to take a device insecurely after the acceptance ended; those that are taken stay."""
+        until, now = self.request.insecure_until, _insecure.utc_now()
+        over = self.backend in _insecure.INSECURE and _insecure.expired(until, now)
+        taking = any(move.record is None and move.steps for move in self.moves)
+        return [_insecure.refusal(until, now)] if over and taking else []
+
     def _in_use(self) -> list[HostError]:
         states = [move.now for move in self.moves if any(step.action == UNBIND for step in move.steps)]
         states += [observe(self.root, device) for _pf, device in self._lost]
@@ -197,6 +205,9 @@ class Binding:
             "driver": self.request.driver,
             "dpdk_pa_hint": self.request.dpdk_pa_hint,
             "devices": [self._entry(device) for device in self.devices],
+            **_insecure.for_record(
+                load_json(self.root, BINDINGS), self.backend, self.request.insecure_until, _insecure.utc_now()
+            ),
         }
         declared = [one for one in self.vf_plans if one.record is None]
         if declared:

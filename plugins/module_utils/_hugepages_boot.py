@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from . import _kernels
 from ._files import RenderedFile
 from ._fs import Root
+from ._paths import HUGEPAGES_SCRIPT as SCRIPT
 from ._words import Parameters, split
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 UNIT_NAME = "noiommu-hugepages.service"
 UNIT = "/etc/systemd/system/" + UNIT_NAME
 WANTS = "/etc/systemd/system/multi-user.target.wants/" + UNIT_NAME
-SCRIPT = "/usr/local/lib/noiommu/reserve-hugepages"
 
 GIGANTIC = 1 << 30
 # Before, the kernel does not know hugepages=<node>:<count>.

@@ -6,41 +6,43 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import re
 import sys
 from typing import Any
 
-from . import _apply, _backend, _boot, _errors, _fs, _guards, _iommu, _kernel, _names, _namespaces, _netlink
-from . import _pci, _plan, _select, _sriov, _store
+from . import _boot, _store, _verify
 from ._files import RenderedFile
 from ._fs import Root
 from ._kernel import Kernel
+from ._paths import MODPROBE, TOOL, UNIT, UNIT_NAME, VERIFY, WANTS
 
-MODPROBE = "/etc/modprobe.d/noiommu.conf"
-UNIT_NAME = "noiommu-bindings.service"
-UNIT = "/etc/systemd/system/" + UNIT_NAME
-WANTS = "/etc/systemd/system/multi-user.target.wants/" + UNIT_NAME
-TOOL = "/usr/local/lib/noiommu/noiommu_host"
 _BYTECODE = TOOL + "/__pycache__"
 _DIRECTORIES = (_BYTECODE, TOOL, "/usr/local/lib/noiommu", "/etc/noiommu", "/var/lib/noiommu")
 
-_MODULES = (
-    _apply, _backend, _boot, _errors, _fs, _guards, _iommu, _kernel, _names, _namespaces, _netlink,
-    _pci, _plan, _select, _sriov, _store,
-)
 _HEADER = "# Written by the Ansible collection baremetal.noiommu; changes are overwritten.\n"
 
-_MAIN = '''"""Run as: python3 /usr/local/lib/noiommu/noiommu_host (bind | status)"""
+_MAIN = '''"""Run as: python3 /usr/local/lib/noiommu/noiommu_host (bind | status | verify)"""
 
 import os
 import sys
 
 sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
+if sys.argv[1:2] == ["verify"]:
+    from noiommu_host._verify import main
+
+    sys.exit(main(sys.argv[2:]))
+
 from noiommu_host._boot import main
 
 sys.exit(main(sys.argv[1:]))
 '''
+
+_COMMAND = """#!/bin/sh
+%(header)sexec %(python)s -B %(tool)s verify "$@"
+"""
 
 # Without default dependencies: with them the unit would wait for sysinit.target, which cloud-init in turn makes wait
 # for the network. Ordered before the network, it never blocks it: the network does not require it.
@@ -77,19 +79,30 @@ def rendered(bindings: dict[str, Any] | None, options: list[str]) -> list[Render
     return [RenderedFile(path, text) for path, text in texts.items()] + [
         RenderedFile(TOOL + "/" + name, source if bindings else None, program=True)
         for name, source in tool_sources().items()
-    ]
+    ] + [RenderedFile(VERIFY, _COMMAND % _words() if bindings else None, 0o755)]
 
 
 def tool_sources() -> dict[str, str]:
-    """Return the boot-time tool: these very modules, so that the logic has one home, and an entry point."""
-    sources = {"__main__.py": _HEADER + _MAIN}
-    for module in _MODULES:
-        sources[module.__name__.rsplit(".", 1)[1] + ".py"] = module.__loader__.get_source(module.__name__)
-    return sources
+    """Return the program: these very modules with all that they import, so that the logic has one home."""
+    sources: dict[str, str] = {"__main__.py": _HEADER + _MAIN}
+    names = [module.__name__.rsplit(".", 1)[1] for module in (_boot, _verify)]
+    while names:
+        name = names.pop()
+        if name + ".py" not in sources:
+            module = importlib.import_module("." + name, __package__)
+            source = module.__loader__.get_source(module.__name__)
+            sources[name + ".py"] = source
+            for several, one in re.findall(r"^from \. import (.+)$|^from \.(\w+) import ", source, re.MULTILINE):
+                names += re.split(r",\s*", several) if several else [one]
+    return dict(sorted(sources.items()))
 
 
 def _unit() -> str:
-    return _UNIT % {"bindings": _store.BINDINGS, "python": _interpreter(), "tool": TOOL}
+    return _UNIT % _words()
+
+
+def _words() -> dict[str, str]:
+    return {"header": _HEADER, "bindings": _store.BINDINGS, "python": _interpreter(), "tool": TOOL}
 
 
 def _interpreter() -> str:

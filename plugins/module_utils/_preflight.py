@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-from . import _backend, _hugepages, _hugetlb_mounts, _kernels, _predict, _signing, _taint
+from . import _backend, _hugepages, _hugetlb_mounts, _insecure, _kernels, _predict, _signing, _taint
 from ._errors import HostError
 from ._fs import Root
 from ._guards import GuardContext, check, loss_refusals
@@ -36,6 +36,7 @@ class Declaration(NamedTuple):
     accept_unsafe: bool = False
     enable_iommu: bool = False
     kmod_build: str = "on_host"
+    insecure_until: str | None = None
 
 
 class Preflight:
@@ -43,6 +44,7 @@ class Preflight:
 
     def __init__(self, root: Root, context: GuardContext, declared: Declaration) -> None:
         self._root = root
+        self._until, self._now = declared.insecure_until, _insecure.utc_now()
         self._bus = PciBus(root)
         originals = Originals.load(root)
         self._recorded = {one.address: one for one in originals.identities()}
@@ -69,6 +71,7 @@ class Preflight:
         """Return everything, as noiommu_info does."""
         system = _kernels.read_os(self._root)
         devices = [self._device(one) for one in self._shown()]
+        taint = _taint.report(self._root)
         return {
             "kernel": self._kernel(),
             "iommu": self._iommu._asdict(),
@@ -78,7 +81,8 @@ class Preflight:
             "lockdown": _backend.lockdown(self._root),
             "module": self._module(),
             "vfio": {one: read_parameters(self._root, one) for one in _VFIO_MODULES},
-            "taint": _taint.report(self._root),
+            "taint": taint,
+            "insecure": _insecure.report(self._root, taint, self._until, self._now),
             "devices": devices,
             "hugepages": _hugepages.Host(self._root).report(),
             "recorded": {
@@ -140,6 +144,7 @@ class Preflight:
         record: Recorded | None = self._recorded.get(device.address)
         return {
             "address": device.address,
+            "selected": self._by_selector,
             "vendor_device": device.vendor_device,
             "class": _CLASSES.get(device.class_code[:2], "other"),
             "class_code": device.class_code,
@@ -159,6 +164,8 @@ class Preflight:
 
     def _verdict(self) -> dict[str, Any]:
         refusals = [*self._enabling.refusals, *self._choice.refusals, *self._selector_errors]
+        if _insecure.expired(self._until, self._now) and self._choice.backend in _insecure.INSECURE:
+            refusals.append(_insecure.refusal(self._until, self._now))
         for device in self._selected:
             refusals += [guard.refusal() for guard in self._guards[device.address]]
         if self._choice.backend == _backend.IOMMU:

@@ -62,6 +62,12 @@ options:
     type: str
     choices: [on_host, prebuilt]
     default: on_host
+  insecure_until:
+    description:
+      - The last day on which insecure passthrough is accepted, as V(YYYY-MM-DD). The day ends at midnight UTC.
+      - After it the verdict is a refusal, V(insecure_expired), on a host that only an insecure backend can serve.
+      - Without a date there is no end.
+    type: str
 seealso:
   - module: baremetal.noiommu.kernel_cmdline
   - module: baremetal.noiommu.vfio_binding
@@ -107,7 +113,7 @@ verdict:
           description:
             - The kind of reason, as V(unsafe_not_accepted), V(backend_unavailable), V(iommu_active), V(lockdown),
               V(selector), V(sriov), V(guarded_device), V(group_not_viable), V(iommu_stays_off), V(vfio_missing),
-              V(key_not_enrolled) or V(key_pending).
+              V(key_not_enrolled), V(key_pending) or V(insecure_expired).
           type: str
         message:
           description: The reason.
@@ -265,6 +271,32 @@ taint:
   description: What M(baremetal.noiommu.kernel_taint_info) returns.
   returned: success
   type: dict
+insecure:
+  description: Insecure passthrough on this host over time.
+  returned: success
+  type: dict
+  contains:
+    active:
+      description: Whether there are groups with devices that no IOMMU confines.
+      type: bool
+    since:
+      description: Since when (UTC); V(null) if that is not known, or there are none.
+      type: str
+      sample: "2026-01-31T12:00:00Z"
+    since_from:
+      description:
+        - V(record) if M(baremetal.noiommu.vfio_binding) wrote it down, V(log) if it is the kernel log's first trace of it
+          in this boot.
+      type: str
+    until:
+      description: The declared O(insecure_until).
+      type: str
+    expired:
+      description: Whether that day is over.
+      type: bool
+    used_since_boot:
+      description: The same as C(insecure_passthrough) in RV(taint).
+      type: bool
 devices:
   description: The selected devices, or all that a data plane might drive.
   returned: success
@@ -274,6 +306,9 @@ devices:
     address:
       description: The PCI address.
       type: str
+    selected:
+      description: Whether O(devices) selected it.
+      type: bool
     vendor_device:
       description: Vendor and device number.
       type: str
@@ -480,6 +515,7 @@ ARGUMENTS = {
     "accept_unsafe": {"type": "bool", "default": False},
     "enable_iommu": {"type": "bool", "default": False},
     "kmod_build": {"type": "str", "choices": ["on_host", "prebuilt"], "default": "on_host"},
+    "insecure_until": {"type": "str"},
 }
 
 

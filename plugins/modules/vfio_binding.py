@@ -79,6 +79,12 @@ options:
         addresses (IOVA=PA) by itself.
     type: bool
     default: true
+  insecure_until:
+    description:
+      - The last day on which insecure passthrough is accepted, as V(YYYY-MM-DD). The day ends at midnight UTC.
+      - After it, no device is taken by V(builtin) or V(dkms) any more; those that are taken stay as they are, also over
+        boots. Without a date there is no end.
+    type: str
   state:
     description:
       - V(present) brings up the declared list.
@@ -303,6 +309,7 @@ def main() -> None:
             "accept_unsafe": {"type": "bool", "default": False},
             "persistent": {"type": "bool", "default": True},
             "dpdk_pa_hint": {"type": "bool", "default": True},
+            "insecure_until": {"type": "str"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
         supports_check_mode=True,

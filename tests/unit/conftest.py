@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 import pytest
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _apply, _kernel
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _apply, _insecure, _kernel
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
@@ -19,8 +20,18 @@ def tree(tmp_path: Path) -> Tree:
     return Tree(tmp_path / "host")
 
 
+NOW = datetime.datetime(2026, 3, 1, 12, 0, 0, tzinfo=datetime.timezone.utc)
+
+
 @pytest.fixture
-def machine(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Machine:
+def now(monkeypatch: pytest.MonkeyPatch) -> datetime.datetime:
+    """A clock that stands still."""
+    monkeypatch.setattr(_insecure, "utc_now", lambda: NOW)
+    return NOW
+
+
+@pytest.fixture
+def machine(tree: Tree, now: datetime.datetime, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A host whose kernel reacts; nothing on it needs waiting for."""
     for name in ("_VFIO_NODE_WAIT", "_INTERFACE_WAIT", "_RENAME_WAIT"):
         monkeypatch.setattr(_kernel, name, 0.0)

@@ -44,6 +44,7 @@ class Machine:
         tree.dir("/etc/systemd/system/multi-user.target.wants")
         tree.dir("/etc/modprobe.d")
         tree.dir("/usr/local/lib")
+        tree.dir("/usr/local/sbin")
         tree.dir("/var/lib")
         tree.dir("/sys/module")
         tree.dir("/sys/kernel/iommu_groups")

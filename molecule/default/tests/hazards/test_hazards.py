@@ -31,7 +31,7 @@ def test_a_device_that_disappeared():
 def test_drift_is_found_and_mended():
     """The device above came back without a binding: the state has drifted."""
     done = playbook("verify", "alpha")
-    assert done.returncode != 0 and "alpha has drifted: device bindings" in done.stdout, done.stdout
+    assert done.returncode != 0 and "alpha: drifted: device bindings: " in done.stdout, done.stdout
     done = playbook("deploy", "alpha")
     assert done.returncode == 0 and "changed=1 " in done.stdout, done.stdout
     assert playbook("verify", "alpha").returncode == 0

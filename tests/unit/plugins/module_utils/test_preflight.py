@@ -142,6 +142,7 @@ def test_a_device_is_described(host: Tree) -> None:
     assert report(host, {"mac": MAC})["devices"] == [
         {
             "address": NIC,
+            "selected": True,
             "vendor_device": "8086:10d3",
             "class": "network",
             "class_code": "020000",

@@ -11,7 +11,10 @@ import importlib
 import pytest
 import yaml
 
-MODULES = ("dataplane_access", "dkms_module", "hugepages", "kernel_cmdline", "kernel_taint_info", "noiommu_info")
+MODULES = (
+    "dataplane_access", "dkms_module", "fleet_report", "host_report", "hugepages", "kernel_cmdline",
+    "kernel_taint_info", "noiommu_info",
+)
 
 
 @pytest.mark.parametrize("name", MODULES)

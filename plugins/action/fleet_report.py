@@ -1,0 +1,94 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Write the fleet report on the controller."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Iterable
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _report
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
+from ansible_collections.baremetal.noiommu.plugins.module_utils._insecure import stamp, utc_now
+from ansible_collections.baremetal.noiommu.plugins.module_utils._metrics import render
+from ansible_collections.baremetal.noiommu.plugins.module_utils._record import blank
+
+_PARTS = {"page": "page.html", "style": "style.css", "script": "script.js"}
+_PARTS_DIR = os.path.normpath(os.path.join(os.path.dirname(__file__), "..", "..", "playbooks", "files", "report"))
+_METRICS = "metrics"
+
+
+class ActionModule(ActionBase):
+    """Collects what host_report returned for each host."""
+
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Write the files, or in check mode predict whether they would say something new."""
+        super().run(tmp, task_vars)
+        _result, args = self.validate_argument_spec(
+            {"hosts": {"type": "list", "elements": "str", "required": True}, "dest": {"type": "str", "required": True}}
+        )
+        dest = os.path.abspath(os.path.expanduser(args["dest"]))
+        hostvars = (task_vars or {})["hostvars"]
+        report = _report.fleet((_record(hostvars, name) for name in args["hosts"]), stamp(utc_now()))
+        try:
+            changed = write(report, dest, self._task.check_mode)
+        except HostError as exc:
+            return {"failed": True, "msg": str(exc), "refusals": [exc.as_dict()]}
+        return {"changed": changed, "dest": dest, "summary": report["summary"]}
+
+
+def _record(hostvars: Any, name: str) -> dict[str, Any]:
+    """Return a host's record; the raw variables, for nothing that a host said is ever a template."""
+    registered = (hostvars.raw_get(name) or {}).get("host_report_result") or {}
+    if "record" in registered:
+        return registered["record"]
+    why = _report.text(registered.get("msg") or "The run did not get to this host.")
+    return dict(blank("failed", why), name=_report.text(name), refusals=[])
+
+
+def read_parts() -> dict[str, str]:
+    """Return the page and what goes into it."""
+    parts = {}
+    for name, path in _PARTS.items():
+        with open(os.path.join(_PARTS_DIR, path), encoding="utf-8") as stream:
+            parts[name] = stream.read()
+    return parts
+
+
+def write(report: dict[str, Any], dest: str, check_mode: bool = False) -> bool:
+    """Write the page, the JSON and the metrics; say whether any of them says something new."""
+    root = Root()
+    checked = utc_now().timestamp()
+    files = {"report.html": _report.render_page(report, read_parts()), "report.json": _report.render_json(report)}
+    for host in report["hosts"]:
+        name = "%s/%s.prom" % (_METRICS, _report.file_name(host["name"]))
+        files[name] = render(host, checked, {"host": host["name"]})
+    stale = [name for name in _metric_files(root, dest) if name not in files]
+    changed = bool(stale)
+    for name, content in files.items():
+        path = os.path.join(dest, name)
+        before = root.read_bytes(path)
+        same = before is not None and _report.without_times(before.decode("utf-8", "replace")) == _report.without_times(
+            content
+        )
+        changed = changed or not same
+        if not check_mode:
+            root.write_file(path, content)
+    for name in [] if check_mode else stale:
+        root.remove_file(os.path.join(dest, name))
+    return changed
+
+
+def _metric_files(root: Root, dest: str) -> Iterable[str]:
+    """Return the files of ours that are there: a host that has left must not be watched for ever."""
+    for name in root.listdir(dest, _METRICS):
+        path = os.path.join(_METRICS, name)
+        if name.endswith(".prom") and (root.read_text(dest, path) or "").startswith("# HELP noiommu_state "):
+            yield path

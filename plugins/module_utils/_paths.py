@@ -1,0 +1,19 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where on the host the collection keeps what the boot unit and noiommu-verify read."""
+
+from __future__ import annotations
+
+MODPROBE = "/etc/modprobe.d/noiommu.conf"
+UNIT_NAME = "noiommu-bindings.service"
+UNIT = "/etc/systemd/system/" + UNIT_NAME
+WANTS = "/etc/systemd/system/multi-user.target.wants/" + UNIT_NAME
+TOOL = "/usr/local/lib/noiommu/noiommu_host"
+VERIFY = "/usr/local/sbin/noiommu-verify"
+
+# The records of the other roles; the tests see to it that these are the same as theirs.
+ACCESS_RECORD = "/var/lib/noiommu/access.json"
+UDEV_RULES = "/etc/udev/rules.d/60-noiommu-vfio.rules"
+HUGEPAGES_SCRIPT = "/usr/local/lib/noiommu/reserve-hugepages"

@@ -1,0 +1,260 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The command noiommu-verify: compares a host with what was deployed to it, from the host's own records."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import stat
+import sys
+from typing import Any, Iterator
+
+from . import _backend, _insecure, _kernels, _metrics, _taint
+from ._errors import HostError
+from ._fs import Root
+from ._paths import (
+    ACCESS_RECORD,
+    HUGEPAGES_SCRIPT,
+    MODPROBE,
+    UDEV_RULES,
+    UNIT,
+    UNIT_NAME,
+    WANTS,
+)
+from ._pci import PciBus
+from ._plan import observe, plan
+from ._record import blank, reason
+from ._store import BINDINGS, load_json
+
+OK, DRIFTED, UNKNOWN = 0, 1, 2
+
+# How a declared pool stands in the script that reserves it at boot: the pool's directory, and the count.
+_POOL = re.compile(r"^reserve '[^'\n]*' (\S+) (\d+) ", re.MULTILINE)
+_GROUP_NODE = re.compile(r"^(noiommu-)?\d+$")
+
+
+class Verify:
+    """One look at the host. What is returned has the shape of a host in the fleet report."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._bus = PciBus(root)
+        self._bindings = load_json(root, BINDINGS)
+        self._now = _insecure.utc_now()
+
+    def record(self) -> dict[str, Any]:
+        """Return everything that was found."""
+        taint = _taint.report(self._root)
+        until = (self._bindings or {}).get("insecure_until")
+        drift = [
+            {"concern": concern, "changes": changes}
+            for concern, changes in (
+                ("kernel module", list(self._backend())),
+                ("hugepages", list(self._hugepages())),
+                ("device bindings", list(self._devices())),
+                ("access", list(self._access())),
+            )
+            if changes
+        ]
+        insecure = _insecure.report(self._root, taint, until, self._now)
+        state = "drifted" if drift else "expired" if insecure["expired"] else "ok"
+        return {
+            "state": state,
+            "reason": reason(drift, [_insecure.refusal(until, self._now).message] if insecure["expired"] else []),
+            "drift": drift,
+            "backend": (self._bindings or {}).get("backend"),
+            "kernel": _kernels.running(self._root),
+            "insecure": insecure,
+            "taint": taint,
+            "devices": [self._device(entry) for entry in self._entries() if self._bus.get(entry["address"])],
+            "hugepages": pools(self._root),
+            "reboot_pending": self._stale(),
+            "keys_to_enrol": [],
+        }
+
+    def _entries(self) -> list[dict[str, Any]]:
+        return self._bindings["devices"] if self._bindings else []
+
+    def _device(self, entry: dict[str, Any]) -> dict[str, Any]:
+        device = self._bus.get(entry["address"])
+        state = observe(self._root, device)
+        return {
+            "address": device.address,
+            "vendor_device": device.vendor_device,
+            "driver": state.driver,
+            "group": state.group,
+            "safety": state.safety,
+        }
+
+    def _stale(self) -> list[str]:
+        release = _kernels.running(self._root)
+        if self._root.exists(_kernels.MODULES, release):
+            return []
+        return ["the modules of the running kernel %s are gone" % release]
+
+    # --- what differs, each as one short sentence ---
+
+    def _backend(self) -> Iterator[str]:
+        if not self._bindings or not self._bindings["backend"]:
+            return
+        release = _kernels.running(self._root)
+        wanted = _backend.needs(self._bindings["backend"], self._bindings["driver"], self._bindings["dpdk_pa_hint"])
+        for module in wanted.modules:
+            if not _backend.module_installed(self._root, module, release):
+                yield "%s is not installed for the running kernel %s" % (module, release)
+            if not _backend.module_loaded(self._root, module):
+                yield "%s is not loaded" % module
+        for path, value in wanted.parameters.items():
+            found = self._root.read_text(path)
+            if found is not None and found != value:
+                yield "%s is %s instead of %s" % (path, found, value)
+        if wanted.modprobe_options and not self._root.exists(MODPROBE):
+            yield "%s is missing" % MODPROBE
+        if not self._root.exists(UNIT) or not self._root.exists(WANTS):
+            yield "%s does not start at boot" % UNIT_NAME
+
+    def _devices(self) -> Iterator[str]:
+        for one in (self._bindings or {}).get("sriov", []):
+            found = self._root.read_int("/sys/bus/pci/devices", one["address"], "sriov_numvfs")
+            if found != one["vfs"]:
+                yield "%s has %d virtual functions instead of %d" % (one["address"], found or 0, one["vfs"])
+        if not self._bindings or not self._bindings["backend"]:
+            return
+        want = _backend.target(self._bindings["backend"], self._bindings["driver"], self._bindings["dpdk_pa_hint"])
+        for entry in self._entries():
+            device = self._bus.get(entry["address"])
+            if device is None:
+                yield "%s is gone" % entry["address"]
+            elif device.vendor_device != entry["vendor_device"]:
+                yield "%s is %s instead of %s" % (device.address, device.vendor_device, entry["vendor_device"])
+            else:
+                steps = plan(observe(self._root, device), want)
+                if steps:
+                    yield "%s: %s" % (device.address, ", ".join(map(str, steps)))
+
+    def _hugepages(self) -> Iterator[str]:
+        """Compare with what the next boot would reserve."""
+        for directory, count in _POOL.findall(self._root.read_text(HUGEPAGES_SCRIPT) or ""):
+            found = _persistent(self._root, directory)
+            if found != int(count):
+                yield "%s: %d pages instead of %s" % (directory, found, count)
+
+    def _access(self) -> Iterator[str]:
+        granted = load_json(self._root, ACCESS_RECORD)
+        if granted is None:
+            return
+        group = granted["group"]
+        gid, members = self._group(group)
+        if gid is None:
+            yield "the group %s is gone" % group
+            return
+        for user in granted["users_added"]:
+            if user not in members:
+                yield "%s is not a member of %s" % (user, group)
+        if 'GROUP="%s"' % group not in (self._root.read_text(UDEV_RULES) or ""):
+            yield "%s does not give the devices to %s" % (UDEV_RULES, group)
+        for path, node in sorted(nodes(self._root).items()):
+            if (node.st_gid, stat.S_IMODE(node.st_mode)) != (gid, 0o660):
+                yield "%s has gid %d and mode %04o" % (path, node.st_gid, stat.S_IMODE(node.st_mode))
+        for path, program in sorted(granted.get("binaries", {}).items()):
+            if program["capabilities"] and not has_capabilities(self._root, path):
+                yield "%s has lost its capabilities" % path
+
+    def _group(self, name: str) -> tuple[int | None, list[str]]:
+        for entry in (self._root.read_text("/etc/group") or "").splitlines():
+            fields = entry.split(":")
+            if len(fields) == 4 and fields[0] == name and fields[2].isdigit():
+                return int(fields[2]), fields[3].split(",")
+        return None, []
+
+
+def nodes(root: Root) -> dict[str, os.stat_result]:
+    """Return the device nodes of VFIO's groups."""
+    paths = ["/dev/vfio/" + name for name in root.listdir("/dev/vfio") if _GROUP_NODE.match(name)]
+    return {path: os.stat(root.path(path)) for path in paths}
+
+
+def has_capabilities(root: Root, path: str) -> bool:
+    """Whether a program's file has any: an upgrade replaces the file by one without."""
+    try:
+        return bool(os.getxattr(root.path(path), "security.capability"))
+    except OSError:
+        return False
+
+
+def pools(root: Root) -> list[dict[str, Any]]:
+    """Return every hugetlb pool, as the report shows it: the host's total of each size, then each node's."""
+    places: list[tuple[str, int | None]] = [("/sys/kernel/mm/hugepages", None)]
+    for name in root.listdir("/sys/devices/system/node"):
+        if re.match(r"^node\d+$", name):
+            places.append(("/sys/devices/system/node/%s/hugepages" % name, int(name[4:])))
+    found = []
+    for base, node in places:
+        for name in root.listdir(base):
+            match = re.match(r"^hugepages-(\d+)kB$", name)
+            if match:
+                directory = "%s/%s" % (base, name)
+                free = root.read_int(directory, "free_hugepages") or 0
+                size = _size(int(match.group(1)))
+                found.append({"size": size, "node": node, "count": _persistent(root, directory), "free": free})
+    return found
+
+
+def _persistent(root: Root, directory: str) -> int:
+    # Surplus pages are among them, and go away by themselves.
+    return (root.read_int(directory, "nr_hugepages") or 0) - (root.read_int(directory, "surplus_hugepages") or 0)
+
+
+def _size(kib: int) -> str:
+    for unit, factor in (("G", 1 << 20), ("M", 1 << 10)):
+        if kib % factor == 0:
+            return "%d%s" % (kib // factor, unit)
+    return "%dK" % kib
+
+
+def line(record: dict[str, Any]) -> str:
+    """Return the one line for a person or a monitoring agent."""
+    if record["reason"]:
+        return "%s: %s" % (record["state"].upper(), record["reason"])
+    insecure, parts = record["insecure"], ["%d devices" % len(record["devices"])]
+    if record["backend"]:
+        parts.append("backend %s" % record["backend"])
+    if insecure["active"]:
+        until = ", accepted until %s" % insecure["until"] if insecure["until"] else ""
+        parts.append("INSECURE since %s%s" % (insecure["since"] or "an unknown time", until))
+    parts.append("kernel taint %d" % record["taint"]["mask"])
+    return "OK: " + "; ".join(parts)
+
+
+def main(argv: list[str], root: Root | None = None) -> int:
+    """Entry point of the command."""
+    parser = argparse.ArgumentParser(
+        prog="noiommu-verify",
+        description="Compare this host with what was deployed to it. Changes nothing.",
+        epilog="exit codes: 0 as deployed; 1 it drifted, or the acceptance of insecure passthrough is over; 2 not known",
+    )
+    parser.add_argument("--json", action="store_true", help="print everything that was found")
+    parser.add_argument("--prometheus", metavar="FILE", help="also write metrics for node_exporter's textfile collector")
+    options = parser.parse_args(argv)
+    root = root or Root()
+    try:
+        if root.is_live and os.geteuid() != 0:
+            raise HostError("root", "Only root can read the records and the kernel's log.", remedy="Run it as root.")
+        record = Verify(root).record()
+    except (HostError, KeyError, TypeError, ValueError) as exc:
+        why = str(exc) if isinstance(exc, HostError) else "a record on this host is unusable: %r" % exc
+        record = blank("unknown", " ".join(why.split()))
+    if options.prometheus:
+        text = _metrics.render(record, _insecure.utc_now().timestamp())
+        try:
+            Root().write_file(os.path.abspath(options.prometheus), text)
+        except HostError as exc:
+            record = blank("unknown", " ".join(str(exc).split()))
+    text = json.dumps(record, indent=2, sort_keys=True) if options.json else line(record)
+    sys.stdout.write(text + "\n")
+    return {"ok": OK, "unknown": UNKNOWN}.get(record["state"], DRIFTED)

@@ -1,0 +1,142 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The plugins that make a host's record and write the fleet's report; neither asks a host for anything."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ansible_collections.baremetal.noiommu.plugins.action import fleet_report, host_report
+from ansible_collections.baremetal.noiommu.tests.report import fleet
+
+
+@pytest.fixture(autouse=True)
+def no_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The base class wants a whole running Ansible."""
+    monkeypatch.setattr("ansible.plugins.action.ActionBase.run", lambda self, tmp, task_vars: {})
+
+
+def run(plugin: Any, args: dict[str, Any], task_vars: dict[str, Any], check_mode: bool = False) -> dict[str, Any]:
+    action = plugin.ActionModule.__new__(plugin.ActionModule)
+    action._task = SimpleNamespace(args=args, check_mode=check_mode)
+    action.validate_argument_spec = lambda spec: ({}, {**{name: one.get("default") for name, one in spec.items()}, **args})
+    return action.run(None, task_vars)
+
+
+def host(name: str, **args: Any) -> dict[str, Any]:
+    return run(host_report, args, {"inventory_hostname": name, **fleet.realistic()[name]})
+
+
+class HostVars:
+    """What the run knows of each host."""
+
+    def __init__(self, hosts: dict[str, dict[str, Any]]) -> None:
+        self._hosts = hosts
+
+    def raw_get(self, name: str) -> dict[str, Any]:
+        """Return variables as they are: a host's answer is not a template."""
+        return self._hosts[name]
+
+
+def write(dest: Path, hosts: dict[str, dict[str, Any]], check_mode: bool = False) -> dict[str, Any]:
+    known = {
+        name: {"host_report_result": run(host_report, {}, {"inventory_hostname": name, **registered})}
+        for name, registered in hosts.items()
+    }
+    return run(fleet_report, {"hosts": list(hosts), "dest": str(dest)}, {"hostvars": HostVars(known)}, check_mode)
+
+
+def files(dest: Path) -> dict[str, str]:
+    return {
+        os.path.relpath(os.path.join(folder, name), dest): Path(folder, name).read_text(encoding="utf-8")
+        for folder, _dirs, names in os.walk(dest) for name in names
+    }
+
+
+# --- one host ---
+
+
+@pytest.mark.parametrize("name, failed, message", [
+    ("edge1", False, "edge1: in the declared state"),
+    ("edge2", True, "edge2: drifted: hugepages: 2M: 960 instead of 1024"),
+    ("core3", True, "core3: refused: guarded_device: 0000:65:00.0 carries the address of the management connection."),
+])
+def test_verify_fails_with_one_line_and_nothing_else(name: str, failed: bool, message: str) -> None:
+    assert host(name, fail=True) == {"changed": False, "failed": failed, "msg": message}
+
+
+def test_a_record_never_fails_the_run() -> None:
+    result = host("edge2")
+    assert not result.get("failed") and not result["changed"]
+    assert result["record"]["state"] == "drifted" and 'noiommu_state{state="drifted"} 1' in result["metrics"]
+
+
+# --- the fleet ---
+
+
+def test_all_files_are_written(tmp_path: Path) -> None:
+    dest = tmp_path / "new" / "report"
+    result = write(dest, fleet.realistic())
+    assert result["changed"] and result["dest"] == str(dest) and result["summary"]["hosts"] == 13
+    found = files(dest)
+    assert sorted(found) == sorted(
+        ["report.html", "report.json", *("metrics/%s.prom" % name for name in fleet.realistic())]
+    )
+    assert json.loads(found["report.json"])["version"] == 1
+    assert 'noiommu_state{host="edge1",state="ok"} 1' in found["metrics/edge1.prom"]
+
+
+def test_the_same_again_is_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = {**fleet.hostile(), **fleet.realistic()}
+    write(tmp_path, hosts)
+    later = fleet_report.utc_now() + datetime.timedelta(days=1)
+    monkeypatch.setattr(fleet_report, "utc_now", lambda: later)
+    assert not write(tmp_path, hosts)["changed"]
+    assert later.strftime("%Y-%m-%d") in files(tmp_path)["report.json"]
+    assert write(tmp_path, {**fleet.realistic(), "edge1": fleet.unreachable()})["changed"]
+
+
+def test_check_mode_predicts_and_writes_nothing(tmp_path: Path) -> None:
+    assert write(tmp_path / "x", fleet.realistic(), check_mode=True)["changed"] and not (tmp_path / "x").exists()
+    write(tmp_path, fleet.realistic())
+    before = files(tmp_path)
+    fewer = {name: known for name, known in fleet.realistic().items() if name != "lab4"}
+    assert write(tmp_path, fewer, check_mode=True)["changed"]
+    assert not write(tmp_path, fleet.realistic(), check_mode=True)["changed"]
+    assert files(tmp_path) == before
+
+
+def test_a_host_that_has_left_is_watched_no_more_and_other_files_stay(tmp_path: Path) -> None:
+    write(tmp_path, fleet.realistic())
+    (tmp_path / "metrics" / "other.prom").write_text("# HELP other_metric Not ours.\n")
+    assert write(tmp_path, {"edge1": fleet.answers()})["changed"]
+    assert sorted(files(tmp_path)) == ["metrics/edge1.prom", "metrics/other.prom", "report.html", "report.json"]
+
+
+def test_a_host_without_a_record_is_in_the_report(tmp_path: Path) -> None:
+    known = {"a": {"host_report_result": {"failed": True, "msg": "it broke"}}, "b": {}, "c": None}
+    result = run(fleet_report, {"hosts": list(known), "dest": str(tmp_path)}, {"hostvars": HostVars(known)})
+    hosts = json.loads(files(tmp_path)["report.json"])["hosts"]
+    assert [(one["name"], one["state"]) for one in hosts] == [(name, "failed") for name in known]
+    assert hosts[0]["reason"] == "it broke" and result["summary"]["failed"] == 3
+
+
+def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = write(tmp_path / "file", fleet.realistic())
+    assert result["failed"] and "Could not write" in result["msg"] and result["refusals"][0]["remedy"]
+
+
+def test_hostile_hosts_get_files_of_their_own_inside_the_directory(tmp_path: Path) -> None:
+    hosts = fleet.hostile()
+    write(tmp_path / "report", hosts)
+    assert os.listdir(tmp_path) == ["report"] and len(files(tmp_path)) == len(hosts) + 2

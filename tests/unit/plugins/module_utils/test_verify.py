@@ -1,0 +1,250 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The command noiommu-verify: one line, an exit code, JSON and metrics, from the host's records alone."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import operator
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Callable
+
+import pytest
+
+from ansible_collections.baremetal.noiommu.plugins.module_utils import (
+    _access,
+    _hugepages,
+    _insecure,
+    _paths,
+    _persist,
+    _verify,
+)
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
+from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._paths import MODPROBE, VERIFY, WANTS
+from ansible_collections.baremetal.noiommu.plugins.module_utils._store import BINDINGS
+from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import UNSAFE_INTERRUPTS, Machine
+
+NIC, VIRTIO = "0000:00:04.0", "0000:00:05.0"
+POOL = "/sys/kernel/mm/hugepages/hugepages-2048kB"
+BOOT_SCRIPT = "reserve() {\n    name=$1\n}\nreserve '2M' %s %d /proc/meminfo\nexit $failed"
+
+
+@pytest.fixture
+def host(machine: Machine) -> Machine:
+    """A host that was deployed: two devices, hugepages, a group."""
+    tree = machine.tree
+    tree.pci(NIC, driver="e1000e")
+    tree.pci(VIRTIO, "1af4:1041", driver="virtio-pci")
+    devices = [{"address": NIC}, {"address": VIRTIO}]
+    request = Request(devices, accept_unsafe=True, insecure_until="2026-03-01")
+    Binding(machine.kernel, GuardContext(machine.root), request).apply()
+    tree.file("/proc/sys/kernel/tainted", "12352")
+    tree.file("/proc/sys/kernel/osrelease", os.uname().release)
+    for name, value in (("nr", "130"), ("surplus", "2"), ("free", "100")):
+        tree.file("%s/%s_hugepages" % (POOL, name), value)
+    tree.file(_paths.HUGEPAGES_SCRIPT, BOOT_SCRIPT % (POOL, 128))
+    tree.file(_access.RECORD, json.dumps({"group": "dpdk", "group_made": True, "users_added": ["ann"], "version": 1}))
+    tree.file("/etc/group", "root:x:0:\ndpdk:x:990:ann")
+    tree.file(_access.UDEV_RULES, _access.udev_rules("dpdk"))
+    return machine
+
+
+@pytest.fixture(autouse=True)
+def node(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Who has the device node: only root could make one in a tree."""
+    found = {"/dev/vfio/0": SimpleNamespace(st_gid=990, st_mode=0o20660)}
+    monkeypatch.setattr(_verify, "nodes", lambda root: found)
+    return found
+
+
+def run(host: Machine, capsys: pytest.CaptureFixture, *argv: str) -> tuple[int, str]:
+    code = _verify.main(list(argv), host.root)
+    out = capsys.readouterr().out
+    assert out.endswith("\n") and (argv or out.count("\n") == 1)
+    return code, out.strip()
+
+
+def test_as_deployed(host: Machine, capsys: pytest.CaptureFixture) -> None:
+    before = host.tree.content()
+    assert run(host, capsys) == (
+        0, "OK: 2 devices; backend dkms; INSECURE since 2026-03-01T12:00:00Z, accepted until 2026-03-01; kernel taint 12352"
+    )
+    assert host.tree.content() == before
+
+
+DRIFT: dict[str, tuple[Callable[[Machine], Any], str]] = {
+    "a device unbound": (lambda host: host.unbind(NIC), "device bindings: %s: bind to vfio-pci" % NIC),
+    "a device gone": (
+        lambda host: host.tree.remove("/sys/bus/pci/devices/" + VIRTIO), "device bindings: %s is gone" % VIRTIO,
+    ),
+    "another device": (
+        lambda host: host.tree.file(host.tree.real(NIC) + "/device", "0x1533"), "%s is 8086:1533 instead of 8086:10d3" % NIC,
+    ),
+    "fewer pages": (
+        lambda host: host.tree.file(POOL + "/nr_hugepages", "66"), "hugepages: %s: 64 pages instead of 128" % POOL,
+    ),
+    "no such pool": (lambda host: host.tree.remove(POOL), "0 pages instead of 128"),
+    "a user lost": (lambda host: host.tree.file("/etc/group", "dpdk:x:990:"), "access: ann is not a member of dpdk"),
+    "the group gone": (lambda host: host.tree.file("/etc/group", "root:x:0:"), "access: the group dpdk is gone"),
+    "the rule gone": (lambda host: host.tree.remove(_access.UDEV_RULES), "does not give the devices to dpdk"),
+    "a switch turned": (
+        lambda host: host.tree.file(UNSAFE_INTERRUPTS, "N"), "kernel module: %s is N instead of Y" % UNSAFE_INTERRUPTS,
+    ),
+    "options gone": (lambda host: host.tree.remove(MODPROBE), "kernel module: %s is missing" % MODPROBE),
+    "not at boot": (lambda host: host.tree.remove(WANTS), "noiommu-bindings.service does not start at boot"),
+    "no module for this kernel": (
+        lambda host: host.module_index("vfio-pci", "vfio_iommu_type1"),
+        "kernel module: noiommu is not installed for the running kernel %s" % os.uname().release,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DRIFT)
+def test_drift_is_named_in_one_line(host: Machine, capsys: pytest.CaptureFixture, name: str) -> None:
+    damage, expected = DRIFT[name]
+    damage(host)
+    code, line = run(host, capsys)
+    assert code == 1 and line.startswith("DRIFTED: ") and expected in line
+
+
+def test_a_node_given_to_somebody_else(host: Machine, capsys: pytest.CaptureFixture, node: dict[str, Any]) -> None:
+    node["/dev/vfio/0"] = SimpleNamespace(st_gid=0, st_mode=0o20666)
+    code, line = run(host, capsys)
+    assert code == 1 and "access: /dev/vfio/0 has gid 0 and mode 0666" in line
+
+
+def test_a_program_that_an_upgrade_replaced(
+    host: Machine, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = {"group": "dpdk", "group_made": True, "users_added": [], "version": 1}
+    programs = {"/usr/bin/app": {"capabilities": ["cap_ipc_lock"]}, "/usr/bin/other": {"capabilities": []}}
+    host.tree.file(_access.RECORD, json.dumps({**record, "binaries": programs}))
+    code, line = run(host, capsys)
+    assert code == 1 and line == "DRIFTED: access: /usr/bin/app has lost its capabilities"
+    monkeypatch.setattr(os, "getxattr", lambda path, name: b"x")
+    assert run(host, capsys)[0] == 0
+
+
+def test_virtual_functions(host: Machine, capsys: pytest.CaptureFixture) -> None:
+    bindings = json.loads(host.root.read_text(BINDINGS))
+    host.tree.file(BINDINGS, json.dumps({**bindings, "sriov": [{"address": NIC, "vfs": 4}]}))
+    host.tree.file(host.tree.real(NIC) + "/sriov_numvfs", "4")
+    assert run(host, capsys)[0] == 0
+    host.tree.file(host.tree.real(NIC) + "/sriov_numvfs", "0")
+    assert "%s has 0 virtual functions instead of 4" % NIC in run(host, capsys)[1]
+
+
+def test_pools_of_the_boot_script(host: Machine, capsys: pytest.CaptureFixture) -> None:
+    assert run(host, capsys)[0] == 0
+    host.tree.file(_paths.HUGEPAGES_SCRIPT, BOOT_SCRIPT % (POOL, 129))
+    assert "hugepages: %s: 128 pages instead of 129" % POOL in run(host, capsys)[1]
+
+
+def test_pools_are_shown_as_noiommu_info_shows_them(host: Machine) -> None:
+    for node in ("/sys/kernel/mm", "/sys/devices/system/node/node0", "/sys/devices/system/node/node1"):
+        for size in ("64", "2048", "1048576"):
+            for name, value in (("nr", "9"), ("surplus", "1"), ("free", "4")):
+                host.tree.file("%s/hugepages/hugepages-%skB/%s_hugepages" % (node, size, name), value)
+    shown = [{key: one[key] for key in ("size", "node", "count", "free")} for one in _hugepages.Host(host.root).report()]
+    order = operator.itemgetter("size", "count")
+    assert len(shown) == 9 and sorted(_verify.pools(host.root), key=order) == sorted(shown, key=order)
+
+
+def test_the_records_are_where_the_roles_keep_them() -> None:
+    assert (_paths.ACCESS_RECORD, _paths.UDEV_RULES) == (_access.RECORD, _access.UDEV_RULES)
+
+
+def test_the_copy_on_the_host_stays_small() -> None:
+    """Every run of vfio_binding carries it there."""
+    sources = _persist.tool_sources()
+    assert {"_boot.py", "_verify.py", "_metrics.py", "_insecure.py", "_taint.py"} <= set(sources)
+    assert not {"_access.py", "_hugepages.py", "_report.py", "_preflight.py"} & set(sources)
+
+
+def test_a_new_kernel_without_modules(host: Machine, capsys: pytest.CaptureFixture) -> None:
+    host.tree.file("/proc/sys/kernel/osrelease", "9.9.9")
+    code, out = run(host, capsys, "--json")
+    assert code == 1 and json.loads(out)["reboot_pending"] == ["the modules of the running kernel 9.9.9 are gone"]
+
+
+def test_after_the_date(
+    host: Machine, capsys: pytest.CaptureFixture, now: datetime.datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_insecure, "utc_now", lambda: now + datetime.timedelta(days=1))
+    code, line = run(host, capsys)
+    assert code == 1 and line.startswith("EXPIRED: Insecure passthrough was accepted until 2026-03-01")
+    host.unbind(NIC)
+    code, line = run(host, capsys)
+    assert code == 1 and line.startswith("DRIFTED: Insecure passthrough was accepted until") and "bind to vfio-pci" in line
+
+
+def test_nothing_deployed(machine: Machine, capsys: pytest.CaptureFixture) -> None:
+    machine.tree.file("/proc/sys/kernel/tainted", "0")
+    machine.tree.file("/proc/sys/kernel/osrelease", "6.1.0")
+    assert run(machine, capsys) == (0, "OK: 0 devices; kernel taint 0")
+
+
+@pytest.mark.parametrize("path, text", [
+    (BINDINGS, "{"), (BINDINGS, '{"version": 1}'), (_access.RECORD, "[]"), ("/proc/sys/kernel/tainted", "what"),
+])
+def test_what_cannot_be_known_is_neither_well_nor_drift(
+    host: Machine, capsys: pytest.CaptureFixture, tmp_path: Path, path: str, text: str
+) -> None:
+    host.tree.file(path, text)
+    code, line = run(host, capsys)
+    assert code == 2 and line.startswith("UNKNOWN: ")
+    code, out = run(host, capsys, "--json", "--prometheus", str(tmp_path / "noiommu.prom"))
+    assert code == 2 and json.loads(out)["state"] == "unknown"
+    assert 'noiommu_state{state="unknown"} 1\n' in (tmp_path / "noiommu.prom").read_text()
+
+
+def test_metrics_are_written_whole(host: Machine, capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    target = tmp_path / "noiommu.prom"
+    assert run(host, capsys, "--prometheus", str(target))[0] == 0
+    text = target.read_text()
+    assert 'noiommu_state{state="ok"} 1\n' in text and "noiommu_insecure 1\n" in text
+    assert 'noiommu_hugepages{size="2M",node=""} 128\n' in text
+    assert oct(target.stat().st_mode & 0o777) == "0o644"
+    assert [name for name in os.listdir(tmp_path) if name.startswith(".noiommu-")] == []
+
+
+def test_metrics_that_cannot_be_written_are_an_error(host: Machine, capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, line = run(host, capsys, "--prometheus", str(tmp_path / "file" / "x.prom"))
+    assert code == 2 and "Could not write" in line
+
+
+def test_only_root_can_tell(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert _verify.main([], Root()) == 2
+    assert "UNKNOWN: Only root" in capsys.readouterr().out
+
+
+def test_usage(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as caught:
+        _verify.main(["--nonsense"])
+    assert caught.value.code == 2
+    assert "usage: noiommu-verify" in capsys.readouterr().err
+
+
+def test_the_command_is_installed_and_runs_the_installed_copy(host: Machine) -> None:
+    command = host.tree.at(VERIFY)
+    assert oct(command.stat().st_mode & 0o777) == "0o755"
+    text = command.read_text()
+    assert text.startswith("#!/bin/sh\n") and text.endswith('-B %s verify "$@"\n' % _persist.TOOL)
+    done = subprocess.run(
+        [sys.executable, "-I", "-B", str(host.tree.at(_persist.TOOL)), "verify"], capture_output=True, text=True, check=False
+    )
+    # It looks at the machine that runs this test.
+    assert (done.returncode, done.stdout[:14]) in ((0, "OK: 0 devices;"), (2, "UNKNOWN: Only ")), done
+    Binding(host.kernel, GuardContext(host.root), Request([])).apply()
+    assert not command.exists()

@@ -65,6 +65,7 @@ test-kmod: kmod-selftest ## The long tests of the module as well: flavours, arm6
 	$(call stage,selftests on the debugging kernel (its build takes about ten minutes),tests/kmod/run debug)
 	$(call stage,a million random calls on the debugging kernel,tests/kmod/long fuzz)
 	$(call stage,ten thousand cycles,tests/kmod/long cycles)
+	$(call stage,cycles on the debugging kernel,tests/kmod/long cycles --kernel debug --cycles 2000)
 
 molecule: machine venv collection ## The main job in real VMs, verified by testinfra
 	$(call stage,image of the VMs,tools/vm image debian12)

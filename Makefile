@@ -83,6 +83,7 @@ test-kmod: kmod-selftest ## The long tests of the module as well: flavours, arm6
 	$(call stage,selftests on the debugging kernel (its build takes about ten minutes),tests/kmod/run debug)
 	$(call stage,a million random calls on the debugging kernel,tests/kmod/long fuzz)
 	$(call stage,ten thousand cycles,tests/kmod/long cycles)
+	$(call stage,cycles on the debugging kernel,tests/kmod/long cycles --kernel debug --cycles 2000)
 
 molecule: $(CI_SCENARIOS:%=molecule-%) ## The scenarios of CI in real VMs, verified by testinfra; molecule-NAME for one
 

@@ -433,6 +433,11 @@ static void test_sriov(void)
 	struct client c;
 	pid_t pid;
 
+	/* The debugging kernel does not see the upper part of configuration space */
+	if (!there(PCI "devices/" PF "/sriov_numvfs")) {
+		printf("# this kernel finds no device with VFs\n");
+		return;
+	}
 	unbind_any(PF);
 	expect(pci_put(PF, "driver_override", "pci-pf-stub"), 0, "a driver for the PF");
 	expect(drv_put("pci-pf-stub", "bind", PF), 0, "bind it");
@@ -593,8 +598,11 @@ static void test_races(void)
 	unsigned int i;
 
 	for (i = 0; i < sizeof(races) / sizeof(*races); i++) {
-		pid_t pid = background(races[i].fn);
+		pid_t pid;
 
+		if (races[i].fn == revf && !there(PCI "devices/" PF "/sriov_numvfs"))
+			continue;
+		pid = background(races[i].fn);
 		ok(all_known(races[i].bdf), "add and remove against %s",
 		   races[i].what);
 		kill(pid, SIGKILL);

@@ -13,7 +13,7 @@ from wires import ends, ping
 
 HOST = "switch"
 PORTS = {"dpdk0": "0000:00:10.0", "dpdk1": "0000:00:11.0"}
-COUNT = 50
+COUNT = 30
 DATABASE = "/etc/openvswitch/conf.db"
 
 

@@ -107,7 +107,7 @@ def _dpdk(at: Situation, how: str = "--iova-mode=pa") -> Prediction:
             "PA",
             TYPE1,
             True,
-            ["iommu/intel-iommu/cap of the devices is no number (dpdk_pa_hint): DPDK on x86 takes physical addresses", _ADMIN],
+            ["iommu/intel-iommu/cap of the devices is no number (dpdk_pa_hint): DPDK on x86 then takes PA", _ADMIN],
         )
     why = "DPDK on %s does not look for the hint" % at.machine if at.hint else "the hint is off (dpdk_pa_hint=N)"
     return Prediction(
@@ -150,7 +150,7 @@ def _ovs(at: Situation) -> Prediction:
         "VA",
         TYPE1 if at.backend == _backend.DKMS else NOIOMMU,
         False,
-        ["Open vSwitch starts DPDK before it names a device, so that no device can ask for physical addresses", _GROUPS],
+        ["Open vSwitch starts DPDK before it names a device, so that none can ask for physical addresses", _GROUPS],
         "`ovs-vsctl set Open_vSwitch . other_config:dpdk-extra=--iova-mode=pa` before it starts.",
     )
     refused = _units.ovs_refusals(at.root)

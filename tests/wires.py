@@ -31,9 +31,10 @@ def ends(host: str):
 
 
 def ping(host: str, count: int) -> int:
-    """Send packets from the left end to the right one; return how many were answered, after the first, which waits."""
+    """Send packets from the left end to the right one, each after the answer to the one before, since an emulated
+    machine can be slow; return how many were answered, after the first, which waits for the forwarder."""
     target = ENDS[1][2]
     done = connect(host).run(f"ip netns exec left ping -q -c 1 -w 120 {target} >&2"
-                             f" && ip netns exec left ping -q -i 0.1 -c {count} -W 10 {target}")
+                             f" && ip netns exec left ping -q -A -c {count} -w 240 {target}")
     received = re.search(r"(\d+) received", done.stdout)
     return int(received[1]) if received else 0

@@ -135,8 +135,8 @@ def read_record(root: Root) -> Record | None:
             "record",
             "The record of what was granted is damaged.",
             evidence=["%s: %s" % (RECORD, exc)],
-            remedy="Remove %s; the group, memberships and file capabilities (getcap -r /usr) given earlier are then left"
-            " to you." % RECORD,
+            remedy="Remove %s; the group, memberships and file capabilities (getcap -r /usr) given earlier are then"
+            " left to you." % RECORD,
         ) from exc
 
 
@@ -545,19 +545,19 @@ class Plan:
             return []
         to, memlock = "group " + self.group, self._request.memlock
         found = [
-            _grant(to, "%s/N, %04o" % (VFIO_DIR, GRANTED_MODE), "VFIO: whoever opens a group's node drives its devices"),
+            _grant(to, "%s/N, %04o" % (VFIO_DIR, GRANTED_MODE), "whoever opens a VFIO group drives its devices"),
             _grant(to, "memlock " + memlock, "VFIO pins the memory that a device may reach, and counts it as locked"),
         ]
         if self._grants_mount:
             found.append(
-                _grant(to, "%s, %04o" % (_units.HUGETLBFS, _units.HUGETLBFS_MODE), "DPDK keeps its memory in files there")
+                _grant(to, "%s, %04o" % (_units.HUGETLBFS, _units.HUGETLBFS_MODE), "DPDK keeps its memory in files")
             )
         found += [_grant("user " + name, to, "declared under users") for name in self._users]
         for kind, one in [("service", one) for one in self._services] + [("binary", one) for one in self._programs]:
             name = "%s %s" % (kind, one.name)
             unit = self._units.get(one.name) if kind == "service" else None
             if unit is not None:
-                found.append(_grant(name, "memlock " + memlock, "VFIO counts pinned memory; PAM's limit is not a service's"))
+                found.append(_grant(name, "memlock " + memlock, "VFIO counts pinned memory; PAM limits no service"))
                 if not unit.as_root:
                     found.append(_grant(name, to, "opens the device nodes and the hugetlbfs without being root"))
             found += [_grant(name, *grant) for grant in one.grants]

@@ -107,18 +107,19 @@ def _dpdk(at: Situation, how: str = "--iova-mode=pa") -> Prediction:
             "PA",
             TYPE1,
             True,
-            ["iommu/intel-iommu/cap of the devices is no number (dpdk_pa_hint): DPDK on x86 takes physical addresses", _ADMIN],
+            ["iommu/intel-iommu/cap of the devices is no number (dpdk_pa_hint): DPDK on x86 then takes PA", _ADMIN],
         )
     why = "DPDK on %s does not look for the hint" % at.machine if at.hint else "the hint is off (dpdk_pa_hint=N)"
     return Prediction(
         "VA",
         TYPE1,
         False,
-        [why, "an IOMMU group exists: DPDK takes virtual addresses, and mapping them fails (EINVAL, error 22)"],
+        [why, _GROUPS],
         "Start it with %s." % how,
     )
 
 
+_GROUPS = "an IOMMU group exists: DPDK takes virtual addresses, and attaching a device fails"
 _ADMIN = "it reads physical addresses from /proc/self/pagemap: as root, or with CAP_SYS_ADMIN"
 
 
@@ -143,14 +144,20 @@ def _iommu_width(root: Root) -> int:
 
 
 def _ovs(at: Situation) -> Prediction:
-    one = _dpdk(at, "`ovs-vsctl set Open_vSwitch . other_config:dpdk-extra=--iova-mode=pa`")
     if at.backend == _backend.IOMMU:
-        return one
+        return _dpdk(at)
+    one = Prediction(
+        "VA",
+        TYPE1 if at.backend == _backend.DKMS else NOIOMMU,
+        False,
+        ["Open vSwitch starts DPDK before it names a device, so that none can ask for physical addresses", _GROUPS],
+        "`ovs-vsctl set Open_vSwitch . other_config:dpdk-extra=--iova-mode=pa` before it starts.",
+    )
     refused = _units.ovs_refusals(at.root)
     if refused:
         reasons = one.reasons + [refused[0].message, *refused[0].evidence]
         return one._replace(works=False, reasons=reasons, remedy=refused[0].remedy)
-    return one._replace(reasons=[*one.reasons, "Open vSwitch runs as root here"])
+    return one
 
 
 def _vpp_dpdk(at: Situation) -> Prediction:

@@ -27,10 +27,10 @@ CAPABILITIES = tuple(
 )
 
 NONE_NEEDED = (
-    "a hardware IOMMU translates here: the application uses virtual addresses (IOVA=VA), and VFIO asks for no capability"
+    "a hardware IOMMU translates: the application uses virtual addresses (IOVA=VA), and VFIO asks for no capability"
 )
 _RAWIO = {
-    _backend.DKMS: "the module noiommu hands a device that nothing confines only to who has it (else EPERM on attaching)",
+    _backend.DKMS: "the module noiommu hands a device that nothing confines only to who has it (else EPERM)",
     _backend.BUILTIN: "VFIO opens a no-IOMMU group only for who has it (else EPERM)",
 }
 _PAGEMAP = "IOVA=PA: /proc/self/pagemap shows no physical address without it"

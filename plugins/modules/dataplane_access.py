@@ -81,10 +81,10 @@ options:
     description:
       - Programs that members of the group start by themselves. Where the backend asks for capabilities, the file gets
         them, belongs to the group, and can be executed by nobody else. It is left alone where none are needed.
-      - On a host without an IOMMU, who may start such a program is as powerful as root. DPDK also loads any library that
-        it is told to.
+      - On a host without an IOMMU, who may start such a program is as powerful as root. DPDK also loads any library
+        that it is told to.
       - The kernel clears the environment of such a program of C(LD_LIBRARY_PATH) and the like, and ignores the
-        capabilities of scripts and on filesystems that are mounted nosuid or keep no extended attributes. The latter are
+        capabilities of scripts and on filesystems that are mounted nosuid or keep no extended attributes. Those are
         refused.
       - An upgrade of the package puts a new file in place, without the capabilities. The next run gives them again.
     type: list
@@ -126,8 +126,8 @@ options:
     default: auto
   accept_unsafe:
     description:
-      - Whether insecure passthrough is accepted on this host. Without it, services and binaries are refused where there is
-        no working IOMMU, since what they need there amounts to root.
+      - Whether insecure passthrough is accepted on this host. Without it, services and binaries are refused where
+        there is no working IOMMU, since what they need there amounts to root.
     type: bool
     default: false
   state:

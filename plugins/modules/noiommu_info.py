@@ -417,7 +417,7 @@ prebuilt_kernels:
   elements: str
 applications:
   description:
-    - What each application would choose for the selected devices if it were started as it comes, and whether that works.
+    - What each application would choose for the selected devices if it were started as it comes, and whether it works.
     - The keys are V(dpdk), V(spdk), V(ovs), V(vpp_dpdk) for VPP with its DPDK plugin, and V(vpp_native) for VPP's own
       drivers.
   returned: success

@@ -30,6 +30,6 @@ def test_the_opaque_error_that_operators_meet(name):
     )
     host.run(
         "echo > /sys/bus/pci/devices/0000:00:10.0/driver_override; echo 0000:00:10.0 > /sys/bus/pci/drivers_probe;"
-        " udevadm settle; modprobe -r vfio-pci vfio_iommu_type1"
+        " udevadm settle; modprobe -r vfio-pci vfio_iommu_type1; modprobe -r vfio_virqfd irqbypass"
     )
     assert done.rc != 0 and "Invalid argument" in done.stderr

@@ -819,13 +819,15 @@ static int try_call32(void *arg)
 static void test_compat(void)
 {
 	struct noiommu_map *map = get_memory(PAGE, MAP_32BIT);
-	char *p = small_pages(2);
-	int fd = open_pin();
+	char *p;
+	int fd;
 
 	if (in_child(try_call32, map, AS_ROOT) != -EBADF) {
 		printf("# this kernel runs no 32-bit processes\n");
 		return;
 	}
+	p = small_pages(2);
+	fd = open_pin();
 	*map = map_arg(p, 2 * PAGE);
 	expect(call32(fd, NOIOMMU_MAP, map), 0, "map as a 32-bit process");
 	ok(is_true(p, 2 * PAGE, map->num_extents, extents), "the result is true");

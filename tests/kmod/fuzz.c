@@ -271,6 +271,18 @@ static void quiet_start(void)
 	}
 }
 
+/* From outside: may this worker be killed? Then it is inside until it is reaped */
+static bool may_kill(int worker)
+{
+	if (worker == WORKERS)
+		return true;
+	atomic_fetch_add(&shared->inside[worker], 1);
+	if (!shared->quiet)
+		return true;
+	atomic_fetch_sub(&shared->inside[worker], 1);
+	return false;
+}
+
 /* While no container is in use */
 #define QUIET(call) ({			\
 	quiet_start();			\
@@ -416,7 +428,8 @@ static void rnd_range(uint64_t *address, uint64_t *size)
 /*
  * VFIO 6.1 frees what a container's ioctl works with when the last group leaves
  * the container meanwhile: because its file is closed, or its driver unbound.
- * That is not the module's fault, so both are left out: the former by a lock of
+ * That is not the module's fault, nor that a container may be closed while a driver
+ * is unbound. So these are kept apart: the former by a lock of
  * the process, under which nobody else is in a call on these files; the latter
  * by one of all processes, see enter().
  */
@@ -457,12 +470,44 @@ static struct {
 	} mapped[16];
 } vf;
 
+static int take_fd(volatile int *fd, int with)
+{
+	return __atomic_exchange_n(fd, with, __ATOMIC_RELAXED);
+}
+
+/* enter() for what cannot be left out. Who unbinds a driver may be waiting for this device */
+static void enter_at_last(void)
+{
+	int old;
+
+	while (!enter()) {
+		old = take_fd(&vf.device, -1);
+		if (old >= 0)
+			close(old);
+		usleep(200);
+	}
+}
+
 static void swap_fd(volatile int *fd, int with)
 {
-	int old = __atomic_exchange_n(fd, with, __ATOMIC_RELAXED);
+	int old = take_fd(fd, with);
 
-	if (old >= 0)
+	if (old < 0)
+		return;
+	if (fd == &vf.device) {
 		HELD(wrlock, CALL(K_CLOSE, close(old)));
+		return;
+	}
+	enter_at_last();
+	HELD(wrlock, CALL(K_CLOSE, close(old)));
+	leave();
+}
+
+/* An end, which closes containers. Its place is given back when it is reaped */
+static void __attribute__((noreturn)) leave_life(int status)
+{
+	enter_at_last();
+	_exit(status);
 }
 
 static void call_open(void)
@@ -840,6 +885,7 @@ static void call_fork(void)
 	if (pipe2(done, O_CLOEXEC))
 		return;
 	/* The child's copies must not be what keeps a group in its container */
+	enter_at_last();
 	pthread_rwlock_wrlock(&attached);
 	pid = CALL(K_FORK, fork());
 	if (pid) {
@@ -848,6 +894,7 @@ static void call_fork(void)
 			read(done[0], &c, 1);
 		close(done[0]);
 		pthread_rwlock_unlock(&attached);
+		leave();
 		if (pid > 0 && percent(50))
 			waitpid(pid, NULL, 0);
 		return;
@@ -1019,6 +1066,10 @@ static void work(struct job *job)
 	int n;
 
 	me = job->worker;
+	/* A mutated call may have had the kernel write anywhere */
+	signal(SIGSEGV, leave_life);
+	signal(SIGBUS, leave_life);
+	signal(SIGILL, leave_life);
 	rnd_seed(job->worker, job->life);
 	job->faults = percent(30);
 	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
@@ -1075,7 +1126,7 @@ static void work(struct job *job)
 			call_parameter();
 		}
 	}
-	_exit(0);
+	leave_life(0);
 }
 
 static void administer(struct job *job)
@@ -1224,7 +1275,9 @@ int main(void)
 		if (shared->calls > next_kill || now() > next_shot) {
 			next_kill = shared->calls + below(4000);
 			next_shot = now() + 5;
-			kill(pids[below(WORKERS + 1)], SIGKILL);
+			i = below(WORKERS + 1);
+			if (may_kill(i))
+				kill(pids[i], SIGKILL);
 		}
 		while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 			for (i = 0; i <= WORKERS; i++) {
@@ -1242,13 +1295,15 @@ int main(void)
 			next += 15;
 		}
 	}
-	for (i = 0; i <= WORKERS; i++) {
-		if (pids[i])
-			kill(pids[i], SIGKILL);
-	}
-	for (i = 0; i <= WORKERS; i++) {
-		if (pids[i])
-			waitpid(pids[i], NULL, 0);
+	/* Who unbinds drivers goes first, while those that it may wait for are there */
+	for (i = WORKERS; i >= 0; i--) {
+		if (!pids[i])
+			continue;
+		kill(pids[i], SIGKILL);
+		waitpid(pids[i], NULL, 0);
+		shared->inside[i] = 0;
+		if (i == WORKERS)
+			shared->quiet = false;
 	}
 	printf("# %lu calls in %.0f s by %lu processes, %lu of them with a failed allocation or copy, %lu disturbances\n",
 	       shared->calls, now() - began, life, shared->faults, shared->disturbed);

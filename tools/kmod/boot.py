@@ -25,12 +25,12 @@ PROGRAMS = {"cpio": "cpio", "gcc": "gcc", "ldd": "libc-bin", "modinfo": "kmod", 
             "timeout": "coreutils"}
 SLOWER = 8  # how much longer everything takes in the debugging kernel
 BOOTS = 3  # an emulated second processor does not always start on a busy host, and nothing is tested until then
-SILENCE = 300  # seconds without a word from the test, after which that is so
+SILENCE = 180  # seconds without a word from the test, after which that is so
 WATCH = """
 "$@" & pid=$!
 seconds=0
 while kill -0 $pid 2>/dev/null && [ ! -s "$LOG" ]; do
-    [ $((seconds += 1)) -le "$SILENCE" ] || { : >"$STUCK"; kill $pid; break; }
+    [ $((seconds += 1)) -le "$SILENCE" ] || { : >"$STUCK"; kill $pid; wait $pid; exit 1; }
     sleep 1
 done
 wait $pid

@@ -25,7 +25,7 @@ PROGRAMS = {"cpio": "cpio", "gcc": "gcc", "ldd": "libc-bin", "modinfo": "kmod", 
             "timeout": "coreutils"}
 SLOWER = 8  # how much longer everything takes in the debugging kernel
 BOOTS = 3  # an emulated second processor does not always start on a busy host, and nothing is tested until then
-SILENCE = 180  # seconds without a word from the test, after which that is so
+SILENCE = 300  # seconds without a word from the test, after which that is so
 WATCH = """
 "$@" & pid=$!
 seconds=0

@@ -23,11 +23,19 @@ endef
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
+# Everything in molecule/ is a scenario. CI has an hour, and runs the first of these lists.
+SCENARIOS := $(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
+CI_SCENARIOS := default debian13 builtin iommu
+LEFT_OUT := $(filter-out $(CI_SCENARIOS),$(SCENARIOS))
+
 demo: machine venv collection ## Boot VMs, deploy, count packets through unmodified DPDK, leave nothing running
 	@tools/demo
 
 test: machine venv lint unit sanity kmod-build kmod-selftest molecule ## Run everything that .ci/run runs
-	@echo "All tests passed."
+	@echo "All tests passed. Left out, in make test-all only: the scenarios $(LEFT_OUT), and make test-kmod."
+
+test-all: test test-kmod $(LEFT_OUT:%=molecule-%) ## Run that, every other scenario, and the long tests of the module
+	@echo "All tests passed, with every scenario: $(SCENARIOS)."
 
 machine: ## Install the Debian packages that the VMs and the builds need
 	@test -x /usr/bin/python3 || { echo "make: /usr/bin/python3 is missing. As root: apt-get install python3" >&2; exit 1; }
@@ -43,9 +51,14 @@ collection: venv ## Install this collection where the playbooks find it
 	@ansible-galaxy collection build --output-path .cache/build . >/dev/null
 	@ansible-galaxy collection install --offline -p $(COLLECTIONS) .cache/build/*.tar.gz >/dev/null
 
-lint: venv collection ## yamllint and ansible-lint
+lint: venv collection ## yamllint, ansible-lint, and the documentation of every module and role
 	$(call stage,yamllint,yamllint --strict .)
 	$(call stage,ansible-lint,ansible-lint --offline --strict --profile production)
+	$(call stage,documentation of modules and roles,antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=self --disallow-unknown-collection-refs .)
+
+reference: venv collection ## Generate the reference of every module and role into docs/reference
+	@rm -rf docs/reference; mkdir -p docs/reference
+	@antsibull-docs collection-plugins --use-current --fail-on-error --output-format simplified-rst --dest-dir docs/reference baremetal.noiommu
 
 unit: venv ## Unit tests on sysfs trees in temporary directories
 	@mkdir -p .cache/unit/ansible_collections/baremetal && ln -sfn $(CURDIR) .cache/unit/ansible_collections/baremetal/noiommu
@@ -67,12 +80,14 @@ test-kmod: kmod-selftest ## The long tests of the module as well: flavours, arm6
 	$(call stage,ten thousand cycles,tests/kmod/long cycles)
 	$(call stage,cycles on the debugging kernel,tests/kmod/long cycles --kernel debug --cycles 2000)
 
-molecule: machine venv collection ## The main job in real VMs, verified by testinfra
-	$(call stage,image of the VMs,tools/vm image debian12)
-	$(call stage,molecule scenario default,molecule test --scenario-name default --destroy always --no-command-borders)
+molecule: $(CI_SCENARIOS:%=molecule-%) ## The scenarios of CI in real VMs, verified by testinfra; molecule-NAME for one
+
+$(SCENARIOS:%=molecule-%): molecule-%: machine venv collection
+	$(call stage,images of scenario $*,tools/vm image --of molecule/$*/machines.yml)
+	$(call stage,molecule scenario $*,molecule test --scenario-name $* --destroy always --no-command-borders)
 
 clean: ## Remove what was built in this directory (the image cache stays)
-	rm -rf .cache $(VENV)
+	rm -rf .cache $(VENV) docs/reference
 	$(MAKE) -C kmod clean
 
-.PHONY: help demo test machine venv collection lint unit sanity kmod-build kmod-selftest test-kmod molecule clean
+.PHONY: help demo test test-all $(SCENARIOS:%=molecule-%) machine venv collection lint reference unit sanity kmod-build kmod-selftest test-kmod molecule clean

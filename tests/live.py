@@ -4,16 +4,30 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
 from pathlib import Path
 
 import testinfra
+import yaml
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RUN = Path(os.environ["NOIOMMU_RUN"])
 SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
+
+
+@functools.cache
+def hosts() -> dict[str, dict]:
+    """Return the scenario's hosts of the group noiommu with their variables from machines.yml and the rig."""
+    groups = yaml.safe_load((RUN / "inventory.yml").read_text(encoding="utf-8"))["all"]["children"]
+    return {name: groups["vms"]["hosts"][name] for name in groups["noiommu"]["hosts"]}
+
+
+def nics(name: str) -> list[str]:
+    """Return the addresses of a host's data NICs."""
+    return [nic["address"] for nic in hosts()[name]["rig_nics"]]
 
 
 def connect(name: str):
@@ -35,6 +49,11 @@ def run_python(name: str, script: str, *args: str, timeout: float = 600) -> dict
     """Run one of the tests' own scripts on a host; return the JSON that it printed."""
     source = (REPOSITORY / "tests" / script).read_text(encoding="utf-8")
     return json.loads(on(name, " ".join(["python3", "-", *args]), stdin=source, timeout=timeout))
+
+
+def steps_of(report: dict) -> dict[str, str]:
+    """Return what became of each step of tests/clients/vfio_client.py: "" for success, else the errno's name."""
+    return {step["step"]: step["error"] for step in report["steps"]}
 
 
 def host_state(name: str) -> dict:
@@ -61,6 +80,15 @@ def playbook(name: str, host: str, *, check: bool = False, **variables) -> subpr
     environment = {**os.environ, "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true"}
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1800,
                           check=False, env=environment)
+
+
+def refused(host: str, *expected: str, **variables) -> str:
+    """Deploy, expect a refusal that says all of the expected and no traceback; return the output."""
+    done = playbook("deploy", host, **variables)
+    missing = [part for part in expected if part not in done.stdout]
+    assert done.returncode != 0, done.stdout
+    assert not missing and "Traceback" not in done.stdout, f"not said: {missing}\n{done.stdout}"
+    return done.stdout
 
 
 def save_baseline(name: str) -> None:

@@ -21,19 +21,26 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     sub = commands.add_parser("deps", help="list Debian packages that are missing (exit code 1 if any)")
     sub.add_argument("--install", action="store_true", help="install them (root)")
-    sub = commands.add_parser("image", help="build an image unless it is cached; print its path")
-    sub.add_argument("name")
+    sub = commands.add_parser("image", help="build images unless they are cached; print their paths")
+    sub.add_argument("names", nargs="*", metavar="name")
+    sub.add_argument("--of", type=Path, metavar="machines.yml", help="the images of these machines")
     sub = commands.add_parser("up", help="boot the machines of a list and wait for ssh")
     sub.add_argument("--run", type=Path, required=True, metavar="DIR")
     sub.add_argument("machines", type=Path, metavar="machines.yml")
     for name, text in (("down", "stop the machines of a run"), ("status", "tell which run (exit code 0 if all do)")):
         commands.add_parser(name, help=text).add_argument("--run", type=Path, required=True, metavar="DIR")
-    for name, text in (("ssh", "log in, or run a command"), ("reset", "cut the power and start again")):
+    for name, text in (("ssh", "log in, or run a command"), ("reset", "cut the power and start again"),
+                       ("off", "shut a machine down; its disks stay"), ("on", "start a machine that is off"),
+                       ("enrol-mok", "have a machine that is off trust a certificate under Secure Boot")):
         sub = commands.add_parser(name, help=text)
         sub.add_argument("--run", type=Path, required=True, metavar="DIR")
+        if name == "off":
+            sub.add_argument("--cut", action="store_true", help="cut the power instead")
         sub.add_argument("name")
         if name == "ssh":
             sub.add_argument("cmd", nargs=argparse.REMAINDER)
+        elif name == "enrol-mok":
+            sub.add_argument("certificate", type=Path, help="PEM or DER")
     return top
 
 
@@ -46,13 +53,15 @@ def dispatch(args: argparse.Namespace) -> int:
             return 0
         print("\n".join(names) or "nothing is missing")
         return 1 if names else 0
-    if args.command not in ("down", "status", "ssh", "reset"):
+    if args.command in ("image", "up"):
         deps.require()
     from . import image, run, spec
 
     if args.command == "image":
         with interruptible():
-            print(image.ensure(args.name))
+            machines = spec.load(args.of) if args.of else []
+            for name in dict.fromkeys([*args.names, *(machine.image for machine in machines)]):
+                print(image.ensure(name))
     elif args.command == "up":
         run.up(args.run, spec.load(args.machines))
     elif args.command == "down":
@@ -63,6 +72,12 @@ def dispatch(args: argparse.Namespace) -> int:
         run.ssh(args.run, args.name, args.cmd)
     elif args.command == "reset":
         run.reset(args.run, args.name)
+    elif args.command == "off":
+        run.off(args.run, args.name, cut=args.cut)
+    elif args.command == "on":
+        run.on(args.run, args.name)
+    elif args.command == "enrol-mok":
+        run.enrol_mok(args.run, args.name, args.certificate)
     return 0
 
 

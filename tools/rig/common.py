@@ -15,7 +15,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 TICK = 15.0  # seconds between two progress lines of one long step
-IMAGES = Path(__file__).resolve().parent.parent / "images"
+UNUSED = 7 * 86400.0  # seconds after which what nobody used leaves the cache
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+IMAGES = REPOSITORY / "tools/images"
 
 
 class RigError(Exception):

@@ -17,26 +17,41 @@ from pathlib import Path
 from typing import Any
 
 from . import deps
-from .common import IMAGES, RigError, cache_dir, locked, run_logged, say
+from .common import IMAGES, UNUSED, RigError, cache_dir, locked, run_logged, say
 
 ROOT_UUID = "6e6f696f-6d6d-4755-8000-000000000012"
 ROOT_START = 2048  # sectors; GRUB's core image lies in the gap before it
 DEFAULT_ARCHIVES = {"Debian": "http://deb.debian.org/debian",
                     "Debian-Security": "http://deb.debian.org/debian-security"}
-UNUSED = 7 * 86400.0  # seconds
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+ESP_MIB = 16
+# Where the firmware looks on a disk that it has no boot entry for, and the signed programs that it finds there
+ESP_FILES = {"EFI/BOOT/BOOTX64.EFI": "usr/lib/shim/shimx64.efi.signed",
+             "EFI/BOOT/mmx64.efi": "usr/lib/shim/mmx64.efi.signed",
+             "EFI/BOOT/grubx64.efi": "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"}
+ESP_GRUB = "EFI/debian/grub.cfg"  # built into the signed GRUB
 GRUB_MODULES = ("biosdisk", "part_msdos", "ext2", "normal", "configfile", "linux", "serial", "terminal")
 
 
 def recipe(name: str) -> dict[str, Any]:
-    """Read a recipe of tools/images."""
+    """Read a recipe of tools/images, on top of the one that it extends: lists grow, files add up, the rest replaces."""
     import yaml  # not at the top: `tools/vm deps` runs before it is installed
 
     path = IMAGES / f"{name}.yml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in IMAGES.glob("*.yml")))
         raise RigError(f"there is no image {name!r}", f"{path} does not exist", f"use one of: {known}")
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    own = yaml.safe_load(path.read_text(encoding="utf-8"))
+    base = own.pop("extends", None)
+    whole = recipe(base) if base else {}
+    for key, value in own.items():
+        before = whole.get(key)
+        if isinstance(before, list):
+            value = [*before, *value]
+        elif isinstance(before, dict):
+            value = {**before, **value}
+        whole[key] = value
+    return whole
 
 
 def ssh_key() -> Path:
@@ -75,7 +90,7 @@ def apt_options() -> list[str]:
 
 def sources(spec: dict[str, Any], where: dict[str, str]) -> list[str]:
     """One-line apt sources of an image."""
-    suites = [spec["suite"], *spec.get("pockets", [])]
+    suites = [spec["suite"], *(f"{spec['suite']}-{pocket}" for pocket in spec.get("pockets", []))]
     return [f"deb {where['Debian-Security' if suite.endswith('-security') else 'Debian']} {suite} "
             + " ".join(spec["components"]) for suite in suites]
 
@@ -127,6 +142,8 @@ def build(name: str, spec: dict[str, Any], lines: list[str], options: list[str],
     root, log = tmp / "root", cache_dir() / f"{name}-build.log"
     log.unlink(missing_ok=True)
     overlay = tmp / "files"
+    spec = {**spec, "files": {path: text.replace("@NAME@", name).replace("@CMDLINE@", spec["cmdline"])
+                              .replace("@ROOT_UUID@", ROOT_UUID) for path, text in spec["files"].items()}}
     write_files(overlay, spec, lines, options, public)
     packages(name, spec, lines, options, root, overlay, log)
     write_files(root, spec, lines, options, public)  # again: the build overwrites some with the host's
@@ -146,7 +163,6 @@ def write_files(root: Path, spec: dict[str, Any], lines: list[str], options: lis
         target = root / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
-        text = text.replace("@CMDLINE@", spec["cmdline"]).replace("@ROOT_UUID@", ROOT_UUID)
         target.write_text(text, encoding="utf-8")
     (root / "etc/apt/apt.conf.d/99mmdebstrap").unlink(missing_ok=True)  # the build's own, not fit for a guest
     (root / "root").chmod(0o700)
@@ -198,24 +214,47 @@ def bootloader(name: str, spec: dict[str, Any], root: Path, log: Path) -> bytes:
     return mbr.ljust(512, b"\0") + core
 
 
-def partition_entry(start: int, sectors: int) -> bytes:
-    """One bootable Linux partition in a DOS partition table (LBA only)."""
-    return struct.pack("<B3sB3sII", 0x80, b"\xfe\xff\xff", 0x83, b"\xfe\xff\xff", start, sectors)
+def partition_entry(kind: int, start: int, sectors: int) -> bytes:
+    """One bootable entry of a DOS partition table (LBA only)."""
+    return struct.pack("<B3sB3sII", 0x80, b"\xfe\xff\xff", kind, b"\xfe\xff\xff", start, sectors)
+
+
+def system_partition(name: str, root: Path, tmp: Path, log: Path) -> Path:
+    """What UEFI firmware boots: the signed shim and the signed GRUB, which goes on with the settings of the tree."""
+    image, tree = tmp / "esp.img", tmp / "esp"
+    absent = [str(root / source) for source in ESP_FILES.values() if not (root / source).is_file()]
+    if absent:
+        raise RigError(f"image {name} has nothing to boot UEFI firmware with", "missing: " + " ".join(absent),
+                       "add shim-signed and grub-efi-amd64-signed to the recipe")
+    for target, source in ESP_FILES.items():
+        (tree / target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / source, tree / target)
+    (tree / ESP_GRUB).parent.mkdir()
+    (tree / ESP_GRUB).write_text(f"search --fs-uuid --set=root {ROOT_UUID}\nset prefix=($root)/boot/grub\n"
+                                 "configfile $prefix/grub.cfg\n", encoding="utf-8")
+    run_logged(f"image {name}: making the EFI system partition", [
+        "sh", "-ec", 'mkfs.vfat -C "$0" "$2" >/dev/null; mcopy -s -i "$0" "$1"/EFI ::', str(image), str(tree),
+        str(ESP_MIB << 10)], log)
+    return image
 
 
 def disk(name: str, spec: dict[str, Any], root: Path, front: bytes, tmp: Path, log: Path) -> Path:
-    """Partition table, boot loader and file system in one file, converted to qcow2."""
+    """Partition table, boot loader and both file systems in one file, converted to qcow2."""
     raw, image = tmp / "disk.raw", tmp / "disk.qcow2"
-    size = int(spec["disk_mib"]) << 20
+    size, start, sectors = int(spec["disk_mib"]) << 20, ROOT_START * 512, ESP_MIB * 2048
+    esp_start = size // 512 - sectors
     with raw.open("wb") as out:
         out.write(front)
         out.seek(446)
-        out.write(partition_entry(ROOT_START, size // 512 - ROOT_START) + bytes(48) + b"\x55\xaa")
+        out.write(partition_entry(0x83, ROOT_START, esp_start - ROOT_START)
+                  + partition_entry(0xef, esp_start, sectors) + bytes(32) + b"\x55\xaa")
         out.truncate(size)
+        out.seek(esp_start * 512)
+        out.write(system_partition(name, root, tmp, log).read_bytes())
     run_logged(f"image {name}: making the file system", [
         "mke2fs", "-q", "-F", "-t", "ext4", "-O", "^metadata_csum_seed,^orphan_file", "-m", "0", "-U", ROOT_UUID,
-        "-L", "root", "-d", str(root), "-E", f"offset={ROOT_START * 512},lazy_itable_init=0,lazy_journal_init=0",
-        str(raw), f"{(size - ROOT_START * 512) >> 10}k"], log, f"if full: raise disk_mib in the recipe; log: {log}")
+        "-L", "root", "-d", str(root), "-E", f"offset={start},lazy_itable_init=0,lazy_journal_init=0",
+        str(raw), f"{(esp_start * 512 - start) >> 10}k"], log, f"if full: raise disk_mib in the recipe; log: {log}")
     run_logged(f"image {name}: converting to qcow2", [
         "qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(image)], log)
     return image

@@ -9,11 +9,12 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .common import RigError
-from .spec import Machine
+from .spec import Machine, Nic
 
 # A plain model with what stock kernels and DPDK ask for; `-cpu max` emulates much that only costs time.
 TCG = ["-accel", "tcg,thread=multi,tb-size=512",
@@ -21,18 +22,53 @@ TCG = ["-accel", "tcg,thread=multi,tb-size=512",
 KVM = ["-accel", "kvm", "-cpu", "host"]
 
 
+OVMF = "/usr/share/OVMF"
+
+
+def firmware(machine: Machine) -> tuple[str, str] | None:
+    """OVMF's code and the template of its variables, if the machine is not one with a BIOS."""
+    return {"uefi": (f"{OVMF}/OVMF_CODE_4M.fd", f"{OVMF}/OVMF_VARS_4M.fd"),
+            "secureboot": (f"{OVMF}/OVMF_CODE_4M.secboot.fd", f"{OVMF}/OVMF_VARS_4M.ms.fd")}.get(machine.firmware)
+
+
+def board(machine: Machine, accel: str) -> list[str]:
+    """The chipset, its processors and memory, and the firmware."""
+    kind = "q35" + (",kernel-irqchip=split" if accel == "kvm" and machine.iommu == "intel" else "")
+    kind += ",smm=on" if machine.firmware == "secureboot" else ""
+    line = ["-machine", kind, *(KVM if accel == "kvm" else TCG), "-smp", str(machine.cpus), "-m", str(machine.memory)]
+    cpu = 0
+    for number, node in enumerate(machine.numa):
+        line += ["-object", f"memory-backend-ram,id=memory{number},size={node.memory}M",
+                 "-numa", f"node,nodeid={number},cpus={cpu}-{cpu + node.cpus - 1},memdev=memory{number}"]
+        cpu += node.cpus
+    files = firmware(machine)
+    if files:
+        line += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={files[0]}",
+                 "-drive", "if=pflash,unit=1,format=raw,file=vars.fd"]
+    if machine.firmware == "secureboot":  # only code of the firmware itself may write to its variables
+        line += ["-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1"]
+    return line
+
+
+def devices(nic: Nic, index: int, crowded: bool, extra: str) -> list[str]:
+    """The NIC, and the port that it is behind if it has a slot."""
+    model = f"{nic.model},netdev=net{index},mac={nic.mac},romfile={extra}"
+    if nic.slot is None:
+        return ["-device", f"{model},addr={nic.addr}" + (",multifunction=on" if crowded else "")]
+    return ["-device", f"pcie-root-port,id=port{nic.slot},slot={nic.slot},chassis={nic.slot},addr={nic.addr}",
+            "-device", f"{model},bus=port{nic.slot},addr=00.0"]
+
+
 def command(machine: Machine, uuid: str, accel: str, ssh_port: int, wires: dict[int, tuple[int, int]],
-            hubs: dict[int, int]) -> list[str]:
+            hubs: dict[int, int], program: Sequence[str] = ("qemu-system-x86_64",)) -> list[str]:
     """The command line; paths in it are relative to the machine's directory.
 
     `wires` gives the local and the remote UDP port of a NIC whose link leads to another machine, `hubs` the hub number
-    of one whose link stays inside (two sockets in one process would wait for each other). Devices have fixed slots: a
-    guest's BDFs depend on its list entry alone.
+    of one whose link stays inside (two sockets in one process would wait for each other). Devices have fixed addresses:
+    a guest's BDFs depend on its list entry alone.
     """
     virtio = ",disable-legacy=on" + (",iommu_platform=on,ats=on" if machine.iommu == "intel" else "")
-    board = "q35" + (",kernel-irqchip=split" if accel == "kvm" and machine.iommu == "intel" else "")
-    line = ["qemu-system-x86_64", "-name", machine.name, "-uuid", uuid, "-machine", board,
-            *(KVM if accel == "kvm" else TCG), "-smp", str(machine.cpus), "-m", str(machine.memory),
+    line = [*program, "-name", machine.name, "-uuid", uuid, *board(machine, accel),
             "-nodefaults", "-no-user-config", "-display", "none", "-serial", "file:serial.log",
             "-qmp", "unix:qmp.sock,server=on,wait=off"]
     if machine.iommu == "intel":  # before the devices that it is to cover
@@ -42,16 +78,20 @@ def command(machine: Machine, uuid: str, accel: str, ssh_port: int, wires: dict[
              "-netdev", f"user,id=management,ipv6=off,hostfwd=tcp:127.0.0.1:{ssh_port}-:22",
              "-device", f"virtio-net-pci,netdev=management,romfile=,addr=02.0,mac=52:54:00:00:00:02{virtio}",
              "-device", f"virtio-rng-pci,addr=04.0{virtio}"]
+    for index, disk in enumerate(machine.disks):
+        extra = virtio if disk.model.startswith("virtio") else ""
+        line += ["-drive", f"if=none,id=disk{index},file=disk-{index}.qcow2,cache=unsafe,discard=unmap",
+                 "-device", f"{disk.model},drive=disk{index},serial={disk.serial},addr={disk.addr}{extra}"]
+    crowded = {nic.device for nic in machine.nics if nic.function}
     for index, nic in enumerate(machine.nics):
         if index in wires:
             local, remote = wires[index]
             net = (f"dgram,id=net{index},local.type=inet,local.host=127.0.0.1,local.port={local},"
                    f"remote.type=inet,remote.host=127.0.0.1,remote.port={remote}")
         else:  # a hub of its own is a NIC with a plug in it and nobody at the other end
-            net = f"hubport,id=net{index},hubid={hubs.get(index, 100 + index)}"
+            net = f"hubport,id=net{index},hubid={hubs.get(index, 1000 + index)}"
         extra = virtio if nic.model.startswith("virtio") else ""
-        line += ["-netdev", net, "-device",
-                 f"{nic.model},netdev=net{index},mac={nic.mac},addr={nic.slot:02x}.0,romfile={extra}"]
+        line += ["-netdev", net, *devices(nic, index, nic.device in crowded, extra)]
     return line
 
 

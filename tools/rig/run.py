@@ -16,11 +16,13 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from . import accel, image, qemu, spec
-from .common import RigError, Ticker, cache_dir, interruptible, locked, say, tail
+from . import accel, image, program, qemu, spec
+from .common import REPOSITORY, RigError, Ticker, cache_dir, interruptible, locked, say, tail
 
 BOOT_TIMEOUT = 600.0
+OFF_TIMEOUT = 300.0
 POLL = 3.0  # seconds between two looks; a guest that is flooded with connections boots slower
+SHIM = "605dab50-e046-4300-abb6-3dd810dd8b23"  # the owner of machine owner keys
 SSH_OPTIONS = {  # generous: under emulation on a busy machine a login can take a minute
     "IdentitiesOnly": "yes", "StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null",
     "GlobalKnownHostsFile": "/dev/null", "LogLevel": "ERROR", "ConnectTimeout": "120",
@@ -60,8 +62,9 @@ class Run:
         count = 0
         for name, entry in self.machines.items():
             count += qemu.stop(entry["uuid"])
-            for leftover in ("disk.qcow2", "qmp.sock"):
-                (self.dir / name / leftover).unlink(missing_ok=True)
+            for leftover in (*(self.dir / name).glob("disk*.qcow2"), self.dir / name / "vars.fd",
+                             self.dir / name / "qmp.sock"):
+                leftover.unlink(missing_ok=True)
         self.machines = {}
         self.state_file.unlink(missing_ok=True)
         return count
@@ -98,7 +101,8 @@ def inventory(machines: list[spec.Machine], ports: dict[str, int], key: Path) ->
         "ansible_host": "127.0.0.1", "ansible_port": ports[m.name], "ansible_user": "root",
         "ansible_ssh_private_key_file": str(key), "ansible_ssh_common_args": args, "ansible_timeout": 120,
         "ansible_python_interpreter": "/usr/bin/python3", "rig_iommu": m.iommu,
-        "rig_nics": [{"address": n.address, "mac": n.mac, "model": n.model, "link": n.link} for n in m.nics],
+        "rig_nics": [{"address": n.address, "mac": n.mac, "model": n.model, "link": n.link, "slot": n.slot}
+                     for n in m.nics],
         **m.vars} for m in machines}
     groups: dict[str, Any] = {"vms": {"hosts": hosts}}
     for machine in machines:
@@ -146,8 +150,11 @@ def _up(directory: Path, machines: list[spec.Machine]) -> None:
             ident = str(uuid.uuid4())
             run.machines[m.name] = {"uuid": ident, "port": ports[m.name], "accel": how}
             run.save()  # before it starts: whatever happens to us, `down` finds it
-            line = qemu.command(m, ident, how, ports[m.name], wires[m.name], hubs[m.name])
-            boots.append(Boot(run, m.name, line, images[m.image]))
+            line = qemu.command(m, ident, how, ports[m.name], wires[m.name], hubs[m.name], program.choose(m))
+            prepare(run.dir / m.name, m, line, images[m.image])
+            # A host name of its own; also the proof that a login works.
+            boots.append(Boot(run, m.name, f"echo {m.name} > /etc/hostname; hostname {m.name};"
+                                           f" echo 127.0.1.1 {m.name} >> /etc/hosts"))
         wait(boots, how)
     except BaseException as exc:
         if not isinstance(exc, RigError):
@@ -159,26 +166,34 @@ def _up(directory: Path, machines: list[spec.Machine]) -> None:
         raise
 
 
-class Boot:
-    """One machine on its way up."""
+def prepare(directory: Path, machine: spec.Machine, line: list[str], base: Path) -> None:
+    """Make the machine's directory: its command line, its disks, its firmware's variables."""
+    if directory.exists() and not (directory / "command").exists():
+        raise RigError(f"{directory} is there and is not ours", "it holds no file 'command'",
+                       "use another run directory, or remove it")
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    (directory / "command").write_text(shlex.join(line) + "\n", encoding="utf-8")
+    create = ["qemu-img", "create", "-q", "-f", "qcow2"]
+    subprocess.run([*create, "-F", "qcow2", "-b", str(base), str(directory / "disk.qcow2")], check=True)
+    for index, disk in enumerate(machine.disks):
+        subprocess.run([*create, str(directory / f"disk-{index}.qcow2"), f"{disk.size}M"], check=True)
+    firmware = qemu.firmware(machine)
+    if firmware:
+        shutil.copy(firmware[1], directory / "vars.fd")
 
-    def __init__(self, run: Run, name: str, line: list[str], base: Path) -> None:
+
+class Boot:
+    """One machine on its way up, with a command to log in with."""
+
+    def __init__(self, run: Run, name: str, greet: str = "true") -> None:
         self.name, self.dir, self.port = name, run.dir / name, run.machines[name]["port"]
-        if self.dir.exists() and not (self.dir / "command").exists():
-            raise RigError(f"{self.dir} is there and is not ours", "it holds no file 'command'",
-                           "use another run directory, or remove it")
-        shutil.rmtree(self.dir, ignore_errors=True)
-        self.dir.mkdir()
-        (self.dir / "command").write_text(shlex.join(line) + "\n", encoding="utf-8")
-        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(base),
-                        str(self.dir / "disk.qcow2")], check=True)
-        with (self.dir / "qemu.log").open("wb") as log:
+        line = shlex.split((self.dir / "command").read_text(encoding="utf-8"))
+        with (self.dir / "qemu.log").open("ab") as log:
             self.qemu = subprocess.Popen(line, cwd=self.dir, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                          start_new_session=True)
         self.probe: socket.socket | None = None
         self.login: subprocess.Popen[bytes] | None = None
-        # A host name of its own; also the proof that a login works.
-        greet = f"echo {name} > /etc/hostname; hostname {name}; echo 127.0.1.1 {name} >> /etc/hosts"
         self.login_command = ["ssh", "-F", str(run.dir / "ssh_config"), name, greet]
 
     def ready(self) -> bool:
@@ -262,3 +277,65 @@ def reset(directory: Path, name: str) -> None:
     run = Run(directory)
     run.known(name)
     qemu.monitor(run.dir / name, "system_reset")
+
+
+def off(directory: Path, name: str, *, cut: bool = False) -> None:
+    """Have the machine shut itself down, or cut its power; its disks are kept."""
+    run = Run(directory)
+    if run.pid(name) is None:
+        say(f"{name} is off already")
+        return
+    if cut:
+        qemu.stop(run.machines[name]["uuid"])
+        return
+    # The login may end with the network, before poweroff has answered: what counts is that QEMU ends.
+    subprocess.run(["ssh", "-F", str(run.dir / "ssh_config"), name, "systemctl poweroff"],
+                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
+    ticker = Ticker(f"waiting for {name} to shut down")
+    while run.pid(name) is not None:
+        if ticker.elapsed > OFF_TIMEOUT:
+            log = run.dir / name / "serial.log"
+            raise RigError(f"{name}: still running {OFF_TIMEOUT:.0f} s after poweroff",
+                           f"{log} ends with:\n{tail(log)}", "cut its power: tools/vm off --cut")
+        ticker.tick(tail(run.dir / name / "serial.log", 1))
+        time.sleep(1)
+    ticker.done()
+
+
+def on(directory: Path, name: str) -> None:
+    """Start a machine that is off, with the disks and firmware variables as it left them; wait for ssh."""
+    run = Run(directory)
+    if run.pid(name) is not None:
+        raise RigError(f"{name} is running already", f"pid {run.pid(name)}", "see tools/vm status")
+    with interruptible():
+        boot = Boot(run, name)
+        try:
+            wait([boot], run.machines[name]["accel"])
+        except BaseException:
+            boot.give_up()
+            time.sleep(0.5)  # as in _up
+            qemu.stop(run.machines[name]["uuid"])
+            raise
+
+
+def enrol_mok(directory: Path, name: str, certificate: Path) -> None:
+    """What an operator does at the console after `mokutil --import`: have shim trust a certificate from now on."""
+    run = Run(directory)
+    if run.pid(name) is not None:
+        raise RigError(f"{name} is running", "its firmware has the variables in use",
+                       f"tools/vm off --run {directory} {name}")
+    store = run.dir / name / "vars.fd"
+    if not store.exists():
+        raise RigError(f"{name} has no firmware variables", f"{store} does not exist",
+                       "write firmware: secureboot in the machine list")
+    tool = shutil.which("virt-fw-vars") or REPOSITORY / ".venv/bin/virt-fw-vars"
+    try:
+        done = subprocess.run([tool, "--inplace", store, "--add-mok", SHIM, certificate], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    except FileNotFoundError as exc:
+        raise RigError("the tool that edits firmware variables is missing", f"{tool} does not exist",
+                       "make venv, which installs virt-firmware") from exc
+    if done.returncode:
+        raise RigError(f"{certificate} cannot be enrolled", "\n".join(done.stdout.splitlines()[-5:]),
+                       "give a certificate, PEM or DER: DKMS keeps its own in /var/lib/dkms/mok.pub")
+    say(f"{name}: {certificate} is enrolled from its next start on")

@@ -12,7 +12,7 @@ import time
 import uuid
 
 import pytest
-from rig import accel, cli, common, deps, image, qemu, run, spec
+from rig import accel, cli, common, deps, image, program, qemu, run, spec
 from rig.common import RigError
 
 MACHINES = spec.parse({"machines": [
@@ -41,6 +41,111 @@ def test_the_iommu_comes_before_the_devices_and_covers_virtio():
     assert "q35,kernel-irqchip=split" in line(MACHINES[1], "kvm") and "q35" in line(MACHINES[0], "kvm")
 
 
+WIDE = spec.parse({"machines": [
+    {"name": "w", "firmware": "secureboot", "numa": [{"memory": 512, "cpus": 1}, {"memory": 768, "cpus": 2}],
+     "disks": [{"model": "nvme", "size": 32, "serial": "S1"}],
+     "nics": [{"model": "igb", "slot": 3, "addr": "12"}, {"model": "virtio-net-pci", "addr": "18", "count": 9}]},
+    {"name": "u", "firmware": "uefi"},
+]})
+
+
+def test_firmware_numa_nodes_disks_slots_and_functions():
+    wide = qemu.command(WIDE[0], "U", "tcg", 2222, {}, {})
+    text = " ".join(wide)
+    assert "q35,smm=on" in wide and "driver=cfi.pflash01,property=secure,value=on" in wide
+    assert "readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.secboot.fd" in text and "file=vars.fd" in text
+    assert wide[wide.index("-m") + 1] == "1280" and wide[wide.index("-smp") + 1] == "3"
+    assert "node,nodeid=1,cpus=1-2,memdev=memory1" in wide and "memory-backend-ram,id=memory1,size=768M" in wide
+    assert "nvme,drive=disk0,serial=S1,addr=08.0" in wide
+    port = wide.index("pcie-root-port,id=port3,slot=3,chassis=3,addr=12.0")
+    assert wide[port + 2].startswith("igb,") and wide[port + 2].endswith(",bus=port3,addr=00.0")
+    functions = [arg for arg in wide if arg.startswith("virtio-net-pci,netdev=net")]
+    assert len(functions) == 9
+    assert [",multifunction=on" in arg for arg in functions] == [True] * 8 + [False]
+    uefi = qemu.command(WIDE[1], "U", "tcg", 2222, {}, {})
+    assert "q35" in uefi and any("OVMF_CODE_4M.fd" in arg for arg in uefi) and not any("-numa" == arg for arg in uefi)
+
+
+def test_a_machine_directory_has_its_command_disks_and_variables(tmp_path, monkeypatch):
+    made = []
+    (tmp_path / "template").write_text("variables", encoding="utf-8")
+    monkeypatch.setattr(qemu, "firmware", lambda machine: ("", tmp_path / "template"))
+    monkeypatch.setattr(subprocess, "run", lambda command, check: made.append(command[5:]))
+    run.prepare(tmp_path / "w", WIDE[0], ["qemu", "a b"], tmp_path / "base")
+    assert (tmp_path / "w/command").read_text(encoding="utf-8") == "qemu 'a b'\n"
+    assert (tmp_path / "w/vars.fd").read_text(encoding="utf-8") == "variables"
+    assert made == [["-F", "qcow2", "-b", f"{tmp_path}/base", f"{tmp_path}/w/disk.qcow2"],
+                    [f"{tmp_path}/w/disk-0.qcow2", "32M"]]
+
+
+@pytest.fixture(name="record")
+def stopped_machine(tmp_path):
+    """A run whose machine `a` is off."""
+    record = run.Run(tmp_path)
+    record.machines = {"a": {"uuid": str(uuid.uuid4()), "port": 1, "accel": "tcg"}}
+    record.save()
+    (tmp_path / "a").mkdir()
+    return record
+
+
+def test_a_machine_that_is_off_or_on_already(record, monkeypatch, capsys):
+    run.off(record.dir, "a")
+    assert "off already" in capsys.readouterr().err
+    monkeypatch.setattr(run.Run, "pid", lambda self, name: 1)
+    for function in (run.on, lambda *args: run.enrol_mok(*args, common.Path("k"))):
+        with pytest.raises(RigError, match="is running") as caught:
+            function(record.dir, "a")
+        assert caught.value.evidence and caught.value.remedy
+
+
+def test_a_shutdown_that_does_not_end_is_told(record, monkeypatch):
+    monkeypatch.setattr(run.Run, "pid", lambda self, name: 1)
+    monkeypatch.setattr(run, "OFF_TIMEOUT", -1)
+    monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: None)
+    (record.dir / "a/serial.log").write_text("Stopping something...", encoding="utf-8")
+    with pytest.raises(RigError, match="still running") as caught:
+        run.off(record.dir, "a")
+    assert "Stopping something" in caught.value.evidence and "--cut" in caught.value.remedy
+
+
+def test_enrolling_needs_variables_the_tool_and_a_certificate(record, monkeypatch, tmp_path):
+    key = tmp_path / "key"
+    key.write_text("no certificate", encoding="utf-8")
+    with pytest.raises(RigError, match="no firmware variables") as caught:
+        run.enrol_mok(record.dir, "a", key)
+    assert "firmware: secureboot" in caught.value.remedy
+    (record.dir / "a/vars.fd").touch()
+    monkeypatch.setattr(run.shutil, "which", lambda name: str(tmp_path / "absent"))
+    with pytest.raises(RigError, match="tool .* is missing"):
+        run.enrol_mok(record.dir, "a", key)
+    monkeypatch.setattr(run.shutil, "which", lambda name: "/bin/false")
+    with pytest.raises(RigError, match="cannot be enrolled") as caught:
+        run.enrol_mok(record.dir, "a", key)
+    assert "/var/lib/dkms/mok.pub" in caught.value.remedy
+
+
+def test_a_newer_qemu_runs_only_what_needs_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(program, "backported", lambda: tmp_path)
+    monkeypatch.setattr(program, "has", lambda name, model: True)
+    assert program.choose(WIDE[0]) == [program.SYSTEM], "this machine's own has all that is wanted"
+    monkeypatch.setattr(program, "has", lambda name, model: name.startswith(str(tmp_path)))
+    assert program.choose(WIDE[1]) == [program.SYSTEM]
+    newer = program.choose(WIDE[0])
+    assert newer[0] == f"{tmp_path}/usr/bin/{program.SYSTEM}" and f"{tmp_path}/usr/share/seabios" in newer
+    monkeypatch.setattr(program, "has", lambda name, model: False)
+    with pytest.raises(RigError, match="no igb") as caught:
+        program.choose(WIDE[0])
+    assert caught.value.evidence and "remove" in caught.value.remedy
+
+
+def test_a_qemu_says_what_it_has(tmp_path):
+    fake = tmp_path / "qemu"
+    fake.write_text("#!/bin/sh\ntest $2 != igb,help || echo igb options:\n", encoding="utf-8")
+    fake.chmod(0o755)
+    assert program.has(str(fake), "igb") and not program.has(str(fake), "e1000e")
+    assert not program.has(str(tmp_path / "none"), "igb")
+
+
 def test_ssh_is_reachable_from_this_machine_only():
     assert any("hostfwd=tcp:127.0.0.1:2222-:22" in arg for arg in line(MACHINES[0]))
 
@@ -51,7 +156,7 @@ def test_inventory():
     b = hosts["vms"]["hosts"]["b"]
     assert (b["ansible_port"], b["k"], b["rig_iommu"], b["ansible_ssh_private_key_file"]) == (2, "v", "intel", "/k")
     mac = MACHINES[1].nics[1].mac
-    assert b["rig_nics"][1] == {"address": "0000:00:11.0", "mac": mac, "model": "e1000e", "link": "in"}
+    assert b["rig_nics"][1] == {"address": "0000:00:11.0", "mac": mac, "model": "e1000e", "link": "in", "slot": None}
     assert "UserKnownHostsFile=/dev/null" in b["ansible_ssh_common_args"]
 
 
@@ -87,10 +192,8 @@ def test_a_broken_record_and_an_unknown_machine_are_told(tmp_path):
 def test_a_directory_of_somebody_else_is_not_removed(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/precious").write_text("x", encoding="utf-8")
-    record = run.Run(tmp_path)
-    record.machines = {"a": {"uuid": "u", "port": 1}}
     with pytest.raises(RigError, match="not ours"):
-        run.Boot(record, "a", ["true"], tmp_path)
+        run.prepare(tmp_path / "a", MACHINES[0], ["true"], tmp_path)
     assert (tmp_path / "a/precious").exists()
 
 
@@ -130,6 +233,16 @@ def test_recipes_and_cache_keys():
     assert "debian12" in caught.value.remedy
 
 
+def test_images_of_a_machine_list(tmp_path, monkeypatch, capsys):
+    (tmp_path / "m.yml").write_text("machines: [{name: a, image: x}, {name: b, image: y}, {name: c, image: x}]",
+                                    encoding="utf-8")
+    monkeypatch.setattr(deps, "require", lambda: None)
+    monkeypatch.setattr(image, "ensure", lambda name: f"/images/{name}")
+    monkeypatch.setattr(sys, "argv", ["vm", "image", "z", "--of", str(tmp_path / "m.yml")])
+    assert cli.main() == 0
+    assert capsys.readouterr().out.split() == ["/images/z", "/images/x", "/images/y"]
+
+
 def test_sources_and_what_a_guest_sees():
     where = {"Debian": "http://127.0.0.1:3142/d", "Debian-Security": "http://s/x"}
     lines = image.sources(image.recipe("debian12"), where)
@@ -145,9 +258,32 @@ def test_proxies_reach_the_guest(monkeypatch):
     assert sum(option.startswith("Acquire::http::Proxy ") for option in image.apt_options()) == 1
 
 
+def test_recipes_extend_others(tmp_path, monkeypatch):
+    (tmp_path / "base.yml").write_text("suite: x\npackages: [a]\nfiles: {/a: A, /b: B}\n", encoding="utf-8")
+    (tmp_path / "more.yml").write_text("extends: base\nsuite: y\npackages: [b]\nfiles: {/b: C}\nmask: [m]\n",
+                                       encoding="utf-8")
+    monkeypatch.setattr(image, "IMAGES", tmp_path)
+    assert image.recipe("more") == {"suite": "y", "packages": ["a", "b"], "files": {"/a": "A", "/b": "C"},
+                                    "mask": ["m"]}
+    assert image.recipe("base")["packages"] == ["a"]
+
+
+def test_every_recipe_names_an_archive_suite_and_boots_any_firmware():
+    for path in image.IMAGES.glob("*.yml"):
+        whole = image.recipe(path.stem)
+        assert {"shim-signed", "grub-efi-amd64-signed", "grub-pc-bin"} <= set(whole["packages"])
+        assert image.sources(whole, image.DEFAULT_ARCHIVES)[0].split()[2] == whole["suite"]
+
+
+def test_an_image_without_signed_programs_is_told(tmp_path):
+    with pytest.raises(RigError, match="UEFI firmware") as caught:
+        image.system_partition("i", tmp_path, tmp_path, tmp_path / "log")
+    assert "shimx64" in caught.value.evidence and "shim-signed" in caught.value.remedy
+
+
 def test_partition_entry():
-    entry = image.partition_entry(2048, 1000)
-    assert len(entry) == 16 and struct.unpack("<II", entry[8:]) == (2048, 1000) and entry[0] == 0x80
+    entry = image.partition_entry(0xef, 2048, 1000)
+    assert len(entry) == 16 and struct.unpack("<II", entry[8:]) == (2048, 1000) and (entry[0], entry[4]) == (0x80, 0xef)
 
 
 def test_missing_packages_are_named(monkeypatch, capsys):

@@ -4,18 +4,14 @@
 from __future__ import annotations
 
 import pytest
-from live import connect, save_baseline
+from live import connect
 
 HOSTS = ("alpha", "bravo", "secure")
 
 
 @pytest.mark.parametrize("name", HOSTS)
-def test_nothing_of_ours_is_there(name):
-    host = connect(name)
-    assert host.file("/proc/sys/kernel/tainted").content_string.strip() == "0"
-    assert not host.file("/sys/module/noiommu").exists
-    assert not host.file("/var/lib/noiommu").exists
-    assert "CONFIG_VFIO_NOIOMMU is not set" in host.run("cat /boot/config-$(uname -r)").stdout
+def test_the_kernel_has_no_backend_of_its_own(name):
+    assert "CONFIG_VFIO_NOIOMMU is not set" in connect(name).run("cat /boot/config-$(uname -r)").stdout
 
 
 def test_only_the_secure_host_has_an_iommu():
@@ -37,8 +33,3 @@ def test_the_opaque_error_that_operators_meet(name):
         " udevadm settle; modprobe -r vfio-pci vfio_iommu_type1"
     )
     assert done.rc != 0 and "Invalid argument" in done.stderr
-
-
-@pytest.mark.parametrize("name", HOSTS)
-def test_the_state_to_come_back_to_is_kept(name):
-    save_baseline(name)

@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import pytest
-from live import connect, rebooted_since_baseline, remote_executions
+from live import connect, hosts, rebooted_since_baseline, remote_executions
 
 
-@pytest.mark.parametrize("name", ("alpha", "bravo", "secure"))
+@pytest.mark.parametrize("name", hosts())
 def test_booted_anew_and_left_alone(name):
     assert rebooted_since_baseline(name)
     assert remote_executions(name) == 0
 
 
-@pytest.mark.parametrize("name", ("alpha", "bravo", "secure"))
+@pytest.mark.parametrize("name", hosts())
 def test_the_boot_unit_succeeded(name):
     assert connect(name).service("noiommu-bindings").is_running

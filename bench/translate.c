@@ -7,12 +7,9 @@
  * Copyright (c) 2026, baremetal.noiommu contributors
  */
 #define _GNU_SOURCE
-#include "../tests/kmod/guest.h"
+#include "measure.h"
 
 #include "include/uapi/noiommu.h"
-
-#include <linux/io_uring.h>
-#include <sys/uio.h>
 
 #define RUNS	20
 #define SINGLES	16384
@@ -25,18 +22,6 @@
 enum pages { IN_ORDER, SCATTERED, TRANSPARENT };
 
 static int device = -1;
-
-static double now_ns(void)
-{
-	return now() * 1e9;
-}
-
-/* What took longer had something else on the processor */
-static void least(double *best, double value)
-{
-	if (value < *best)
-		*best = value;
-}
 
 /* KiB of kernel memory in slabs and in vmalloc space */
 static long kernel_memory(void)
@@ -189,24 +174,6 @@ static double single(struct buffer *b, int pagemap)
 	return sum ? start / (b->length / step(b)) : 0;
 }
 
-/* What it takes to pin at all: io_uring does it with the same function */
-static double pin_only(struct buffer *b)
-{
-	struct io_uring_params params = { 0 };
-	struct iovec iov = { b->p, b->length };
-	int ring = syscall(SYS_io_uring_setup, 1, &params);
-	double start;
-
-	if (ring < 0)
-		die("io_uring_setup");
-	start = now_ns();
-	if (syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &iov, 1))
-		die("io_uring_register");
-	start = now_ns() - start;
-	close(ring);
-	return start;
-}
-
 static bool is_true(struct buffer *b)
 {
 	uint64_t page = 0, offset;
@@ -245,7 +212,7 @@ static void compare(struct buffer *b)
 		for (j = 0; j < repeats(b); j++)
 			least(&c_ns, single(b, pagemap));
 		least(&b_ns, bulk(b, pagemap) / n);
-		least(&pin_ns, pin_only(b) / n);
+		least(&pin_ns, pin_only(b->p, b->length) / n);
 	}
 	map(b);
 	bulk(b, pagemap);

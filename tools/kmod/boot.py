@@ -30,7 +30,7 @@ WATCH = """
 "$@" & pid=$!
 seconds=0
 while kill -0 $pid 2>/dev/null && [ ! -s "$LOG" ]; do
-    [ $((seconds += 1)) -le "$SILENCE" ] || { : >"$STUCK"; kill $pid; break; }
+    [ $((seconds += 1)) -le "$SILENCE" ] || { : >"$STUCK"; kill $pid; wait $pid; exit 1; }
     sleep 1
 done
 wait $pid

@@ -64,10 +64,12 @@ unit: venv ## Unit tests on sysfs trees in temporary directories
 	@mkdir -p .cache/unit/ansible_collections/baremetal && ln -sfn $(CURDIR) .cache/unit/ansible_collections/baremetal/noiommu
 	$(call stage,unit tests,PYTHONPATH=.cache/unit pytest -q -p no:cacheprovider -p no:testinfra tests/unit)
 
-report-test: venv ## The fleet report in headless Chromium; its metrics and alerts before promtool
-	$(call stage,browser and promtool,tools/report-deps .cache/promtool)
+report-test: browser ## The fleet report in headless Chromium; its metrics and alerts before promtool
 	@mkdir -p .cache/unit/ansible_collections/baremetal && ln -sfn $(CURDIR) .cache/unit/ansible_collections/baremetal/noiommu
 	$(call stage,fleet report,PATH=$(CURDIR)/.cache/promtool/usr/bin:$$PATH PYTHONPATH=.cache/unit pytest -q -p no:cacheprovider -p no:testinfra tests/report)
+
+browser: venv
+	$(call stage,browser and promtool,tools/report-deps .cache/promtool)
 
 sanity: venv ## Every ansible-test sanity test
 	$(call stage,ansible-test sanity,tools/sanity)
@@ -87,6 +89,8 @@ test-kmod: kmod-selftest ## The long tests of the module as well: flavours, arm6
 
 molecule: $(CI_SCENARIOS:%=molecule-%) ## The scenarios of CI in real VMs, verified by testinfra; molecule-NAME for one
 
+molecule-fleet: browser
+
 $(SCENARIOS:%=molecule-%): molecule-%: machine venv collection
 	$(call stage,images of scenario $*,tools/vm image --of molecule/$*/machines.yml)
 	$(call stage,molecule scenario $*,molecule test --scenario-name $* --destroy always --no-command-borders)
@@ -95,4 +99,4 @@ clean: ## Remove what was built in this directory (the image cache stays)
 	rm -rf .cache $(VENV) docs/reference
 	$(MAKE) -C kmod clean
 
-.PHONY: help demo test test-all $(SCENARIOS:%=molecule-%) machine venv collection lint reference unit report-test sanity kmod-build kmod-selftest test-kmod molecule clean
+.PHONY: help demo test test-all $(SCENARIOS:%=molecule-%) machine venv collection lint reference unit report-test browser sanity kmod-build kmod-selftest test-kmod molecule clean

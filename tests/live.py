@@ -51,6 +51,12 @@ def run_python(name: str, script: str, *args: str, timeout: float = 600) -> dict
     return json.loads(on(name, " ".join(["python3", "-", *args]), stdin=source, timeout=timeout))
 
 
+def rig(*arguments: str) -> None:
+    """Have the rig do something to a machine of this run."""
+    command, *rest = arguments
+    subprocess.run([str(REPOSITORY / "tools" / "vm"), command, "--run", str(RUN), *rest], check=True, timeout=1200)
+
+
 def steps_of(report: dict) -> dict[str, str]:
     """Return what became of each step of tests/clients/vfio_client.py: "" for success, else the errno's name."""
     return {step["step"]: step["error"] for step in report["steps"]}

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import base64
 import shlex
-import subprocess
 
-from live import REPOSITORY, RUN, module, on
+from live import RUN, module, on
 
 KO = "$(find /lib/modules/$(uname -r) -name 'noiommu.ko*')"
 CERTIFICATE = RUN / "mok.der"
@@ -38,12 +37,6 @@ def make_key(host: str) -> None:
 def fetch_certificate(host: str) -> None:
     """Bring the certificate to this machine."""
     CERTIFICATE.write_bytes(base64.b64decode(on(host, "base64 /var/lib/dkms/mok.pub")))
-
-
-def rig(*arguments: str) -> None:
-    """Have the rig do something to a machine of this run."""
-    command, *rest = arguments
-    subprocess.run([str(REPOSITORY / "tools/vm"), command, "--run", str(RUN), *rest], check=True, timeout=1200)
 
 
 def load_unsigned(host: str) -> str:

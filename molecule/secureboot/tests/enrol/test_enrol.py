@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from live import RUN, changes_since_baseline, on, refused
-from signing import CERTIFICATE, fetch_certificate, make_key, rig, signing
+from live import RUN, changes_since_baseline, on, refused, rig
+from signing import CERTIFICATE, fetch_certificate, make_key, signing
 
 HOST = "tango"
 OWNER = "77fa9abd-0359-4d32-bd60-28f4e78f784b"

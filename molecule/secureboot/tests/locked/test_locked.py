@@ -3,8 +3,8 @@
 """Under Secure Boot: what is missing is said before anything changes, step by step, and lockdown remains."""
 from __future__ import annotations
 
-from live import REPOSITORY, changes_since_baseline, module, on, playbook, refused, save_baseline
-from signing import CERTIFICATE, fails, fetch_certificate, load_unsigned, make_key, rig, signing
+from live import REPOSITORY, changes_since_baseline, module, on, playbook, refused, rig, save_baseline
+from signing import CERTIFICATE, fails, fetch_certificate, load_unsigned, make_key, signing
 
 HOST = "sierra"
 NIC = "0000:00:10.0"

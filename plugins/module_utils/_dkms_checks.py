@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 
 from . import _kernels
 from ._errors import HostError
@@ -79,13 +78,11 @@ def _existing(root: Root, path: str) -> str:
 
 
 def require_writable(root: Root, kernels: list[str]) -> None:
-    """Refuse where the modules could not be installed: really write, since modes do not tell of read-only mounts."""
+    """Refuse where the modules could not be installed."""
     for kernel in kernels:
         path = "%s/%s" % (_kernels.MODULES, kernel)
         try:
-            handle, probe = tempfile.mkstemp(dir=root.path(path), prefix=".noiommu-")
-            os.close(handle)
-            os.unlink(probe)
+            root.try_writing(path)
         except OSError as exc:
             raise HostError(
                 "modules_unwritable",

@@ -13,8 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-import tempfile
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 from ._errors import HostError
 
@@ -141,41 +140,51 @@ class Root:
             ) from exc
 
     def write_file(self, path: str, text: str | bytes, mode: int = 0o644) -> None:
-        """Replace a file atomically; a crash leaves the old one or the new one. Makes missing directories."""
+        """Replace a file atomically; a crash leaves the old one or the new one. Makes missing directories.
+
+        A new file has no name until it is whole. One that replaces another has a second name for a moment, which the
+        next call that writes or removes it takes away.
+        """
         real = self.path(path)
-        temporary = None
         try:
             os.makedirs(os.path.dirname(real), mode=0o755, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=os.path.dirname(real), prefix=".noiommu-")
-            with os.fdopen(handle, "wb") as stream:
+            nameless = _open_nameless(os.path.dirname(real))
+            with os.fdopen(nameless or _open_second(real), "wb") as stream:
                 stream.write(text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape"))
                 os.fchmod(stream.fileno(), mode)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.rename(temporary, real)
+                if nameless:
+                    # A directory descriptor, which an absolute path does not need, makes Python follow the link.
+                    _put_in_place(lambda name: os.link("/proc/self/fd/%d" % nameless, name, src_dir_fd=nameless), real)
+                else:
+                    os.rename(_second_name(real), real)
         except OSError as exc:
-            if temporary is not None:
-                _unlink_quietly(temporary)
+            _unlink_quietly(_second_name(real))
             raise _file_error("write", path, exc) from exc
+
+    def try_writing(self, path: str) -> None:
+        """Raise OSError where no file can be made in a directory. Modes do not tell: it may be mounted read-only."""
+        probe = self.path(path, "probe")
+        os.close(_open_nameless(self.path(path)) or _open_second(probe))
+        _unlink_quietly(_second_name(probe))
 
     def write_link(self, path: str, target: str) -> None:
         """Make or replace a symbolic link atomically."""
         real = self.path(path)
         folder = os.path.dirname(real)
-        temporary = os.path.join(folder, ".noiommu-link-%d" % os.getpid())
         try:
             if not os.path.isdir(folder):
                 os.makedirs(folder)
                 os.chmod(folder, 0o755)  # whatever the umask: a name is for whoever may use what it leads to
-            _unlink_quietly(temporary)
-            os.symlink(target, temporary)
-            os.rename(temporary, real)
+            _put_in_place(lambda name: os.symlink(target, name), real)
         except OSError as exc:
-            _unlink_quietly(temporary)
+            _unlink_quietly(_second_name(real))
             raise _file_error("write the symbolic link", path, exc) from exc
 
     def remove_file(self, path: str) -> bool:
         """Remove a file or symbolic link; say whether there was one."""
+        _unlink_quietly(_second_name(self.path(path)))
         if not self.exists(path):
             return False
         try:
@@ -226,6 +235,38 @@ class Runner:
 def _errno_text(exc: OSError) -> str:
     name = errno.errorcode.get(exc.errno or 0, "?")
     return "%s (%s)" % (exc.strerror, name)
+
+
+def _second_name(real: str) -> str:
+    """Return the one other name that a file ever has. Nobody's pattern for configuration matches it."""
+    return os.path.join(os.path.dirname(real), ".noiommu-new-" + os.path.basename(real))
+
+
+def _open_nameless(folder: str) -> int | None:
+    """Open a file that is gone if nobody names it; None where the filesystem or the kernel has no such thing."""
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        if exc.errno in (errno.EOPNOTSUPP, errno.EISDIR):
+            return None
+        raise
+
+
+def _open_second(real: str) -> int:
+    name = _second_name(real)
+    _unlink_quietly(name)
+    return os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+
+
+def _put_in_place(make: Callable[[str], None], real: str) -> None:
+    """Make it under its name, or under its second name first where something is there already."""
+    try:
+        make(real)
+    except FileExistsError:
+        second = _second_name(real)
+        _unlink_quietly(second)
+        make(second)
+        os.rename(second, real)
 
 
 def _unlink_quietly(real: str) -> None:

@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _dkms_checks
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_source import Source, digest, pack
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, RunResult
 from ansible_collections.baremetal.noiommu.plugins.modules import dkms_module
 from ansible_collections.baremetal.noiommu.tests.unit.fake_dkms import KERNEL, OTHER, FakeDkms, build_host
 from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
@@ -364,10 +363,10 @@ def test_a_broken_compiler(dkms: FakeDkms) -> None:
 
 
 def test_modules_that_cannot_be_written(dkms: FakeDkms, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_only(**_options: Any) -> None:
+    def read_only(*_path: str) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(_dkms_checks.tempfile, "mkstemp", read_only)
+    monkeypatch.setattr(Root, "try_writing", read_only)
     error = refused(dkms)
     assert error.code == "modules_unwritable"
     assert error.evidence == ["/lib/modules/%s: Read-only file system" % KERNEL]

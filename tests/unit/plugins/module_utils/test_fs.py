@@ -64,6 +64,71 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tree: Tree, monkeypatc
     assert "Free space" in caught.value.remedy
 
 
+@pytest.fixture(params=["nameless files", "no nameless files"])
+def filesystem(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Filesystems that have O_TMPFILE, and those that have not, such as an overlay on an old kernel."""
+    if request.param == "no nameless files":
+        really = os.open
+
+        def without(path: str, flags: int, *mode: int) -> int:
+            if flags & os.O_TMPFILE == os.O_TMPFILE:
+                raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+            return really(path, flags, *mode)
+
+        monkeypatch.setattr(os, "open", without)
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("filesystem")
+def test_a_file_is_replaced_and_its_second_name_is_gone(tree: Tree) -> None:
+    for text in ("one", "two"):
+        tree.root.write_file("/etc/file", text, 0o600)
+        assert tree.root.read_text("/etc/file") == text and os.listdir(tree.at("/etc")) == ["file"]
+
+
+class Killed(BaseException):
+    """What ends a run without any clearing up."""
+
+
+def test_a_run_that_is_killed_leaves_nothing_of_a_new_file(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_args: object, **_options: object) -> None:
+        raise Killed
+
+    for call in ("fchmod", "fsync", "link"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, die)
+            with pytest.raises(Killed):
+                tree.root.write_file("/etc/new", "text")
+        assert os.listdir(tree.at("/etc")) == []
+
+
+@pytest.mark.usefixtures("filesystem")
+def test_what_a_killed_run_left_goes_with_the_next(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_args: object) -> None:
+        raise Killed
+
+    for finish, left in ((lambda: tree.root.write_file("/etc/file", "new"), ["file"]),
+                         (lambda: tree.root.write_link("/etc/file", "/new"), ["file"]),
+                         (lambda: tree.root.remove_file("/etc/file"), [])):
+        tree.root.write_file("/etc/file", "old")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "rename", die)
+            with pytest.raises(Killed):
+                tree.root.write_file("/etc/file", "new")
+        assert sorted(os.listdir(tree.at("/etc"))) == [".noiommu-new-file", "file"]
+        finish()
+        assert os.listdir(tree.at("/etc")) == left
+
+
+@pytest.mark.usefixtures("filesystem")
+def test_trying_to_write_leaves_nothing(tree: Tree) -> None:
+    tree.dir("/etc")
+    tree.root.try_writing("/etc")
+    assert os.listdir(tree.at("/etc")) == []
+    with pytest.raises(FileNotFoundError):
+        tree.root.try_writing("/nowhere")
+
+
 def test_links_are_replaced(tree: Tree) -> None:
     tree.root.write_link("/etc/wants/unit", "/etc/old")
     tree.root.write_link("/etc/wants/unit", "/etc/unit")

@@ -75,7 +75,8 @@ def differences(before: dict, after: dict, path: str = "") -> list[str]:
     return [] if before == after else [f"{path}: {before} -> {after}"]
 
 
-def playbook(name: str, host: str, *, check: bool = False, **variables) -> subprocess.CompletedProcess:
+def playbook(name: str, host: str, *, check: bool = False, environ: dict[str, str] | None = None,
+             **variables) -> subprocess.CompletedProcess:
     """Run one of the collection's playbooks as an operator does, limited to some hosts; all it says is in stdout."""
     command = [
         "ansible-playbook", f"baremetal.noiommu.{name}", "--limit", host,
@@ -83,7 +84,7 @@ def playbook(name: str, host: str, *, check: bool = False, **variables) -> subpr
         "--extra-vars", json.dumps(variables), *(["--check"] if check else []),
     ]
     # molecule asks for colours, and for failures on stderr.
-    environment = {**os.environ, "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true"}
+    environment = {**os.environ, "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true", **(environ or {})}
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1800,
                           check=False, env=environment)
 

@@ -21,6 +21,10 @@ from pathlib import Path
 from ansible import context
 from ansible.plugins.callback import CallbackBase
 
+# What happens on the control node alone.
+LOCAL = {"ansible.builtin." + name for name in (
+    "assert", "debug", "fail", "import_role", "import_tasks", "include_role", "include_tasks", "meta", "set_fact")}
+
 
 class CallbackModule(CallbackBase):
     CALLBACK_VERSION = 2.0
@@ -52,6 +56,7 @@ class CallbackModule(CallbackBase):
                 "host": result._host.get_name(),
                 "status": status,
                 "changed": bool(outcome.get("changed")),
+                "remote": result._task.action not in LOCAL,
             }) + "\n")
 
     def v2_runner_on_ok(self, result):

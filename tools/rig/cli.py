@@ -30,6 +30,8 @@ def parser() -> argparse.ArgumentParser:
     for name, text in (("down", "stop the machines of a run"), ("status", "tell which run (exit code 0 if all do)")):
         commands.add_parser(name, help=text).add_argument("--run", type=Path, required=True, metavar="DIR")
     for name, text in (("ssh", "log in, or run a command"), ("reset", "cut the power and start again"),
+                       ("snapshot", "save a running machine, memory and disks, or go back to what was saved"),
+                       ("link", "pull the cable of a machine's management NIC out, or plug it in"),
                        ("off", "shut a machine down; its disks stay"), ("on", "start a machine that is off"),
                        ("enrol-mok", "have a machine that is off trust a certificate under Secure Boot")):
         sub = commands.add_parser(name, help=text)
@@ -39,6 +41,11 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("name")
         if name == "ssh":
             sub.add_argument("cmd", nargs=argparse.REMAINDER)
+        elif name == "snapshot":
+            sub.add_argument("verb", choices=("save", "load"))
+            sub.add_argument("tag")
+        elif name == "link":
+            sub.add_argument("state", choices=("up", "down"))
         elif name == "enrol-mok":
             sub.add_argument("certificate", type=Path, help="PEM or DER")
     return top
@@ -72,6 +79,10 @@ def dispatch(args: argparse.Namespace) -> int:
         run.ssh(args.run, args.name, args.cmd)
     elif args.command == "reset":
         run.reset(args.run, args.name)
+    elif args.command == "snapshot":
+        run.snapshot(args.run, args.name, args.verb, args.tag)
+    elif args.command == "link":
+        run.link(args.run, args.name, args.state)
     elif args.command == "off":
         run.off(args.run, args.name, cut=args.cut)
     elif args.command == "on":

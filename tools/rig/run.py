@@ -279,6 +279,22 @@ def reset(directory: Path, name: str) -> None:
     qemu.monitor(run.dir / name, "system_reset")
 
 
+def snapshot(directory: Path, name: str, verb: str, tag: str) -> None:
+    """Save the running machine, memory and disks, or go back to what was saved."""
+    run = Run(directory)
+    run.known(name)
+    said = qemu.monitor(run.dir / name, "human-monitor-command", **{"command-line": f"{verb}vm {tag}"})
+    if said.strip():
+        raise RigError(f"{name}: QEMU cannot {verb} the snapshot {tag}", said.strip(), f"see {run.dir / name / 'qemu.log'}")
+
+
+def link(directory: Path, name: str, state: str) -> None:
+    """Plug the management NIC's cable in, or pull it out."""
+    run = Run(directory)
+    run.known(name)
+    qemu.monitor(run.dir / name, "set_link", name="management", up=state == "up")
+
+
 def off(directory: Path, name: str, *, cut: bool = False) -> None:
     """Have the machine shut itself down, or cut its power; its disks are kept."""
     run = Run(directory)

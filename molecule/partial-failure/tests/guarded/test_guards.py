@@ -26,7 +26,7 @@ NETWORK = [
      " && ip link set {nic} up && ip link add link {nic} name inside netns elsewhere type macvlan",
      "systemctl stop elsewhere; ip netns del elsewhere; ip link set {nic} down",
      "macvlan inside in the namespace of process"),
-    ("ip address add 192.0.2.99/32 dev {nic}", "ip address flush dev {nic}", "address 192.0.2.99/32 on {nic}"),
+    ("ip address add 192.0.2.99/32 dev {nic}", "ip address flush dev {nic}", "192.0.2.99/32 in table local dev {nic}"),
 ]
 STORAGE = [
     ("mkfs.ext4 -q /dev/{disk} && mkdir /mnt/guard && mount /dev/{disk} /mnt/guard",
@@ -48,7 +48,7 @@ def disk(address: str) -> str:
     return on(HOST, f"basename /sys/bus/pci/devices/{address}/nvme/*/nvme*n1").strip()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def lived_on():
     """Give the host a use for every one of them; return what must be said of it."""
     cases = [(case, {"nic": interface(address)}) for case, address in zip(NETWORK, nics(HOST))]
@@ -62,7 +62,7 @@ def lived_on():
         for (_setup, undo, _evidence), name in cases:
             on(HOST, undo.format(**name) + "; true")
         on(HOST, " ".join(["wipefs -qa", *(f"/dev/{disk(address)}" for address in DISKS)])
-           + "; rm -rf /etc/lvm/archive/* /etc/lvm/backup/*; modprobe -r bonding bridge 8021q macvlan dm_mod; true")
+           + "; rm -rf /etc/lvm/archive /etc/lvm/backup; modprobe -r bonding bridge 8021q macvlan dm_mod; true")
 
 
 def test_one_refusal_names_all_of_it(lived_on):

@@ -70,6 +70,13 @@ static void look(struct state *s)
 	s->iommus = entries(IOMMUS);
 }
 
+/*
+ * A debugging kernel's notes on what other objects are doing. It keeps up to a
+ * thousand spare ones as it sees fit (ODEBUG_POOL_SIZE in lib/debugobjects.c):
+ * what leaks is missed in its own cache.
+ */
+#define NOTES	"debug_objects_cache"
+
 /* Is there a cache that has an object more for each few cycles? */
 static void compare_caches(const struct state *before, const struct state *after,
 			   long limit)
@@ -87,7 +94,7 @@ static void compare_caches(const struct state *before, const struct state *after
 		if (c->active - was > limit / 4)
 			printf("# %s: %ld objects of %ld bytes, were %ld\n",
 			       c->name, c->active, c->size, was);
-		bad += c->active - was > limit;
+		bad += c->active - was > limit && strcmp(c->name, NOTES);
 	}
 	ok(after->caches && !bad, "%d of %d slab caches have grown by more than %ld objects",
 	   bad, after->caches, limit);

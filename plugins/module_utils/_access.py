@@ -17,11 +17,10 @@ from ._errors import HostError, Refused
 from ._files import FileSet, RenderedFile
 from ._fs import Root, Runner
 from ._mounts import read_mounts
+from ._paths import ACCESS_RECORD, UDEV_RULES
 from ._store import dump_json
 
-UDEV_RULES = "/etc/udev/rules.d/60-noiommu-vfio.rules"
 LIMITS = "/etc/security/limits.d/60-noiommu.conf"
-RECORD = "/var/lib/noiommu/access.json"
 VFIO_DIR = "/dev/vfio"
 PIN_NODE = "/dev/noiommu"
 
@@ -113,7 +112,7 @@ def read_nodes(root: Root) -> list[Node]:
 
 def read_record(root: Root) -> Record | None:
     """Return what earlier runs made, if any."""
-    text = root.read_text(RECORD)
+    text = root.read_text(ACCESS_RECORD)
     if text is None:
         return None
     try:
@@ -134,9 +133,9 @@ def read_record(root: Root) -> Record | None:
         raise HostError(
             "record",
             "The record of what was granted is damaged.",
-            evidence=["%s: %s" % (RECORD, exc)],
+            evidence=["%s: %s" % (ACCESS_RECORD, exc)],
             remedy="Remove %s; the group, memberships and file capabilities (getcap -r /usr) given earlier are then"
-            " left to you." % RECORD,
+            " left to you." % ACCESS_RECORD,
         ) from exc
 
 
@@ -428,7 +427,7 @@ class Plan:
 
     def _rendered_record(self) -> RenderedFile:
         new = self._new_record()
-        return RenderedFile(RECORD, _render_record(new) if new else None)
+        return RenderedFile(ACCESS_RECORD, _render_record(new) if new else None)
 
     def _rendered_files(self) -> list[RenderedFile]:
         group, memlock = self.group, self._request.memlock
@@ -638,7 +637,7 @@ class Plan:
         self._leave()
         self._sweep()
         self._write(self._record_file, undo)
-        self._root.remove_empty_dir(os.path.dirname(RECORD))
+        self._root.remove_empty_dir(os.path.dirname(ACCESS_RECORD))
 
     def _sweep(self) -> None:
         """Remove directories of drop-ins that became empty."""

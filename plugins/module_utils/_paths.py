@@ -13,7 +13,7 @@ WANTS = "/etc/systemd/system/multi-user.target.wants/" + UNIT_NAME
 TOOL = "/usr/local/lib/noiommu/noiommu_host"
 VERIFY = "/usr/local/sbin/noiommu-verify"
 
-# The records of the other roles; the tests see to it that these are the same as theirs.
+# What noiommu-verify reads of the other roles.
 ACCESS_RECORD = "/var/lib/noiommu/access.json"
 UDEV_RULES = "/etc/udev/rules.d/60-noiommu-vfio.rules"
 HUGEPAGES_SCRIPT = "/usr/local/lib/noiommu/reserve-hugepages"

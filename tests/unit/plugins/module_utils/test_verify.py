@@ -52,9 +52,9 @@ def host(machine: Machine) -> Machine:
     for name, value in (("nr", "130"), ("surplus", "2"), ("free", "100")):
         tree.file("%s/%s_hugepages" % (POOL, name), value)
     tree.file(_paths.HUGEPAGES_SCRIPT, BOOT_SCRIPT % (POOL, 128))
-    tree.file(_access.RECORD, json.dumps({"group": "dpdk", "group_made": True, "users_added": ["ann"], "version": 1}))
+    tree.file(_paths.ACCESS_RECORD, json.dumps({"group": "dpdk", "group_made": True, "users_added": ["ann"], "version": 1}))
     tree.file("/etc/group", "root:x:0:\ndpdk:x:990:ann")
-    tree.file(_access.UDEV_RULES, _access.udev_rules("dpdk"))
+    tree.file(_paths.UDEV_RULES, _access.udev_rules("dpdk"))
     return machine
 
 
@@ -95,7 +95,7 @@ DRIFT: dict[str, tuple[Callable[[Machine], Any], str]] = {
     "no such pool": (lambda host: host.tree.remove(POOL), "0 pages instead of 128"),
     "a user lost": (lambda host: host.tree.file("/etc/group", "dpdk:x:990:"), "access: ann is not a member of dpdk"),
     "the group gone": (lambda host: host.tree.file("/etc/group", "root:x:0:"), "access: the group dpdk is gone"),
-    "the rule gone": (lambda host: host.tree.remove(_access.UDEV_RULES), "does not give the devices to dpdk"),
+    "the rule gone": (lambda host: host.tree.remove(_paths.UDEV_RULES), "does not give the devices to dpdk"),
     "a switch turned": (
         lambda host: host.tree.file(UNSAFE_INTERRUPTS, "N"), "kernel module: %s is N instead of Y" % UNSAFE_INTERRUPTS,
     ),
@@ -127,7 +127,7 @@ def test_a_program_that_an_upgrade_replaced(
 ) -> None:
     record = {"group": "dpdk", "group_made": True, "users_added": [], "version": 1}
     programs = {"/usr/bin/app": {"capabilities": ["cap_ipc_lock"]}, "/usr/bin/other": {"capabilities": []}}
-    host.tree.file(_access.RECORD, json.dumps({**record, "binaries": programs}))
+    host.tree.file(_paths.ACCESS_RECORD, json.dumps({**record, "binaries": programs}))
     code, line = run(host, capsys)
     assert code == 1 and line == "DRIFTED: access: /usr/bin/app has lost its capabilities"
     monkeypatch.setattr(os, "getxattr", lambda path, name: b"x")
@@ -157,10 +157,6 @@ def test_pools_are_shown_as_noiommu_info_shows_them(host: Machine) -> None:
     shown = [{key: one[key] for key in ("size", "node", "count", "free")} for one in _hugepages.Host(host.root).report()]
     order = operator.itemgetter("size", "count")
     assert len(shown) == 9 and sorted(_verify.pools(host.root), key=order) == sorted(shown, key=order)
-
-
-def test_the_records_are_where_the_roles_keep_them() -> None:
-    assert (_paths.ACCESS_RECORD, _paths.UDEV_RULES) == (_access.RECORD, _access.UDEV_RULES)
 
 
 def test_the_copy_on_the_host_stays_small() -> None:
@@ -194,7 +190,7 @@ def test_nothing_deployed(machine: Machine, capsys: pytest.CaptureFixture) -> No
 
 
 @pytest.mark.parametrize("path, text", [
-    (BINDINGS, "{"), (BINDINGS, '{"version": 1}'), (_access.RECORD, "[]"), ("/proc/sys/kernel/tainted", "what"),
+    (BINDINGS, "{"), (BINDINGS, '{"version": 1}'), (_paths.ACCESS_RECORD, "[]"), ("/proc/sys/kernel/tainted", "what"),
 ])
 def test_what_cannot_be_known_is_neither_well_nor_drift(
     host: Machine, capsys: pytest.CaptureFixture, tmp_path: Path, path: str, text: str

@@ -17,8 +17,9 @@ from typing import Any, Callable, NamedTuple
 from ._errors import HostError, Refused
 from ._files import FileSet, RenderedFile
 from ._fs import Root, Runner
-from ._hugepages import Host, format_size, parse_size, reload_units
+from ._hugepages import parse_size, reload_units
 from ._hugetlbfs import left_over, mounts_of, remove
+from ._pools import SIZES_DIR, Pools, format_size
 from ._store import dump_json
 
 RECORD = "/var/lib/noiommu/hugetlb-mounts.json"
@@ -83,7 +84,7 @@ def escape(path: str) -> str:
     return found.replace("\0", "-")
 
 
-def parse_mounts(root: Root, host: Host, mounts: list[dict[str, Any]], dry_run: bool) -> list[Wanted]:
+def parse_mounts(root: Root, host: Pools, mounts: list[dict[str, Any]], dry_run: bool) -> list[Wanted]:
     """Check the declared mounts against the host and each other."""
     wanted = [_parse(root, host, one, dry_run) for one in mounts]
     paths = [one.path for one in wanted]
@@ -94,13 +95,13 @@ def parse_mounts(root: Root, host: Host, mounts: list[dict[str, Any]], dry_run: 
     return wanted
 
 
-def _parse(root: Root, host: Host, one: dict[str, Any], dry_run: bool) -> Wanted:
+def _parse(root: Root, host: Pools, one: dict[str, Any], dry_run: bool) -> Wanted:
     path, size = one["path"], parse_size(one["size"])
     if not re.match(r"^(/[A-Za-z0-9:_.@+-]+)+$", path) or {"..", "."} & set(path.split("/")):
         seen = ["expected an absolute path of letters, digits and :_.@+-, without . and .."]
         raise _bad("%r cannot be a mount point." % path, seen, "Choose another path.")
     if size not in host.sizes:
-        seen = ["/sys/kernel/mm/hugepages has: %s" % (", ".join(map(format_size, host.sizes)) or "nothing")]
+        seen = ["%s has: %s" % (SIZES_DIR, ", ".join(map(format_size, host.sizes)) or "nothing")]
         raise _bad("This host has no hugetlb pages of size %s." % format_size(size), seen, "Declare one of these sizes.")
     mode = str(one.get("mode") or "0770")
     if not re.match(r"^0?[01]?[0-7]{3}$", mode):
@@ -153,7 +154,7 @@ class MountPlan:
 
     def __init__(self, root: Root, runner: Runner, mounts: list[dict[str, Any]], dry_run: bool) -> None:
         self._root, self._runner = root, runner
-        self.wanted = parse_mounts(root, Host(root), mounts, dry_run)
+        self.wanted = parse_mounts(root, Pools(root), mounts, dry_run)
         self._record = _read_record(root)
         self._mounted = {one.path: one for one in mounts_of(root)}
         paths = {one.path: one for one in self.wanted}

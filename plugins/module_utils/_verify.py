@@ -28,6 +28,7 @@ from ._paths import (
 )
 from ._pci import PciBus
 from ._plan import observe, plan
+from ._pools import Pools, persistent
 from ._record import blank, reason
 from ._store import BINDINGS, load_json
 
@@ -72,7 +73,9 @@ class Verify:
             "insecure": insecure,
             "taint": taint,
             "devices": [self._device(entry) for entry in self._entries() if self._bus.get(entry["address"])],
-            "hugepages": pools(self._root),
+            "hugepages": [
+                {key: one[key] for key in ("size", "node", "count", "free")} for one in Pools(self._root).report()
+            ],
             "reboot_pending": self._stale(),
             "keys_to_enrol": [],
         }
@@ -140,7 +143,7 @@ class Verify:
     def _hugepages(self) -> Iterator[str]:
         """Compare with what the next boot would reserve."""
         for directory, count in _POOL.findall(self._root.read_text(HUGEPAGES_SCRIPT) or ""):
-            found = _persistent(self._root, directory)
+            found = persistent(self._root, directory)
             if found != int(count):
                 yield "%s: %d pages instead of %s" % (directory, found, count)
 
@@ -185,36 +188,6 @@ def has_capabilities(root: Root, path: str) -> bool:
         return bool(os.getxattr(root.path(path), "security.capability"))
     except OSError:
         return False
-
-
-def pools(root: Root) -> list[dict[str, Any]]:
-    """Return every hugetlb pool, as the report shows it: the host's total of each size, then each node's."""
-    places: list[tuple[str, int | None]] = [("/sys/kernel/mm/hugepages", None)]
-    for name in root.listdir("/sys/devices/system/node"):
-        if re.match(r"^node\d+$", name):
-            places.append(("/sys/devices/system/node/%s/hugepages" % name, int(name[4:])))
-    found = []
-    for base, node in places:
-        for name in root.listdir(base):
-            match = re.match(r"^hugepages-(\d+)kB$", name)
-            if match:
-                directory = "%s/%s" % (base, name)
-                free = root.read_int(directory, "free_hugepages") or 0
-                size = _size(int(match.group(1)))
-                found.append({"size": size, "node": node, "count": _persistent(root, directory), "free": free})
-    return found
-
-
-def _persistent(root: Root, directory: str) -> int:
-    # Surplus pages are among them, and go away by themselves.
-    return (root.read_int(directory, "nr_hugepages") or 0) - (root.read_int(directory, "surplus_hugepages") or 0)
-
-
-def _size(kib: int) -> str:
-    for unit, factor in (("G", 1 << 20), ("M", 1 << 10)):
-        if kib % factor == 0:
-            return "%d%s" % (kib // factor, unit)
-    return "%dK" % kib
 
 
 def line(record: dict[str, Any]) -> str:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
@@ -18,7 +17,7 @@ from ._files import FileSet, RenderedFile
 from ._fs import Root, Runner
 from ._mounts import read_mounts
 from ._paths import ACCESS_RECORD, UDEV_RULES
-from ._store import dump_json
+from ._store import dump_json, load_record
 
 LIMITS = "/etc/security/limits.d/60-noiommu.conf"
 VFIO_DIR = "/dev/vfio"
@@ -110,33 +109,29 @@ def read_nodes(root: Root) -> list[Node]:
     return [_node(root, path) for path in [PIN_NODE, *paths] if root.exists(path)]
 
 
-def read_record(root: Root) -> Record | None:
+def _read_record(root: Root) -> Record | None:
     """Return what earlier runs made, if any."""
-    text = root.read_text(ACCESS_RECORD)
-    if text is None:
-        return None
-    try:
-        stored = json.loads(text)
-        binaries = {
-            path: _filecaps.Recorded(one["inode"], _filecaps.State(*one["before"]), one["mode"], one["capabilities"])
-            for path, one in stored.get("binaries", {}).items()
-        }
-        mount = stored.get("hugetlbfs")
-        return Record(
-            str(stored["group"]),
-            bool(stored["group_made"]),
-            [str(one) for one in stored["users_added"]],
-            binaries,
-            Node(*mount) if mount else None,
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise HostError(
-            "record",
-            "The record of what was granted is damaged.",
-            evidence=["%s: %s" % (ACCESS_RECORD, exc)],
-            remedy="Remove %s; the group, memberships and file capabilities (getcap -r /usr) given earlier are then"
-            " left to you." % ACCESS_RECORD,
-        ) from exc
+    damage = "The record of what was granted is damaged."
+    remedy = (
+        "Remove %s; the group, memberships and file capabilities (getcap -r /usr) given earlier are then left to you."
+        % ACCESS_RECORD
+    )
+    return load_record(root, ACCESS_RECORD, _parse_record, damage, remedy)
+
+
+def _parse_record(stored: dict[str, Any]) -> Record:
+    binaries = {
+        path: _filecaps.Recorded(one["inode"], _filecaps.State(*one["before"]), one["mode"], one["capabilities"])
+        for path, one in stored.get("binaries", {}).items()
+    }
+    mount = stored.get("hugetlbfs")
+    return Record(
+        str(stored["group"]),
+        bool(stored["group_made"]),
+        [str(one) for one in stored["users_added"]],
+        binaries,
+        Node(*mount) if mount else None,
+    )
 
 
 def _render_record(record: Record) -> str:
@@ -184,7 +179,7 @@ class Plan:
         self._runner = runner
         self._request = request
         self.warnings: list[str] = []
-        self.record = read_record(root)
+        self.record = _read_record(root)
         self.groups = read_groups(root)
         self.group = request.group
         self._users = list(dict.fromkeys(request.users))

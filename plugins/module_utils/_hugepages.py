@@ -9,7 +9,6 @@ Pages of 1 GiB that the running kernel cannot find are put on the kernel command
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -22,7 +21,7 @@ from ._files import FileSet, RenderedFile
 from ._fs import Root, Runner
 from ._hugetlbfs import LeftOver, left_over, remove
 from ._pools import NODES_DIR, SIZES_DIR, UNITS, Pool, Pools, format_size, meminfo
-from ._store import dump_json
+from ._store import dump_json, load_record
 from ._words import holds
 
 RECORD = "/var/lib/noiommu/hugepages.json"
@@ -453,22 +452,16 @@ def reload_units(root: Root, runner: Runner, files: FileSet) -> None:
 
 
 def _read_record(root: Root) -> Counts:
-    text = root.read_text(RECORD)
-    if text is None:
-        return {}
-    try:
-        stored = json.loads(text)["counts"]
-        return {
-            int(size): {None if node == "host" else int(node): int(count) for node, count in nodes.items()}
-            for size, nodes in stored.items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise HostError(
-            "record",
-            "The record of the original page counts is damaged.",
-            evidence=["%s: %s" % (RECORD, exc)],
-            remedy="Remove %s if the original counts do not matter; today's counts are then taken for them." % RECORD,
-        ) from exc
+    damage = "The record of the original page counts is damaged."
+    remedy = "Remove %s if the original counts do not matter; today's counts are then taken for them." % RECORD
+    return load_record(root, RECORD, _parse_record, damage, remedy) or {}
+
+
+def _parse_record(stored: dict[str, Any]) -> Counts:
+    return {
+        int(size): {None if node == "host" else int(node): int(count) for node, count in nodes.items()}
+        for size, nodes in stored["counts"].items()
+    }
 
 
 def _render_record(record: Counts) -> str:

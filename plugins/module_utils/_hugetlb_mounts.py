@@ -9,7 +9,6 @@ Units of our own and no lines in /etc/fstab: that file is the operator's, and a 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from typing import Any, Callable, NamedTuple
@@ -20,7 +19,7 @@ from ._fs import Root, Runner
 from ._hugepages import parse_size, reload_units
 from ._hugetlbfs import left_over, mounts_of, remove
 from ._pools import SIZES_DIR, Pools, format_size
-from ._store import dump_json
+from ._store import dump_json, load_record
 
 RECORD = "/var/lib/noiommu/hugetlb-mounts.json"
 _UNITS = "/etc/systemd/system"
@@ -335,15 +334,10 @@ def _render(made: dict[str, list[str]]) -> str:
 
 
 def _read_record(root: Root) -> dict[str, list[str]]:
-    text = root.read_text(RECORD)
-    if text is None:
-        return {}
-    try:
-        return {str(path): [str(one) for one in made] for path, made in json.loads(text)["mounts"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise HostError(
-            "record",
-            "The record of the hugetlbfs mounts is damaged.",
-            evidence=["%s: %r" % (RECORD, exc)],
-            remedy="Unmount what is no longer wanted yourself, then remove %s." % RECORD,
-        ) from exc
+    damage = "The record of the hugetlbfs mounts is damaged."
+    remedy = "Unmount what is no longer wanted yourself, then remove %s." % RECORD
+    return load_record(root, RECORD, _parse_record, damage, remedy) or {}
+
+
+def _parse_record(stored: dict[str, Any]) -> dict[str, list[str]]:
+    return {str(path): [str(one) for one in made] for path, made in stored["mounts"].items()}

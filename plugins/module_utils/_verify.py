@@ -30,7 +30,7 @@ from ._pci import PciBus
 from ._plan import observe, plan
 from ._pools import Pools, persistent
 from ._record import blank, reason
-from ._store import BINDINGS, load_json
+from ._store import BINDINGS, load_json, load_record
 
 OK, DRIFTED, UNKNOWN = 0, 1, 2
 
@@ -148,7 +148,8 @@ class Verify:
                 yield "%s: %d pages instead of %s" % (directory, found, count)
 
     def _access(self) -> Iterator[str]:
-        granted = load_json(self._root, ACCESS_RECORD)
+        damage, remedy = "The record of what was granted is damaged.", "Run the deploy playbook: it says what to do."
+        granted = load_record(self._root, ACCESS_RECORD, dict, damage, remedy)
         if granted is None:
             return
         group = granted["group"]

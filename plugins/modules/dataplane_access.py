@@ -69,11 +69,11 @@ options:
         description: The service, such as V(ovs-vswitchd.service). The suffix may be left out.
         type: str
         required: true
-      profile:
+      profile: &profile
         description: What it is, O(profile) by default.
         type: str
         choices: [dpdk, spdk, ovs, custom]
-      capabilities:
+      capabilities: &capabilities
         description: What the profile V(custom) needs, O(capabilities) by default.
         type: list
         elements: str
@@ -95,14 +95,8 @@ options:
         description: The program's path. Of a link, what it leads to.
         type: str
         required: true
-      profile:
-        description: What it is, O(profile) by default.
-        type: str
-        choices: [dpdk, spdk, ovs, custom]
-      capabilities:
-        description: What the profile V(custom) needs, O(capabilities) by default.
-        type: list
-        elements: str
+      profile: *profile
+      capabilities: *capabilities
   profile:
     description:
       - What the services and binaries are.

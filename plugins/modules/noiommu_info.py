@@ -115,14 +115,14 @@ verdict:
               V(selector), V(sriov), V(guarded_device), V(group_not_viable), V(iommu_stays_off), V(vfio_missing),
               V(key_not_enrolled), V(key_pending) or V(insecure_expired).
           type: str
-        message:
+        message: &message
           description: The reason.
           type: str
-        evidence:
+        evidence: &evidence
           description: What was seen on the host.
           type: list
           elements: str
-        remedy:
+        remedy: &remedy
           description: What to do about it.
           type: str
     warnings:
@@ -351,16 +351,9 @@ devices:
         kind:
           description: The kind of reason.
           type: str
-        message:
-          description: The reason.
-          type: str
-        evidence:
-          description: What was seen on the host.
-          type: list
-          elements: str
-        remedy:
-          description: What to do about it.
-          type: str
+        message: *message
+        evidence: *evidence
+        remedy: *remedy
 hugepages:
   description: Every hugetlb pool; the host's total of each size, then each node's.
   returned: success

@@ -225,7 +225,7 @@ restart:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._access import Plan, Request, parse_memlock
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner
 from ansible_collections.baremetal.noiommu.plugins.module_utils._profiles import PROFILES
 
@@ -301,8 +301,7 @@ def main() -> None:
     try:
         run(module, Root(), Runner())
     except HostError as exc:
-        refusals = exc.refusals if isinstance(exc, Refused) else [exc]
-        module.fail_json(msg=str(exc), refusals=[one.as_dict() for one in refusals])
+        module.fail_json(**exc.as_failure())
 
 
 if __name__ == "__main__":

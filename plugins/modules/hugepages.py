@@ -230,7 +230,7 @@ left_over:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages import Plan
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugetlb_mounts import MountPlan
@@ -312,8 +312,7 @@ def main() -> None:
     try:
         run(module, Root(), Runner())
     except HostError as exc:
-        refusals = exc.refusals if isinstance(exc, Refused) else [exc]
-        module.fail_json(msg=str(exc), refusals=[refusal.as_dict() for refusal in refusals])
+        module.fail_json(**exc.as_failure())
 
 
 if __name__ == "__main__":

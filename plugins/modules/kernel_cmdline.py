@@ -151,7 +151,7 @@ def main() -> None:
     try:
         run(module, Root(), Runner())
     except HostError as exc:
-        module.fail_json(msg=str(exc), refusals=[exc.as_dict()])
+        module.fail_json(**exc.as_failure())
 
 
 if __name__ == "__main__":

@@ -520,7 +520,7 @@ def main() -> None:
     try:
         result = Preflight(root, context, Declaration(**module.params)).report()
     except HostError as exc:
-        module.fail_json(msg=str(exc), refusals=[exc.as_dict()])
+        module.fail_json(**exc.as_failure())
     module.exit_json(changed=False, **result)
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._pci import PciBus
-from ansible_collections.baremetal.noiommu.plugins.module_utils._select import Recorded, resolve
+from ansible_collections.baremetal.noiommu.plugins.module_utils._select import Recorded
+from ansible_collections.baremetal.noiommu.tests.unit.selecting import select
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 PORTS = ["0000:04:00.%d" % number for number in range(4)]
@@ -38,13 +39,6 @@ def host(tree: Tree) -> Tree:
     tree.net("pf0", PF, "52:54:00:00:00:20")
     tree.sriov(PF, number=3)
     return tree
-
-
-def select(tree: Tree, *selectors: dict, recorded: tuple = ()) -> list[str]:
-    devices, errors = resolve(list(selectors), PciBus(tree.root), list(recorded))
-    if errors:
-        raise errors[0]
-    return [device.address for device in devices]
 
 
 def refused(tree: Tree, *selectors: dict, recorded: tuple = ()) -> HostError:

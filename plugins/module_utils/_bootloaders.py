@@ -57,7 +57,9 @@ class BootLoader:
         """Return the text of the one file that this way edits in place, None if it has none or it is not there."""
         return None
 
-    def files(self, owner: str, wanted: Parameters | None, lines: Lines, original: Original | None) -> list[RenderedFile]:
+    def files(
+        self, owner: str, wanted: Parameters | None, lines: Lines, original: Original | None
+    ) -> list[RenderedFile]:
         """Return the files as they shall be for these lines; ``original`` is given where nothing of ours is left."""
         raise NotImplementedError
 
@@ -74,7 +76,8 @@ class BootLoader:
                 "bootloader",
                 "%s failed: %s" % (argv[0], said[-1] if said else "no reason given"),
                 evidence=["`%s`: rc %d" % (" ".join(argv), done.rc), *said],
-                remedy="Make the command succeed by hand (a full or read-only /boot is the usual reason), then run again.",
+                remedy="Make the command succeed by hand (a full or read-only /boot is the usual reason), then run"
+                " again.",
             )
         return done.stdout
 
@@ -107,7 +110,9 @@ class Grub(BootLoader):
         line = re.search(r"^\s*linux(?:16|efi)?\s+\S+(.*)$", ours.group(1) if ours else text, re.MULTILINE)
         return {"": split(line.group(1)) if line else []}
 
-    def files(self, owner: str, wanted: Parameters | None, lines: Lines, original: Original | None) -> list[RenderedFile]:
+    def files(
+        self, owner: str, wanted: Parameters | None, lines: Lines, original: Original | None
+    ) -> list[RenderedFile]:
         return [RenderedFile(self.fragment(owner), None if wanted is None else _grub_fragment(wanted))]
 
     def take_over(self, lines: Lines) -> None:
@@ -163,7 +168,9 @@ class Grubby(BootLoader):
             )
         return found
 
-    def files(self, owner: str, wanted: Parameters | None, lines: Lines, original: Original | None) -> list[RenderedFile]:
+    def files(
+        self, owner: str, wanted: Parameters | None, lines: Lines, original: Original | None
+    ) -> list[RenderedFile]:
         return []
 
     def take_over(self, lines: Lines) -> None:
@@ -233,7 +240,9 @@ class SystemdBoot(BootLoader):
         data = self.root.read_bytes(self.path)
         return None if data is None else data.decode("utf-8", "surrogateescape")
 
-    def files(self, owner: str, wanted: Parameters | None, lines: Lines, original: Original | None) -> list[RenderedFile]:
+    def files(
+        self, owner: str, wanted: Parameters | None, lines: Lines, original: Original | None
+    ) -> list[RenderedFile]:
         text = " ".join(lines[""]) + "\n" if original is None else original.source
         return [RenderedFile(self.path, text)]
 

@@ -134,7 +134,9 @@ class CommandLine:
             effective(self.running, phrase, one) != effective(after, phrase, one)
             for one in sets
             for phrase in one.parameters
-        ) or any((find(self.running, word) is None) != (find(after, word) is None) for one in sets for word in one.without)
+        ) or any(
+            (find(self.running, word) is None) != (find(after, word) is None) for one in sets for word in one.without
+        )
 
     def apply(self) -> None:
         """Do it, or leave the host as it was and raise."""

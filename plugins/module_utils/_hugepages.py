@@ -15,6 +15,7 @@ import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence
 
 from . import _hugepages_boot as boot
+from . import _kernels
 from ._cmdline import CommandLine, Record
 from ._errors import HostError
 from ._files import FileSet, RenderedFile
@@ -82,7 +83,8 @@ class Host(Pools):
     def memory(self, node: int | None) -> Memory:
         """Return the memory of the host or of one node."""
         pattern = r"(\w+(?:\(file\))?):\s+(\d+) kB"
-        found = {key: int(value) * 1024 for key, value in re.findall(pattern, self._root.read_text(meminfo(node)) or "")}
+        text = self._root.read_text(meminfo(node)) or ""
+        found = {key: int(value) * 1024 for key, value in re.findall(pattern, text)}
         swap = re.search(r"SwapFree:\s+(\d+) kB", self._root.read_text("/proc/meminfo") or "")
         caches = sum(found.get(key, 0) for key in ("Active(file)", "Inactive(file)", "SReclaimable"))
         return Memory(
@@ -221,7 +223,7 @@ class Plan:
             raise HostError(
                 "pool_boot",
                 "This kernel takes no page counts by NUMA node on its command line.",
-                evidence=["/proc/sys/kernel/osrelease: %s; needed 5.16" % self._root.read_text("/proc/sys/kernel/osrelease")],
+                evidence=["/proc/sys/kernel/osrelease: %s; needed 5.16" % _kernels.running(self._root)],
                 remedy="Declare the size without a node, or boot a newer kernel.",
             )
         return line
@@ -309,7 +311,12 @@ class Plan:
             for pool, count in self.changes
         ]
         left_over_files = [
-            {"before_header": one.path, "after_header": one.path, "before": "%d pages, nobody's\n" % one.pages, "after": ""}
+            {
+                "before_header": one.path,
+                "after_header": one.path,
+                "before": "%d pages, nobody's\n" % one.pages,
+                "after": "",
+            }
             for one in self.left_over
         ]
         return left_over_files + counts + self.files.diff() + self.cmdline.diff()

@@ -90,7 +90,8 @@ def parse_mounts(root: Root, host: Pools, mounts: list[dict[str, Any]], dry_run:
     for number, path in enumerate(paths):
         for other in paths[:number] + paths[number + 1:]:
             if (other + "/").startswith(path + "/"):
-                raise _bad("%s and %s are one inside the other, or the same." % (path, other), paths, "Keep one of them.")
+                cause = "%s and %s are one inside the other, or the same." % (path, other)
+                raise _bad(cause, paths, "Keep one of them.")
     return wanted
 
 
@@ -101,7 +102,8 @@ def _parse(root: Root, host: Pools, one: dict[str, Any], dry_run: bool) -> Wante
         raise _bad("%r cannot be a mount point." % path, seen, "Choose another path.")
     if size not in host.sizes:
         seen = ["%s has: %s" % (SIZES_DIR, ", ".join(map(format_size, host.sizes)) or "nothing")]
-        raise _bad("This host has no hugetlb pages of size %s." % format_size(size), seen, "Declare one of these sizes.")
+        cause = "This host has no hugetlb pages of size %s." % format_size(size)
+        raise _bad(cause, seen, "Declare one of these sizes.")
     mode = str(one.get("mode") or "0770")
     if not re.match(r"^0?[01]?[0-7]{3}$", mode):
         raise _bad("%r is not a mode." % mode, ["expected octal digits in quotes"], "Write it as '0770'.")
@@ -113,7 +115,8 @@ def _parse(root: Root, host: Pools, one: dict[str, Any], dry_run: bool) -> Wante
     limit = None if one.get("limit") is None else parse_size(one["limit"])
     if limit is not None and limit % size:
         seen = ["limit %d, page size %d" % (limit, size)]
-        raise _bad("The limit of %s is not a whole number of pages." % path, seen, "Make it a multiple of the page size.")
+        cause = "The limit of %s is not a whole number of pages." % path
+        raise _bad(cause, seen, "Make it a multiple of the page size.")
     return Wanted(path, size, int(mode, 8), uid, gid, limit)
 
 
@@ -181,7 +184,9 @@ class MountPlan:
     def _files(self) -> list[RenderedFile]:
         files = [RenderedFile(RECORD, _render(self._made) if self._made else None)]
         for one in self.wanted:
-            text = _UNIT % {**one._asdict(), "size": format_size(one.size), "kilobytes": one.size >> 10, "options": one.options}
+            text = _UNIT % {
+                "path": one.path, "size": format_size(one.size), "kilobytes": one.size >> 10, "options": one.options,
+            }
             unit = "%s/%s" % (_UNITS, one.unit)
             files += [RenderedFile(unit, text), RenderedFile("%s/%s" % (_WANTS, one.unit), unit, link=True)]
         for path in self._dropped:
@@ -215,7 +220,8 @@ class MountPlan:
                     )
                 )
             elif now is None and self._root.exists(one.path) and not os.path.isdir(self._root.path(one.path)):
-                refusals.append(_bad("%s is not a directory." % one.path, ["%s: a file" % one.path], "Choose another path."))
+                cause = "%s is not a directory." % one.path
+                refusals.append(_bad(cause, ["%s: a file" % one.path], "Choose another path."))
         removable = {one.path for one in self.left_over}
         for path in self.to_unmount:
             files = [name for name in self._root.listdir(path) if os.path.join(path, name) not in removable]

@@ -81,7 +81,9 @@ def _metrics(record: dict[str, Any], checked: float) -> Iterable[_Metric]:
         [_Sample({"flag": one["name"], "letter": one["letter"]}, 1) for one in (taint or {"flags": []})["flags"]],
     )
     yield _Metric(
-        "noiommu_drift", "What differs from the declared state.", [_Sample({"concern": one}, 1) for one in sorted(drifted)]
+        "noiommu_drift",
+        "What differs from the declared state.",
+        [_Sample({"concern": one}, 1) for one in sorted(drifted)],
     )
     yield _Metric(
         "noiommu_devices", "The data plane's devices by how they are protected.",
@@ -95,7 +97,8 @@ def _metrics(record: dict[str, Any], checked: float) -> Iterable[_Metric]:
         ],
     )
     pools = record["hugepages"]
-    yield _Metric("noiommu_hugepages", "Pages in each hugetlb pool; node=\"\" is the host's total.", _pools(pools, "count"))
+    total = "Pages in each hugetlb pool; node=\"\" is the host's total."
+    yield _Metric("noiommu_hugepages", total, _pools(pools, "count"))
     yield _Metric("noiommu_hugepages_free", "Pages of it that nobody uses.", _pools(pools, "free"))
     known = record["state"] not in ("unreachable", "failed", "unknown")
     yield _Metric(

@@ -210,10 +210,13 @@ def main(argv: list[str], root: Root | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="noiommu-verify",
         description="Compare this host with what was deployed to it. Changes nothing.",
-        epilog="exit codes: 0 as deployed; 1 it drifted, or the acceptance of insecure passthrough is over; 2 not known",
+        epilog="exit codes: 0 as deployed; 1 it drifted, or the acceptance of insecure passthrough is over; 2 not"
+        " known",
     )
     parser.add_argument("--json", action="store_true", help="print everything that was found")
-    parser.add_argument("--prometheus", metavar="FILE", help="also write metrics for node_exporter's textfile collector")
+    parser.add_argument(
+        "--prometheus", metavar="FILE", help="also write metrics for node_exporter's textfile collector"
+    )
     options = parser.parse_args(argv)
     root = root or Root()
     try:

@@ -100,7 +100,8 @@ options:
         type: int
       group:
         description:
-          - The name of the group, which has to exist but in check mode, where an earlier task may be the one that makes it.
+          - The name of the group, which has to exist but in check mode, where an earlier task may be the one that
+            makes it.
         type: str
       limit:
         description:
@@ -220,7 +221,8 @@ files:
   elements: str
 left_over:
   description:
-    - Files on hugetlbfs that ended DPDK processes left behind and that were removed, since a shrinking pool needs their pages.
+    - Files on hugetlbfs that ended DPDK processes left behind and that were removed, since a shrinking pool needs their
+      pages.
     - Files that a process has locked, as every running DPDK does, are never removed.
   returned: success
   type: list

@@ -131,8 +131,8 @@ verdict:
       elements: str
     reboot_required:
       description:
-        - Whether nothing can be done before a reboot, since the running kernel's modules are gone, or since the IOMMU is
-          turned on by it.
+        - Whether nothing can be done before a reboot, since the running kernel's modules are gone, or since the IOMMU
+          is turned on by it.
       type: bool
 kernel:
   description: The running and the installed kernels.
@@ -285,8 +285,8 @@ insecure:
       sample: "2026-01-31T12:00:00Z"
     since_from:
       description:
-        - V(record) if M(baremetal.noiommu.vfio_binding) wrote it down, V(log) if it is the kernel log's first trace of it
-          in this boot.
+        - V(record) if M(baremetal.noiommu.vfio_binding) wrote it down, V(log) if it is the kernel log's first trace of
+          it in this boot.
       type: str
     until:
       description: The declared O(insecure_until).

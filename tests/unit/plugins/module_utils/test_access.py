@@ -619,6 +619,7 @@ def test_a_filesystem_without_attributes(host: Accounts, monkeypatch: pytest.Mon
 
 def test_an_older_record_is_still_understood(host: Accounts, tree: Tree) -> None:
     tree.file("/etc/group", "root:x:0:\ndataplane:x:990:vpp")
-    tree.file(ACCESS_RECORD, json.dumps({"version": 1, "group": "dataplane", "group_made": True, "users_added": ["vpp"]}))
+    record = {"version": 1, "group": "dataplane", "group_made": True, "users_added": ["vpp"]}
+    tree.file(ACCESS_RECORD, json.dumps(record))
     run(host, state="absent")
     assert "dataplane" not in read_groups(tree.root)

@@ -220,7 +220,8 @@ def _content(host: Machine) -> dict[str, str]:
     for path, text in host.tree.content().items():
         path = numbers.get(path, path)
         for old, new in names.items():
-            path, text = (re.sub(old + r"(?![\w/])" if old[0] == "-" else old + r"\b", new, part) for part in (path, text))
+            pattern = old + (r"(?![\w/])" if old[0] == "-" else r"\b")
+            path, text = (re.sub(pattern, new, part) for part in (path, text))
         found[path] = text
     return found
 

@@ -50,7 +50,8 @@ def host(machine: Machine) -> Machine:
     for name, value in (("nr", "130"), ("surplus", "2"), ("free", "100")):
         tree.file("%s/%s_hugepages" % (POOL, name), value)
     tree.file(_paths.HUGEPAGES_SCRIPT, BOOT_SCRIPT % (POOL, 128))
-    tree.file(_paths.ACCESS_RECORD, json.dumps({"group": "dpdk", "group_made": True, "users_added": ["ann"], "version": 1}))
+    granted = {"group": "dpdk", "group_made": True, "users_added": ["ann"], "version": 1}
+    tree.file(_paths.ACCESS_RECORD, json.dumps(granted))
     tree.file("/etc/group", "root:x:0:\ndpdk:x:990:ann")
     tree.file(_paths.UDEV_RULES, _access.udev_rules("dpdk"))
     return machine
@@ -74,7 +75,9 @@ def run(host: Machine, capsys: pytest.CaptureFixture, *argv: str) -> tuple[int, 
 def test_as_deployed(host: Machine, capsys: pytest.CaptureFixture) -> None:
     before = host.tree.content()
     assert run(host, capsys) == (
-        0, "OK: 2 devices; backend dkms; INSECURE since 2026-03-01T12:00:00Z, accepted until 2026-03-01; kernel taint 12352"
+        0,
+        "OK: 2 devices; backend dkms; INSECURE since 2026-03-01T12:00:00Z, accepted until 2026-03-01;"
+        " kernel taint 12352",
     )
     assert host.tree.content() == before
 
@@ -85,7 +88,8 @@ DRIFT: dict[str, tuple[Callable[[Machine], Any], str]] = {
         lambda host: host.tree.remove("/sys/bus/pci/devices/" + VIRTIO), "device bindings: %s is gone" % VIRTIO,
     ),
     "another device": (
-        lambda host: host.tree.file(host.tree.real(NIC) + "/device", "0x1533"), "%s is 8086:1533 instead of 8086:10d3" % NIC,
+        lambda host: host.tree.file(host.tree.real(NIC) + "/device", "0x1533"),
+        "%s is 8086:1533 instead of 8086:10d3" % NIC,
     ),
     "fewer pages": (
         lambda host: host.tree.file(POOL + "/nr_hugepages", "66"), "hugepages: %s: 64 pages instead of 128" % POOL,
@@ -177,7 +181,8 @@ def test_after_the_date(
     assert code == 1 and line.startswith("EXPIRED: Insecure passthrough was accepted until 2026-03-01")
     host.unbind(NIC)
     code, line = run(host, capsys)
-    assert code == 1 and line.startswith("DRIFTED: Insecure passthrough was accepted until") and "bind to vfio-pci" in line
+    assert code == 1 and "bind to vfio-pci" in line
+    assert line.startswith("DRIFTED: Insecure passthrough was accepted until")
 
 
 def test_nothing_deployed(machine: Machine, capsys: pytest.CaptureFixture) -> None:
@@ -210,7 +215,9 @@ def test_metrics_are_written_whole(host: Machine, capsys: pytest.CaptureFixture,
     assert [name for name in os.listdir(tmp_path) if name.startswith(".noiommu-")] == []
 
 
-def test_metrics_that_cannot_be_written_are_an_error(host: Machine, capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+def test_metrics_that_cannot_be_written_are_an_error(
+    host: Machine, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     code, line = run(host, capsys, "--prometheus", str(tmp_path / "file" / "x.prom"))
     assert code == 2 and "Could not write" in line
@@ -234,9 +241,8 @@ def test_the_command_is_installed_and_runs_the_installed_copy(host: Machine) -> 
     assert oct(command.stat().st_mode & 0o777) == "0o755"
     text = command.read_text()
     assert text.startswith("#!/bin/sh\n") and text.endswith('-B %s verify "$@"\n' % _persist.TOOL)
-    done = subprocess.run(
-        [sys.executable, "-I", "-B", str(host.tree.at(_persist.TOOL)), "verify"], capture_output=True, text=True, check=False
-    )
+    argv = [sys.executable, "-I", "-B", str(host.tree.at(_persist.TOOL)), "verify"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
     # It looks at the machine that runs this test.
     assert (done.returncode, done.stdout[:14]) in ((0, "OK: 0 devices;"), (2, "UNKNOWN: Only ")), done
     Binding(host.kernel, GuardContext(host.root), Request([])).apply()

@@ -16,7 +16,7 @@ from ._errors import HostError, Refused
 from ._files import FileSet, RenderedFile
 from ._fs import Root, Runner
 from ._mounts import read_mounts
-from ._paths import ACCESS_RECORD, UDEV_RULES
+from ._paths import ACCESS_RECORD, UDEV_RULES, UNITS_DIR
 from ._store import dump_json, load_record
 
 LIMITS = "/etc/security/limits.d/60-noiommu.conf"
@@ -437,8 +437,8 @@ class Plan:
             files.append(RenderedFile(_units.drop_in_path(one.name), text))
         wanted = {one.path for one in files}
         # Whatever else there is by our name is of services that are listed no more.
-        for name in self._root.listdir(_units.ADMIN_DIR):
-            path = "%s/%s/%s" % (_units.ADMIN_DIR, name, _units.DROP_IN)
+        for name in self._root.listdir(UNITS_DIR):
+            path = "%s/%s/%s" % (UNITS_DIR, name, _units.DROP_IN)
             if name.endswith(".service.d") and path not in wanted and self._is_ours(path):
                 files.append(RenderedFile(path, None))
         return files
@@ -637,7 +637,7 @@ class Plan:
     def _sweep(self) -> None:
         """Remove directories of drop-ins that became empty."""
         for path in self._files.changed_paths:
-            if path.startswith(_units.ADMIN_DIR):
+            if path.startswith(UNITS_DIR):
                 self._root.remove_empty_dir(os.path.dirname(path))
 
     def _write(self, files: FileSet, undo: list[Callable[[], object]]) -> None:
@@ -657,7 +657,7 @@ class Plan:
         """Have udev and systemd read what was written. Both do so by themselves sooner or later: no failure."""
         if UDEV_RULES in self._files.changed_paths:
             self._ask("udev did not reload its rules", "udevadm", "control", "--reload")
-        if any(path.startswith(_units.ADMIN_DIR) for path in self._files.changed_paths):
+        if any(path.startswith(UNITS_DIR) for path in self._files.changed_paths):
             self._ask("systemd did not reload its units", "systemctl", "daemon-reload")
 
     def _ask(self, failure: str, *argv: str) -> None:

@@ -16,7 +16,7 @@ from typing import Dict, List, NamedTuple
 
 from . import _kernels
 from ._errors import HostError
-from ._files import RenderedFile
+from ._files import HEADER, RenderedFile
 from ._fs import Root, Runner
 from ._words import RUNNING, Parameters, name_of, split
 
@@ -31,7 +31,6 @@ class Original(NamedTuple):
     source: str | None  # the file that is edited in place, where the way has one and it was there
 
 
-_HEADER = "# Written by the Ansible collection baremetal.noiommu; changes are overwritten.\n"
 _LOADER_INFO = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 
 
@@ -120,7 +119,7 @@ class Grub(BootLoader):
 
 
 def _grub_fragment(wanted: Parameters) -> str:
-    text = _HEADER
+    text = HEADER
     if wanted.without:
         text += "# Taken off while this file is here: %s\n" % " ".join(wanted.without)
         edits = " ".join("-e ':%d' -e 's/ %s / /' -e 't%d'" % (i, _sed(w), i) for i, w in enumerate(wanted.without))

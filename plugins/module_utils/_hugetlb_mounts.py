@@ -14,19 +14,17 @@ import re
 from typing import Any, Callable, NamedTuple
 
 from ._errors import HostError, Refused
-from ._files import FileSet, RenderedFile
+from ._files import HEADER, FileSet, RenderedFile
 from ._fs import Root, Runner
 from ._hugepages import parse_size, reload_units
 from ._hugetlbfs import left_over, mounts_of, remove
+from ._paths import UNITS_DIR, WANTS_DIR
 from ._pools import SIZES_DIR, Pools, format_size
 from ._store import dump_json, load_record
 
 RECORD = "/var/lib/noiommu/hugetlb-mounts.json"
-_UNITS = "/etc/systemd/system"
-_WANTS = _UNITS + "/multi-user.target.wants"
 
-_UNIT = """# Written by the Ansible collection baremetal.noiommu; changes are overwritten.
-[Unit]
+_UNIT = """[Unit]
 Description=Hugetlb pages of %(size)s for the data plane
 Documentation=https://github.com/baremetal-noiommu/baremetal.noiommu
 ConditionPathExists=/sys/kernel/mm/hugepages/hugepages-%(kilobytes)dkB
@@ -184,15 +182,16 @@ class MountPlan:
     def _files(self) -> list[RenderedFile]:
         files = [RenderedFile(RECORD, _render(self._made) if self._made else None)]
         for one in self.wanted:
-            text = _UNIT % {
+            text = HEADER + _UNIT % {
                 "path": one.path, "size": format_size(one.size), "kilobytes": one.size >> 10, "options": one.options,
             }
-            unit = "%s/%s" % (_UNITS, one.unit)
-            files += [RenderedFile(unit, text), RenderedFile("%s/%s" % (_WANTS, one.unit), unit, link=True)]
+            unit = "%s/%s" % (UNITS_DIR, one.unit)
+            files += [RenderedFile(unit, text), RenderedFile("%s/%s" % (WANTS_DIR, one.unit), unit, link=True)]
         for path in self._dropped:
             name = escape(path) + ".mount"
             files += [
-                RenderedFile("%s/%s" % (_WANTS, name), None, link=True), RenderedFile("%s/%s" % (_UNITS, name), None)
+                RenderedFile("%s/%s" % (WANTS_DIR, name), None, link=True),
+                RenderedFile("%s/%s" % (UNITS_DIR, name), None),
             ]
         return files
 

@@ -6,10 +6,14 @@
 
 from __future__ import annotations
 
+# What an administrator gives systemd, and what of that starts at boot.
+UNITS_DIR = "/etc/systemd/system"
+WANTS_DIR = UNITS_DIR + "/multi-user.target.wants"
+
 MODPROBE = "/etc/modprobe.d/noiommu.conf"
 UNIT_NAME = "noiommu-bindings.service"
-UNIT = "/etc/systemd/system/" + UNIT_NAME
-WANTS = "/etc/systemd/system/multi-user.target.wants/" + UNIT_NAME
+UNIT = UNITS_DIR + "/" + UNIT_NAME
+WANTS = WANTS_DIR + "/" + UNIT_NAME
 TOOL = "/usr/local/lib/noiommu/noiommu_host"
 VERIFY = "/usr/local/sbin/noiommu-verify"
 

@@ -12,33 +12,24 @@ import stat
 from typing import Any, Callable, NamedTuple
 
 from . import _backend, _filecaps, _profiles, _units
+from ._accounts import read_groups
 from ._errors import HostError, Refused
 from ._files import FileSet, RenderedFile
 from ._fs import Root, Runner
+from ._iommu import VFIO_DIR, chardevs
 from ._mounts import read_mounts
 from ._paths import ACCESS_RECORD, UDEV_RULES, UNITS_DIR
 from ._store import dump_json, load_record
 
 LIMITS = "/etc/security/limits.d/60-noiommu.conf"
-VFIO_DIR = "/dev/vfio"
 PIN_NODE = "/dev/noiommu"
 
 GRANTED_MODE = 0o660
 KERNEL_MODE = 0o600
 
-# Groups of hardware and noiommu backends are plain numbers. /dev/vfio/vfio gives nothing by itself and is 0666 already.
-_GROUP_NODE = re.compile(r"^(noiommu-)?\d+$")
 # The number of a group that is not made yet: groupadd chooses it.
 _UNKNOWN = -1
 _HEADER = "# Written by the Ansible module baremetal.noiommu.dataplane_access; your changes would be lost.\n"
-
-
-class Account(NamedTuple):
-    """One line of /etc/group."""
-
-    name: str
-    gid: int
-    members: list[str]
 
 
 class Node(NamedTuple):
@@ -84,16 +75,6 @@ class Request(NamedTuple):
     accept_unsafe: bool = False
 
 
-def read_groups(root: Root) -> dict[str, Account]:
-    """Return the host's local groups by name."""
-    groups = {}
-    for line in (root.read_text("/etc/group") or "").splitlines():
-        fields = line.split(":")
-        if len(fields) == 4 and fields[2].isdigit():
-            groups[fields[0]] = Account(fields[0], int(fields[2]), [name for name in fields[3].split(",") if name])
-    return groups
-
-
 def _user_names(root: Root) -> set[str]:
     return {line.split(":")[0] for line in (root.read_text("/etc/passwd") or "").splitlines() if ":" in line}
 
@@ -105,8 +86,7 @@ def _node(root: Root, path: str) -> Node:
 
 def read_nodes(root: Root) -> list[Node]:
     """Return the device nodes of the data plane that exist now."""
-    paths = ["%s/%s" % (VFIO_DIR, name) for name in root.listdir(VFIO_DIR) if _GROUP_NODE.match(name)]
-    return [_node(root, path) for path in [PIN_NODE, *paths] if root.exists(path)]
+    return [_node(root, path) for path in [PIN_NODE, *chardevs(root)] if root.exists(path)]
 
 
 def _read_record(root: Root) -> Record | None:

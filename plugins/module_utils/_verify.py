@@ -15,8 +15,10 @@ import sys
 from typing import Any, Iterator
 
 from . import _backend, _insecure, _kernels, _metrics, _taint
+from ._accounts import read_groups
 from ._errors import HostError
 from ._fs import Root
+from ._iommu import chardevs
 from ._paths import (
     ACCESS_RECORD,
     HUGEPAGES_SCRIPT,
@@ -36,7 +38,6 @@ OK, DRIFTED, UNKNOWN = 0, 1, 2
 
 # How a declared pool stands in the script that reserves it at boot: the pool's directory, and the count.
 _POOL = re.compile(r"^reserve '[^'\n]*' (\S+) (\d+) ", re.MULTILINE)
-_GROUP_NODE = re.compile(r"^(noiommu-)?\d+$")
 
 
 class Verify:
@@ -153,34 +154,26 @@ class Verify:
         if granted is None:
             return
         group = granted["group"]
-        gid, members = self._group(group)
-        if gid is None:
+        account = read_groups(self._root).get(group)
+        if account is None:
             yield "the group %s is gone" % group
             return
         for user in granted["users_added"]:
-            if user not in members:
+            if user not in account.members:
                 yield "%s is not a member of %s" % (user, group)
         if 'GROUP="%s"' % group not in (self._root.read_text(UDEV_RULES) or ""):
             yield "%s does not give the devices to %s" % (UDEV_RULES, group)
         for path, node in sorted(nodes(self._root).items()):
-            if (node.st_gid, stat.S_IMODE(node.st_mode)) != (gid, 0o660):
+            if (node.st_gid, stat.S_IMODE(node.st_mode)) != (account.gid, 0o660):
                 yield "%s has gid %d and mode %04o" % (path, node.st_gid, stat.S_IMODE(node.st_mode))
         for path, program in sorted(granted.get("binaries", {}).items()):
             if program["capabilities"] and not has_capabilities(self._root, path):
                 yield "%s has lost its capabilities" % path
 
-    def _group(self, name: str) -> tuple[int | None, list[str]]:
-        for entry in (self._root.read_text("/etc/group") or "").splitlines():
-            fields = entry.split(":")
-            if len(fields) == 4 and fields[0] == name and fields[2].isdigit():
-                return int(fields[2]), fields[3].split(",")
-        return None, []
-
 
 def nodes(root: Root) -> dict[str, os.stat_result]:
     """Return the device nodes of VFIO's groups."""
-    paths = ["/dev/vfio/" + name for name in root.listdir("/dev/vfio") if _GROUP_NODE.match(name)]
-    return {path: os.stat(root.path(path)) for path in paths}
+    return {path: os.stat(root.path(path)) for path in chardevs(root)}
 
 
 def has_capabilities(root: Root, path: str) -> bool:

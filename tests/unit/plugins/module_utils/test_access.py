@@ -13,11 +13,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils import _filecaps, _profiles
-from ansible_collections.baremetal.noiommu.plugins.module_utils._access import (
-    LIMITS,
-    parse_memlock,
-    read_groups,
-)
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access import LIMITS, parse_memlock
+from ansible_collections.baremetal.noiommu.plugins.module_utils._accounts import read_groups
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Runner, RunResult
 from ansible_collections.baremetal.noiommu.plugins.module_utils._paths import ACCESS_RECORD, UDEV_RULES

@@ -16,7 +16,10 @@ import time
 
 STARTED = "Press enter to exit"
 # Line-buffered, so that its start is seen at once; bounded, so that nothing waits forever.
-TESTPMD = "timeout --foreground 600 stdbuf -oL dpdk-testpmd -l 0-1 --log-level=lib.eal:info {devices} -- --total-num-mbufs=4096 --forward-mode={mode}"
+TESTPMD = (
+    "timeout --foreground 600 stdbuf -oL dpdk-testpmd -l 0-1 --log-level=lib.eal:info {devices}"
+    " -- --total-num-mbufs=4096 --forward-mode={mode}"
+)
 
 
 class Testpmd:
@@ -75,7 +78,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ssh-config", required=True)
     parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--device", action="append", required=True, help="the BDF of a bound NIC, the same on both hosts")
+    parser.add_argument(
+        "--device", action="append", required=True, help="the BDF of a bound NIC, the same on both hosts"
+    )
     parser.add_argument("sender")
     parser.add_argument("receiver")
     args = parser.parse_args()

@@ -18,7 +18,8 @@ def ends(host: str):
     """Put each end into a network namespace of its own, so that the kernel has no shorter way between them."""
     for name, nic, address in ENDS:
         # A NIC that was in a namespace before takes a moment to come back.
-        on(host, f"ip netns add {name} && timeout 30 sh -c 'until ls /sys/bus/pci/devices/{nic}/virtio*/net; do sleep 1; done'"
+        on(host, f"ip netns add {name}"
+                 f" && timeout 30 sh -c 'until ls /sys/bus/pci/devices/{nic}/virtio*/net; do sleep 1; done'"
                  f" && ip link set $(ls /sys/bus/pci/devices/{nic}/virtio*/net) netns {name}"
                  f" && ip -n {name} addr add {address}/24 dev $(ip netns exec {name} ls /sys/class/net | grep -v lo)"
                  f" && ip -n {name} link set $(ip netns exec {name} ls /sys/class/net | grep -v lo) up")

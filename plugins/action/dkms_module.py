@@ -46,7 +46,7 @@ class ActionModule(ActionBase):
             if state == "present" and args.get("build", "on_host") == "prebuilt":
                 return self._install_prebuilt(args)
         except HostError as exc:
-            return {"failed": True, "msg": str(exc), "refusals": [exc.as_dict()]}
+            return {"failed": True, **exc.as_failure()}
         result = self._call(args)
         needed = bool(result.pop("source_needed", False))
         if result.get("failed") or state != "present":

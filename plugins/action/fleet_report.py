@@ -40,7 +40,7 @@ class ActionModule(ActionBase):
         try:
             changed = write(report, dest, self._task.check_mode)
         except HostError as exc:
-            return {"failed": True, "msg": str(exc), "refusals": [exc.as_dict()]}
+            return {"failed": True, **exc.as_failure()}
         return {"changed": changed, "dest": dest, "summary": report["summary"]}
 
 

@@ -6,41 +6,30 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
 from typing import Any, Callable, NamedTuple
 
 from . import _backend, _filecaps, _profiles, _units
+from ._accounts import read_groups
 from ._errors import HostError, Refused
 from ._files import FileSet, RenderedFile
 from ._fs import Root, Runner
+from ._iommu import VFIO_DIR, chardevs
 from ._mounts import read_mounts
-from ._store import dump_json
+from ._paths import ACCESS_RECORD, UDEV_RULES, UNITS_DIR
+from ._store import dump_json, load_record
 
-UDEV_RULES = "/etc/udev/rules.d/60-noiommu-vfio.rules"
 LIMITS = "/etc/security/limits.d/60-noiommu.conf"
-RECORD = "/var/lib/noiommu/access.json"
-VFIO_DIR = "/dev/vfio"
 PIN_NODE = "/dev/noiommu"
 
 GRANTED_MODE = 0o660
 KERNEL_MODE = 0o600
 
-# Groups of hardware and noiommu backends are plain numbers. /dev/vfio/vfio gives nothing by itself and is 0666 already.
-_GROUP_NODE = re.compile(r"^(noiommu-)?\d+$")
 # The number of a group that is not made yet: groupadd chooses it.
 _UNKNOWN = -1
 _HEADER = "# Written by the Ansible module baremetal.noiommu.dataplane_access; your changes would be lost.\n"
-
-
-class Account(NamedTuple):
-    """One line of /etc/group."""
-
-    name: str
-    gid: int
-    members: list[str]
 
 
 class Node(NamedTuple):
@@ -86,16 +75,6 @@ class Request(NamedTuple):
     accept_unsafe: bool = False
 
 
-def read_groups(root: Root) -> dict[str, Account]:
-    """Return the host's local groups by name."""
-    groups = {}
-    for line in (root.read_text("/etc/group") or "").splitlines():
-        fields = line.split(":")
-        if len(fields) == 4 and fields[2].isdigit():
-            groups[fields[0]] = Account(fields[0], int(fields[2]), [name for name in fields[3].split(",") if name])
-    return groups
-
-
 def _user_names(root: Root) -> set[str]:
     return {line.split(":")[0] for line in (root.read_text("/etc/passwd") or "").splitlines() if ":" in line}
 
@@ -107,37 +86,32 @@ def _node(root: Root, path: str) -> Node:
 
 def read_nodes(root: Root) -> list[Node]:
     """Return the device nodes of the data plane that exist now."""
-    paths = ["%s/%s" % (VFIO_DIR, name) for name in root.listdir(VFIO_DIR) if _GROUP_NODE.match(name)]
-    return [_node(root, path) for path in [PIN_NODE, *paths] if root.exists(path)]
+    return [_node(root, path) for path in [PIN_NODE, *chardevs(root)] if root.exists(path)]
 
 
-def read_record(root: Root) -> Record | None:
+def _read_record(root: Root) -> Record | None:
     """Return what earlier runs made, if any."""
-    text = root.read_text(RECORD)
-    if text is None:
-        return None
-    try:
-        stored = json.loads(text)
-        binaries = {
-            path: _filecaps.Recorded(one["inode"], _filecaps.State(*one["before"]), one["mode"], one["capabilities"])
-            for path, one in stored.get("binaries", {}).items()
-        }
-        mount = stored.get("hugetlbfs")
-        return Record(
-            str(stored["group"]),
-            bool(stored["group_made"]),
-            [str(one) for one in stored["users_added"]],
-            binaries,
-            Node(*mount) if mount else None,
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise HostError(
-            "record",
-            "The record of what was granted is damaged.",
-            evidence=["%s: %s" % (RECORD, exc)],
-            remedy="Remove %s; the group, memberships and file capabilities (getcap -r /usr) given earlier are then"
-            " left to you." % RECORD,
-        ) from exc
+    damage = "The record of what was granted is damaged."
+    remedy = (
+        "Remove %s; the group, memberships and file capabilities (getcap -r /usr) given earlier are then left to you."
+        % ACCESS_RECORD
+    )
+    return load_record(root, ACCESS_RECORD, _parse_record, damage, remedy)
+
+
+def _parse_record(stored: dict[str, Any]) -> Record:
+    binaries = {
+        path: _filecaps.Recorded(one["inode"], _filecaps.State(*one["before"]), one["mode"], one["capabilities"])
+        for path, one in stored.get("binaries", {}).items()
+    }
+    mount = stored.get("hugetlbfs")
+    return Record(
+        str(stored["group"]),
+        bool(stored["group_made"]),
+        [str(one) for one in stored["users_added"]],
+        binaries,
+        Node(*mount) if mount else None,
+    )
 
 
 def _render_record(record: Record) -> str:
@@ -185,7 +159,7 @@ class Plan:
         self._runner = runner
         self._request = request
         self.warnings: list[str] = []
-        self.record = read_record(root)
+        self.record = _read_record(root)
         self.groups = read_groups(root)
         self.group = request.group
         self._users = list(dict.fromkeys(request.users))
@@ -428,7 +402,7 @@ class Plan:
 
     def _rendered_record(self) -> RenderedFile:
         new = self._new_record()
-        return RenderedFile(RECORD, _render_record(new) if new else None)
+        return RenderedFile(ACCESS_RECORD, _render_record(new) if new else None)
 
     def _rendered_files(self) -> list[RenderedFile]:
         group, memlock = self.group, self._request.memlock
@@ -443,8 +417,8 @@ class Plan:
             files.append(RenderedFile(_units.drop_in_path(one.name), text))
         wanted = {one.path for one in files}
         # Whatever else there is by our name is of services that are listed no more.
-        for name in self._root.listdir(_units.ADMIN_DIR):
-            path = "%s/%s/%s" % (_units.ADMIN_DIR, name, _units.DROP_IN)
+        for name in self._root.listdir(UNITS_DIR):
+            path = "%s/%s/%s" % (UNITS_DIR, name, _units.DROP_IN)
             if name.endswith(".service.d") and path not in wanted and self._is_ours(path):
                 files.append(RenderedFile(path, None))
         return files
@@ -638,12 +612,12 @@ class Plan:
         self._leave()
         self._sweep()
         self._write(self._record_file, undo)
-        self._root.remove_empty_dir(os.path.dirname(RECORD))
+        self._root.remove_empty_dir(os.path.dirname(ACCESS_RECORD))
 
     def _sweep(self) -> None:
         """Remove directories of drop-ins that became empty."""
         for path in self._files.changed_paths:
-            if path.startswith(_units.ADMIN_DIR):
+            if path.startswith(UNITS_DIR):
                 self._root.remove_empty_dir(os.path.dirname(path))
 
     def _write(self, files: FileSet, undo: list[Callable[[], object]]) -> None:
@@ -663,7 +637,7 @@ class Plan:
         """Have udev and systemd read what was written. Both do so by themselves sooner or later: no failure."""
         if UDEV_RULES in self._files.changed_paths:
             self._ask("udev did not reload its rules", "udevadm", "control", "--reload")
-        if any(path.startswith(_units.ADMIN_DIR) for path in self._files.changed_paths):
+        if any(path.startswith(UNITS_DIR) for path in self._files.changed_paths):
             self._ask("systemd did not reload its units", "systemctl", "daemon-reload")
 
     def _ask(self, failure: str, *argv: str) -> None:

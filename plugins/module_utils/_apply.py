@@ -173,7 +173,8 @@ class Transaction:
         """Give a physical function its number of virtual ones; hand those that are not ``taken`` to the host."""
         kernel, root = self.kernel, self.kernel.root
         bus = PciBus(root)
-        before = [(device, observe(root, device), interface_state(device)) for device in bus.functions(plan.pf).values()]
+        functions = bus.functions(plan.pf).values()
+        before = [(device, observe(root, device), interface_state(device)) for device in functions]
         self.on_rollback(str(plan), lambda: self._put_functions(plan, before))
         autoprobe = "%s/%s" % (plan.pf.path, AUTOPROBE)
         # A driver that takes a virtual function for a moment makes an interface that others start to configure.

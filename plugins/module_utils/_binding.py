@@ -337,7 +337,8 @@ class Binding:
         rest = Binding(self.kernel, self._context, self.request)
         rest._apply(transaction)
         rest.messages = self.messages + [one for one in rest.messages if one not in self.messages]
-        vars(self).update({name: vars(rest)[name] for name in ("devices", "moves", "messages", "_originals", "present")})
+        changed = ("devices", "moves", "messages", "_originals", "present")
+        vars(self).update({name: vars(rest)[name] for name in changed})
 
     def _finish(self, transaction: Transaction) -> None:
         """Forget what was given back, and tidy the host: nothing in here can fail a device any more."""

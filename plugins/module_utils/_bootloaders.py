@@ -16,7 +16,7 @@ from typing import Dict, List, NamedTuple
 
 from . import _kernels
 from ._errors import HostError
-from ._files import RenderedFile
+from ._files import HEADER, RenderedFile
 from ._fs import Root, Runner
 from ._words import RUNNING, Parameters, name_of, split
 
@@ -31,7 +31,6 @@ class Original(NamedTuple):
     source: str | None  # the file that is edited in place, where the way has one and it was there
 
 
-_HEADER = "# Written by the Ansible collection baremetal.noiommu; changes are overwritten.\n"
 _LOADER_INFO = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 
 
@@ -57,7 +56,9 @@ class BootLoader:
         """Return the text of the one file that this way edits in place, None if it has none or it is not there."""
         return None
 
-    def files(self, owner: str, wanted: Parameters | None, lines: Lines, original: Original | None) -> list[RenderedFile]:
+    def files(
+        self, owner: str, wanted: Parameters | None, lines: Lines, original: Original | None
+    ) -> list[RenderedFile]:
         """Return the files as they shall be for these lines; ``original`` is given where nothing of ours is left."""
         raise NotImplementedError
 
@@ -74,7 +75,8 @@ class BootLoader:
                 "bootloader",
                 "%s failed: %s" % (argv[0], said[-1] if said else "no reason given"),
                 evidence=["`%s`: rc %d" % (" ".join(argv), done.rc), *said],
-                remedy="Make the command succeed by hand (a full or read-only /boot is the usual reason), then run again.",
+                remedy="Make the command succeed by hand (a full or read-only /boot is the usual reason), then run"
+                " again.",
             )
         return done.stdout
 
@@ -107,7 +109,9 @@ class Grub(BootLoader):
         line = re.search(r"^\s*linux(?:16|efi)?\s+\S+(.*)$", ours.group(1) if ours else text, re.MULTILINE)
         return {"": split(line.group(1)) if line else []}
 
-    def files(self, owner: str, wanted: Parameters | None, lines: Lines, original: Original | None) -> list[RenderedFile]:
+    def files(
+        self, owner: str, wanted: Parameters | None, lines: Lines, original: Original | None
+    ) -> list[RenderedFile]:
         return [RenderedFile(self.fragment(owner), None if wanted is None else _grub_fragment(wanted))]
 
     def take_over(self, lines: Lines) -> None:
@@ -115,7 +119,7 @@ class Grub(BootLoader):
 
 
 def _grub_fragment(wanted: Parameters) -> str:
-    text = _HEADER
+    text = HEADER
     if wanted.without:
         text += "# Taken off while this file is here: %s\n" % " ".join(wanted.without)
         edits = " ".join("-e ':%d' -e 's/ %s / /' -e 't%d'" % (i, _sed(w), i) for i, w in enumerate(wanted.without))
@@ -163,7 +167,9 @@ class Grubby(BootLoader):
             )
         return found
 
-    def files(self, owner: str, wanted: Parameters | None, lines: Lines, original: Original | None) -> list[RenderedFile]:
+    def files(
+        self, owner: str, wanted: Parameters | None, lines: Lines, original: Original | None
+    ) -> list[RenderedFile]:
         return []
 
     def take_over(self, lines: Lines) -> None:
@@ -233,7 +239,9 @@ class SystemdBoot(BootLoader):
         data = self.root.read_bytes(self.path)
         return None if data is None else data.decode("utf-8", "surrogateescape")
 
-    def files(self, owner: str, wanted: Parameters | None, lines: Lines, original: Original | None) -> list[RenderedFile]:
+    def files(
+        self, owner: str, wanted: Parameters | None, lines: Lines, original: Original | None
+    ) -> list[RenderedFile]:
         text = " ".join(lines[""]) + "\n" if original is None else original.source
         return [RenderedFile(self.path, text)]
 

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from typing import Any
@@ -15,7 +14,7 @@ from ._bootloaders import BootLoader, Lines, Original, detect, read_only
 from ._errors import HostError
 from ._files import FileSet, RenderedFile
 from ._fs import Root, Runner
-from ._store import dump_json
+from ._store import dump_json, load_record
 from ._words import Parameters, effective, find, holds, put, running, split, take_back
 
 RECORD = "/var/lib/noiommu/cmdline.json"
@@ -30,21 +29,15 @@ class Record:
     @classmethod
     def load(cls, root: Root) -> Record:
         """Read the file; nothing recorded if there is none."""
-        text = root.read_text(RECORD)
-        if text is None:
-            return cls({}, None, [])
-        try:
-            data = json.loads(text)
-            owners = {name: Parameters(one["parameters"], one["without"]) for name, one in data["owners"].items()}
-            lines = {kernel: split(line) for kernel, line in data["lines"]}
-            return cls(owners, Original(lines, data["source"]), list(data["made"]))
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
-            raise HostError(
-                "record",
-                "The record of the original kernel command line is damaged.",
-                evidence=["%s: %r" % (RECORD, exc)],
-                remedy="Look at the boot loader's settings yourself, then remove %s." % RECORD,
-            ) from exc
+        damage = "The record of the original kernel command line is damaged."
+        remedy = "Look at the boot loader's settings yourself, then remove %s." % RECORD
+        return load_record(root, RECORD, cls._parse, damage, remedy) or cls({}, None, [])
+
+    @classmethod
+    def _parse(cls, stored: dict[str, Any]) -> Record:
+        owners = {name: Parameters(one["parameters"], one["without"]) for name, one in stored["owners"].items()}
+        lines = {kernel: split(line) for kernel, line in stored["lines"]}
+        return cls(owners, Original(lines, stored["source"]), list(stored["made"]))
 
     def render(self) -> str | None:
         """Return the file's text, None if nothing is ours."""
@@ -141,7 +134,9 @@ class CommandLine:
             effective(self.running, phrase, one) != effective(after, phrase, one)
             for one in sets
             for phrase in one.parameters
-        ) or any((find(self.running, word) is None) != (find(after, word) is None) for one in sets for word in one.without)
+        ) or any(
+            (find(self.running, word) is None) != (find(after, word) is None) for one in sets for word in one.without
+        )
 
     def apply(self) -> None:
         """Do it, or leave the host as it was and raise."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+
 from . import _dkms_archive as archives
 from . import _dkms_checks as checks
 from . import _kernels, _signing

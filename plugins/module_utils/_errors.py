@@ -35,6 +35,10 @@ class HostError(Exception):
         """Return the shape used in module results and in the preflight verdict's refusals."""
         return {"code": self.code, "message": self.message, "evidence": self.evidence, "remedy": self.remedy}
 
+    def as_failure(self) -> dict[str, Any]:
+        """Return what a module or an action says when it fails."""
+        return {"msg": str(self), "refusals": [self.as_dict()]}
+
     def __str__(self) -> str:
         text = self.message
         if self.evidence:
@@ -51,6 +55,10 @@ class Refused(HostError):
         first = refusals[0]
         super().__init__(first.code, first.message, first.evidence, first.remedy)
         self.refusals = refusals
+
+    def as_failure(self) -> dict[str, Any]:
+        """Return all of them."""
+        return {"msg": str(self), "refusals": [one.as_dict() for one in self.refusals]}
 
     def __str__(self) -> str:
         if len(self.refusals) == 1:

@@ -16,7 +16,7 @@ import os
 import re
 import stat
 import struct
-from typing import Any, NamedTuple
+from typing import Any, Iterator, NamedTuple
 
 from . import _profiles
 from ._errors import HostError
@@ -35,6 +35,7 @@ _GENERAL = re.compile(
     r"|(python|perl|ruby|lua|php|node|tclsh|guile|java)[\d.]*|gdb|strace|ltrace|qemu-.*"
     r"|systemd.*|init|login|su|sudo|sshd|ssh|mount|umount|ip|ansible.*)$"
 )
+_SERVICE = "Run it as a systemd service and list that under services."
 
 
 class State(NamedTuple):
@@ -172,60 +173,52 @@ def refusals(root: Root, path: str, now: State | None) -> list[HostError]:
         return [
             _refusal("There is no program %s." % path, "%s: no regular file" % path, "Install it, or correct the path.")
         ]
-    found = []
-    service = "Run it as a systemd service and list that under services."
+    return [*_against_the_program(root, path, now), *_against_its_place(root, path)]
+
+
+def _against_the_program(root: Root, path: str, now: State) -> Iterator[HostError]:
     with open(root.path(path), "rb") as handle:
         magic = handle.read(4)
     if magic != b"\x7fELF":
-        found.append(
-            _refusal(
-                "%s is no ELF program, and the kernel ignores the capabilities of others." % path,
-                "%s: starts with %r" % (path, magic),
-                "List the program that a script starts in the end, or: " + service,
-            )
+        yield _refusal(
+            "%s is no ELF program, and the kernel ignores the capabilities of others." % path,
+            "%s: starts with %r" % (path, magic),
+            "List the program that a script starts in the end, or: " + _SERVICE,
         )
     if now.uid != 0:
-        found.append(
-            _refusal(
-                "%s does not belong to root: its owner could open it to everybody." % path,
-                "%s: uid %d" % (path, now.uid),
-                "Install it as root's (chown root %s)." % path,
-            )
+        yield _refusal(
+            "%s does not belong to root: its owner could open it to everybody." % path,
+            "%s: uid %d" % (path, now.uid),
+            "Install it as root's (chown root %s)." % path,
         )
     if now.mode & (stat.S_ISUID | stat.S_ISGID):
-        found.append(
-            _refusal(
-                "%s changes its user or group when it is run; capabilities beside that are not given." % path,
-                "%s: mode %04o" % (path, now.mode),
-                "Take the bit away (chmod ug-s %s)." % path,
-            )
+        yield _refusal(
+            "%s changes its user or group when it is run; capabilities beside that are not given." % path,
+            "%s: mode %04o" % (path, now.mode),
+            "Take the bit away (chmod ug-s %s)." % path,
         )
     if _GENERAL.match(os.path.basename(path)) or path in _shells(root):
-        found.append(
-            _refusal(
-                "%s runs whatever it is told, or others need it: it is never given to one group." % path,
-                "%s: a shell, an interpreter, or a tool of the system" % path,
-                service,
-            )
+        yield _refusal(
+            "%s runs whatever it is told, or others need it: it is never given to one group." % path,
+            "%s: a shell, an interpreter, or a tool of the system" % path,
+            _SERVICE,
         )
+
+
+def _against_its_place(root: Root, path: str) -> Iterator[HostError]:
     mount = mount_of(root, path)
     if mount is not None and "nosuid" in mount.options:
-        found.append(
-            _refusal(
-                "The kernel ignores the capabilities of %s: its filesystem is mounted nosuid." % path,
-                "%s: %s is mounted %s" % (MOUNTS, mount.target, ",".join(mount.options)),
-                "Install it on another filesystem, or: " + service,
-            )
+        yield _refusal(
+            "The kernel ignores the capabilities of %s: its filesystem is mounted nosuid." % path,
+            "%s: %s is mounted %s" % (MOUNTS, mount.target, ",".join(mount.options)),
+            "Install it on another filesystem, or: " + _SERVICE,
         )
     if "no_file_caps" in (root.read_text("/proc/cmdline") or "").split():
-        found.append(
-            _refusal(
-                "This kernel ignores the capabilities of files.",
-                "/proc/cmdline: no_file_caps",
-                "Boot without no_file_caps, or: " + service,
-            )
+        yield _refusal(
+            "This kernel ignores the capabilities of files.",
+            "/proc/cmdline: no_file_caps",
+            "Boot without no_file_caps, or: " + _SERVICE,
         )
-    return found
 
 
 def _refusal(message: str, evidence: str, remedy: str) -> HostError:

@@ -14,6 +14,10 @@ from ._errors import HostError
 from ._fs import Root
 
 
+# How every file of ours begins.
+HEADER = "# Written by the Ansible collection baremetal.noiommu; changes are overwritten.\n"
+
+
 class RenderedFile(NamedTuple):
     """A file as it shall be; no content means that it shall not be there."""
 

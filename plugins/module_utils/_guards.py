@@ -499,7 +499,9 @@ def _nvme_subsystems(context: GuardContext, device: PciDevice) -> list[str]:
     controllers = {name for name, path in context.nvme_paths.items() if path.startswith(device.real + "/")}
     if not controllers:
         return []
-    return [root.target(base, name) for name in root.listdir(base) if controllers.intersection(root.listdir(base, name))]
+    return [
+        root.target(base, name) for name in root.listdir(base) if controllers.intersection(root.listdir(base, name))
+    ]
 
 
 def _in_btrfs(root: Root, name: str) -> bool:

@@ -9,55 +9,30 @@ Pages of 1 GiB that the running kernel cannot find are put on the kernel command
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence
 
 from . import _hugepages_boot as boot
+from . import _kernels
 from ._cmdline import CommandLine, Record
 from ._errors import HostError
 from ._files import FileSet, RenderedFile
 from ._fs import Root, Runner
 from ._hugetlbfs import LeftOver, left_over, remove
-from ._store import dump_json
+from ._pools import NODES_DIR, SIZES_DIR, UNITS, Pool, Pools, format_size, meminfo
+from ._store import dump_json, load_record
 from ._words import holds
 
-SIZES_DIR = "/sys/kernel/mm/hugepages"
-NODES_DIR = "/sys/devices/system/node"
 RECORD = "/var/lib/noiommu/hugepages.json"
 OWNER = "hugepages"  # of the parameters on the kernel command line
 
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _RETRIES = 4
 _PAUSE = 0.25
 
 # Counts by page size (bytes), then by node; None is the host's total on which the kernel spreads as it likes.
 Counts = Dict[int, Dict[Optional[int], int]]
-
-
-class Pool(NamedTuple):
-    """The pages of one size, of one node or of the whole host."""
-
-    size: int
-    node: int | None
-
-    @property
-    def directory(self) -> str:
-        """Where the kernel shows and takes this pool's counts."""
-        base = SIZES_DIR if self.node is None else "%s/node%d/hugepages" % (NODES_DIR, self.node)
-        return "%s/hugepages-%dkB" % (base, self.size // 1024)
-
-    @property
-    def meminfo(self) -> str:
-        """Where the kernel shows the memory that this pool comes from."""
-        return _meminfo(self.node)
-
-    @property
-    def label(self) -> str:
-        """How messages name it."""
-        return "%s%s" % (format_size(self.size), "" if self.node is None else " on NUMA node %d" % self.node)
 
 
 class Memory(NamedTuple):
@@ -73,23 +48,11 @@ class Memory(NamedTuple):
         )
 
 
-def _meminfo(node: int | None) -> str:
-    return "/proc/meminfo" if node is None else "%s/node%d/meminfo" % (NODES_DIR, node)
-
-
 class Wanted(NamedTuple):
     """A pool and how many pages it shall have."""
 
     pool: Pool
     count: int
-
-
-def format_size(size: int) -> str:
-    """Return a page size as people write it."""
-    for unit in ("G", "M", "K"):
-        if size % _UNITS[unit] == 0:
-            return "%d%s" % (size // _UNITS[unit], unit)
-    return str(size)
 
 
 def parse_size(text: Any) -> int:
@@ -102,34 +65,11 @@ def parse_size(text: Any) -> int:
             evidence=["expected a number of bytes or a number with K, M or G"],
             remedy="Write the size as 2M or 1G.",
         )
-    return int(match.group(1)) * _UNITS[match.group(2).upper()]
+    return int(match.group(1)) * UNITS[match.group(2).upper()]
 
 
-class Host:
-    """The hugetlb pools of the host."""
-
-    def __init__(self, root: Root) -> None:
-        self._root = root
-        names = (re.match(r"^hugepages-(\d+)kB$", name) for name in root.listdir(SIZES_DIR))
-        self.sizes = sorted(int(match.group(1)) * 1024 for match in names if match)
-        nodes = (re.match(r"^node(\d+)$", name) for name in root.listdir(NODES_DIR))
-        self.nodes = sorted(int(match.group(1)) for match in nodes if match)
-
-    def persistent(self, pool: Pool) -> int:
-        """Return the pages the pool keeps; surplus ones go away by themselves."""
-        return self._read(pool, "nr_hugepages") - self._read(pool, "surplus_hugepages")
-
-    def free(self, pool: Pool) -> int:
-        """Return the pages nobody uses, whether or not somebody has reserved them."""
-        return self._read(pool, "free_hugepages")
-
-    def in_use(self, pool: Pool) -> int:
-        """Return the pages that are mapped, or promised to a mapping; reservations exist per host only."""
-        reserved = 0 if pool.node is not None else self._read(pool, "resv_hugepages")
-        return self._read(pool, "nr_hugepages") - self.free(pool) + reserved
-
-    def _read(self, pool: Pool, name: str) -> int:
-        return self._root.read_int(pool.directory, name) or 0
+class Host(Pools):
+    """The hugetlb pools of the host, and the memory that they are made of."""
 
     def set(self, pool: Pool, count: int) -> None:
         """Ask the kernel for a number of pages; it may give fewer."""
@@ -143,7 +83,8 @@ class Host:
     def memory(self, node: int | None) -> Memory:
         """Return the memory of the host or of one node."""
         pattern = r"(\w+(?:\(file\))?):\s+(\d+) kB"
-        found = {key: int(value) * 1024 for key, value in re.findall(pattern, self._root.read_text(_meminfo(node)) or "")}
+        text = self._root.read_text(meminfo(node)) or ""
+        found = {key: int(value) * 1024 for key, value in re.findall(pattern, text)}
         swap = re.search(r"SwapFree:\s+(\d+) kB", self._root.read_text("/proc/meminfo") or "")
         caches = sum(found.get(key, 0) for key in ("Active(file)", "Inactive(file)", "SReclaimable"))
         return Memory(
@@ -151,28 +92,6 @@ class Host:
             found.get("MemFree", 0),
             caches + (int(swap.group(1)) * 1024 if swap else 0),
         )
-
-    def pools_of(self, size: int) -> list[Pool]:
-        """Return the finest pools the kernel has for a size: one a node, or the host's."""
-        by_node = [Pool(size, node) for node in self.nodes]
-        by_node = [pool for pool in by_node if self._root.exists(pool.directory)]
-        return by_node or [Pool(size, None)]
-
-    def report(self) -> list[dict[str, Any]]:
-        """Return every pool: the host's total of each size, then each node's."""
-        pools = [Pool(size, None) for size in self.sizes]
-        pools += [pool for size in self.sizes for pool in self.pools_of(size) if pool.node is not None]
-        return [
-            {
-                "size": format_size(pool.size),
-                "size_bytes": pool.size,
-                "node": pool.node,
-                "count": self.persistent(pool),
-                "free": self.free(pool),
-                "in_use": self.in_use(pool),
-            }
-            for pool in pools
-        ]
 
 
 def parse_pools(host: Host, pools: list[dict[str, Any]]) -> list[Wanted]:
@@ -304,7 +223,7 @@ class Plan:
             raise HostError(
                 "pool_boot",
                 "This kernel takes no page counts by NUMA node on its command line.",
-                evidence=["/proc/sys/kernel/osrelease: %s; needed 5.16" % self._root.read_text("/proc/sys/kernel/osrelease")],
+                evidence=["/proc/sys/kernel/osrelease: %s; needed 5.16" % _kernels.running(self._root)],
                 remedy="Declare the size without a node, or boot a newer kernel.",
             )
         return line
@@ -392,7 +311,12 @@ class Plan:
             for pool, count in self.changes
         ]
         left_over_files = [
-            {"before_header": one.path, "after_header": one.path, "before": "%d pages, nobody's\n" % one.pages, "after": ""}
+            {
+                "before_header": one.path,
+                "after_header": one.path,
+                "before": "%d pages, nobody's\n" % one.pages,
+                "after": "",
+            }
             for one in self.left_over
         ]
         return left_over_files + counts + self.files.diff() + self.cmdline.diff()
@@ -415,7 +339,7 @@ class Plan:
             memory = self.host.memory(node)
             growing = [pool for pool, count in self.changes if pool.node == node and count > self.before[pool]]
             if memory.total and growing and need > memory.free + memory.reclaimable:
-                raise _short(growing[0], "%s: needed %d MiB more, %s" % (_meminfo(node), need >> 20, memory))
+                raise _short(growing[0], "%s: needed %d MiB more, %s" % (meminfo(node), need >> 20, memory))
 
     def apply(self, sleep: Callable[[float], None] = time.sleep) -> None:
         """Do it, or leave the host as it was and raise."""
@@ -535,22 +459,16 @@ def reload_units(root: Root, runner: Runner, files: FileSet) -> None:
 
 
 def _read_record(root: Root) -> Counts:
-    text = root.read_text(RECORD)
-    if text is None:
-        return {}
-    try:
-        stored = json.loads(text)["counts"]
-        return {
-            int(size): {None if node == "host" else int(node): int(count) for node, count in nodes.items()}
-            for size, nodes in stored.items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise HostError(
-            "record",
-            "The record of the original page counts is damaged.",
-            evidence=["%s: %s" % (RECORD, exc)],
-            remedy="Remove %s if the original counts do not matter; today's counts are then taken for them." % RECORD,
-        ) from exc
+    damage = "The record of the original page counts is damaged."
+    remedy = "Remove %s if the original counts do not matter; today's counts are then taken for them." % RECORD
+    return load_record(root, RECORD, _parse_record, damage, remedy) or {}
+
+
+def _parse_record(stored: dict[str, Any]) -> Counts:
+    return {
+        int(size): {None if node == "host" else int(node): int(count) for node, count in nodes.items()}
+        for size, nodes in stored["counts"].items()
+    }
 
 
 def _render_record(record: Counts) -> str:

@@ -10,23 +10,23 @@ import re
 from typing import TYPE_CHECKING
 
 from . import _kernels
-from ._files import RenderedFile
+from ._files import HEADER, RenderedFile
 from ._fs import Root
 from ._paths import HUGEPAGES_SCRIPT as SCRIPT
+from ._paths import UNITS_DIR, WANTS_DIR
 from ._words import Parameters, split
 
 if TYPE_CHECKING:
     from ._hugepages import Counts, Wanted
 
 UNIT_NAME = "noiommu-hugepages.service"
-UNIT = "/etc/systemd/system/" + UNIT_NAME
-WANTS = "/etc/systemd/system/multi-user.target.wants/" + UNIT_NAME
+UNIT = UNITS_DIR + "/" + UNIT_NAME
+WANTS = WANTS_DIR + "/" + UNIT_NAME
 
 GIGANTIC = 1 << 30
 # Before, the kernel does not know hugepages=<node>:<count>.
 _NODE_SYNTAX = (5, 16)
 
-_HEADER = "# Written by the Ansible collection baremetal.noiommu; changes are overwritten.\n"
 
 # A shell and no Python: it runs before anything else has scattered the memory.
 _SCRIPT = r"""
@@ -72,13 +72,13 @@ WantedBy=multi-user.target
 
 def rendered(wanted: list[Wanted]) -> list[RenderedFile]:
     """Return all files as they shall be; none of them shall exist if nothing is wanted."""
-    script = "#!/bin/sh\n" + _HEADER + _SCRIPT
+    script = "#!/bin/sh\n" + HEADER + _SCRIPT
     for pool, count in wanted:
         script += "reserve '%s' %s %d %s\n" % (pool.label, pool.directory, count, pool.meminfo)
     script += "exit $failed\n"
     return [
         RenderedFile(SCRIPT, script if wanted else None, 0o755),
-        RenderedFile(UNIT, _HEADER + _UNIT % SCRIPT if wanted else None),
+        RenderedFile(UNIT, HEADER + _UNIT % SCRIPT if wanted else None),
         RenderedFile(WANTS, UNIT if wanted else None, link=True),
     ]
 

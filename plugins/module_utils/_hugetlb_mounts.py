@@ -9,24 +9,22 @@ Units of our own and no lines in /etc/fstab: that file is the operator's, and a 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from typing import Any, Callable, NamedTuple
 
 from ._errors import HostError, Refused
-from ._files import FileSet, RenderedFile
+from ._files import HEADER, FileSet, RenderedFile
 from ._fs import Root, Runner
-from ._hugepages import Host, format_size, parse_size, reload_units
+from ._hugepages import parse_size, reload_units
 from ._hugetlbfs import left_over, mounts_of, remove
-from ._store import dump_json
+from ._paths import UNITS_DIR, WANTS_DIR
+from ._pools import SIZES_DIR, Pools, format_size
+from ._store import dump_json, load_record
 
 RECORD = "/var/lib/noiommu/hugetlb-mounts.json"
-_UNITS = "/etc/systemd/system"
-_WANTS = _UNITS + "/multi-user.target.wants"
 
-_UNIT = """# Written by the Ansible collection baremetal.noiommu; changes are overwritten.
-[Unit]
+_UNIT = """[Unit]
 Description=Hugetlb pages of %(size)s for the data plane
 Documentation=https://github.com/baremetal-noiommu/baremetal.noiommu
 ConditionPathExists=/sys/kernel/mm/hugepages/hugepages-%(kilobytes)dkB
@@ -83,25 +81,27 @@ def escape(path: str) -> str:
     return found.replace("\0", "-")
 
 
-def parse_mounts(root: Root, host: Host, mounts: list[dict[str, Any]], dry_run: bool) -> list[Wanted]:
+def parse_mounts(root: Root, host: Pools, mounts: list[dict[str, Any]], dry_run: bool) -> list[Wanted]:
     """Check the declared mounts against the host and each other."""
     wanted = [_parse(root, host, one, dry_run) for one in mounts]
     paths = [one.path for one in wanted]
     for number, path in enumerate(paths):
         for other in paths[:number] + paths[number + 1:]:
             if (other + "/").startswith(path + "/"):
-                raise _bad("%s and %s are one inside the other, or the same." % (path, other), paths, "Keep one of them.")
+                cause = "%s and %s are one inside the other, or the same." % (path, other)
+                raise _bad(cause, paths, "Keep one of them.")
     return wanted
 
 
-def _parse(root: Root, host: Host, one: dict[str, Any], dry_run: bool) -> Wanted:
+def _parse(root: Root, host: Pools, one: dict[str, Any], dry_run: bool) -> Wanted:
     path, size = one["path"], parse_size(one["size"])
     if not re.match(r"^(/[A-Za-z0-9:_.@+-]+)+$", path) or {"..", "."} & set(path.split("/")):
         seen = ["expected an absolute path of letters, digits and :_.@+-, without . and .."]
         raise _bad("%r cannot be a mount point." % path, seen, "Choose another path.")
     if size not in host.sizes:
-        seen = ["/sys/kernel/mm/hugepages has: %s" % (", ".join(map(format_size, host.sizes)) or "nothing")]
-        raise _bad("This host has no hugetlb pages of size %s." % format_size(size), seen, "Declare one of these sizes.")
+        seen = ["%s has: %s" % (SIZES_DIR, ", ".join(map(format_size, host.sizes)) or "nothing")]
+        cause = "This host has no hugetlb pages of size %s." % format_size(size)
+        raise _bad(cause, seen, "Declare one of these sizes.")
     mode = str(one.get("mode") or "0770")
     if not re.match(r"^0?[01]?[0-7]{3}$", mode):
         raise _bad("%r is not a mode." % mode, ["expected octal digits in quotes"], "Write it as '0770'.")
@@ -113,7 +113,8 @@ def _parse(root: Root, host: Host, one: dict[str, Any], dry_run: bool) -> Wanted
     limit = None if one.get("limit") is None else parse_size(one["limit"])
     if limit is not None and limit % size:
         seen = ["limit %d, page size %d" % (limit, size)]
-        raise _bad("The limit of %s is not a whole number of pages." % path, seen, "Make it a multiple of the page size.")
+        cause = "The limit of %s is not a whole number of pages." % path
+        raise _bad(cause, seen, "Make it a multiple of the page size.")
     return Wanted(path, size, int(mode, 8), uid, gid, limit)
 
 
@@ -153,7 +154,7 @@ class MountPlan:
 
     def __init__(self, root: Root, runner: Runner, mounts: list[dict[str, Any]], dry_run: bool) -> None:
         self._root, self._runner = root, runner
-        self.wanted = parse_mounts(root, Host(root), mounts, dry_run)
+        self.wanted = parse_mounts(root, Pools(root), mounts, dry_run)
         self._record = _read_record(root)
         self._mounted = {one.path: one for one in mounts_of(root)}
         paths = {one.path: one for one in self.wanted}
@@ -181,13 +182,16 @@ class MountPlan:
     def _files(self) -> list[RenderedFile]:
         files = [RenderedFile(RECORD, _render(self._made) if self._made else None)]
         for one in self.wanted:
-            text = _UNIT % {**one._asdict(), "size": format_size(one.size), "kilobytes": one.size >> 10, "options": one.options}
-            unit = "%s/%s" % (_UNITS, one.unit)
-            files += [RenderedFile(unit, text), RenderedFile("%s/%s" % (_WANTS, one.unit), unit, link=True)]
+            text = HEADER + _UNIT % {
+                "path": one.path, "size": format_size(one.size), "kilobytes": one.size >> 10, "options": one.options,
+            }
+            unit = "%s/%s" % (UNITS_DIR, one.unit)
+            files += [RenderedFile(unit, text), RenderedFile("%s/%s" % (WANTS_DIR, one.unit), unit, link=True)]
         for path in self._dropped:
             name = escape(path) + ".mount"
             files += [
-                RenderedFile("%s/%s" % (_WANTS, name), None, link=True), RenderedFile("%s/%s" % (_UNITS, name), None)
+                RenderedFile("%s/%s" % (WANTS_DIR, name), None, link=True),
+                RenderedFile("%s/%s" % (UNITS_DIR, name), None),
             ]
         return files
 
@@ -215,7 +219,8 @@ class MountPlan:
                     )
                 )
             elif now is None and self._root.exists(one.path) and not os.path.isdir(self._root.path(one.path)):
-                refusals.append(_bad("%s is not a directory." % one.path, ["%s: a file" % one.path], "Choose another path."))
+                cause = "%s is not a directory." % one.path
+                refusals.append(_bad(cause, ["%s: a file" % one.path], "Choose another path."))
         removable = {one.path for one in self.left_over}
         for path in self.to_unmount:
             files = [name for name in self._root.listdir(path) if os.path.join(path, name) not in removable]
@@ -334,15 +339,10 @@ def _render(made: dict[str, list[str]]) -> str:
 
 
 def _read_record(root: Root) -> dict[str, list[str]]:
-    text = root.read_text(RECORD)
-    if text is None:
-        return {}
-    try:
-        return {str(path): [str(one) for one in made] for path, made in json.loads(text)["mounts"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise HostError(
-            "record",
-            "The record of the hugetlbfs mounts is damaged.",
-            evidence=["%s: %r" % (RECORD, exc)],
-            remedy="Unmount what is no longer wanted yourself, then remove %s." % RECORD,
-        ) from exc
+    damage = "The record of the hugetlbfs mounts is damaged."
+    remedy = "Unmount what is no longer wanted yourself, then remove %s." % RECORD
+    return load_record(root, RECORD, _parse_record, damage, remedy) or {}
+
+
+def _parse_record(stored: dict[str, Any]) -> dict[str, list[str]]:
+    return {str(path): [str(one) for one in made] for path, made in stored["mounts"].items()}

@@ -18,12 +18,12 @@ from typing import NamedTuple
 
 from ._errors import HostError
 from ._fs import Root
+from ._pools import UNITS
 
 # The names that EAL gives: <file-prefix>map_<number>, "rtemap_0" by default.
 _EAL_FILE = re.compile(r"map_\d+$")
 _PAGE_SIZE = re.compile(r"(?:^|,)pagesize=(\d+)([KMG])(?:,|$)")
 _LIMIT = re.compile(r"(?:^|,)size=(\d+)([KMG]?)(?:,|$)")
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 class Mount(NamedTuple):
@@ -37,13 +37,13 @@ class Mount(NamedTuple):
     def page_size(self) -> int | None:
         """The size of the pages, of a hugetlbfs."""
         found = _PAGE_SIZE.search(self.options)
-        return int(found.group(1)) * _UNITS[found.group(2)] if found and self.fstype == "hugetlbfs" else None
+        return int(found.group(1)) * UNITS[found.group(2)] if found and self.fstype == "hugetlbfs" else None
 
     @property
     def limit(self) -> int | None:
         """How much all files together may hold, if that is limited."""
         found = _LIMIT.search(self.options)
-        return int(found.group(1)) * _UNITS[found.group(2)] if found else None
+        return int(found.group(1)) * UNITS[found.group(2)] if found else None
 
 
 class LeftOver(NamedTuple):

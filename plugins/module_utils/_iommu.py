@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import NamedTuple
 
@@ -15,9 +16,12 @@ from ._pci import PciBus, PciDevice
 
 GROUPS = "/sys/kernel/iommu_groups"
 NODES = "/sys/class/iommu"
+VFIO_DIR = "/dev/vfio"
 OUR_PREFIX = "noiommu-"
 # Groups by these names promise nothing: the first is this collection's module, the second VFIO's own no-IOMMU mode.
 UNSAFE_GROUP_NAMES = ("noiommu", "vfio-noiommu")
+
+_CHARDEV = re.compile(r"^(noiommu-)?\d+$")
 
 # Drivers that VFIO tolerates beside a device in the same group.
 _HARMLESS_IN_GROUP = ("vfio-pci", "pci-stub")
@@ -97,7 +101,12 @@ def chardev_of(root: Root, number: int | None) -> str | None:
 
 
 def _chardev(number: int, name: str | None) -> str:
-    return "/dev/vfio/%s%d" % ("noiommu-" if name == "vfio-noiommu" else "", number)
+    return "%s/%s%d" % (VFIO_DIR, "noiommu-" if name == "vfio-noiommu" else "", number)
+
+
+def chardevs(root: Root) -> list[str]:
+    """Return the character devices of groups that are there; /dev/vfio/vfio gives nothing by itself and is none."""
+    return ["%s/%s" % (VFIO_DIR, name) for name in root.listdir(VFIO_DIR) if _CHARDEV.match(name)]
 
 
 def host_iommu(root: Root) -> HostIommu:

@@ -56,9 +56,10 @@ def _stays_off(root: Root, iommu: HostIommu, parameters: list[str]) -> HostError
         "iommu_stays_off",
         "The firmware describes an IOMMU (ACPI %s) that no boot parameter turns on." % ", ".join(iommu.firmware_tables),
         evidence=[
-            "/sys/class/iommu: no hardware node, though booted with %s" % (" ".join(parameters) or "nothing against it"),
+            "/sys/class/iommu: no hardware node, though booted with %s"
+            % (" ".join(parameters) or "nothing against it"),
             "/proc/cmdline: %s" % " ".join(running(root)),
         ],
-        remedy="Look for the reason in `dmesg | grep -i -e DMAR -e AMD-Vi -e iommu` and in the firmware setup; it takes %s."
-        " To do without it, take noiommu_enable_iommu (enable_iommu) back." % iommu.enable_with,
+        remedy="Look for the reason in `dmesg | grep -i -e DMAR -e AMD-Vi -e iommu` and in the firmware setup; it takes"
+        " %s. To do without it, take noiommu_enable_iommu (enable_iommu) back." % iommu.enable_with,
     )

@@ -40,14 +40,6 @@ def render(record: dict[str, Any], checked: float, labels: dict[str, str] | None
 
 
 def _metrics(record: dict[str, Any], checked: float) -> Iterable[_Metric]:
-    insecure = record["insecure"]
-    until = end_of(insecure["until"])
-    since = parse_stamp(insecure["since"])
-    taint = record["taint"]
-    drifted = {one["concern"] for one in record["drift"]}
-    counts: dict[str, int] = {}
-    for device in record["devices"]:
-        counts[device["safety"]] = counts.get(device["safety"], 0) + 1
     yield _Metric(
         "noiommu_state", "What the last check found: 1 for the state that the host is in.",
         [_Sample({"state": one}, one == record["state"]) for one in STATES],
@@ -57,6 +49,33 @@ def _metrics(record: dict[str, Any], checked: float) -> Iterable[_Metric]:
         "noiommu_backend_info", "What makes the devices' IOMMU groups, and the running kernel.",
         [_Sample({"backend": record["backend"], "kernel": record["kernel"] or ""}, 1)] if record["backend"] else [],
     )
+    yield from _insecurity(record["insecure"])
+    yield from _taint(record["taint"])
+    drifted = {one["concern"] for one in record["drift"]}
+    yield _Metric(
+        "noiommu_drift",
+        "What differs from the declared state.",
+        [_Sample({"concern": one}, 1) for one in sorted(drifted)],
+    )
+    yield from _devices(record["devices"])
+    pools = record["hugepages"]
+    total = "Pages in each hugetlb pool; node=\"\" is the host's total."
+    yield _Metric("noiommu_hugepages", total, _pools(pools, "count"))
+    yield _Metric("noiommu_hugepages_free", "Pages of it that nobody uses.", _pools(pools, "free"))
+    known = record["state"] not in ("unreachable", "failed", "unknown")
+    yield _Metric(
+        "noiommu_reboot_pending", "Whether something takes effect only after a reboot.",
+        _known(bool(record["reboot_pending"]) if known else None),
+    )
+    yield _Metric(
+        "noiommu_keys_to_enrol", "Signing keys that the firmware does not trust yet.",
+        _known(len(record["keys_to_enrol"]) if known else None),
+    )
+
+
+def _insecurity(insecure: dict[str, Any]) -> Iterable[_Metric]:
+    until = end_of(insecure["until"])
+    since = parse_stamp(insecure["since"])
     yield _Metric(
         "noiommu_insecure", "Whether devices are in groups that no IOMMU confines.", _known(insecure["active"])
     )
@@ -75,14 +94,20 @@ def _metrics(record: dict[str, Any], checked: float) -> Iterable[_Metric]:
         "noiommu_insecure_used", "Whether a process was given such a device since the last boot.",
         _known(insecure["used_since_boot"]),
     )
+
+
+def _taint(taint: dict[str, Any] | None) -> Iterable[_Metric]:
     yield _Metric("noiommu_kernel_taint_mask", "The kernel's taint mask.", _known(taint and taint["mask"]))
     yield _Metric(
         "noiommu_kernel_taint", "The flags that are set in it.",
         [_Sample({"flag": one["name"], "letter": one["letter"]}, 1) for one in (taint or {"flags": []})["flags"]],
     )
-    yield _Metric(
-        "noiommu_drift", "What differs from the declared state.", [_Sample({"concern": one}, 1) for one in sorted(drifted)]
-    )
+
+
+def _devices(devices: list[dict[str, Any]]) -> Iterable[_Metric]:
+    counts: dict[str, int] = {}
+    for device in devices:
+        counts[device["safety"]] = counts.get(device["safety"], 0) + 1
     yield _Metric(
         "noiommu_devices", "The data plane's devices by how they are protected.",
         [_Sample({"safety": one}, count) for one, count in sorted(counts.items())],
@@ -91,20 +116,8 @@ def _metrics(record: dict[str, Any], checked: float) -> Iterable[_Metric]:
         "noiommu_device_info", "The data plane's devices.",
         [
             _Sample({key: _shown(device[key]) for key in ("address", "driver", "vendor_device", "group", "safety")}, 1)
-            for device in record["devices"]
+            for device in devices
         ],
-    )
-    pools = record["hugepages"]
-    yield _Metric("noiommu_hugepages", "Pages in each hugetlb pool; node=\"\" is the host's total.", _pools(pools, "count"))
-    yield _Metric("noiommu_hugepages_free", "Pages of it that nobody uses.", _pools(pools, "free"))
-    known = record["state"] not in ("unreachable", "failed", "unknown")
-    yield _Metric(
-        "noiommu_reboot_pending", "Whether something takes effect only after a reboot.",
-        _known(bool(record["reboot_pending"]) if known else None),
-    )
-    yield _Metric(
-        "noiommu_keys_to_enrol", "Signing keys that the firmware does not trust yet.",
-        _known(len(record["keys_to_enrol"]) if known else None),
     )
 
 

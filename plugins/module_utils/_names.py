@@ -10,11 +10,11 @@ from collections import Counter
 from typing import Any, Iterator
 
 from ._fs import Root
-from ._iommu import chardev_of
+from ._iommu import VFIO_DIR, chardev_of
 from ._pci import PciDevice
 from ._store import Originals, macs_of
 
-BASE = "/dev/vfio"
+BASE = VFIO_DIR
 KINDS = ("by-address", "by-mac", "by-serial", "by-slot")
 
 

@@ -6,14 +6,18 @@
 
 from __future__ import annotations
 
+# What an administrator gives systemd, and what of that starts at boot.
+UNITS_DIR = "/etc/systemd/system"
+WANTS_DIR = UNITS_DIR + "/multi-user.target.wants"
+
 MODPROBE = "/etc/modprobe.d/noiommu.conf"
 UNIT_NAME = "noiommu-bindings.service"
-UNIT = "/etc/systemd/system/" + UNIT_NAME
-WANTS = "/etc/systemd/system/multi-user.target.wants/" + UNIT_NAME
+UNIT = UNITS_DIR + "/" + UNIT_NAME
+WANTS = WANTS_DIR + "/" + UNIT_NAME
 TOOL = "/usr/local/lib/noiommu/noiommu_host"
 VERIFY = "/usr/local/sbin/noiommu-verify"
 
-# The records of the other roles; the tests see to it that these are the same as theirs.
+# What noiommu-verify reads of the other roles.
 ACCESS_RECORD = "/var/lib/noiommu/access.json"
 UDEV_RULES = "/etc/udev/rules.d/60-noiommu-vfio.rules"
 HUGEPAGES_SCRIPT = "/usr/local/lib/noiommu/reserve-hugepages"

@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from . import _boot, _store, _verify
-from ._files import RenderedFile
+from ._files import HEADER, RenderedFile
 from ._fs import Root
 from ._kernel import Kernel
 from ._paths import MODPROBE, TOOL, UNIT, UNIT_NAME, VERIFY, WANTS
@@ -21,7 +21,6 @@ from ._paths import MODPROBE, TOOL, UNIT, UNIT_NAME, VERIFY, WANTS
 _BYTECODE = TOOL + "/__pycache__"
 _DIRECTORIES = (_BYTECODE, TOOL, "/usr/local/lib/noiommu", "/etc/noiommu", "/var/lib/noiommu")
 
-_HEADER = "# Written by the Ansible collection baremetal.noiommu; changes are overwritten.\n"
 
 _MAIN = '''"""Run as: python3 /usr/local/lib/noiommu/noiommu_host (bind | status | verify)"""
 
@@ -72,9 +71,9 @@ WantedBy=multi-user.target
 def rendered(bindings: dict[str, Any] | None, options: list[str]) -> list[RenderedFile]:
     """Return all files as they shall be; none of them shall exist if there are no bindings."""
     texts: dict[str, str | None] = {
-        MODPROBE: _HEADER + "".join("options %s\n" % option for option in options) if bindings and options else None,
+        MODPROBE: HEADER + "".join("options %s\n" % option for option in options) if bindings and options else None,
         _store.BINDINGS: _store.dump_json(bindings) if bindings else None,
-        UNIT: _HEADER + _unit() if bindings else None,
+        UNIT: HEADER + _unit() if bindings else None,
     }
     return [RenderedFile(path, text) for path, text in texts.items()] + [
         RenderedFile(TOOL + "/" + name, source if bindings else None, program=True)
@@ -84,7 +83,7 @@ def rendered(bindings: dict[str, Any] | None, options: list[str]) -> list[Render
 
 def tool_sources() -> dict[str, str]:
     """Return the program: these very modules with all that they import, so that the logic has one home."""
-    sources: dict[str, str] = {"__main__.py": _HEADER + _MAIN}
+    sources: dict[str, str] = {"__main__.py": HEADER + _MAIN}
     names = [module.__name__.rsplit(".", 1)[1] for module in (_boot, _verify)]
     while names:
         name = names.pop()
@@ -102,7 +101,7 @@ def _unit() -> str:
 
 
 def _words() -> dict[str, str]:
-    return {"header": _HEADER, "bindings": _store.BINDINGS, "python": _interpreter(), "tool": TOOL}
+    return {"header": HEADER, "bindings": _store.BINDINGS, "python": _interpreter(), "tool": TOOL}
 
 
 def _interpreter() -> str:

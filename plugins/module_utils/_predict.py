@@ -17,12 +17,12 @@ from ._fs import Root
 from ._iommu import NODES
 from ._kernel import PA_HINT
 from ._pci import PciDevice
+from ._pools import SIZES_DIR
 
 TYPE1, NOIOMMU = "type1", "noiommu"
 _X86 = ("x86_64", "i686")
 # SPDK asks for this many address bits of an Intel IOMMU before it uses virtual addresses.
 _SPDK_WIDTH = 48
-_HUGEPAGES = "/sys/kernel/mm/hugepages"
 
 
 class Prediction(NamedTuple):
@@ -60,7 +60,7 @@ def applications(situation: Situation) -> dict[str, dict[str, Any]]:
         one = _none(situation) if situation.backend is None else predict(situation)
         pages = _pages(situation.root)
         if one.works and not pages:
-            one = one._replace(reasons=[*one.reasons, "%s: no pages are reserved yet, and it needs some" % _HUGEPAGES])
+            one = one._replace(reasons=[*one.reasons, "%s: no pages are reserved yet, and it needs some" % SIZES_DIR])
         found[name] = {
             "backend": situation.backend or "none",
             "iova_mode": one.iova_mode,
@@ -89,7 +89,7 @@ def _none(_situation: Situation) -> Prediction:
 
 
 def _pages(root: Root) -> int:
-    return sum(root.read_int(_HUGEPAGES, size, "nr_hugepages") or 0 for size in root.listdir(_HUGEPAGES))
+    return sum(root.read_int(SIZES_DIR, size, "nr_hugepages") or 0 for size in root.listdir(SIZES_DIR))
 
 
 # --- the rules ---

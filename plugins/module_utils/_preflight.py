@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-from . import _backend, _hugepages, _hugetlb_mounts, _insecure, _kernels, _predict, _signing, _taint
+from . import _backend, _hugepages, _hugetlb_mounts, _insecure, _kernels, _pools, _predict, _signing, _taint
 from ._errors import HostError
 from ._fs import Root
 from ._guards import GuardContext, check, loss_refusals
@@ -84,7 +84,7 @@ class Preflight:
             "taint": taint,
             "insecure": _insecure.report(self._root, taint, self._until, self._now),
             "devices": devices,
-            "hugepages": _hugepages.Host(self._root).report(),
+            "hugepages": _pools.Pools(self._root).report(),
             "recorded": {
                 name: self._root.exists(path)
                 for name, path in (("hugepages", _hugepages.RECORD), ("hugepage_mounts", _hugetlb_mounts.RECORD))

@@ -39,8 +39,8 @@ _KINDS = ("iommu", "builtin", "dkms")
 _SAFETY = ("isolated", "unsafe", "none")
 # Control characters, and those that change the direction or the width of what stands beside them.
 _INVISIBLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
-    "\U000e0000-\U000e0fff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
+    "\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
 
 
@@ -173,7 +173,9 @@ def _facts(facts: Mapping[str, Any], verdict: Mapping[str, Any]) -> dict[str, An
         },
         "taint": _taint(_dict(facts.get("taint"))),
         "devices": [
-            _device(one) for one in _dicts(facts.get("devices")) if one.get("selected") or one.get("driver") == "vfio-pci"
+            _device(one)
+            for one in _dicts(facts.get("devices"))
+            if one.get("selected") or one.get("driver") == "vfio-pci"
         ],
         "hugepages": [
             {

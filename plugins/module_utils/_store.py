@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from typing import Any, Callable, TypeVar
 
 from ._errors import HostError
 from ._fs import Root
@@ -18,6 +18,8 @@ from ._select import Recorded
 ORIGINALS = "/var/lib/noiommu/originals.json"
 BINDINGS = "/etc/noiommu/bindings.json"
 _VERSION = 1
+
+_T = TypeVar("_T")
 
 
 class Originals:
@@ -117,29 +119,29 @@ def interface_state(device: PciDevice) -> list[dict[str, Any]]:
 
 
 def load_json(root: Root, path: str) -> dict[str, Any] | None:
-    """Read one of our files; None if there is none."""
+    """Read the record of what devices were or of what they are to be; None if there is none."""
+    return load_record(
+        root, path, dict,
+        "%s is unusable, and without it devices cannot be put back." % path,
+        "Restore the file from a backup, or remove it and accept that the original drivers are not known.",
+    )
+
+
+def load_record(root: Root, path: str, parse: Callable[[dict[str, Any]], _T], damage: str, remedy: str) -> _T | None:
+    """Return what ``parse`` makes of one of our files, None if there is none; if it cannot, the file is damaged."""
     text = root.read_text(path)
-    if text is None:
-        if root.exists(path):
-            raise _unusable(path, "it cannot be read")
+    if text is None and not root.exists(path):
         return None
     try:
+        if text is None:
+            raise ValueError("it cannot be read")
         data = json.loads(text)
-        version = data.get("version")
-    except (ValueError, AttributeError) as exc:
-        raise _unusable(path, str(exc)) from exc
-    if version != _VERSION:
-        raise _unusable(path, "version %r, expected %d" % (version, _VERSION))
-    return data
-
-
-def _unusable(path: str, why: str) -> HostError:
-    return HostError(
-        "record",
-        "%s is unusable, and without it devices cannot be put back." % path,
-        evidence=["%s: %s" % (path, why)],
-        remedy="Restore the file from a backup, or remove it and accept that the original drivers are not known.",
-    )
+        if data["version"] != _VERSION:
+            raise ValueError("version %r, expected %d" % (data["version"], _VERSION))
+        return parse(data)
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        seen = "no key %s" % exc if isinstance(exc, KeyError) else exc
+        raise HostError("record", damage, evidence=["%s: %s" % (path, seen)], remedy=remedy) from exc
 
 
 def dump_json(data: dict[str, Any]) -> str:

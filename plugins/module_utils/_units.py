@@ -16,10 +16,10 @@ import re
 from . import _profiles
 from ._errors import HostError
 from ._fs import Root
+from ._paths import UNIT_NAME, UNITS_DIR
 
-ADMIN_DIR = "/etc/systemd/system"
 UNIT_DIRS = (
-    ADMIN_DIR,
+    UNITS_DIR,
     "/run/systemd/system",
     "/run/systemd/generator",
     "/usr/local/lib/systemd/system",
@@ -27,7 +27,6 @@ UNIT_DIRS = (
     "/lib/systemd/system",
 )
 DROP_IN = "60-noiommu.conf"
-BOOT_UNIT = "noiommu-bindings.service"
 # Where Open vSwitch's own start script looks up which user the daemons change to.
 _OVS_SETTINGS = ("/etc/openvswitch/default.conf", "/etc/sysconfig/openvswitch", "/etc/default/openvswitch-switch")
 _NAME = re.compile(r"^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.service$")
@@ -95,7 +94,7 @@ def full_name(name: str) -> str:
 
 def drop_in_path(name: str) -> str:
     """Return where our drop-in for a unit is."""
-    return "%s/%s.d/%s" % (ADMIN_DIR, name, DROP_IN)
+    return "%s/%s.d/%s" % (UNITS_DIR, name, DROP_IN)
 
 
 def read_unit(root: Root, name: str) -> Unit | None:
@@ -223,7 +222,7 @@ def drop_in(unit: Unit, group: str, memlock: str, grants: list[_profiles.Grant],
     The capability bounding set is only ever widened: to narrow it could take from a service what it has for other
     purposes, and would confine nobody who may program a device that reaches all memory.
     """
-    lines = ["[Unit]", "# The devices are bound first.", "After=" + BOOT_UNIT, "", "[Service]"]
+    lines = ["[Unit]", "# The devices are bound first.", "After=" + UNIT_NAME, "", "[Service]"]
     if not unit.as_root:
         lines += ["# Opens /dev/vfio/N and the hugetlbfs.", "SupplementaryGroups=" + group]
     lines += [

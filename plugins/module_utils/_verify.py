@@ -15,8 +15,10 @@ import sys
 from typing import Any, Iterator
 
 from . import _backend, _insecure, _kernels, _metrics, _taint
+from ._accounts import read_groups
 from ._errors import HostError
 from ._fs import Root
+from ._iommu import chardevs
 from ._paths import (
     ACCESS_RECORD,
     HUGEPAGES_SCRIPT,
@@ -28,14 +30,14 @@ from ._paths import (
 )
 from ._pci import PciBus
 from ._plan import observe, plan
+from ._pools import Pools, persistent
 from ._record import blank, reason
-from ._store import BINDINGS, load_json
+from ._store import BINDINGS, load_json, load_record
 
 OK, DRIFTED, UNKNOWN = 0, 1, 2
 
 # How a declared pool stands in the script that reserves it at boot: the pool's directory, and the count.
 _POOL = re.compile(r"^reserve '[^'\n]*' (\S+) (\d+) ", re.MULTILINE)
-_GROUP_NODE = re.compile(r"^(noiommu-)?\d+$")
 
 
 class Verify:
@@ -72,7 +74,9 @@ class Verify:
             "insecure": insecure,
             "taint": taint,
             "devices": [self._device(entry) for entry in self._entries() if self._bus.get(entry["address"])],
-            "hugepages": pools(self._root),
+            "hugepages": [
+                {key: one[key] for key in ("size", "node", "count", "free")} for one in Pools(self._root).report()
+            ],
             "reboot_pending": self._stale(),
             "keys_to_enrol": [],
         }
@@ -140,43 +144,36 @@ class Verify:
     def _hugepages(self) -> Iterator[str]:
         """Compare with what the next boot would reserve."""
         for directory, count in _POOL.findall(self._root.read_text(HUGEPAGES_SCRIPT) or ""):
-            found = _persistent(self._root, directory)
+            found = persistent(self._root, directory)
             if found != int(count):
                 yield "%s: %d pages instead of %s" % (directory, found, count)
 
     def _access(self) -> Iterator[str]:
-        granted = load_json(self._root, ACCESS_RECORD)
+        damage, remedy = "The record of what was granted is damaged.", "Run the deploy playbook: it says what to do."
+        granted = load_record(self._root, ACCESS_RECORD, dict, damage, remedy)
         if granted is None:
             return
         group = granted["group"]
-        gid, members = self._group(group)
-        if gid is None:
+        account = read_groups(self._root).get(group)
+        if account is None:
             yield "the group %s is gone" % group
             return
         for user in granted["users_added"]:
-            if user not in members:
+            if user not in account.members:
                 yield "%s is not a member of %s" % (user, group)
         if 'GROUP="%s"' % group not in (self._root.read_text(UDEV_RULES) or ""):
             yield "%s does not give the devices to %s" % (UDEV_RULES, group)
         for path, node in sorted(nodes(self._root).items()):
-            if (node.st_gid, stat.S_IMODE(node.st_mode)) != (gid, 0o660):
+            if (node.st_gid, stat.S_IMODE(node.st_mode)) != (account.gid, 0o660):
                 yield "%s has gid %d and mode %04o" % (path, node.st_gid, stat.S_IMODE(node.st_mode))
         for path, program in sorted(granted.get("binaries", {}).items()):
             if program["capabilities"] and not has_capabilities(self._root, path):
                 yield "%s has lost its capabilities" % path
 
-    def _group(self, name: str) -> tuple[int | None, list[str]]:
-        for entry in (self._root.read_text("/etc/group") or "").splitlines():
-            fields = entry.split(":")
-            if len(fields) == 4 and fields[0] == name and fields[2].isdigit():
-                return int(fields[2]), fields[3].split(",")
-        return None, []
-
 
 def nodes(root: Root) -> dict[str, os.stat_result]:
     """Return the device nodes of VFIO's groups."""
-    paths = ["/dev/vfio/" + name for name in root.listdir("/dev/vfio") if _GROUP_NODE.match(name)]
-    return {path: os.stat(root.path(path)) for path in paths}
+    return {path: os.stat(root.path(path)) for path in chardevs(root)}
 
 
 def has_capabilities(root: Root, path: str) -> bool:
@@ -185,36 +182,6 @@ def has_capabilities(root: Root, path: str) -> bool:
         return bool(os.getxattr(root.path(path), "security.capability"))
     except OSError:
         return False
-
-
-def pools(root: Root) -> list[dict[str, Any]]:
-    """Return every hugetlb pool, as the report shows it: the host's total of each size, then each node's."""
-    places: list[tuple[str, int | None]] = [("/sys/kernel/mm/hugepages", None)]
-    for name in root.listdir("/sys/devices/system/node"):
-        if re.match(r"^node\d+$", name):
-            places.append(("/sys/devices/system/node/%s/hugepages" % name, int(name[4:])))
-    found = []
-    for base, node in places:
-        for name in root.listdir(base):
-            match = re.match(r"^hugepages-(\d+)kB$", name)
-            if match:
-                directory = "%s/%s" % (base, name)
-                free = root.read_int(directory, "free_hugepages") or 0
-                size = _size(int(match.group(1)))
-                found.append({"size": size, "node": node, "count": _persistent(root, directory), "free": free})
-    return found
-
-
-def _persistent(root: Root, directory: str) -> int:
-    # Surplus pages are among them, and go away by themselves.
-    return (root.read_int(directory, "nr_hugepages") or 0) - (root.read_int(directory, "surplus_hugepages") or 0)
-
-
-def _size(kib: int) -> str:
-    for unit, factor in (("G", 1 << 20), ("M", 1 << 10)):
-        if kib % factor == 0:
-            return "%d%s" % (kib // factor, unit)
-    return "%dK" % kib
 
 
 def line(record: dict[str, Any]) -> str:
@@ -236,10 +203,13 @@ def main(argv: list[str], root: Root | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="noiommu-verify",
         description="Compare this host with what was deployed to it. Changes nothing.",
-        epilog="exit codes: 0 as deployed; 1 it drifted, or the acceptance of insecure passthrough is over; 2 not known",
+        epilog="exit codes: 0 as deployed; 1 it drifted, or the acceptance of insecure passthrough is over; 2 not"
+        " known",
     )
     parser.add_argument("--json", action="store_true", help="print everything that was found")
-    parser.add_argument("--prometheus", metavar="FILE", help="also write metrics for node_exporter's textfile collector")
+    parser.add_argument(
+        "--prometheus", metavar="FILE", help="also write metrics for node_exporter's textfile collector"
+    )
     options = parser.parse_args(argv)
     root = root or Root()
     try:

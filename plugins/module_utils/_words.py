@@ -58,7 +58,7 @@ def find(words: list[str], phrase: str) -> int | None:
 
 
 def effective(words: list[str], phrase: str, declared: Parameters) -> bool:
-    """Whether a phrase is there and nothing after it overrules it: of several values the kernel mostly takes the last."""
+    """Whether a phrase is there and nothing after overrules it: of several values the kernel mostly takes the last."""
     if find(words, phrase) is None:
         return False
     if " " in phrase or "=" not in phrase:
@@ -68,7 +68,8 @@ def effective(words: list[str], phrase: str, declared: Parameters) -> bool:
 
 def holds(words: list[str], declared: Parameters) -> bool:
     """Whether a line has everything that is wanted and nothing that is not."""
-    return all(effective(words, one, declared) for one in declared.parameters) and not set(declared.without) & set(words)
+    there = all(effective(words, one, declared) for one in declared.parameters)
+    return there and not set(declared.without) & set(words)
 
 
 def put(words: list[str], declared: Parameters) -> list[str]:
@@ -99,8 +100,8 @@ def parse(parameters: Any, without: list[str]) -> Parameters:
         if not _PLAIN.match(word):
             raise _bad(
                 word,
-                "a character of it means something to a boot loader or a shell: only letters, digits and _.,:=/@+%~()[]-"
-                " arrive unchanged everywhere",
+                "a character of it means something to a boot loader or a shell: only letters, digits and"
+                " _.,:=/@+%~()[]- arrive unchanged everywhere",
                 "Leave it out here, and put it on the command line by hand.",
             )
     both = sorted(set(without) & {word for phrase in phrases for word in phrase.split(" ")})

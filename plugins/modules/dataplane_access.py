@@ -69,11 +69,11 @@ options:
         description: The service, such as V(ovs-vswitchd.service). The suffix may be left out.
         type: str
         required: true
-      profile:
+      profile: &profile
         description: What it is, O(profile) by default.
         type: str
         choices: [dpdk, spdk, ovs, custom]
-      capabilities:
+      capabilities: &capabilities
         description: What the profile V(custom) needs, O(capabilities) by default.
         type: list
         elements: str
@@ -95,14 +95,8 @@ options:
         description: The program's path. Of a link, what it leads to.
         type: str
         required: true
-      profile:
-        description: What it is, O(profile) by default.
-        type: str
-        choices: [dpdk, spdk, ovs, custom]
-      capabilities:
-        description: What the profile V(custom) needs, O(capabilities) by default.
-        type: list
-        elements: str
+      profile: *profile
+      capabilities: *capabilities
   profile:
     description:
       - What the services and binaries are.
@@ -231,7 +225,7 @@ restart:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._access import Plan, Request, parse_memlock
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner
 from ansible_collections.baremetal.noiommu.plugins.module_utils._profiles import PROFILES
 
@@ -307,8 +301,7 @@ def main() -> None:
     try:
         run(module, Root(), Runner())
     except HostError as exc:
-        refusals = exc.refusals if isinstance(exc, Refused) else [exc]
-        module.fail_json(msg=str(exc), refusals=[one.as_dict() for one in refusals])
+        module.fail_json(**exc.as_failure())
 
 
 if __name__ == "__main__":

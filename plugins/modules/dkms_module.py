@@ -403,7 +403,7 @@ def main() -> None:
         action = {"present": present, "absent": absent, "archived": archived}[module.params["state"]]
         result = action(module, Root(), Runner())
     except HostError as exc:
-        module.fail_json(msg=str(exc), refusals=[exc.as_dict()])
+        module.fail_json(**exc.as_failure())
     if not module._diff or not result["changed"]:
         result.pop("diff", None)
     module.exit_json(**result)

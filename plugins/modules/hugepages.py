@@ -100,7 +100,8 @@ options:
         type: int
       group:
         description:
-          - The name of the group, which has to exist but in check mode, where an earlier task may be the one that makes it.
+          - The name of the group, which has to exist but in check mode, where an earlier task may be the one that
+            makes it.
         type: str
       limit:
         description:
@@ -220,7 +221,8 @@ files:
   elements: str
 left_over:
   description:
-    - Files on hugetlbfs that ended DPDK processes left behind and that were removed, since a shrinking pool needs their pages.
+    - Files on hugetlbfs that ended DPDK processes left behind and that were removed, since a shrinking pool needs their
+      pages.
     - Files that a process has locked, as every running DPDK does, are never removed.
   returned: success
   type: list
@@ -230,7 +232,7 @@ left_over:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages import Plan
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugetlb_mounts import MountPlan
@@ -312,8 +314,7 @@ def main() -> None:
     try:
         run(module, Root(), Runner())
     except HostError as exc:
-        refusals = exc.refusals if isinstance(exc, Refused) else [exc]
-        module.fail_json(msg=str(exc), refusals=[refusal.as_dict() for refusal in refusals])
+        module.fail_json(**exc.as_failure())
 
 
 if __name__ == "__main__":

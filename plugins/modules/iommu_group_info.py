@@ -146,7 +146,7 @@ def main() -> None:
     try:
         module.exit_json(changed=False, **report(Root(), module.params["devices"]))
     except HostError as exc:
-        module.fail_json(msg=str(exc), refusals=[exc.as_dict()])
+        module.fail_json(**exc.as_failure())
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ description:
   - Puts parameters on the kernel command line, and takes others off it, by the distribution's own mechanism, and says
     whether the running kernel still has to be rebooted for that. It never reboots.
   - On Debian and Ubuntu by a fragment of its own in C(/etc/default/grub.d) and C(update-grub); C(/etc/default/grub) is
-    left as it is, and recovery entries boot without the parameters. On RHEL and its kin by C(grubby). Where systemd-boot
-    boots, by C(/etc/kernel/cmdline) and C(kernel-install).
+    left as it is, and recovery entries boot without the parameters. On RHEL and its kin by C(grubby). Where
+    systemd-boot boots, by C(/etc/kernel/cmdline) and C(kernel-install).
   - What was there before is recorded, and comes back with O(state=absent).
   - A converged host is only read. In particular C(update-grub) runs only where something differs, and again where an
     earlier run was killed before it.
@@ -89,7 +89,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 mechanism:
-  description: How the line is changed, as V(grub), V(grubby) or V(systemd-boot); V(null) where there was nothing to look at.
+  description:
+    - How the line is changed, as V(grub), V(grubby) or V(systemd-boot); V(null) where there was nothing to look at.
   returned: success
   type: str
   sample: grub
@@ -151,7 +152,7 @@ def main() -> None:
     try:
         run(module, Root(), Runner())
     except HostError as exc:
-        module.fail_json(msg=str(exc), refusals=[exc.as_dict()])
+        module.fail_json(**exc.as_failure())
 
 
 if __name__ == "__main__":

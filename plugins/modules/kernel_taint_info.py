@@ -127,7 +127,7 @@ def main() -> None:
     try:
         module.exit_json(changed=False, **report(Root()))
     except HostError as exc:
-        module.fail_json(msg=str(exc), refusals=[exc.as_dict()])
+        module.fail_json(**exc.as_failure())
 
 
 if __name__ == "__main__":

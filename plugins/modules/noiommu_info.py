@@ -115,14 +115,14 @@ verdict:
               V(selector), V(sriov), V(guarded_device), V(group_not_viable), V(iommu_stays_off), V(vfio_missing),
               V(key_not_enrolled), V(key_pending) or V(insecure_expired).
           type: str
-        message:
+        message: &message
           description: The reason.
           type: str
-        evidence:
+        evidence: &evidence
           description: What was seen on the host.
           type: list
           elements: str
-        remedy:
+        remedy: &remedy
           description: What to do about it.
           type: str
     warnings:
@@ -131,8 +131,8 @@ verdict:
       elements: str
     reboot_required:
       description:
-        - Whether nothing can be done before a reboot, since the running kernel's modules are gone, or since the IOMMU is
-          turned on by it.
+        - Whether nothing can be done before a reboot, since the running kernel's modules are gone, or since the IOMMU
+          is turned on by it.
       type: bool
 kernel:
   description: The running and the installed kernels.
@@ -285,8 +285,8 @@ insecure:
       sample: "2026-01-31T12:00:00Z"
     since_from:
       description:
-        - V(record) if M(baremetal.noiommu.vfio_binding) wrote it down, V(log) if it is the kernel log's first trace of it
-          in this boot.
+        - V(record) if M(baremetal.noiommu.vfio_binding) wrote it down, V(log) if it is the kernel log's first trace of
+          it in this boot.
       type: str
     until:
       description: The declared O(insecure_until).
@@ -351,16 +351,9 @@ devices:
         kind:
           description: The kind of reason.
           type: str
-        message:
-          description: The reason.
-          type: str
-        evidence:
-          description: What was seen on the host.
-          type: list
-          elements: str
-        remedy:
-          description: What to do about it.
-          type: str
+        message: *message
+        evidence: *evidence
+        remedy: *remedy
 hugepages:
   description: Every hugetlb pool; the host's total of each size, then each node's.
   returned: success
@@ -527,7 +520,7 @@ def main() -> None:
     try:
         result = Preflight(root, context, Declaration(**module.params)).report()
     except HostError as exc:
-        module.fail_json(msg=str(exc), refusals=[exc.as_dict()])
+        module.fail_json(**exc.as_failure())
     module.exit_json(changed=False, **result)
 
 

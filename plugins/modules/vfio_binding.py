@@ -269,7 +269,7 @@ import re
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._kernel import Kernel
@@ -324,8 +324,7 @@ def main() -> None:
         context = GuardContext(root, ssh_connection=os.environ.get("SSH_CONNECTION"))
         module.exit_json(**run(Kernel(root, Runner()), context, Request(**given), module.check_mode, module._diff))
     except HostError as exc:
-        refusals = exc.refusals if isinstance(exc, Refused) else [exc]
-        module.fail_json(msg=str(exc), refusals=[refusal.as_dict() for refusal in refusals])
+        module.fail_json(**exc.as_failure())
 
 
 if __name__ == "__main__":

@@ -162,7 +162,9 @@ def main() -> int:
     parser.add_argument("address", help="PCI address of a device that was added to the noiommu module")
     parser.add_argument("--size", type=parse_size, default=1 << 20, help="how much memory (default: 1M)")
     parser.add_argument("--huge", type=parse_size, default=0, help="use huge pages of this size")
-    parser.add_argument("--last-addr", type=lambda text: int(text, 0), default=0, help="last bus address the device knows")
+    parser.add_argument(
+        "--last-addr", type=lambda text: int(text, 0), default=0, help="last bus address the device knows"
+    )
     parser.add_argument("--hold", action="store_true", help="keep the memory until standard input closes")
     args = parser.parse_args()
     try:

@@ -55,7 +55,7 @@ def answers(backend: str = "dkms", kernel: str = KERNELS[0], devices: int = 2, *
              "attribution": attribution(bit, since)} for bit in bits]},
         "devices": [device(number, backend) for number in range(devices)],
         "hugepages": [
-            {"size": "2M", "size_bytes": 2 << 20, "node": node, "count": count, "free": count // 2, "in_use": count // 2}
+            dict(size="2M", size_bytes=2 << 20, node=node, count=count, free=count // 2, in_use=count // 2)
             for node, count in ((None, 1024), (0, 512), (1, 512))
         ],
     }
@@ -69,7 +69,9 @@ def answers(backend: str = "dkms", kernel: str = KERNELS[0], devices: int = 2, *
 
 def unreachable(address: str = "192.0.2.7") -> dict[str, Any]:
     """What a run registers for a host that does not answer."""
-    message = f"Task failed: Failed to connect to the host via ssh: ssh: connect to host {address} port 22: No route to host"
+    message = (
+        f"Task failed: Failed to connect to the host via ssh: ssh: connect to host {address} port 22: No route to host"
+    )
     return {"compare_reachable": {"unreachable": True, "changed": False, "msg": message}}
 
 
@@ -98,10 +100,11 @@ def realistic() -> dict[str, dict[str, Any]]:
         "edge3": drifted("devices_result", steps=["0000:65:00.1: unbind from i40e", "0000:65:00.1: bind to vfio-pci"]),
         "edge4": refused(
             "insecure_expired",
-            "Insecure passthrough was accepted until 2026-01-31, and that day is over. What this host has was left as it is.",
+            "Insecure passthrough was accepted until 2026-01-31, and that day is over. What this host has was left"
+            " as it is.",
             "noiommu_insecure_until: 2026-01-31, which ended at midnight UTC",
-            "Decide anew: set noiommu_insecure_until to a later date, or take insecure passthrough back with the playbook"
-            " baremetal.noiommu.rollback.", insecure=expired),
+            "Decide anew: set noiommu_insecure_until to a later date, or take insecure passthrough back with the"
+            " playbook baremetal.noiommu.rollback.", insecure=expired),
         "edge10": answers("builtin", KERNELS[2], 1),
         "core1": answers("iommu", KERNELS[1], 4),
         "core2": answers("iommu", KERNELS[3], 4, os={"id": "rhel", "version_id": "9.6", "family": "redhat"}),
@@ -126,9 +129,9 @@ def realistic() -> dict[str, dict[str, Any]]:
 
 HOSTILE = (
     "</script><script>window.pwned=1</script>", "<img src=x onerror=window.pwned=1>", "\"><svg onload=window.pwned=1>",
-    "'; window.pwned=1; '", "{{ 7 * 7 }}", "@@script@@ @@data@@", "<!--<script>", "]]>", "\\", "\\n\n\r\t", "\u2028\u2029",
-    "\u202egnp.exe", "\x00\x1b[31mred", "\ud800", "\U000e0041", "ß漢字🔥", "`${window.pwned=1}`", "javascript:window.pwned=1",
-    "A" * 100_000, "__proto__",
+    "'; window.pwned=1; '", "{{ 7 * 7 }}", "@@script@@ @@data@@", "<!--<script>", "]]>", "\\", "\\n\n\r\t",
+    "\u2028\u2029", "\u202egnp.exe", "\x00\x1b[31mred", "\ud800", "\U000e0041", "ß漢字🔥", "`${window.pwned=1}`",
+    "javascript:window.pwned=1", "A" * 100_000, "__proto__",
 )
 
 
@@ -137,14 +140,16 @@ def hostile() -> dict[str, dict[str, Any]]:
 
     def poison(value: Any, bad: Any) -> Any:
         if isinstance(value, dict):
-            return {key: inner if key in ("changed", "unreachable") else poison(inner, bad) for key, inner in value.items()}
+            kept = ("changed", "unreachable")
+            return {key: inner if key in kept else poison(inner, bad) for key, inner in value.items()}
         if isinstance(value, list):
             return [poison(inner, bad) for inner in value]
         return bad
 
     models = [answers(), *realistic().values()]
     hosts = {f"{bad[:200]} {number}": poison(models[number % len(models)], bad) for number, bad in enumerate(HOSTILE)}
-    for number, bad in enumerate((None, [], {}, -1, 2**80, float("inf"), float("nan"), True, [[[["x"]]]], {"a": {"b": 1}})):
+    others = (None, [], {}, -1, 2**80, float("inf"), float("nan"), True, [[[["x"]]]], {"a": {"b": 1}})
+    for number, bad in enumerate(others):
         for place, model in enumerate((answers(), drifted("devices_result", steps=["x"]))):
             hosts[f"type{number}-{place}"] = poison(model, bad)
             hosts[f"shallow{number}-{place}"] = {key: bad for key in model}
@@ -171,4 +176,5 @@ def generated(count: int) -> dict[str, dict[str, Any]]:
 def report(hosts: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the report on a fleet."""
     in_maintenance = {"lab5": "Its disk is replaced, ticket 4711."}
-    return fleet((host_record(name, known, in_maintenance.get(name, "")) for name, known in hosts.items()), GENERATED_AT)
+    records = (host_record(name, known, in_maintenance.get(name, "")) for name, known in hosts.items())
+    return fleet(records, GENERATED_AT)

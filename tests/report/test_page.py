@@ -27,8 +27,8 @@ def load(browser: Browser, url: str) -> None:
 
 def sort_by(browser: Browser, title: str) -> list[str]:
     """Press a column's head and return the names in their new order."""
-    browser.run("[...document.querySelectorAll('#columns button')].find((one) => one.textContent === arguments[0]).click();",
-                title)
+    browser.run("[...document.querySelectorAll('#columns button')]"
+                ".find((one) => one.textContent === arguments[0]).click();", title)
     return browser.run(NAMES)
 
 
@@ -169,7 +169,8 @@ def test_contrast(browser: Browser, page: Page, scheme: str) -> None:
         for (const element of document.querySelectorAll("main *, header *")) {
           const own = [...element.childNodes].some((one) => one.nodeType === 3 && one.textContent.trim());
           if (!own || element.disabled || element.matches("noscript, script")) continue;
-          const [a, b] = [light(numbers(getComputedStyle(element).color)), light(ground(element))].sort((x, y) => y - x);
+          const own_light = light(numbers(getComputedStyle(element).color));
+          const [a, b] = [own_light, light(ground(element))].sort((x, y) => y - x);
           if ((a + 0.05) / (b + 0.05) < 4.5) low.push(`${element.outerHTML.slice(0, 80)} ${(a + 0.05) / (b + 0.05)}`);
         }
         return low;""")
@@ -194,8 +195,8 @@ def test_a_phone_shows_it_without_scrolling_sideways(page: Page) -> None:
         wide = browser.run("return [document.documentElement.scrollWidth, document.documentElement.clientWidth];")
         assert wide[0] <= wide[1] == 390
         # Columns' heads are out of sight: each value says what it is, and a list sorts.
-        assert browser.run("return getComputedStyle(document.querySelector('#rows td:nth-child(2)'), '::before').content;"
-                           ) == '"State"'
+        label = "getComputedStyle(document.querySelector('#rows td:nth-child(2)'), '::before').content"
+        assert browser.run("return %s;" % label) == '"State"'
         choose(browser, "order", "0")
         assert browser.run(NAMES)[1] == "core1"
         small = browser.run("return [...document.querySelectorAll('button, select, input')].filter("
@@ -221,7 +222,8 @@ def test_hostile_hosts_are_shown_and_nothing_more(browser: Browser, page: Page) 
 def test_the_policy_lets_nothing_else_run(browser: Browser, page: Page) -> None:
     load(browser, page(fleet.realistic()))
     browser.run("const one = document.createElement('script'); one.textContent = 'window.pwned = 1';"
-                "document.body.append(one); document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=window.pwned=1>');")
+                "document.body.append(one);"
+                "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=window.pwned=1>');")
     assert browser.run("return window.pwned ?? null;") is None
     assert any("Content Security Policy" in line for line in browser.console())
 

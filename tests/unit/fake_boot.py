@@ -101,7 +101,8 @@ class FakeGrubby(FakeBoot):
         which = options["--update-kernel"]
         for kernel, args in self.kernels.items():
             if which in ("ALL", kernel):
-                words = [word for word in args.split() if word.partition("=")[0] not in options["--remove-args"].split()]
+                removed = options["--remove-args"].split()
+                words = [word for word in args.split() if word.partition("=")[0] not in removed]
                 self.kernels[kernel] = " ".join(words + options.get("--args", "").split())
         return ""
 

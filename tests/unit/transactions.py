@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils import _apply
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._boot import Boot
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import NetState
@@ -34,12 +35,27 @@ def converge(host: Machine, request: Request) -> Binding:
     return one
 
 
-def fails_everywhere(host: Machine, request: Request, state: Callable[[Machine], object]) -> None:
+def boot(host: Machine) -> tuple[int, list[str]]:
+    """Do what the boot unit does; return how many devices failed, and what it said."""
+    lines: list[str] = []
+    return Boot(host.kernel, GuardContext(host.root), lines.append).bind(), lines
+
+
+def transitions(cases: dict[str, tuple[list[Request], Request]]) -> pytest.MarkDecorator:
+    """Give a test what was there before and what is wanted, for each case."""
+    return pytest.mark.parametrize("before,wanted", list(cases.values()), ids=list(cases))
+
+
+def fails_everywhere(
+    host: Machine, before: list[Request], request: Request, state: Callable[[Machine], object]
+) -> None:
     """Fail at each request in turn; after each failure the host must be as before it."""
+    for one in before:
+        converge(host, one)
     index = 0
     while True:
         index += 1
-        before = state(host)
+        pristine = state(host)
         host.requests.clear()
         host.fail_at = index
         one = binding(host, request)
@@ -47,7 +63,7 @@ def fails_everywhere(host: Machine, request: Request, state: Callable[[Machine],
             one.apply()
         except HostError as exc:
             assert exc.code != "record"
-            assert state(host) == before, "after a failure of request %d: %s" % (index, host.requests[index - 1])
+            assert state(host) == pristine, "after a failure of request %d: %s" % (index, host.requests[index - 1])
             assert not any("NOT put back" in line for line in exc.evidence)
             continue
         finally:

@@ -187,11 +187,12 @@ class Tree:
         self.link("/sys/class/block/" + name, real)
         return real
 
-    def hold(self, holder: str, *held: str) -> None:
-        """Have a stacked device (dm-0, md0) hold others."""
+    def hold(self, holder: str, numbers: str, *held: str) -> str:
+        """Add a stacked device (dm-0, md0) that holds others."""
+        real = self.block(holder, "/sys/devices/virtual/block", numbers)
         for name in held:
-            real = self.root.realpath("/sys/class/block", name)
-            self.link("%s/holders/%s" % (real, holder), self.root.realpath("/sys/class/block", holder))
+            self.link("%s/holders/%s" % (self.root.realpath("/sys/class/block", name), holder), real)
+        return real
 
     def mounts(self, *lines: tuple[str, str, str]) -> None:
         """Write process 1's mountinfo from (major:minor, target, source)."""

@@ -12,11 +12,13 @@
 
   let report;
   const day = (time) => (time ? time.slice(0, 10) : "");
-  const total = (pools) => pools.map((pool) => `${pool.size}${pool.node === null ? "" : ` node ${pool.node}`}: ${pool.count}`);
+  const total = (pools) => pools.map(
+    (pool) => `${pool.size}${pool.node === null ? "" : ` node ${pool.node}`}: ${pool.count}`);
 
   const STATES = {
     failed: ["Failed", "bad"], unreachable: ["Unreachable", "bad"], refused: ["Refused", "bad"],
-    expired: ["Expired", "bad"], drifted: ["Drifted", "warn"], unknown: ["Unknown", "warn"], maintenance: ["Maintenance", "quiet"], ok: ["As declared", "good"],
+    expired: ["Expired", "bad"], drifted: ["Drifted", "warn"], unknown: ["Unknown", "warn"],
+    maintenance: ["Maintenance", "quiet"], ok: ["As declared", "good"],
   };
   const severity = Object.keys(STATES);
 
@@ -30,7 +32,8 @@
   }
 
   function pending(host) {
-    return [...host.reboot_pending.length ? ["reboot"] : [], ...host.keys_to_enrol.length ? ["enrol key"] : []].join(", ");
+    const reboot = host.reboot_pending.length ? ["reboot"] : [];
+    return [...reboot, ...host.keys_to_enrol.length ? ["enrol key"] : []].join(", ");
   }
 
   // title, what is shown with its class, what is sorted by
@@ -142,7 +145,8 @@
   function grid(title, heads, lines) {
     const part = section(title, make("table", {},
       make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", { scope: "col" }, head)))),
-      make("tbody", {}, ...lines.map((line) => make("tr", {}, ...line.map((one) => make("td", {}, String(one ?? ""))))))));
+      make("tbody", {}, ...lines.map(
+        (line) => make("tr", {}, ...line.map((one) => make("td", {}, String(one ?? ""))))))));
     part.className = "wide";
     return part;
   }
@@ -165,26 +169,32 @@
       const one = host.insecure;
       const from = { record: "written down when the devices were taken", log: "from the kernel log of this boot" };
       parts.push(section("Insecure passthrough", list([
-        one.active ? "Devices are in groups that no IOMMU confines: they can reach all memory." : "No device is handed out without an IOMMU.",
+        one.active ? "Devices are in groups that no IOMMU confines: they can reach all memory."
+          : "No device is handed out without an IOMMU.",
         ...one.active ? [`Since: ${one.since ? `${one.since} (${from[one.since_from]})` : "unknown"}`] : [],
-        `Accepted until: ${one.until ? `${one.until}, end of the day UTC${one.expired ? ": that is over" : ""}` : "no end declared"}`,
-        `A process was given such a device since boot: ${{ true: "yes", false: "no", null: "unknown" }[one.used_since_boot]}`,
+        one.until ? `Accepted until: ${one.until}, end of the day UTC${one.expired ? ": that is over" : ""}`
+          : "Accepted until: no end declared",
+        "A process was given such a device since boot: "
+          + { true: "yes", false: "no", null: "unknown" }[one.used_since_boot],
       ])));
     }
     if (host.taint) {
-      parts.push(section(`Kernel taint ${host.taint.mask}`, host.taint.flags.length ? list(host.taint.flags.map((flag) => [
+      const flags = host.taint.flags;
+      parts.push(section(`Kernel taint ${host.taint.mask}`, flags.length ? list(flags.map((flag) => [
         make("b", {}, `${flag.letter} ${flag.name}`), `: ${flag.meaning}`,
         list(flag.attribution.map((who) => `${who.kind} ${who.name}${who.pid === null ? "" : `[${who.pid}]`}`
           + `${who.since ? `, ${who.since}` : ""}${who.insecure_passthrough ? " (insecure passthrough)" : ""}`))]))
         : make("p", {}, "The kernel is not tainted.")));
     }
-    add(host.devices, () => grid("Devices", ["Address", "Kind", "Driver", "Group", "Node in /dev", "NUMA", "Interface, MAC", "Protection"],
+    add(host.devices, () => grid("Devices",
+      ["Address", "Kind", "Driver", "Group", "Node in /dev", "NUMA", "Interface, MAC", "Protection"],
       host.devices.map((one) => [one.address, `${one.vendor_device} ${one.class}`, one.driver, one.group, one.chardev,
         one.numa_node, [...one.interfaces, one.mac].filter(Boolean).join(" "), one.safety])));
     add(host.hugepages, () => grid("Hugepages", ["Size", "NUMA node", "Pages", "Free"],
       host.hugepages.map((one) => [one.size, one.node === null ? "all" : one.node, one.count, one.free])));
     add(host.os, () => section("System", make("p", {}, `${host.os}, kernel ${host.kernel || "unknown"}`)));
-    return make("tr", { className: "details", role: "row" }, make("td", { colSpan: COLUMNS.length, role: "cell" }, make("div", {}, ...parts)));
+    return make("tr", { className: "details", role: "row" },
+      make("td", { colSpan: COLUMNS.length, role: "cell" }, make("div", {}, ...parts)));
   }
 
   function sort(column) {
@@ -206,7 +216,8 @@
       report.generated_at.replace("T", " ").replace("Z", " UTC")));
     get("summary").append(...TILES.map((tile) => {
       const number = report.hosts.filter(tile[2]).length;
-      const button = make("button", { type: "button" }, make("b", { className: number ? tile[3] : "quiet" }, String(number)), tile[1]);
+      const button = make("button", { type: "button" },
+        make("b", { className: number ? tile[3] : "quiet" }, String(number)), tile[1]);
       button.dataset.tile = tile[0];
       button.addEventListener("click", () => { view.tile = view.tile === tile ? TILES[0] : tile; select(); });
       return button;
@@ -217,7 +228,9 @@
       return make("th", { scope: "col", role: "columnheader" }, button);
     }));
     get("order").append(...COLUMNS.map(([title], number) => make("option", { value: String(number) }, title)));
-    get("order").addEventListener("change", (event) => { view.column = Number(event.target.value); view.down = false; select(); });
+    get("order").addEventListener("change", (event) => {
+      view.column = Number(event.target.value); view.down = false; select();
+    });
     choices("backend", (host) => host.backend);
     choices("kernel", (host) => host.kernel);
     let typing;

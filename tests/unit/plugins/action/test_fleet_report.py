@@ -28,7 +28,9 @@ def no_base(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(plugin: Any, args: dict[str, Any], task_vars: dict[str, Any], check_mode: bool = False) -> dict[str, Any]:
     action = plugin.ActionModule.__new__(plugin.ActionModule)
     action._task = SimpleNamespace(args=args, check_mode=check_mode)
-    action.validate_argument_spec = lambda spec: ({}, {**{name: one.get("default") for name, one in spec.items()}, **args})
+    action.validate_argument_spec = lambda spec: (
+        {}, {**{name: one.get("default") for name, one in spec.items()}, **args}
+    )
     return action.run(None, task_vars)
 
 

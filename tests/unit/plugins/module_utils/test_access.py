@@ -13,15 +13,11 @@ from typing import Any
 import pytest
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils import _filecaps, _profiles
-from ansible_collections.baremetal.noiommu.plugins.module_utils._access import (
-    LIMITS,
-    RECORD,
-    UDEV_RULES,
-    parse_memlock,
-    read_groups,
-)
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access import LIMITS, parse_memlock
+from ansible_collections.baremetal.noiommu.plugins.module_utils._accounts import read_groups
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Runner, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._paths import ACCESS_RECORD, UDEV_RULES
 from ansible_collections.baremetal.noiommu.plugins.modules import dataplane_access
 from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
@@ -195,7 +191,7 @@ def test_absent_takes_back_everything_that_was_made(accounts: Accounts, tree: Tr
 
 def test_a_group_that_was_there_stays_with_its_own_members(accounts: Accounts, tree: Tree) -> None:
     run(accounts, group="admins", users=["alice", "vpp"])
-    assert json.loads(tree.root.read_text(RECORD))["users_added"] == ["vpp"]
+    assert json.loads(tree.root.read_text(ACCESS_RECORD))["users_added"] == ["vpp"]
     run(accounts, state="absent")
     assert tree.root.read_text("/etc/group") == "root:x:0:\nadmins:x:100:alice"
 
@@ -251,7 +247,7 @@ def test_a_group_that_became_somebodys_primary_stays(accounts: Accounts, tree: T
 
 
 def test_a_damaged_record(accounts: Accounts, tree: Tree) -> None:
-    tree.file(RECORD, "[]")
+    tree.file(ACCESS_RECORD, "[]")
     assert refused(accounts, group="dataplane").code == "record"
 
 
@@ -456,7 +452,7 @@ def test_a_program_that_is_gone_is_forgotten(host: Accounts, tree: Tree) -> None
     run(host, **everything())
     tree.remove(TESTPMD)
     assert run(host, state="absent")["changed"]
-    assert not tree.root.exists(RECORD)
+    assert not tree.root.exists(ACCESS_RECORD)
 
 
 def test_what_is_listed_no_more_is_taken_back(host: Accounts, tree: Tree) -> None:
@@ -620,6 +616,7 @@ def test_a_filesystem_without_attributes(host: Accounts, monkeypatch: pytest.Mon
 
 def test_an_older_record_is_still_understood(host: Accounts, tree: Tree) -> None:
     tree.file("/etc/group", "root:x:0:\ndataplane:x:990:vpp")
-    tree.file(RECORD, json.dumps({"version": 1, "group": "dataplane", "group_made": True, "users_added": ["vpp"]}))
+    record = {"version": 1, "group": "dataplane", "group_made": True, "users_added": ["vpp"]}
+    tree.file(ACCESS_RECORD, json.dumps(record))
     run(host, state="absent")
     assert "dataplane" not in read_groups(tree.root)

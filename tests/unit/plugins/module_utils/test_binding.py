@@ -30,6 +30,7 @@ from ansible_collections.baremetal.noiommu.tests.unit.transactions import (
     converge,
     fails_everywhere,
     killed_everywhere,
+    transitions,
 )
 
 NIC, VIRTIO, DISK = "0000:00:04.0", "0000:00:05.0", "0000:00:06.0"
@@ -219,33 +220,31 @@ def _content(host: Machine) -> dict[str, str]:
     for path, text in host.tree.content().items():
         path = numbers.get(path, path)
         for old, new in names.items():
-            path, text = (re.sub(old + r"(?![\w/])" if old[0] == "-" else old + r"\b", new, part) for part in (path, text))
+            pattern = old + (r"(?![\w/])" if old[0] == "-" else r"\b")
+            path, text = (re.sub(pattern, new, part) for part in (path, text))
         found[path] = text
     return found
 
 
-TRANSITIONS = {
+TRANSITIONS = transitions({
     "take": ([], BOTH),
     "take one more": ([Request([{"address": NIC}], accept_unsafe=True)], BOTH),
     "swap": ([Request([{"address": NIC}], accept_unsafe=True)], Request([{"address": VIRTIO}], accept_unsafe=True)),
     "change the hint": ([BOTH], BOTH._replace(dpdk_pa_hint=False)),
     "absent": ([BOTH], NOTHING),
-}
+})
 
 
-@pytest.mark.parametrize("name", sorted(TRANSITIONS))
-def test_a_failure_anywhere_puts_everything_back(host: Machine, name: str) -> None:
-    before, request = TRANSITIONS[name]
-    for one in before:
-        converge(host, one)
-    fails_everywhere(host, request, _content)
+@TRANSITIONS
+def test_a_failure_anywhere_puts_everything_back(host: Machine, before: list[Request], wanted: Request) -> None:
+    fails_everywhere(host, before, wanted, _content)
 
 
-@pytest.mark.parametrize("name", sorted(TRANSITIONS))
+@TRANSITIONS
 def test_a_run_killed_anywhere_is_finished_or_taken_back(
-    host: Machine, name: str, monkeypatch: pytest.MonkeyPatch
+    host: Machine, before: list[Request], wanted: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    killed_everywhere(host, *TRANSITIONS[name], monkeypatch)
+    killed_everywhere(host, before, wanted, monkeypatch)
 
 
 def test_a_failure_says_what_was_put_back(host: Machine) -> None:

@@ -15,11 +15,12 @@ import sys
 import pytest
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils import _boot, _persist
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._boot import Boot
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
+from ansible_collections.baremetal.noiommu.tests.unit.transactions import NOTHING, binding, boot, converge
 
 NIC, VIRTIO, FREE = "0000:00:04.0", "0000:00:05.0", "0000:00:09.0"
 REQUEST = Request([{"address": NIC}, {"address": VIRTIO}], accept_unsafe=True)
@@ -34,7 +35,7 @@ def host(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
     tree.net("eth1", NIC, "52:54:00:00:00:11")
     tree.pci(VIRTIO, "1af4:1041", driver="virtio-pci")
     tree.net("eth2", VIRTIO, "52:54:00:00:00:12", child="virtio2")
-    Binding(machine.kernel, GuardContext(machine.root), REQUEST).apply()
+    converge(machine, REQUEST)
     for address, driver in ((NIC, "e1000e"), (VIRTIO, "virtio-pci")):
         machine.unbind(address)
         machine.drop(address)
@@ -44,11 +45,6 @@ def host(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
         machine.unload(module)
     machine.requests.clear()
     return machine
-
-
-def boot(host: Machine) -> tuple[int, list[str]]:
-    lines: list[str] = []
-    return Boot(host.kernel, GuardContext(host.root), lines.append).bind(), lines
 
 
 def move(host: Machine, old: str, new: str) -> None:
@@ -67,7 +63,7 @@ def test_everything_comes_up_as_declared(host: Machine) -> None:
     assert failed == 0 and len(lines) == 2
     assert lines[0].startswith("%s: on vfio-pci, /dev/vfio/" % NIC) and "unsafe" in lines[0]
     assert (host.driver_of(NIC), host.driver_of(VIRTIO)) == ("vfio-pci", "vfio-pci")
-    assert not Binding(host.kernel, GuardContext(host.root), REQUEST).changed
+    assert not binding(host, REQUEST).changed
 
 
 def test_a_second_run_asks_nothing(host: Machine) -> None:
@@ -81,12 +77,9 @@ def test_a_device_whose_bus_number_moved_is_found_by_its_mac(host: Machine) -> N
     failed, lines = boot(host)
     assert failed == 0 and host.driver_of(FREE) == "vfio-pci" and "found by its MAC" in lines[0]
     # The records follow, so that the way back stays known and the next Ansible run finds nothing to do.
-    one = Binding(
-        host.kernel, GuardContext(host.root),
-        Request([{"mac": "52:54:00:00:00:11"}, {"address": VIRTIO}], accept_unsafe=True),
-    )
-    assert not one.changed
-    Binding(host.kernel, GuardContext(host.root), Request([])).apply()
+    by_mac = Request([{"mac": "52:54:00:00:00:11"}, {"address": VIRTIO}], accept_unsafe=True)
+    assert not binding(host, by_mac).changed
+    converge(host, NOTHING)
     assert host.driver_of(FREE) == "e1000e"
 
 
@@ -185,9 +178,7 @@ def disks(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
     for number, address in enumerate((DISK, "0000:00:08.0")):
         tree.pci(address, "144d:a808", "010802", driver="nvme")
         tree.file(tree.real(address) + "/nvme/nvme%d/serial" % number, "S%d" % number)
-    Binding(
-        machine.kernel, GuardContext(machine.root), Request([{"serial": "S0"}], accept_unsafe=True, backend="dkms")
-    ).apply()
+    converge(machine, Request([{"serial": "S0"}], accept_unsafe=True, backend="dkms"))
     machine.unbind(DISK)
     machine.drop(DISK)
     tree.file(tree.real(DISK) + "/driver_override", "(null)")
@@ -265,7 +256,7 @@ def test_the_installed_copy_runs_on_its_own(host: Machine) -> None:
     # It looks at the machine that runs this test, which has no bindings.
     assert json.loads(done.stdout) == {"backend": None, "ok": True, "devices": []}, done.stderr
     # What Python left there goes with the rest.
-    Binding(host.kernel, GuardContext(host.root), Request([])).apply()
+    converge(host, NOTHING)
     assert not host.root.exists("/usr/local/lib/noiommu")
 
 

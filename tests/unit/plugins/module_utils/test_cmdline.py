@@ -33,7 +33,9 @@ MECHANISMS = pytest.mark.parametrize("make", [FakeGrub, FakeGrubby, FakeSystemdB
 Make = Callable[[Tree], FakeBoot]
 
 
-def run(boot: FakeBoot, *parameters: str, check: bool = False, root: Root | None = None, **params: Any) -> dict[str, Any]:
+def run(
+    boot: FakeBoot, *parameters: str, check: bool = False, root: Root | None = None, **params: Any
+) -> dict[str, Any]:
     given = {"parameters": list(parameters), "without": [], "name": "custom", "state": "present", **params}
     module = FakeModule(given, check)
     kernel_cmdline.run(module, root or boot.tree.root, boot)

@@ -229,25 +229,20 @@ def test_a_mount_is_found_by_its_source_too(disk: Tree) -> None:
 
 
 def test_lvm_on_raid_on_a_partition_counts(disk: Tree) -> None:
-    disk.block("md0", "/sys/devices/virtual/block", "9:0")
-    disk.block("dm-3", "/sys/devices/virtual/block", "253:3")
-    disk.hold("md0", "vda1")
-    disk.hold("dm-3", "md0")
+    disk.hold("md0", "9:0", "vda1")
+    disk.hold("dm-3", "253:3", "md0")
     disk.mounts(("253:3", "/var", "/dev/mapper/vg-var"))
     assert guards(disk, DISK)[0].evidence == ["dm-3 on md0 on vda1 (253:3) is mounted on /var"]
 
 
 def test_a_partition_of_a_raid_counts(disk: Tree) -> None:
-    md = disk.block("md0", "/sys/devices/virtual/block", "9:0")
-    disk.block("md0p2", md, "259:2")
-    disk.hold("md0", "vda")
+    disk.block("md0p2", disk.hold("md0", "9:0", "vda"), "259:2")
     disk.mounts(("259:2", "/boot", "/dev/md0p2"))
     assert kinds(guards(disk, DISK)) == ["mount"]
 
 
 def test_swap_counts_directly_and_through_lvm(disk: Tree) -> None:
-    disk.block("dm-0", "/sys/devices/virtual/block", "253:0")
-    disk.hold("dm-0", "vda1")
+    disk.hold("dm-0", "253:0", "vda1")
     disk.file("/proc/swaps", "Filename Type Size Used Priority\n/dev/dm-0 partition 1 0 -2\n/swapfile file 1 0 -3")
     found = guards(disk, DISK)
     assert kinds(found) == ["swap"] and found[0].evidence == ["dm-0 on vda1 is in /proc/swaps"]
@@ -286,8 +281,7 @@ def test_a_disk_behind_a_controller_that_is_its_own_pci_domain_counts(tree: Tree
 
 
 def test_a_disk_that_something_holds_is_in_use_mounted_or_not(disk: Tree) -> None:
-    disk.block("dm-0", "/sys/devices/virtual/block", "253:0")
-    disk.hold("dm-0", "vda1")
+    disk.hold("dm-0", "253:0", "vda1")
     disk.file("/sys/class/block/dm-0/dm/name", "vg-root")
     found = guards(disk, DISK)
     assert kinds(found) == ["disk_in_use"] and found[0].evidence == ["vda1 is held by dm-0 (vg-root)"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import subprocess
 from typing import Any
 
@@ -485,7 +486,7 @@ def test_an_old_kernel_takes_no_counts_by_node(root: HugetlbRoot, tree: Tree, gr
 def test_the_script_of_the_boot_unit_reserves_and_complains(root: HugetlbRoot, tree: Tree) -> None:
     """Run as it is, on the tree's paths: a file of the tree takes any number, so only the second pool falls short."""
     run(root, [{"size": "2M", "count": 4, "node": 0}, {"size": "2M", "count": 5, "node": 1}])
-    text = tree.root.read_text(SCRIPT).replace("/sys/", str(tree.base) + "/sys/").replace("/proc/", str(tree.base) + "/proc/")
+    text = re.sub("/(sys|proc)/", r"%s/\1/" % tree.base, tree.root.read_text(SCRIPT))
     pool = tree.at("/sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages")
     pool.unlink()
     pool.symlink_to("/dev/null")

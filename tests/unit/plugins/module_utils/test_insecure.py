@@ -69,7 +69,9 @@ def test_without_a_date_there_is_no_end(until: str | None) -> None:
     assert not _insecure.expired(until, datetime.datetime.max.replace(tzinfo=UTC))
 
 
-@pytest.mark.parametrize("until", ["soon", "2026-13-01", "2026-02-30", "01.03.2026", "20260301", "2026-3-1", "9999-12-31"])
+@pytest.mark.parametrize(
+    "until", ["soon", "2026-13-01", "2026-02-30", "01.03.2026", "20260301", "2026-3-1", "9999-12-31"]
+)
 def test_what_is_no_date_is_refused_with_the_right_form(until: str) -> None:
     with pytest.raises(HostError) as caught:
         _insecure.end_of(until)

@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._pci import PciBus, nearest_bdf, normalise_bdf
 from ansible_collections.baremetal.noiommu.plugins.module_utils._select import Recorded, resolve
+from ansible_collections.baremetal.noiommu.tests.unit.selecting import select
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 A, B, C = "0000:04:00.0", "0000:05:00.0", "0000:06:00.0"
@@ -27,13 +28,6 @@ def host(tree: Tree) -> Tree:
     tree.pci(C, "1af4:1041", driver="virtio-pci")
     tree.net("eth3", C, "52:54:00:00:00:13", child="virtio1")
     return tree
-
-
-def select(tree: Tree, *selectors: dict, recorded: tuple = ()) -> list[str]:
-    devices, errors = resolve(list(selectors), PciBus(tree.root), list(recorded))
-    if errors:
-        raise errors[0]
-    return [device.address for device in devices]
 
 
 @pytest.mark.parametrize(

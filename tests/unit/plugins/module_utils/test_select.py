@@ -12,7 +12,8 @@ import pytest
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._pci import PciBus
-from ansible_collections.baremetal.noiommu.plugins.module_utils._select import Recorded, resolve
+from ansible_collections.baremetal.noiommu.plugins.module_utils._select import Recorded
+from ansible_collections.baremetal.noiommu.tests.unit.selecting import select
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 PORTS = ["0000:04:00.%d" % number for number in range(4)]
@@ -38,13 +39,6 @@ def host(tree: Tree) -> Tree:
     tree.net("pf0", PF, "52:54:00:00:00:20")
     tree.sriov(PF, number=3)
     return tree
-
-
-def select(tree: Tree, *selectors: dict, recorded: tuple = ()) -> list[str]:
-    devices, errors = resolve(list(selectors), PciBus(tree.root), list(recorded))
-    if errors:
-        raise errors[0]
-    return [device.address for device in devices]
 
 
 def refused(tree: Tree, *selectors: dict, recorded: tuple = ()) -> HostError:
@@ -82,7 +76,10 @@ def test_each_means(host: Tree, entry: dict, found: list[str]) -> None:
     [
         ({"address": "04:00.3-04:00.0"}, "not a range of PCI addresses", "lower one first"),
         ({"address": "0000:04:00.0-0001:04:00.0"}, "not a range of PCI addresses", "one domain"),
-        ({"address": "09:00.0-09:00.7"}, "No PCI device .* from 0000:09:00.0 to 0000:09:00.7", "available: 0000:04:00.0"),
+        (
+            {"address": "09:00.0-09:00.7"},
+            "No PCI device .* from 0000:09:00.0 to 0000:09:00.7", "available: 0000:04:00.0",
+        ),
         ({"address": "04:00.0,04:00.9"}, "not a PCI address", "expected"),
         ({"vendor_device": "8086:10d3", "subsystem": "1028:9999"}, "has the subsystem", "subsystem 103c:0001"),
         ({"vendor_device": "8086:10d3", "subsystem": "dell"}, "not a vendor:device pair", "expected"),
@@ -94,7 +91,10 @@ def test_each_means(host: Tree, entry: dict, found: list[str]) -> None:
         ({"pf": PORTS[0]}, "has no virtual functions", "none"),
         ({"pf": PF, "vf": ["two"]}, "not an index", "a range such as 0-3"),
         ({"pf": PF, "vf": ["2-0"]}, "not an index", "a range such as 0-3"),
-        ({"vendor_device": "8086:10d3", "count": 2}, "means 4 devices, and the declared count is 2", "matched: 0000:04:00.3"),
+        (
+            {"vendor_device": "8086:10d3", "count": 2},
+            "means 4 devices, and the declared count is 2", "matched: 0000:04:00.3",
+        ),
         ({"address": PF}, "has 3 virtual functions, which would be destroyed", "virtual function 0: " + VFS[0]),
     ],
 )

@@ -162,7 +162,8 @@ def test_lockdown_is_mentioned_beside_the_key(host: Tree) -> None:
 
 
 def test_dkmss_settings_come_first(host: Tree) -> None:
-    host.file("/etc/dkms/framework.conf", '# mok_certificate=/no\nmok_signing_key="/keys/a.key"\nmok_certificate=/keys/a')
+    settings = '# mok_certificate=/no\nmok_signing_key="/keys/a.key"\nmok_certificate=/keys/a'
+    host.file("/etc/dkms/framework.conf", settings)
     assert _signing.pair(host.root) == ("/keys/a.key", "/keys/a")
     host.file("/etc/dkms/framework.conf.d/site.conf", "mok_certificate='/keys/b.pem'")
     host.file("/etc/dkms/framework.conf.d/site.bak", "mok_certificate=/no")

@@ -13,7 +13,6 @@ import pytest
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils import _boot, _guards
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Request
-from ansible_collections.baremetal.noiommu.plugins.module_utils._boot import Boot
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import Address, NetState, Route
@@ -24,9 +23,11 @@ from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
 from ansible_collections.baremetal.noiommu.tests.unit.transactions import (
     NOTHING,
     binding,
+    boot,
     converge,
     fails_everywhere,
     killed_everywhere,
+    transitions,
 )
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
@@ -135,12 +136,12 @@ def test_delisting_the_devices_keeps_the_number(host: Machine) -> None:
     assert number(host) == 4 and host.driver_of(VFS[0]) is None
 
 
-TRANSITIONS = {
+TRANSITIONS = transitions({
     "make": ([], THREE_OF_FOUR),
     "make more": ([THREE_OF_FOUR], want(6, "0-5")),
     "make fewer": ([THREE_OF_FOUR], want(2, "0-1")),
     "absent": ([THREE_OF_FOUR], NOTHING),
-}
+})
 
 
 def state(host: Machine) -> tuple:
@@ -152,19 +153,16 @@ def state(host: Machine) -> tuple:
     )
 
 
-@pytest.mark.parametrize("name", sorted(TRANSITIONS))
-def test_a_failure_anywhere_puts_everything_back(host: Machine, name: str) -> None:
-    before, request = TRANSITIONS[name]
-    for one in before:
-        converge(host, one)
-    fails_everywhere(host, request, state)
+@TRANSITIONS
+def test_a_failure_anywhere_puts_everything_back(host: Machine, before: list[Request], wanted: Request) -> None:
+    fails_everywhere(host, before, wanted, state)
 
 
-@pytest.mark.parametrize("name", sorted(TRANSITIONS))
+@TRANSITIONS
 def test_a_run_killed_anywhere_is_finished_or_taken_back(
-    host: Machine, name: str, monkeypatch: pytest.MonkeyPatch
+    host: Machine, before: list[Request], wanted: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    killed_everywhere(host, *TRANSITIONS[name], monkeypatch)
+    killed_everywhere(host, before, wanted, monkeypatch)
 
 
 def test_a_number_that_the_driver_does_not_make_is_an_error(host: Machine) -> None:
@@ -281,11 +279,6 @@ def booted(host: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
     host.functions(PF, 0)
     host.requests.clear()
     return host
-
-
-def boot(host: Machine) -> tuple[int, list[str]]:
-    lines: list[str] = []
-    return Boot(host.kernel, GuardContext(host.root), lines.append).bind(), lines
 
 
 def test_they_are_made_again_at_boot(booted: Machine) -> None:

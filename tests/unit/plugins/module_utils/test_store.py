@@ -1,0 +1,46 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Records: written and read again, and refused with what is wrong with them."""
+
+from __future__ import annotations
+
+import operator
+
+import pytest
+
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._store import dump_json, load_record
+from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
+
+PATH = "/var/lib/noiommu/some.json"
+
+
+def load(tree: Tree) -> str | None:
+    return load_record(tree.root, PATH, operator.itemgetter("key"), "It is damaged.", "Mend it.")
+
+
+def test_what_was_written_is_read(tree: Tree) -> None:
+    assert load(tree) is None
+    tree.file(PATH, dump_json({"key": "value"}))
+    assert load(tree) == "value"
+
+
+@pytest.mark.parametrize("text, seen", [
+    ("{", "Expecting property name"),
+    ("[]", "list indices"),
+    ('{"key": "value"}', "no key 'version'"),
+    ('{"key": "value", "version": 2}', "version 2, expected 1"),
+    ('{"version": 1}', "no key 'key'"),
+    (None, "it cannot be read"),
+])
+def test_a_damaged_record_is_refused(tree: Tree, text: str | None, seen: str) -> None:
+    if text is None:
+        tree.at(PATH).mkdir(parents=True)
+    else:
+        tree.file(PATH, text)
+    with pytest.raises(HostError) as caught:
+        load(tree)
+    assert (caught.value.code, caught.value.message, caught.value.remedy) == ("record", "It is damaged.", "Mend it.")
+    assert caught.value.evidence[0].startswith("%s: %s" % (PATH, seen))

@@ -20,6 +20,8 @@ PATHS = {"os.rename": 1, "os.remove": 0, "os.rmdir": 0, "os.mkdir": 0, "os.symli
 # What only asks.
 ASKING = ("is-active", "is-enabled", "is-system-running", "list-units", "show", "status", "--version", "-V", "-W")
 
+watching = os.path.exists(HERE + "/plan")
+
 
 def step_of(event, args):
     """Return what is about to change, as one word and what it happens to, or None."""
@@ -83,6 +85,5 @@ def watch(event, args):
         watching = True
 
 
-watching = True
-if os.path.exists(HERE + "/plan"):
+if watching:
     sys.addaudithook(watch)

@@ -30,7 +30,7 @@ help: ## Say what can be made
 
 # Everything in molecule/ is a scenario. CI runs the first of these lists.
 SCENARIOS := $(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
-CI_SCENARIOS := default builtin
+CI_SCENARIOS := default
 LEFT_OUT := $(filter-out $(CI_SCENARIOS),$(SCENARIOS))
 
 demo: machine venv collection ## Boot VMs, deploy, count packets through unmodified DPDK, leave nothing running

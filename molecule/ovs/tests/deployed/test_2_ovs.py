@@ -68,7 +68,7 @@ def module(name: str, arguments: dict) -> dict:
     """Return what one of the collection's modules says about the host."""
     done = subprocess.run(
         ["ansible", HOST, f"--inventory={RUN / 'inventory.yml'}", f"--inventory={SCENARIO / 'inventory'}", "--become",
-         "-m", f"baremetal.noiommu.{name}", "-a", json.dumps(arguments)],
+         "-m", f"baremetal.noiommu.{name}", *(["-a", json.dumps(arguments)] if arguments else [])],
         capture_output=True, text=True, check=False, timeout=600,
         env={**os.environ, "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true"},
     )

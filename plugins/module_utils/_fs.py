@@ -244,6 +244,8 @@ def _second_name(real: str) -> str:
 
 def _open_nameless(folder: str) -> int | None:
     """Open a file that is gone if nobody names it; None where the filesystem or the kernel has no such thing."""
+    if not hasattr(os, "O_TMPFILE"):  # a control node that writes a report need not run Linux
+        return None
     try:
         return os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     except OSError as exc:

@@ -64,10 +64,12 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tree: Tree, monkeypatc
     assert "Free space" in caught.value.remedy
 
 
-@pytest.fixture(params=["nameless files", "no nameless files"])
+@pytest.fixture(params=["nameless files", "no nameless files", "not Linux"])
 def filesystem(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Filesystems that have O_TMPFILE, and those that have not, such as an overlay on an old kernel."""
-    if request.param == "no nameless files":
+    """Filesystems that have O_TMPFILE, and those that have not, such as an overlay on an old kernel, or any on a Mac."""
+    if request.param == "not Linux":
+        monkeypatch.delattr(os, "O_TMPFILE")
+    elif request.param == "no nameless files":
         really = os.open
 
         def without(path: str, flags: int, *mode: int) -> int:

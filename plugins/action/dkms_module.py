@@ -30,7 +30,6 @@ _MODULE = "baremetal.noiommu.dkms_module"
 class ActionModule(ActionBase):
     """Asks the host with digests alone, and sends what the answer says that it needs."""
 
-    TRANSFERS_FILES = True
     _supports_async = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

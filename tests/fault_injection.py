@@ -12,30 +12,49 @@ import sys
 
 HERE = "/dev/shm/faults"
 # Ansible's and Python's own scratch files, and what is no file.
-PASSING = ("/dev/null", "/dev/shm/", "/proc/self/", "/root/.ansible", "/run/", "/tmp/")
+PASSING = ("/dev/shm/", "/proc/self/", "/root/.ansible", "/run/", "/tmp/")
 WRITING = os.O_WRONLY | os.O_RDWR
-# Events with the path that they change, the last argument that is one.
-PATHS = {"os.rename": 1, "os.remove": 0, "os.rmdir": 0, "os.mkdir": 0, "os.symlink": 1, "os.link": 1,
-         "os.chmod": 0, "os.chown": 0}
+# Events with the argument that is the path that they change, and the one that is the directory it is relative to.
+PATHS = {"os.rename": (1, 3), "os.remove": (0, 1), "os.rmdir": (0, 1), "os.mkdir": (0, 2), "os.symlink": (1, 2),
+         "os.link": (1, 3), "os.chmod": (0, 2), "os.chown": (0, 3)}
 # What only asks.
-ASKING = ("is-active", "is-enabled", "is-system-running", "list-units", "show", "status", "--version", "-V", "-W")
+ASKING = {"is-active", "is-enabled", "is-system-running", "list-units", "show", "status", "--version", "-V", "-W"}
 
 watching = os.path.exists(HERE + "/plan")
+
+
+def changes(event, path, args):
+    """Return whether the call will do anything: many make sure of what is so already."""
+    try:
+        if event == "os.rmdir":
+            return not os.listdir(path)
+        if event in ("os.mkdir", "os.symlink", "os.link"):
+            return not os.path.lexists(path)
+        about = os.lstat(path)
+        if event == "os.chmod":
+            return about.st_mode & 0o7777 != args[1]
+        return event != "os.chown" or (about.st_uid, about.st_gid) != args[1:3]
+    except OSError:
+        return event == "os.rename"
 
 
 def step_of(event, args):
     """Return what is about to change, as one word and what it happens to, or None."""
     if event == "open":
         path, _mode, flags = args
-        if isinstance(path, str) and flags & WRITING:
+        # A file without a name changes nothing before it is linked.
+        if isinstance(path, str) and not path.startswith("/dev/") and flags & WRITING and flags & os.O_TMPFILE != os.O_TMPFILE:
             return ("write", path)
     elif event in PATHS:
-        path = args[PATHS[event]]
+        which, base = PATHS[event]
+        path = args[which]
         if isinstance(path, str):
-            return (event.partition(".")[2], path)
+            if args[base] >= 0:
+                path = os.path.join(os.readlink("/proc/self/fd/%d" % args[base]), path)
+            return (event.partition(".")[2], path) if changes(event, path, args) else None
     elif event == "subprocess.Popen":
         words = [str(word) for word in args[1]] if isinstance(args[1], (list, tuple)) else str(args[1]).split()
-        if not set(ASKING) & set(words):
+        if not ASKING & set(words) and "gcc" not in words[0]:
             return ("run", " ".join(words[:4]))
     return None
 

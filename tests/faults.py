@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import socket
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from live import REPOSITORY, RUN, hosts, on, playbook, recorded, rig
+from live import REPOSITORY, RUN, host_state, hosts, on, playbook, recorded, rig
 
 HOST = "hapless"
 POINTS = RUN / "fault-points.json"
@@ -22,7 +23,11 @@ PATIENCE = 45.0
 
 WRAPPER = "#!/bin/sh\nPYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/dev/shm/faults exec /usr/bin/python3 \"$@\"\n"
 # Names that are different each time.
-RANDOM = re.compile(r"(\.noiommu-|/tmp|ansible-?tmp|\.ansible_)[\w.-]*|\b\d{4,}\b")
+RANDOM = re.compile(r"(\.noiommu-|/tmp|ansible-?tmp|\.ansible_)[\w.-]*|\b\d{5,}\b")
+# Steps of which many follow each other, as one for each file of a directory.
+KINDS = {**dict.fromkeys(("mkdir", "link", "symlink", "chmod", "chown"), "make"), "remove": "unmake", "rmdir": "unmake"}
+# What no two deploys leave alike: when it was.
+TIMES = ("/log/make.log",)
 
 
 def snapshot(verb: str, tag: str) -> None:
@@ -66,16 +71,25 @@ def counted(name: str) -> dict[str, list]:
     return {"steps": steps, "tasks": list(dict.fromkeys(ran))}
 
 
-def files() -> list[str]:
-    """Return every file where the collection puts some."""
-    return json.loads(on(HOST, "python3 -", stdin="""
-import json, os
-print(json.dumps(sorted(os.path.join(folder, name) for root in ("/etc", "/usr/local", "/usr/src", "/var/lib/noiommu")
-                        for folder, _folders, names in os.walk(root) for name in names)))"""))
+def in_the_middle(steps: list[str]) -> list[tuple[int, str]]:
+    """Return the number and the text of each step; of those of one kind that follow each other, of the middle one."""
+    found = []
+    numbered = list(enumerate(steps, 1))
+    for _kind, group in itertools.groupby(numbered, key=lambda one: KINDS.get(one[1].split()[0], one)):
+        alike = list(group)
+        found.append(alike[len(alike) // 2])
+    return found
 
 
-def points() -> dict[str, dict[str, list]]:
-    """Return what the stage ``enumerated`` found, by playbook."""
+def state() -> dict:
+    """Return the host's state as far as two undisturbed deploys leave it alike."""
+    found = host_state(HOST)
+    found["files"] = {path: about for path, about in found["files"].items() if not path.endswith(TIMES)}
+    return found
+
+
+def points() -> dict[str, dict]:
+    """Return what the stage ``enumerated`` found."""
     return json.loads(POINTS.read_text(encoding="utf-8"))
 
 

@@ -2,47 +2,59 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whatever ends a run half-way, and wherever: the host can be reached, and the same playbook again finishes the work.
 
-What a deploy finished is taken back after it, so that the record of what was there before is known to have survived.
+Then it is as after a run that nothing disturbed, the record of what was there before included; after a power cut, which
+the kernel's state does not survive, it is as before all once everything is taken back.
 """
 from __future__ import annotations
 
 import shlex
 
 import pytest
-from faults import HOST, arm, disarm, files, interrupted, points, reachable, run, snapshot
-from live import REPOSITORY, RUN, boot_id, changes_since_baseline, on, rig
+from faults import HOST, arm, disarm, in_the_middle, interrupted, points, reachable, run, snapshot, state
+from live import REPOSITORY, RUN, boot_id, changes_since_baseline, differences, on, rig
 
-POINTS = points()
-FROM = {"deploy": "fresh", "rollback": "deployed"}
+FOUND = points()
+COURSES = FOUND["courses"]
+# The playbook of each course, and the snapshot from which it starts.
+PLAYBOOK = {"build": "deploy", "bind": "deploy", "rollback": "rollback"}
+FROM = {"build": "fresh", "bind": "built", "rollback": "deployed"}
 
 
 def steps(*kinds: str) -> list:
-    """Every step of both playbooks as parameters, or those of some kinds."""
-    return [pytest.param(name, number, id=f"{name}: {number} {step}")
-            for name in FROM for number, step in enumerate(POINTS[name]["steps"], 1)
+    """The steps of all courses as parameters, or those of some kinds."""
+    return [pytest.param(course, number, id=f"{course}: {number} {step}")
+            for course in COURSES for number, step in in_the_middle(COURSES[course]["steps"])
             if not kinds or step.startswith(kinds)]
 
 
 def tasks() -> list:
-    """Every task that reaches the host, of both playbooks."""
-    return [pytest.param(name, task, id=f"{name}: {task}") for name in FROM for task in POINTS[name]["tasks"]]
+    """Every task that reaches the host."""
+    return [pytest.param(course, task, id=f"{course}: {task}") for course in COURSES for task in COURSES[course]["tasks"]]
 
 
-def finish(name: str) -> None:
-    """The same playbook again does it, leaves no scrap behind, and everything can be taken back."""
+def begin(course: str) -> str:
+    """Go back to where a course starts; return its playbook."""
+    snapshot("load", FROM[course])
+    return PLAYBOOK[course]
+
+
+def finish(name: str, *, rebooted: bool = False) -> None:
+    """The same playbook again does it, and leaves nothing behind that it should not."""
     done = run(name)
     assert done.returncode == 0, done.stdout
     if name == "deploy":
         assert "OK: 2 devices" in on(HOST, "noiommu-verify")
-        assert files() == POINTS["files"]
+        if not rebooted:
+            assert differences(FOUND["deployed"], state()) == []
+            return
         done = run("rollback")
         assert done.returncode == 0, done.stdout
     assert changes_since_baseline(HOST) == []
 
 
-@pytest.mark.parametrize(("name", "number"), steps())
-def test_the_module_on_the_host_is_killed(name, number):
-    snapshot("load", FROM[name])
+@pytest.mark.parametrize(("course", "number"), steps())
+def test_the_module_on_the_host_is_killed(course, number):
+    name = begin(course)
     with reachable():
         arm(f"kill {number}")
         done = run(name, armed=True)
@@ -51,10 +63,10 @@ def test_the_module_on_the_host_is_killed(name, number):
         finish(name)
 
 
-@pytest.mark.parametrize(("name", "number"), steps("run dkms", "run systemctl", "run modprobe"))
-def test_the_module_is_killed_while_a_command_of_it_runs(name, number):
+@pytest.mark.parametrize(("course", "number"), steps("run dkms", "run modprobe"))
+def test_the_module_is_killed_while_a_command_of_it_runs(course, number):
     """The command goes on, and the next run meets it."""
-    snapshot("load", FROM[name])
+    name = begin(course)
     with reachable():
         arm(f"orphan {number}")
         done = run(name, armed=True)
@@ -63,29 +75,29 @@ def test_the_module_is_killed_while_a_command_of_it_runs(name, number):
         finish(name)
 
 
-@pytest.mark.parametrize(("name", "task"), tasks())
-def test_ansible_is_killed(name, task):
-    snapshot("load", FROM[name])
+@pytest.mark.parametrize(("course", "task"), tasks())
+def test_ansible_is_killed(course, task):
+    name = begin(course)
     with reachable():
         done = interrupted(name, task)
         assert done.returncode == -9, done.stdout
         finish(name)
 
 
-@pytest.mark.parametrize(("name", "number"), steps("link", "rename"))
-def test_the_power_is_cut(name, number):
-    snapshot("load", FROM[name])
+@pytest.mark.parametrize(("course", "number"), steps("rename", "remove"))
+def test_the_power_is_cut(course, number):
+    name = begin(course)
     before = boot_id(HOST)
     arm(f"cut {number}")
     done = run(name, armed=True)
     assert done.returncode != 0, done.stdout
     assert boot_id(HOST) != before
-    finish(name)
+    finish(name, rebooted=True)
 
 
-@pytest.mark.parametrize(("name", "number"), steps("write /etc", "mkdir"))
-def test_the_disk_is_full(name, number):
-    snapshot("load", FROM[name])
+@pytest.mark.parametrize(("course", "number"), steps("mkdir", "link", "rename", "run dkms", "run group", "run user"))
+def test_the_disk_is_full(course, number):
+    name = begin(course)
     with reachable():
         arm(f"fill {number}")
         done = run(name, armed=True)
@@ -96,10 +108,10 @@ def test_the_disk_is_full(name, number):
         finish(name)
 
 
-@pytest.mark.parametrize(("name", "task"), tasks()[1::3])
-def test_the_management_link_is_down_for_a_while(name, task):
+@pytest.mark.parametrize(("course", "task"), tasks()[1::3])
+def test_the_management_link_is_down_for_a_while(course, task):
     """The run waits, or ends, as ssh sees it; nobody repairs anything by hand."""
-    snapshot("load", FROM[name])
+    name = begin(course)
     link = shlex.join([str(REPOSITORY / "tools" / "vm"), "link", "--run", str(RUN), HOST])
     interrupted(name, task, f"sh -c '{link} down; (sleep 20; {link} up) >/dev/null 2>&1 &'")
     rig("link", HOST, "up")

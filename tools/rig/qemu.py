@@ -16,9 +16,10 @@ from typing import Any
 from .common import RigError
 from .spec import Machine, Nic
 
-# A plain model with what stock kernels and DPDK ask for; `-cpu max` emulates much that only costs time.
+# A plain model with what stock kernels and DPDK ask for; `-cpu max` emulates much that only costs time. Without
+# cmpxchg16b: QEMU 7.2 clobbers the flags with it, and the slab allocator of kernels from 6.5 on panics at boot.
 TCG = ["-accel", "tcg,thread=multi,tb-size=512",
-       "-cpu", "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+pdpe1gb,+rdtscp,+rdrand,+cx16,-svm"]
+       "-cpu", "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+pdpe1gb,+rdtscp,+rdrand,-cx16,-svm"]
 KVM = ["-accel", "kvm", "-cpu", "host"]
 
 

@@ -46,7 +46,7 @@ def test_the_next_boot_has_the_parameter_and_not_the_one_against_it(deployed):
 
 def test_verify_says_what_is_missing(deployed):
     done = playbook("verify", "dark", noiommu_reboot_ok=False)
-    assert done.returncode != 0 and "has drifted: a reboot is required" in done.stdout
+    assert done.returncode != 0 and "drifted: boot parameters: a reboot is needed" in done.stdout
 
 
 def test_the_rollback_of_a_partial_deploy_leaves_no_trace(deployed):

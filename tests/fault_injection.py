@@ -9,6 +9,7 @@ module. ``/dev/shm/faults/plan`` says what happens, such as ``kill 17``: before 
 import os
 import signal
 import sys
+import threading
 
 HERE = "/dev/shm/faults"
 # Ansible's and Python's own scratch files, and what is no file.
@@ -19,9 +20,6 @@ PATHS = {"os.rename": (1, 3), "os.remove": (0, 1), "os.rmdir": (0, 1), "os.mkdir
          "os.link": (1, 3), "os.chmod": (0, 2), "os.chown": (0, 3)}
 # What only asks.
 ASKING = {"is-active", "is-enabled", "is-system-running", "list-units", "show", "status", "--version", "-V", "-W"}
-
-watching = os.path.exists(HERE + "/plan")
-
 
 def changes(event, path, args):
     """Return whether the call will do anything: many make sure of what is so already."""
@@ -84,25 +82,27 @@ def blunder(kind):
 
 
 def watch(event, args):
-    global watching
-    if not watching:
+    # Modules write to several devices at once. What follows from a step of ours is none.
+    if getattr(ours, "now", False):
         return
     step = step_of(event, args)
     if step is None or (step[0] != "run" and step[1].startswith(PASSING)):
         return
-    watching = False  # what follows are our own steps
+    ours.now = True
     try:
-        with open(HERE + "/steps", "a+") as steps:
-            steps.write("%s %s\n" % step)
-            steps.seek(0)
-            number = sum(1 for _line in steps)
-        with open(HERE + "/plan") as plan:
-            kind, at = plan.read().split()
-        if number == int(at):
-            blunder(kind)
+        with one_at_a_time:
+            with open(HERE + "/steps", "a+") as steps:
+                steps.write("%s %s\n" % step)
+                steps.seek(0)
+                number = sum(1 for _line in steps)
+            with open(HERE + "/plan") as plan:
+                kind, at = plan.read().split()
+            if number == int(at):
+                blunder(kind)
     finally:
-        watching = True
+        ours.now = False
 
 
-if watching:
+if os.path.exists(HERE + "/plan"):
+    ours, one_at_a_time = threading.local(), threading.Lock()
     sys.addaudithook(watch)

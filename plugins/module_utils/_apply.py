@@ -11,7 +11,7 @@ import threading
 from types import FrameType
 from typing import Any, Callable
 
-from ._backend import Needs, dependencies, module_loaded, with_dependencies
+from ._backend import Needs, dependencies, module_loaded, superfluous
 from ._errors import HostError
 from ._kernel import PA_HINT, Kernel
 from ._pci import PciBus, PciDevice
@@ -132,8 +132,7 @@ class Transaction:
             if value and now is not None and now != value:
                 self.on_rollback(path, lambda name=path, old=now: root.write_sysfs(name, old + "\n"))
                 root.write_sysfs(path, value + "\n")
-        needed = with_dependencies(root, needs.modules)
-        for module in [module for module in reversed(originals.modules) if module not in needed]:
+        for module in superfluous(root, originals.modules, needs.modules):
             originals.modules.remove(module)
             if not module_loaded(root, module):
                 continue

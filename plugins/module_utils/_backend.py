@@ -125,6 +125,17 @@ def with_dependencies(root: Root, modules: list[str]) -> set[str]:
     return set(modules).union(*(dependencies(root, module) for module in modules))
 
 
+def superfluous(root: Root, recorded: list[str], needed: list[str]) -> list[str]:
+    """Return the recorded modules that those which are needed do not need, the last one first.
+
+    One that is not loaded is kept in mind as long as any is needed: the running kernel may not have it, and another that
+    the host boots may.
+    """
+    needed_too = with_dependencies(root, needed)
+    return [name for name in reversed(recorded)
+            if name not in needed_too and (not needed or module_loaded(root, name))]
+
+
 def _listed(root: Root, module: str, index: str, release: str | None) -> bool:
     pattern = r"(?:^|/)%s\.ko(\.\w+)?(:|$)" % _either(module)
     return re.search(pattern, _index(root, index, release), re.MULTILINE) is not None

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from . import _insecure, _names, _persist
 from ._apply import Transaction, release_target
-from ._backend import DKMS, IOMMU, Needs, choose, module_installed, module_loaded, needs, target, with_dependencies
+from ._backend import DKMS, IOMMU, Needs, choose, module_installed, module_loaded, needs, superfluous, target
 from ._errors import HostError, Refused
 from ._files import FileSet
 from ._guards import GuardContext, carried, check, disturbed, loss_refusals
@@ -244,10 +244,9 @@ class Binding:
         steps += ["%s the name %s/%s" % ("set" if target else "remove", _names.BASE, name) for name, target in names]
         if _persist.is_enabled(root) != self._enabled:
             steps.append("%s %s" % ("enable" if self._enabled else "disable", _persist.UNIT_NAME))
-        needed = with_dependencies(root, self.needs.modules)
         left = [path for path in recorded.parameters if path not in self.needs.parameters]
         steps += ["set %s back to %s" % (path, recorded.parameters[path]) for path in left]
-        steps += ["unload module %s" % name for name in reversed(recorded.modules) if name not in needed]
+        steps += ["unload module %s" % name for name in superfluous(root, recorded.modules, self.needs.modules)]
         return steps
 
     @property

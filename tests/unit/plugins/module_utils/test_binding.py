@@ -171,6 +171,19 @@ def test_absent_keeps_a_module_that_somebody_else_uses(host: Machine) -> None:
     assert host.driver_of(NIC) == "e1000e"
 
 
+def test_another_kernel_has_not_all_of_the_modules(host: Machine) -> None:
+    """vfio_virqfd is a module of Linux 6.1, and a part of vfio in later ones."""
+    converge(host, BOTH)
+    host.tree.remove("/sys/module/vfio_virqfd")
+    modules = ("vfio-pci", "vfio_iommu_type1", "noiommu")
+    index = "\n".join("kernel/drivers/%s.ko.xz:" % name for name in modules)
+    host.tree.file("/lib/modules/%s/modules.dep" % os.uname().release, index)
+    again = binding(host, BOTH)
+    assert not again.changed and again.steps == []
+    converge(host, NOTHING)
+    assert not host.tree.root.exists("/var/lib/noiommu/originals.json")
+
+
 def test_a_delisted_device_is_given_back(host: Machine) -> None:
     converge(host, BOTH)
     converge(host, Request([{"address": VIRTIO}], accept_unsafe=True))

@@ -25,7 +25,8 @@ WRAPPER = "#!/bin/sh\nPYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/dev/shm/faults exec 
 # Names that are different each time.
 RANDOM = re.compile(r"(\.noiommu-|/tmp|ansible-?tmp|\.ansible_)[\w.-]*|\b\d{5,}\b")
 # Steps of which many follow each other, as one for each file of a directory.
-KINDS = {**dict.fromkeys(("mkdir", "link", "symlink", "chmod", "chown"), "make"), "remove": "unmake", "rmdir": "unmake"}
+KINDS = {**dict.fromkeys(("mkdir", "link", "rename", "symlink", "chmod", "chown"), "make"),
+         **dict.fromkeys(("remove", "rmdir"), "unmake"), "write": "write"}
 # What no two deploys leave alike: when it was.
 TIMES = ("/log/make.log",)
 

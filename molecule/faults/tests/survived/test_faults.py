@@ -84,7 +84,7 @@ def test_ansible_is_killed(course, task):
         finish(name)
 
 
-@pytest.mark.parametrize(("course", "number"), steps("rename", "remove"))
+@pytest.mark.parametrize(("course", "number"), steps("link", "rename", "write /sys", "remove"))
 def test_the_power_is_cut(course, number):
     name = begin(course)
     before = boot_id(HOST)

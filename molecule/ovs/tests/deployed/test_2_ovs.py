@@ -30,7 +30,7 @@ def bridge():
         on(HOST, f"ovs-vsctl --timeout=300 add-br br0 -- set bridge br0 datapath_type=netdev {add}")
         yield
     finally:
-        on(HOST, "ovs-vsctl --timeout=300 del-br br0; systemctl stop ovs-vswitchd ovsdb-server;"
+        on(HOST, "ovs-vsctl --timeout=300 del-br br0; systemctl stop ovs-vswitchd ovsdb-server; modprobe -r tun;"
                  f" cp -p /run/conf.db {DATABASE} && rm /run/conf.db")
 
 

@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 
 from faults import HOST, POINTS, counted, in_the_middle, interrupted, snapshot, state
-from live import changes_since_baseline
+from live import changes_since_baseline, recorded_changes
 
 
 def test_every_step_of_a_deploy_and_a_rollback_is_known(capsys):
     snapshot("save", "fresh")
     whole = counted("deploy")
+    assert recorded_changes("check-converge-1") == recorded_changes("run-deploy-1")
     deployed = state()
     snapshot("save", "deployed")
     rollback = counted("rollback")

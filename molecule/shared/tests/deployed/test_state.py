@@ -7,7 +7,7 @@ What a host's machines.yml says is ``expected_backend`` decides what that state 
 from __future__ import annotations
 
 import pytest
-from live import connect, hosts, nics, recorded_changes
+from live import connect, hosts, nics
 
 HOSTS = hosts()
 TAINT_USER, TAINT_OUT_OF_TREE, TAINT_UNSIGNED = 1 << 6, 1 << 12, 1 << 13
@@ -24,10 +24,6 @@ def taint(name: str) -> int:
 def group_of(name: str, nic: str) -> str:
     """The sysfs directory of a device's group."""
     return connect(name).file(f"/sys/bus/pci/devices/{nic}/iommu_group").linked_to
-
-
-def test_check_mode_had_predicted_exactly_this():
-    assert recorded_changes("check-converge-1") == recorded_changes("run-converge-1")
 
 
 @pytest.mark.parametrize("name", HOSTS)

@@ -21,6 +21,7 @@ PATHS = {"os.rename": (1, 3), "os.remove": (0, 1), "os.rmdir": (0, 1), "os.mkdir
 # What only asks.
 ASKING = {"is-active", "is-enabled", "is-system-running", "list-units", "show", "status", "--version", "-V", "-W"}
 
+
 def changes(event, path, args):
     """Return whether the call will do anything: many make sure of what is so already."""
     try:

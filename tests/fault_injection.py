@@ -42,7 +42,8 @@ def step_of(event, args):
     if event == "open":
         path, _mode, flags = args
         # A file without a name changes nothing before it is linked.
-        if isinstance(path, str) and not path.startswith("/dev/") and flags & WRITING and flags & os.O_TMPFILE != os.O_TMPFILE:
+        nameless = flags & os.O_TMPFILE == os.O_TMPFILE
+        if isinstance(path, str) and not path.startswith("/dev/") and flags & WRITING and not nameless:
             return ("write", path)
     elif event in PATHS:
         which, base = PATHS[event]

@@ -1,6 +1,6 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the stages of the scenario faults share: snapshots, runs in which something goes wrong, and the points of that."""
+"""What the stages of the scenario faults share: snapshots, runs in which something goes wrong, and where it does."""
 from __future__ import annotations
 
 import contextlib

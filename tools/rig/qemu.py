@@ -17,7 +17,8 @@ from .common import RigError
 from .spec import Machine, Nic
 
 # A plain model with what stock kernels and DPDK ask for; `-cpu max` emulates much that only costs time. Without
-# cmpxchg16b: QEMU 7.2 clobbers the flags with it, and the slab allocator of kernels from 6.5 on panics at boot.
+# cmpxchg16b: with it, under QEMU 7.2, the cloud flavour of Linux 6.12 panics at each boot in kmem_cache_alloc, just after
+# that instruction and with a processor's flags that it cannot have left.
 TCG = ["-accel", "tcg,thread=multi,tb-size=512",
        "-cpu", "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+pdpe1gb,+rdtscp,+rdrand,-cx16,-svm"]
 KVM = ["-accel", "kvm", "-cpu", "host"]

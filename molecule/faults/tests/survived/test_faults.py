@@ -29,7 +29,8 @@ def steps(*kinds: str) -> list:
 
 def tasks() -> list:
     """Every task that reaches the host."""
-    return [pytest.param(course, task, id=f"{course}: {task}") for course in COURSES for task in COURSES[course]["tasks"]]
+    return [pytest.param(course, task, id=f"{course}: {task}")
+            for course in COURSES for task in COURSES[course]["tasks"]]
 
 
 def begin(course: str) -> str:

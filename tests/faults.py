@@ -13,91 +13,119 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from live import REPOSITORY, RUN, host_state, hosts, on, playbook, recorded, rig
 
-HOST = "hapless"
-POINTS = RUN / "fault-points.json"
+# Machines that are alike: each process of pytest-xdist has its own, and all have the same points.
+MACHINES = sorted(hosts())
 # How long a host may not answer: an emulated processor that builds a kernel module is slow.
 PATIENCE = 45.0
 
 WRAPPER = "#!/bin/sh\nPYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/dev/shm/faults exec /usr/bin/python3 \"$@\"\n"
 # Names that are different each time.
 RANDOM = re.compile(r"(\.noiommu-|/tmp|ansible-?tmp|\.ansible_)[\w.-]*|\b\d{5,}\b")
-# Steps of which many follow each other, as one for each file of a directory.
+# Steps that are the same to whoever finds them half done, such as one for each file of a directory.
 KINDS = {**dict.fromkeys(("mkdir", "link", "rename", "symlink", "chmod", "chown"), "make"),
          **dict.fromkeys(("remove", "rmdir"), "unmake"), "write": "write"}
+ONE_KIND = {"run modprobe -r": "unload", "run udevadm": "reload", "run systemctl": "reload",
+            "run groupadd": "account", "run usermod": "account"}
 # What no two deploys leave alike: when it was.
 TIMES = ("/log/make.log",)
 
 
-def snapshot(verb: str, tag: str) -> None:
-    """Save the machine with its memory and disk under a name, or go back there."""
-    rig("snapshot", HOST, verb, tag)
+def snapshot(machine: str, verb: str, tag: str) -> None:
+    """Save a machine with its memory and disk under a name, or go back there."""
+    rig("snapshot", machine, verb, tag)
 
 
-def arm(plan: str) -> None:
-    """Put the fault on the host: before which of its steps what happens."""
+def arm(machine: str, plan: str) -> None:
+    """Put the fault on a machine: before which of its steps what happens."""
     source = (REPOSITORY / "tests" / "fault_injection.py").read_text(encoding="utf-8")
-    on(HOST, "rm -rf /dev/shm/faults; mkdir /dev/shm/faults; cat > /dev/shm/faults/sitecustomize.py", stdin=source)
-    on(HOST, f"cd /dev/shm/faults; cat > python; chmod +x python; echo {plan} > plan", stdin=WRAPPER)
+    on(machine, "rm -rf /dev/shm/faults; mkdir /dev/shm/faults; cat > /dev/shm/faults/sitecustomize.py", stdin=source)
+    on(machine, f"cd /dev/shm/faults; cat > python; chmod +x python; echo {plan} > plan", stdin=WRAPPER)
 
 
-def disarm() -> list[str]:
-    """Take the fault from the host; return the steps that it counted."""
-    return on(HOST, "cat /dev/shm/faults/steps; rm -rf /dev/shm/faults").splitlines()
+def disarm(machine: str) -> list[str]:
+    """Take the fault from a machine; return the steps that it counted."""
+    return on(machine, "cat /dev/shm/faults/steps; rm -rf /dev/shm/faults").splitlines()
 
 
-def run(name: str, *, armed: bool = False, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+def run(
+    machine: str, name: str, *, armed: bool = False, environ: dict[str, str] | None = None
+) -> subprocess.CompletedProcess:
     """Run a playbook with connections of its own: those of an earlier run end with a snapshot or a power cut."""
     variables = {"ansible_python_interpreter": "/dev/shm/faults/python"} if armed else {}
     with tempfile.TemporaryDirectory() as sockets:
-        return playbook(name, HOST, environ={"ANSIBLE_SSH_CONTROL_PATH_DIR": sockets, **(environ or {})}, **variables)
+        return playbook(name, machine, environ={"ANSIBLE_SSH_CONTROL_PATH_DIR": sockets, **(environ or {})}, **variables)
 
 
-def interrupted(name: str, task: str, command: str = "") -> subprocess.CompletedProcess:
+def interrupted(machine: str, name: str, task: str, command: str = "") -> subprocess.CompletedProcess:
     """Run a playbook that is killed when a task starts, or at that time has something happen."""
-    return run(name, environ={"ANSIBLE_CALLBACKS_ENABLED": "record,interrupt", "NOIOMMU_INTERRUPT_AT": task,
-                              "NOIOMMU_INTERRUPT_BY": command})
+    return run(machine, name, environ={"ANSIBLE_CALLBACKS_ENABLED": "record,interrupt", "NOIOMMU_INTERRUPT_AT": task,
+                                       "NOIOMMU_INTERRUPT_BY": command})
 
 
-def counted(name: str) -> dict[str, list]:
-    """Run a playbook to its end; return every step that it changed the host with, and every task that reached it."""
-    arm("count 0")
-    done = run(name, armed=True)
+def counted(machine: str, name: str) -> dict[str, list]:
+    """Run a playbook to its end; return every step that it changed a machine with, and every task that reached it."""
+    arm(machine, "count 0")
+    done = run(machine, name, armed=True)
     assert done.returncode == 0, done.stdout
-    steps = [RANDOM.sub("*", step) for step in disarm()]
-    last = max((RUN / "record").glob(f"run-{name}-*.jsonl"), key=lambda path: path.stat().st_mtime).stem
-    ran = [entry["task"] for entry in recorded(last) if entry["status"] == "ok" and entry["remote"]]
+    steps = [RANDOM.sub("*", step) for step in disarm(machine)]
+    ran = [entry["task"] for entry in last_run(machine, name) if entry["status"] == "ok" and entry["remote"]]
     return {"steps": steps, "tasks": list(dict.fromkeys(ran))}
+
+
+def last_run(machine: str, name: str) -> list[dict]:
+    """Return what the last run of a playbook on a machine recorded."""
+    runs = sorted((RUN / "record").glob(f"run-{name}-*.jsonl"), key=lambda path: path.stat().st_mtime)
+    mine = ([entry for entry in recorded(path.stem) if entry["host"] == machine] for path in reversed(runs))
+    return next(filter(None, mine))
 
 
 def in_the_middle(steps: list[str]) -> list[tuple[int, str]]:
     """Return the number and the text of each step; of those of one kind that follow each other, of the middle one."""
     found = []
-    numbered = list(enumerate(steps, 1))
-    for _kind, group in itertools.groupby(numbered, key=lambda one: KINDS.get(one[1].split()[0], one)):
+    for _kind, group in itertools.groupby(enumerate(steps, 1), key=kind):
         alike = list(group)
         found.append(alike[len(alike) // 2])
     return found
 
 
-def state() -> dict:
-    """Return the host's state as far as two undisturbed deploys leave it alike."""
-    found = host_state(HOST)
+def kind(step: tuple[int, str]) -> object:
+    """Return what is equal for steps of one kind; most that run a command are of a kind of their own."""
+    text = step[1]
+    commands = (kind for start, kind in ONE_KIND.items() if text.startswith(start))
+    return KINDS.get(text.split()[0]) or next(commands, step)
+
+
+def one_of_each(steps: list[tuple[int, str]], starts: tuple[str, ...]) -> list[tuple[int, str]]:
+    """Return the last step that begins with each of these words: there most is at stake."""
+    last = {start: step for step in steps for start in starts if step[1].startswith(start)}
+    return list(last.values())
+
+
+def state(machine: str) -> dict:
+    """Return a machine's state as far as two undisturbed deploys leave it alike."""
+    found = host_state(machine)
     found["files"] = {path: about for path, about in found["files"].items() if not path.endswith(TIMES)}
     return found
 
 
-def points() -> dict[str, dict]:
+def points_file(machine: str) -> Path:
+    """Return where the stage ``enumerated`` keeps what it finds on a machine."""
+    return RUN / f"fault-points-{machine}.json"
+
+
+def points(machine: str) -> dict[str, dict]:
     """Return what the stage ``enumerated`` found."""
-    return json.loads(POINTS.read_text(encoding="utf-8"))
+    return json.loads(points_file(machine).read_text(encoding="utf-8"))
 
 
 @contextlib.contextmanager
-def reachable() -> Iterator[None]:
-    """The host's ssh daemon answers all along, by fresh connections, whatever goes on in the meantime."""
-    port, silent, last, over = hosts()[HOST]["ansible_port"], [], time.monotonic(), threading.Event()
+def reachable(machine: str) -> Iterator[None]:
+    """A machine's ssh daemon answers all along, by fresh connections, whatever goes on in the meantime."""
+    port, silent, last, over = hosts()[machine]["ansible_port"], [], time.monotonic(), threading.Event()
 
     def knock() -> None:
         nonlocal last

@@ -11,11 +11,11 @@ import re
 import stat
 from typing import Any, Callable, NamedTuple
 
-from . import _backend, _filecaps, _profiles, _units
+from . import _backend, _filecaps, _profiles, _systemd, _units
 from ._accounts import read_groups
 from ._errors import HostError, Refused
 from ._files import FileSet, RenderedFile
-from ._fs import Root, Runner
+from ._fs import Root, Runner, RunResult
 from ._iommu import VFIO_DIR, chardevs
 from ._mounts import read_mounts
 from ._paths import ACCESS_RECORD, UDEV_RULES, UNITS_DIR
@@ -636,12 +636,11 @@ class Plan:
     def _reload(self) -> None:
         """Have udev and systemd read what was written. Both do so by themselves sooner or later: no failure."""
         if UDEV_RULES in self._files.changed_paths:
-            self._ask("udev did not reload its rules", "udevadm", "control", "--reload")
+            self._warn("udev did not reload its rules", self._runner.run("udevadm", "control", "--reload"))
         if any(path.startswith(UNITS_DIR) for path in self._files.changed_paths):
-            self._ask("systemd did not reload its units", "systemctl", "daemon-reload")
+            self._warn("systemd did not reload its units", _systemd.reload(self._runner))
 
-    def _ask(self, failure: str, *argv: str) -> None:
-        done = self._runner.run(*argv)
+    def _warn(self, failure: str, done: RunResult) -> None:
         if done.rc != 0:
             self.warnings.append("%s: %s" % (failure, done.stderr.strip() or "rc %d" % done.rc))
 

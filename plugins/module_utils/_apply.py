@@ -97,7 +97,7 @@ class Transaction:
         """Write down what is about to be changed."""
         root = self.kernel.root
         before = Originals.load(root)
-        if before.render() != originals.render():
+        if before != originals:
             self.on_rollback("the record of originals", lambda: before.save(root))
             originals.save(root)
 

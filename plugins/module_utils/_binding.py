@@ -253,7 +253,7 @@ class Binding:
     def changed(self) -> bool:
         """Whether there is anything to do."""
         returns = any(move.record is not None for move in self.moves)
-        records = self._originals.render() != self._recorded.render()
+        records = self._originals != self._recorded
         return bool(self.steps) or returns or records or self.files.changed
 
     # --- doing ---

@@ -15,7 +15,7 @@ import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence
 
 from . import _hugepages_boot as boot
-from . import _kernels
+from . import _kernels, _systemd
 from ._cmdline import CommandLine, Record
 from ._errors import HostError
 from ._files import FileSet, RenderedFile
@@ -361,7 +361,8 @@ class Plan:
         except HostError as exc:
             exc.evidence += self._put_back(touched) + self.files.rollback() + originals.rollback()
             raise
-        reload_units(self._root, self._runner, self.files)
+        if boot.UNIT in self.files.changed_paths:
+            _systemd.reload_if_stale(self._root, self._runner, boot.UNIT_NAME)
         if not self.declared:
             for folder in (os.path.dirname(boot.SCRIPT), os.path.dirname(RECORD)):
                 self._root.remove_empty_dir(folder)
@@ -450,12 +451,6 @@ def _short(pool: Pool, evidence: str) -> HostError:
         evidence=[evidence],
         remedy="Declare fewer pages, or free memory.",
     )
-
-
-def reload_units(root: Root, runner: Runner, files: FileSet) -> None:
-    """Let a running systemd know that units changed."""
-    if any("/systemd/" in path for path in files.changed_paths) and root.exists("/run/systemd/system"):
-        runner.run("systemctl", "daemon-reload")
 
 
 def _read_record(root: Root) -> Counts:

@@ -13,10 +13,11 @@ import os
 import re
 from typing import Any, Callable, NamedTuple
 
+from . import _systemd
 from ._errors import HostError, Refused
 from ._files import HEADER, FileSet, RenderedFile
 from ._fs import Root, Runner
-from ._hugepages import parse_size, reload_units
+from ._hugepages import parse_size
 from ._hugetlbfs import left_over, mounts_of, remove
 from ._paths import UNITS_DIR, WANTS_DIR
 from ._pools import SIZES_DIR, Pools, format_size
@@ -277,7 +278,9 @@ class MountPlan:
         except HostError as exc:
             exc.evidence += self.rollback()
             raise
-        reload_units(self._root, self._runner, self.files)
+        # systemd knows each mount already, from the kernel, and would not look for its unit by itself.
+        if self.files.changed and _systemd.is_running(self._root):
+            _systemd.reload(self._runner)
         for path in self._dropped:
             for folder in reversed(self._record[path]):
                 self._root.remove_empty_dir(folder)

@@ -12,7 +12,7 @@ import re
 import sys
 from typing import Any
 
-from . import _boot, _store, _verify
+from . import _boot, _store, _systemd, _verify
 from ._files import HEADER, RenderedFile
 from ._fs import Root
 from ._kernel import Kernel
@@ -130,6 +130,5 @@ def enable(kernel: Kernel, wanted: bool, unit_changed: bool) -> None:
         kernel.root.write_link(WANTS, UNIT)
     elif not wanted:
         kernel.root.remove_file(WANTS)
-    # This takes longer than all the devices.
-    if news and kernel.root.exists("/run/systemd/system"):
-        kernel.runner.run("systemctl", "daemon-reload")
+    if news:
+        _systemd.reload_if_stale(kernel.root, kernel.runner, UNIT_NAME)

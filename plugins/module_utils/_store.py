@@ -33,6 +33,9 @@ class Originals:
         # Physical functions whose number of virtual ones was changed.
         self.sriov: dict[str, dict[str, Any]] = data.get("sriov", {})
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Originals) and vars(self) == vars(other)
+
     @classmethod
     def load(cls, root: Root) -> Originals:
         """Read the file; nothing recorded if there is none."""

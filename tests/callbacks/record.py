@@ -14,6 +14,7 @@ description:
     named C(check-PLAYBOOK-N.jsonl) or C(run-PLAYBOOK-N.jsonl) with N counting from 1.
 """
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -44,7 +45,7 @@ class CallbackModule(CallbackBase):
             folder = Path(run, "record")
             folder.mkdir(parents=True, exist_ok=True)
             kind = "%s-%s" % ("check" if context.CLIARGS.get("check") else "run", Path(playbook._file_name).stem)
-            self._file = folder / ("%s-%d.jsonl" % (kind, len(list(folder.glob(kind + "-*.jsonl"))) + 1))
+            self._file = _new_file(folder, kind)
 
     def _write(self, result, status):
         # The plays on localhost boot the machines and throw them away, this file's folder included.
@@ -71,3 +72,14 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_unreachable(self, result):
         self._write(result, "unreachable")
+
+
+def _new_file(folder, kind):
+    """Return the first file that is not there yet, made: another run may be looking for one."""
+    for number in itertools.count(1):
+        path = folder / ("%s-%d.jsonl" % (kind, number))
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        return path

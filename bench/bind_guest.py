@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
-"""Runs on the host: bind all devices with each tool in turn, put them back in between, print seconds as JSON.
+"""Runs on the host: bind devices with each tool in turn, put them back in between, print seconds as JSON.
 
-    python3 - MODULE NOTHING DEVICE...
+    python3 - ALL ONE NOTHING DEVICE...
 
-MODULE is the module vfio_binding as Ansible sends it, with its arguments: what is timed is what Ansible runs here.
-NOTHING is the same with an empty list.
+ALL is the module vfio_binding as Ansible sends it, with its arguments: what is timed is what Ansible runs here. ONE is
+the same for the first device alone, NOTHING with an empty list.
 """
+import concurrent.futures
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import time
 
-MODULE, NOTHING, DEVICES = sys.argv[1], sys.argv[2], sys.argv[3:]
+ALL, ONE, NOTHING, DEVICES = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
 PCI = "/sys/bus/pci/devices/"
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
 
@@ -47,22 +48,39 @@ def bound():
     return sum(driver(address) == "vfio-pci" for address in DEVICES)
 
 
-def plain():
-    """The least that the kernel needs: what every one of the tools has to wait for."""
-    for address in DEVICES:
-        write(PCI + address + "/driver_override", "vfio-pci")
-        if driver(address):
-            write(PCI + address + "/driver/unbind", address)
-        write("/sys/bus/pci/drivers/vfio-pci/bind", address)
+def move(address):
+    """The least that has to be done for a device."""
+    write(PCI + address + "/driver_override", "vfio-pci")
+    if driver(address):
+        write(PCI + address + "/driver/unbind", address)
+    write("/sys/bus/pci/drivers/vfio-pci/bind", address)
 
 
-def driverctl():
-    for address in DEVICES:
+def plain(devices):
+    for address in devices:
+        move(address)
+
+
+def plain_at_once(devices):
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        list(pool.map(move, devices))
+
+
+def vfio_binding(devices):
+    module(ONE if len(devices) == 1 else ALL, True)
+
+
+def devbind(devices):
+    subprocess.run(["dpdk-devbind.py", "-b", "vfio-pci", *devices], check=True, **QUIET)
+
+
+def driverctl(devices):
+    for address in devices:
         subprocess.run(["driverctl", "set-override", address, "vfio-pci"], check=True, **QUIET)
 
 
-def driverctl_back():
-    for address in DEVICES:
+def driverctl_back(devices):
+    for address in devices:
         subprocess.run(["driverctl", "unset-override", address], check=True, **QUIET)
 
 
@@ -72,47 +90,47 @@ def module(path, changed):
     assert answer.get("changed") is changed, answer
 
 
-TOOLS = {
-    "plain": (plain, None),
-    "vfio_binding": (lambda: module(MODULE, True), None),
-    "dpdk-devbind.py": (
-        lambda: subprocess.run(["dpdk-devbind.py", "-b", "vfio-pci", *DEVICES], check=True, **QUIET), None
-    ),
-    "driverctl": (driverctl, driverctl_back),
-}
-
-
-def forget():
+def forget(_devices):
     """Take away what the module keeps, so that its next run has all of it to do again."""
     shutil.rmtree("/var/lib/noiommu")
     shutil.rmtree("/etc/noiommu")
     shutil.rmtree("/usr/local/lib/noiommu")
+    os.unlink("/usr/local/sbin/noiommu-verify")
     os.unlink("/etc/systemd/system/noiommu-bindings.service")
     os.unlink("/etc/systemd/system/multi-user.target.wants/noiommu-bindings.service")
     for kind in ("by-address", "by-mac"):
         shutil.rmtree("/dev/vfio/" + kind, ignore_errors=True)
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
 
 
-def timed(run):
+TOOLS = {
+    "plain": (plain, None),
+    "plain, 16 at once": (plain_at_once, None),
+    "vfio_binding": (vfio_binding, forget),
+    "dpdk-devbind.py": (devbind, None),
+    "driverctl": (driverctl, driverctl_back),
+}
+
+
+def timed(run, *args):
     start = time.monotonic()
-    run()
+    run(*args)
     return time.monotonic() - start
 
 
 # Twice, for the caches; nothing is recorded any more, so this finds nothing to do.
-nothing = min(timed(lambda: module(NOTHING, False)) for _again in range(2))
+start = min(timed(module, NOTHING, False) for _again in range(2))
 subprocess.run(["modprobe", "vfio-pci"], check=True)
 rounds = {}
 for title, probe in (("from the host's driver", True), ("from no driver", False)):
-    seconds = rounds[title] = {}
+    seconds = rounds[title] = {"vfio_binding, no devices": {"all": start}}
     for name, (run, after) in TOOLS.items():
-        give_back(probe)
-        assert bound() == 0, name
-        seconds[name] = timed(run)
-        assert bound() == len(DEVICES), (name, bound())
-        if after:
-            after()
-        if name == "vfio_binding":
-            seconds["vfio_binding without Python's start"] = seconds[name] - nothing
-            forget()
+        seconds[name] = {}
+        for much, devices in (("one", DEVICES[:1]), ("all", DEVICES)):
+            give_back(probe)
+            assert bound() == 0, name
+            seconds[name][much] = timed(run, devices)
+            assert bound() == len(devices), (name, bound())
+            if after:
+                after(devices)
 print(json.dumps(rounds))

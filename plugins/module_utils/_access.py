@@ -49,6 +49,7 @@ class Record(NamedTuple):
     users_added: list[str]
     binaries: dict[str, _filecaps.Recorded]
     hugetlbfs: Node | None  # as it was before
+    services: list[str] = []  # with a drop-in of ours
 
 
 class Application(NamedTuple):
@@ -111,6 +112,7 @@ def _parse_record(stored: dict[str, Any]) -> Record:
         [str(one) for one in stored["users_added"]],
         binaries,
         Node(*mount) if mount else None,
+        [str(one) for one in stored.get("services", [])],
     )
 
 
@@ -398,11 +400,24 @@ class Plan:
             sorted(added),
             {path: record for path, (_now, _want, record) in self._binaries.items() if record is not None},
             mount,
+            sorted(one.name for one in self._services),
         )
 
     def _rendered_record(self) -> RenderedFile:
         new = self._new_record()
         return RenderedFile(ACCESS_RECORD, _render_record(new) if new else None)
+
+    def _union(self) -> RenderedFile:
+        """The record of what is made together with what is still to be taken back."""
+        old, new = self.record, self._new_record()
+        if old is None or new is None or old.group != new.group:
+            return self._rendered_record()
+        both = new._replace(
+            users_added=sorted({*old.users_added, *new.users_added}),
+            binaries={**old.binaries, **new.binaries},
+            services=sorted({*old.services, *new.services}),
+        )
+        return RenderedFile(ACCESS_RECORD, _render_record(both))
 
     def _rendered_files(self) -> list[RenderedFile]:
         group, memlock = self.group, self._request.memlock
@@ -575,7 +590,7 @@ class Plan:
             raise
 
     def _give(self, group: str, undo: list[Callable[[], object]]) -> None:
-        self._write(self._record_file, undo)
+        self._write(FileSet(self._root, [self._union()]), undo)
         if self._make_group:
             number = [] if self._request.gid is None else ["--gid", str(self._request.gid)]
             self._run("groupadd", "--system", *number, group)
@@ -592,6 +607,7 @@ class Plan:
         self._set_binaries(undo)
         self._leave()
         self._sweep()
+        self._write(FileSet(self._root, [self._rendered_record()]), undo)
 
     def _learn_number(self, group: str) -> None:
         """Put the number that groupadd chose where the plan had to leave it open."""
@@ -615,10 +631,10 @@ class Plan:
         self._root.remove_empty_dir(os.path.dirname(ACCESS_RECORD))
 
     def _sweep(self) -> None:
-        """Remove directories of drop-ins that became empty."""
-        for path in self._files.changed_paths:
-            if path.startswith(UNITS_DIR):
-                self._root.remove_empty_dir(os.path.dirname(path))
+        """Remove directories of drop-ins that became empty, in this run or in one that was killed."""
+        if self.record is not None:
+            for unit in [*self.record.services, *([_units.HUGETLBFS_UNIT] if self.record.hugetlbfs else [])]:
+                self._root.remove_empty_dir(os.path.dirname(_units.drop_in_path(unit)))
 
     def _write(self, files: FileSet, undo: list[Callable[[], object]]) -> None:
         files.apply()

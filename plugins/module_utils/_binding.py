@@ -247,6 +247,8 @@ class Binding:
         left = [path for path in recorded.parameters if path not in self.needs.parameters]
         steps += ["set %s back to %s" % (path, recorded.parameters[path]) for path in left]
         steps += ["unload module %s" % name for name in superfluous(root, recorded.modules, self.needs.modules)]
+        if not self._declared:
+            steps += ["remove the empty directory %s" % path for path in _persist.scraps(root)]
         return steps
 
     @property
@@ -350,10 +352,10 @@ class Binding:
                 del originals.sriov[one.pf.address]
         _names.update(self.root, originals)
         self.messages += transaction.restore_host(originals, self.needs)
-        transaction.save(originals)
         if not self._declared:
             _persist.tidy(self.root)
             self.messages += _taint_message(self.root)
+        transaction.save(originals)
 
     # --- telling ---
 

@@ -154,6 +154,9 @@ class CommandLine:
             taken_over = True
             self.loader.take_over(self._edited)
             self._verify(self.loader)
+            if not self.new_record.owners:
+                for folder in self.new_record.made:
+                    self._root.remove_empty_dir(folder)
             FileSet(self._root, [RenderedFile(RECORD, self.new_record.render())]).apply()
         except HostError as exc:
             exc.evidence += self.files.rollback()
@@ -162,8 +165,7 @@ class CommandLine:
             exc.evidence += recorded.rollback()
             raise
         if not self.new_record.owners:
-            for folder in self.new_record.made + [os.path.dirname(RECORD)]:
-                self._root.remove_empty_dir(folder)
+            self._root.remove_empty_dir(os.path.dirname(RECORD))
 
     def _verify(self, loader: BootLoader) -> None:
         lines = loader.lines()

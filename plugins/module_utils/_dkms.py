@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import Any, NamedTuple
 
 from . import _kernels
@@ -74,11 +75,12 @@ class Tree:
         return [one for one in names if one not in ("source", "build") and self.built(version, one)]
 
     def built(self, version: str, kernel: str) -> dict[str, str]:
-        """Return the built module files: name -> path."""
+        """Return the built module files: name -> path. DKMS does not sync: what a power cut left without content is none."""
         found = {}
         for arch in self.root.listdir(self.directory, version, kernel):
             base = "%s/%s/%s/%s/module" % (self.directory, version, kernel, arch)
-            found.update({one: base + "/" + one for one in self.root.listdir(base) if ".ko" in one})
+            names = [one for one in self.root.listdir(base) if ".ko" in one]
+            found.update({one: base + "/" + one for one in names if self.root.read_bytes(base, one)})
         return found
 
     def installed_files(self, kernel: str) -> list[str]:
@@ -89,6 +91,11 @@ class Tree:
             for one in self.root.listdir(_kernels.MODULES, kernel, where)
             if one.split(".ko")[0] == self.name and ".ko" in one
         ]
+
+    def is_indexed(self, kernel: str) -> bool | None:
+        """Whether modprobe finds the module; None for a kernel without an index, as one that was removed in part."""
+        index = self.root.read_text(_kernels.MODULES, kernel, "modules.dep")
+        return None if index is None else re.search(r"/%s\.ko[.\w]*:" % re.escape(self.name), index) is not None
 
     def build_failure(self, version: str, kernel: str) -> list[str]:
         """Return why DKMS itself failed to build for a kernel, as after a kernel upgrade; nothing if it did not."""
@@ -116,7 +123,7 @@ class Tree:
             return ADDED if self.is_added(version) else ABSENT
         by_name = {path.rsplit("/", 1)[1]: path for path in there}
         if all(name in by_name and self._same(path, by_name[name]) for name, path in built.items()):
-            return INSTALLED
+            return DIFFERS if self.is_indexed(kernel) is False else INSTALLED
         return DIFFERS if there else BUILT
 
     def _same(self, one: str, other: str) -> bool:
@@ -233,6 +240,7 @@ class Plan:
         self.digest = wanted
         self.record = Record.load(root, name)
         self.explicit = False
+        self.half_done = root.exists(STAGE)  # by a run that was killed
         self.fresh = False  # whether all has to be made anew
         self.kernels: list[str] = []
         self.build: list[str] = []
@@ -326,7 +334,7 @@ class PresentPlan(Plan):
     @property
     def changed(self) -> bool:
         """Whether anything differs."""
-        return bool(self.fresh or self.others or self.install or self.record.prebuilt)
+        return bool(self.fresh or self.others or self.install or self.record.prebuilt or self.half_done)
 
     @property
     def source_needed(self) -> bool:
@@ -346,6 +354,8 @@ class AbsentPlan:
         kernels = {one for version in self.versions for one in self.tree.kernels(version)}
         self.leftovers = {one: self.tree.installed_files(one) for one in root.listdir(_kernels.MODULES)}
         kernels |= {one for one, files in self.leftovers.items() if files}
+        # A power cut may bring an index back that has the module, and no module.
+        self.misled = [one for one, files in self.leftovers.items() if not files and self.tree.is_indexed(one)]
         prebuilt = Record.load(root, name).prebuilt
         self.before = {
             kernel: max(
@@ -361,7 +371,7 @@ class AbsentPlan:
     def changed(self) -> bool:
         """Whether anything is there."""
         made = (record_path(self.tree.name), STAGE)  # the latter by a run that was killed
-        return bool(self.versions or self.before or self.loaded or any(map(self.root.exists, made)))
+        return bool(self.versions or self.before or self.loaded or self.misled or any(map(self.root.exists, made)))
 
     def refuse_if_used(self) -> None:
         """Refuse while somebody uses the module."""
@@ -382,6 +392,7 @@ class AbsentPlan:
         name = self.tree.name
         before = ["loaded"] if self.loaded else []
         before += ["source %s-%s %s" % (name, one, self.tree.source_digest(one) or "missing") for one in self.versions]
+        before += ["kernel %s: modules.dep names it" % one for one in self.misled]
         return {
             "before_header": "DKMS " + name,
             "after_header": "DKMS " + name,

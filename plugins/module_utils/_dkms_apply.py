@@ -52,16 +52,17 @@ class Installer:
     @property
     def changed(self) -> bool:
         """Whether the run changed more than what is remembered."""
-        served = [one for one in self._plan.install if one not in self.skipped and one not in self.failed]
-        return bool(self._plan.fresh or self._plan.others or self._plan.record.prebuilt or served)
+        plan = self._plan
+        served = [one for one in plan.install if one not in self.skipped and one not in self.failed]
+        return bool(plan.fresh or plan.others or plan.record.prebuilt or plan.half_done or served)
 
     def run(self, sent: Source | None) -> None:
         """Build, swap and install for every kernel that it can be built for."""
         source = sent if sent is not None else read_source(self._real(self._tree.source_dir(self._plan.version)))
         self._verify_source(source)
         made_keys = self.transact(lambda: self._bring_about(source))
-        record = self._plan.record
-        failed = {one: record.failed[one] for one in self._plan.failed}
+        record = Record.load(self._root, self._tree.name)
+        failed = {one: self._plan.record.failed[one] for one in self._plan.failed}
         for kernel, why in self.failed.items():
             failed[kernel] = {"cause": why, "built_with": built_with(self._root, kernel)}
         Record(
@@ -69,6 +70,8 @@ class Installer:
         ).save(self._root, self._tree.name)
 
     def _bring_about(self, source: Source) -> None:
+        if self._plan.build:
+            self._note_keys()
         self._build(source)
         self._swap(source)
         for kernel in self._plan.record.prebuilt:  # DKMS would take them for the distribution's, and keep them
@@ -76,6 +79,16 @@ class Installer:
         for kernel in self._plan.install:
             if kernel not in self.skipped and kernel not in self.failed:
                 self._install(kernel)
+
+    def _note_keys(self) -> None:
+        """Note that DKMS is about to make its signing key, so that a run that is killed can be taken back."""
+        root, record, name = self._root, self._plan.record, self._tree.name
+        if any(root.read_bytes(path) == b"" for path in _KEYS):  # by a power cut: DKMS does not sync
+            for path in _KEYS:
+                root.remove_file(path)
+        if not any(root.exists(path) for path in _KEYS):
+            self._undo.append(lambda: record.save(root, name))
+            record._replace(digest=self._plan.digest, made_keys=True).save(root, name)
 
     def transact(self, action: Callable[[], None], keep_stage: bool = False) -> bool:
         """Do something of which nothing is left if it fails; return whether DKMS made its key meanwhile."""
@@ -151,10 +164,10 @@ class Installer:
     def _build(self, source: Source) -> None:
         plan = self._plan
         shutil.rmtree(self._real(STAGE), ignore_errors=True)
-        self._write_source(STAGE + "/source/%s-%s" % (self._tree.name, plan.version), source)
-        os.makedirs(self._real(STAGE + "/tree"))
         if not plan.build:
             return
+        self._write_source(STAGE + "/source/%s-%s" % (self._tree.name, plan.version), source)
+        os.makedirs(self._real(STAGE + "/tree"))
         trees = ("--dkmstree", STAGE + "/tree", "--sourcetree", STAGE + "/source")
         self._dkms("add", *trees)
         for kernel in plan.build:
@@ -292,6 +305,9 @@ class Installer:
     def _install(self, kernel: str) -> None:
         plan = self._plan
         done = self._runner.run("dkms", "install", "--force", *self._module(), "-k", kernel)
+        written = [*self._tree.built(plan.version, kernel).values(), *self._tree.installed_files(kernel), *_KEYS]
+        for path in filter(self._root.exists, written):
+            self._root.sync(path)
         state = self._tree.state(plan.version, kernel)
         if done.rc != 0 or state != INSTALLED:
             raise HostError(
@@ -383,6 +399,8 @@ def remove_all(root: Root, runner: Runner, plan: AbsentPlan) -> None:
     for entry in root.listdir(plan.tree.directory):
         root.remove_file("%s/%s" % (plan.tree.directory, entry))
     root.remove_empty_dir(plan.tree.directory)
+    for kernel in AbsentPlan(root, plan.tree.name).misled:
+        runner.run("depmod", kernel)
     if Record.load(root, plan.tree.name).made_keys and not _key_is_needed(root):
         for path in _KEYS:
             root.remove_file(path)
@@ -393,6 +411,9 @@ def remove_all(root: Root, runner: Runner, plan: AbsentPlan) -> None:
         raise HostError(
             "remove_failed",
             "%s could not be removed completely." % plan.tree.name,
-            evidence=["versions: %s" % ", ".join(left.versions), "kernels: %s" % left.before],
+            evidence=[
+                "versions: %s" % ", ".join(left.versions), "kernels: %s" % left.before,
+                "modules.dep names it for: %s" % ", ".join(left.misled),
+            ],
             remedy="Look whether the filesystems of /usr/src, %s and %s are writable." % (TREE, _kernels.MODULES),
         )

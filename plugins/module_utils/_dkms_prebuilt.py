@@ -60,7 +60,7 @@ class PrebuiltPlan(Plan):
     @property
     def changed(self) -> bool:
         """Whether anything differs."""
-        return bool(self.install or self.others or self.gone)
+        return bool(self.install or self.others or self.gone or self.half_done)
 
     def failures(self) -> dict[str, list[str]]:
         """The kernels that stay without the module."""

@@ -163,6 +163,15 @@ class Root:
             _unlink_quietly(_second_name(real))
             raise _file_error("write", path, exc) from exc
 
+    def sync(self, path: str) -> None:
+        """Have a file that another program wrote survive a power cut, its name included."""
+        for real in (self.path(path), os.path.dirname(self.path(path))):
+            handle = os.open(real, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
     def try_writing(self, path: str) -> None:
         """Raise OSError where no file can be made in a directory. Modes do not tell: it may be mounted read-only."""
         probe = self.path(path, "probe")

@@ -168,6 +168,7 @@ class MountPlan:
         self._dropped = [path for path in self._record if path not in paths]
         self._made = {one.path: self._record.get(one.path, _missing(root, one.path)) for one in self.wanted}
         self.files = FileSet(root, self._files())
+        self._record_file = FileSet(root, [RenderedFile(RECORD, _render(self._made) if self._made else None)])
         self.left_over = [
             one for one in left_over(root) if os.path.dirname(one.path) in self.to_unmount
         ]
@@ -181,7 +182,7 @@ class MountPlan:
         return (about.st_mode & 0o7777, about.st_uid, about.st_gid) == (one.mode, one.uid, one.gid)
 
     def _files(self) -> list[RenderedFile]:
-        files = [RenderedFile(RECORD, _render(self._made) if self._made else None)]
+        files = []
         for one in self.wanted:
             text = HEADER + _UNIT % {
                 "path": one.path, "size": format_size(one.size), "kilobytes": one.size >> 10, "options": one.options,
@@ -240,7 +241,8 @@ class MountPlan:
     @property
     def changed(self) -> bool:
         """Whether anything differs."""
-        return bool(self.to_mount or self.to_unmount or self._dropped) or self.files.changed
+        changed = self.files.changed or self._record_file.changed
+        return bool(self.to_mount or self.to_unmount or self._dropped) or changed
 
     def diff(self) -> list[dict[str, str]]:
         """Return what differs in the form that Ansible prints."""
@@ -255,11 +257,11 @@ class MountPlan:
             for path in dict.fromkeys([*self.to_unmount, *after])
             for now in [self._mounted.get(path)]
         ]
-        return mounts + self.files.diff()
+        return mounts + self._record_file.diff() + self.files.diff()
 
     def apply(self) -> None:
         """Do it, or leave the host as it was and raise."""
-        # Recorded before it is made: a killed run can be taken back.
+        # Recorded before it is made, forgotten after it is gone: a killed run can be finished, and taken back.
         recorded = FileSet(self._root, [RenderedFile(RECORD, _render({**self._record, **self._made}))])
         self._undo: list[tuple[str, Callable[[], Any]]] = [("the record", recorded.rollback)]
         try:
@@ -284,6 +286,7 @@ class MountPlan:
         for path in self._dropped:
             for folder in reversed(self._record[path]):
                 self._root.remove_empty_dir(folder)
+        self._record_file.apply()
         if not self._made:
             self._root.remove_empty_dir(os.path.dirname(RECORD))
 

@@ -110,6 +110,11 @@ def _interpreter() -> str:
     return stable if os.path.realpath(stable) == os.path.realpath(sys.executable) else sys.executable
 
 
+def scraps(root: Root) -> list[str]:
+    """Return our directories that are empty: whoever emptied them was killed before it removed them."""
+    return [path for path in _DIRECTORIES if os.path.isdir(root.path(path)) and not root.listdir(path)]
+
+
 def tidy(root: Root) -> None:
     """Remove what Python made of the tool when somebody ran it by hand, and every directory of ours that is empty."""
     for name in root.listdir(_BYTECODE):

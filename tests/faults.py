@@ -24,12 +24,16 @@ PATIENCE = 45.0
 
 WRAPPER = "#!/bin/sh\nPYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/dev/shm/faults exec /usr/bin/python3 \"$@\"\n"
 # Names that are different each time, or on each machine.
-RANDOM = re.compile(r"(\.noiommu-|/tmp|ansible-?tmp|\.ansible_)[\w.-]*|\b\d{5,}\b|\b([0-9a-f]{2}:){5}[0-9a-f]{2}\b")
+RANDOM = re.compile(
+    r"(\.noiommu-|/tmp|ansible-?tmp|\.ansible_)[\w.-]*|\b\d{5,}\b|\b([0-9a-f]{2}:){5}[0-9a-f]{2}\b"
+)
 # Steps that are the same to whoever finds them half done, such as one for each file of a directory.
 KINDS = {**dict.fromkeys(("mkdir", "link", "rename", "symlink", "chmod", "chown"), "make"),
          **dict.fromkeys(("remove", "rmdir"), "unmake"), "write": "write"}
-ONE_KIND = {"run modprobe -r": "unload", "run udevadm": "reload", "run systemctl": "reload",
-            "run groupadd": "account", "run usermod": "account"}
+ONE_KIND = {"run modprobe -r": "unload", "run modprobe": "record and load", "link /var/lib/noiommu/": "record and load",
+            "rename /var/lib/noiommu/": "record and load", "run groupadd": "account", "run usermod": "account"}
+# What whoever reads the files that were changed just before does by himself.
+READING_ANEW = ("run udevadm", "run systemctl")
 # What no two deploys leave alike: when it was, and modules that are signed with keys of their own.
 WHEN, SIGNED = "/log/make.log", ".ko"
 SINCE = "/etc/noiommu/bindings.json"
@@ -86,18 +90,19 @@ def last_run(machine: str, name: str) -> list[dict]:
 
 def in_the_middle(steps: list[str]) -> list[tuple[int, str]]:
     """Return the number and the text of each step; of those of one kind that follow each other, of the middle one."""
+    kinds: list[str] = []
+    for text in steps:
+        kinds.append(kinds[-1] if kinds and text.startswith(READING_ANEW) else kind(text))
     found = []
-    for _kind, group in itertools.groupby(enumerate(steps, 1), key=kind):
+    for _kind, group in itertools.groupby(enumerate(steps, 1), key=lambda step: kinds[step[0] - 1]):
         alike = list(group)
         found.append(alike[len(alike) // 2])
     return found
 
 
-def kind(step: tuple[int, str]) -> object:
+def kind(text: str) -> str:
     """Return what is equal for steps of one kind; most that run a command are of a kind of their own."""
-    text = step[1]
-    commands = (kind for start, kind in ONE_KIND.items() if text.startswith(start))
-    return KINDS.get(text.split()[0]) or next(commands, step)
+    return next((kind for start, kind in ONE_KIND.items() if text.startswith(start)), KINDS.get(text.split()[0], text))
 
 
 def one_of_each(steps: list[tuple[int, str]], starts: tuple[str, ...]) -> list[tuple[int, str]]:

@@ -26,6 +26,8 @@ TREE = "/var/lib/dkms"
 SOURCES = "/usr/src"
 # On the filesystem of the real tree, so that moving is renaming; DKMS does not look at hidden directories.
 STAGE = TREE + "/.noiommu-stage"
+# How the name of a source ends as long as it is not whole.
+HALF = ".new"
 # Where distributions make DKMS install: Debian, SUSE, Red Hat.
 INSTALL_DIRS = ("updates/dkms", "updates", "extra")
 
@@ -65,9 +67,14 @@ class Tree:
         found = []
         for entry in self.root.listdir(SOURCES):
             conf = self.root.read_text(SOURCES, entry, "dkms.conf") or ""
-            if entry.startswith(prefix) and 'PACKAGE_NAME="%s"' % self.name in conf:
+            if entry.startswith(prefix) and not entry.endswith(HALF) and 'PACKAGE_NAME="%s"' % self.name in conf:
                 found.append(entry[len(prefix):])
         return found
+
+    def half_done(self) -> list[str]:
+        """Return the directories that a run which was killed left."""
+        sources = (one for one in self.root.listdir(SOURCES) if one.startswith(self.name + "-") and one.endswith(HALF))
+        return [STAGE] * self.root.exists(STAGE) + ["%s/%s" % (SOURCES, one) for one in sources]
 
     def kernels(self, version: str) -> list[str]:
         """Return the kernels a version was built for."""
@@ -75,7 +82,10 @@ class Tree:
         return [one for one in names if one not in ("source", "build") and self.built(version, one)]
 
     def built(self, version: str, kernel: str) -> dict[str, str]:
-        """Return the built module files: name -> path. DKMS does not sync: what a power cut left without content is none."""
+        """Return the built module files: name -> path.
+
+        DKMS does not sync: one that a power cut left empty is none.
+        """
         found = {}
         for arch in self.root.listdir(self.directory, version, kernel):
             base = "%s/%s/%s/%s/module" % (self.directory, version, kernel, arch)
@@ -240,7 +250,7 @@ class Plan:
         self.digest = wanted
         self.record = Record.load(root, name)
         self.explicit = False
-        self.half_done = root.exists(STAGE)  # by a run that was killed
+        self.half_done = bool(self.tree.half_done())
         self.fresh = False  # whether all has to be made anew
         self.kernels: list[str] = []
         self.build: list[str] = []
@@ -370,8 +380,8 @@ class AbsentPlan:
     @property
     def changed(self) -> bool:
         """Whether anything is there."""
-        made = (record_path(self.tree.name), STAGE)  # the latter by a run that was killed
-        return bool(self.versions or self.before or self.loaded or self.misled or any(map(self.root.exists, made)))
+        noted = self.root.exists(record_path(self.tree.name))
+        return bool(self.versions or self.before or self.loaded or self.misled or noted or self.tree.half_done())
 
     def refuse_if_used(self) -> None:
         """Refuse while somebody uses the module."""

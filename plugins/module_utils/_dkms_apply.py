@@ -13,7 +13,7 @@ from typing import Callable
 
 from . import _dkms_checks as checks
 from . import _kernels, _signing
-from ._dkms import INSTALLED, STAGE, TREE, AbsentPlan, Plan, Record, Tree, built_with, record_path
+from ._dkms import HALF, INSTALLED, STAGE, TREE, AbsentPlan, Plan, Record, Tree, built_with, record_path
 from ._dkms_source import Source, digest, read_conf, read_source
 from ._errors import HostError
 from ._fs import Root, Runner
@@ -118,7 +118,7 @@ class Installer:
 
     def drop_stage(self) -> None:
         """Remove what was built aside."""
-        shutil.rmtree(self._real(STAGE), ignore_errors=True)
+        drop_half_done(self._root, self._tree)
 
     def _drop(self, kernel: str) -> None:
         """Take the module's files out of a kernel, keeping what it takes to bring them back."""
@@ -255,9 +255,9 @@ class Installer:
             target = tree.source_dir(plan.version)
             self._undo.append(lambda: shutil.rmtree(self._real(target), ignore_errors=True))
             # In two steps, so that a killed run leaves no half source under the right name.
-            self._write_source(target + ".new", source)
+            self._write_source(target + HALF, source)
             shutil.rmtree(self._real(target), ignore_errors=True)
-            os.rename(self._real(target + ".new"), self._real(target))
+            os.rename(self._real(target + HALF), self._real(target))
         built = "%s/tree/%s/%s" % (STAGE, tree.name, plan.version)
         if not plan.build:
             return
@@ -305,6 +305,8 @@ class Installer:
     def _install(self, kernel: str) -> None:
         plan = self._plan
         done = self._runner.run("dkms", "install", "--force", *self._module(), "-k", kernel)
+        if self._tree.is_indexed(kernel) is False:
+            self._depmod(kernel)
         written = [*self._tree.built(plan.version, kernel).values(), *self._tree.installed_files(kernel), *_KEYS]
         for path in filter(self._root.exists, written):
             self._root.sync(path)
@@ -354,8 +356,16 @@ def remove_version(root: Root, runner: Runner, tree: Tree, version: str) -> None
             if entry.startswith("kernel-") and not os.path.exists(root.path(tree.directory, entry)):
                 root.remove_file("%s/%s" % (tree.directory, entry))
         drop_installed(root, runner, tree, kernels)
-    shutil.rmtree(root.path(tree.source_dir(version)), ignore_errors=True)
+    _remove_source(root, tree.source_dir(version))
     root.remove_empty_dir(tree.directory)
+
+
+def _remove_source(root: Root, path: str) -> None:
+    """Remove a source, by no moment at which half of one has the right name."""
+    shutil.rmtree(root.path(path + HALF), ignore_errors=True)
+    if root.exists(path):
+        os.rename(root.path(path), root.path(path + HALF))
+        shutil.rmtree(root.path(path + HALF), ignore_errors=True)
 
 
 def _key_is_needed(root: Root) -> bool:
@@ -380,6 +390,12 @@ def drop_installed(root: Root, runner: Runner, tree: Tree, kernels: list[str]) -
             runner.run("depmod", kernel)
 
 
+def drop_half_done(root: Root, tree: Tree) -> None:
+    """Remove what this run built aside, or one that was killed."""
+    for path in tree.half_done():
+        shutil.rmtree(root.path(path), ignore_errors=True)
+
+
 def remove_all(root: Root, runner: Runner, plan: AbsentPlan) -> None:
     """Bring an absent plan about."""
     plan.refuse_if_used()
@@ -392,7 +408,7 @@ def remove_all(root: Root, runner: Runner, plan: AbsentPlan) -> None:
                 evidence=["modprobe --remove: rc %d: %s" % (done.rc, done.stderr.strip())],
                 remedy="See what uses it (lsmod), stop that, then run again.",
             )
-    shutil.rmtree(root.path(STAGE), ignore_errors=True)
+    drop_half_done(root, plan.tree)
     for version in plan.versions:
         remove_version(root, runner, plan.tree, version)
     drop_installed(root, runner, plan.tree, root.listdir(_kernels.MODULES))

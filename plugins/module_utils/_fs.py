@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 from typing import Callable, NamedTuple
 
@@ -143,14 +144,17 @@ class Root:
         """Replace a file atomically; a crash leaves the old one or the new one. Makes missing directories.
 
         A new file has no name until it is whole. One that replaces another has a second name for a moment, which the
-        next call that writes or removes it takes away.
+        next call that writes or removes it takes away; so what is there already is not written again.
         """
         real = self.path(path)
+        data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+        if _holds(real, data, mode):
+            return
         try:
             os.makedirs(os.path.dirname(real), mode=0o755, exist_ok=True)
             nameless = _open_nameless(os.path.dirname(real))
             with os.fdopen(nameless or _open_second(real), "wb") as stream:
-                stream.write(text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape"))
+                stream.write(data)
                 os.fchmod(stream.fileno(), mode)
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -249,6 +253,18 @@ def _errno_text(exc: OSError) -> str:
 def _second_name(real: str) -> str:
     """Return the one other name that a file ever has. Nobody's pattern for configuration matches it."""
     return os.path.join(os.path.dirname(real), ".noiommu-new-" + os.path.basename(real))
+
+
+def _holds(real: str, data: bytes, mode: int) -> bool:
+    """Whether there is such a file with that content already."""
+    try:
+        about = os.lstat(real)
+        if not stat.S_ISREG(about.st_mode) or stat.S_IMODE(about.st_mode) != mode or about.st_size != len(data):
+            return False
+        with open(real, "rb") as stream:
+            return stream.read() == data
+    except OSError:
+        return False
 
 
 def _open_nameless(folder: str) -> int | None:

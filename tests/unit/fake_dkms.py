@@ -80,6 +80,9 @@ class FakeDkms(Runner):
         if built is None:
             return RunResult(3, "", "Error! The module was not built.\n")
         self.tree.file("/lib/modules/%s/updates/dkms/%s.ko" % (kernel, name), built)
+        index = "/lib/modules/%s/modules.dep" % kernel
+        if self.tree.root.exists(index):
+            self.tree.file(index, "updates/dkms/%s.ko:" % name)
         self.tree.link("/var/lib/dkms/%s/kernel-%s-%s" % (name, kernel, ARCH), "%s/%s/%s" % (home, kernel, ARCH))
         return DONE
 

@@ -20,6 +20,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Runne
 from ansible_collections.baremetal.noiommu.plugins.module_utils._paths import ACCESS_RECORD, UDEV_RULES
 from ansible_collections.baremetal.noiommu.plugins.modules import dataplane_access
 from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
+from ansible_collections.baremetal.noiommu.tests.unit.killing import Killer, left
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 
@@ -620,3 +621,31 @@ def test_an_older_record_is_still_understood(host: Accounts, tree: Tree) -> None
     tree.file(ACCESS_RECORD, json.dumps(record))
     run(host, state="absent")
     assert "dataplane" not in read_groups(tree.root)
+
+
+@pytest.mark.parametrize(
+    "wanted", [{"state": "absent"}, {"group": "dataplane", "users": ["vpp"], "services": [{"name": "other"}]}]
+)
+def test_a_run_killed_anywhere_is_finished_by_the_next(
+    accounts: Accounts, tree: Tree, monkeypatch: pytest.MonkeyPatch, wanted: dict[str, Any]
+) -> None:
+    for name in ("forwarder", "other"):
+        tree.file("/etc/systemd/system/%s.service" % name, "[Service]\nExecStart=/bin/true")
+    for folder in ("/var/lib", "/etc/security/limits.d", "/etc/udev/rules.d"):
+        tree.dir(folder)
+    pristine = left(tree)
+    wanted = {**wanted, "accept_unsafe": True}
+    first = {**wanted, "state": "present", "group": "dataplane", "users": ["alice", "vpp"],
+             "services": [{"name": "forwarder"}]}
+    run(accounts, **first)
+    run(accounts, **wanted)
+    finished = left(tree)
+    run(accounts, state="absent")
+    killer = Killer(monkeypatch, (accounts, "run"))
+    for steps in killer.each(lambda: run(accounts, **first), lambda: run(accounts, **wanted)):
+        run(accounts, **wanted)
+        assert left(tree) == finished, steps
+        assert not run(accounts, **wanted)["changed"]
+        run(accounts, state="absent")
+        assert left(tree) == pristine, steps
+    assert steps > 10

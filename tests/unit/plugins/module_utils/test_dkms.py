@@ -18,6 +18,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root,
 from ansible_collections.baremetal.noiommu.plugins.modules import dkms_module
 from ansible_collections.baremetal.noiommu.tests.unit.fake_dkms import KERNEL, OTHER, FakeDkms, build_host
 from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
+from ansible_collections.baremetal.noiommu.tests.unit.killing import Killer, left
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 RECORD = "/var/lib/noiommu/dkms-noiommu.json"
@@ -185,6 +186,68 @@ def test_a_run_killed_half_way_is_finished_by_the_next(dkms: FakeDkms, tree: Tre
     run = Run(dkms, wanted)
     assert run.result["after"] == BOTH and not tree.root.exists("/var/lib/dkms/.noiommu-stage")
     assert not Run(dkms, wanted).result["changed"]
+
+
+def test_a_run_killed_anywhere_is_finished_or_taken_back(
+    dkms: FakeDkms, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pristine = left(tree)
+    Run(dkms)
+    finished = left(tree)
+    remove(dkms)
+    killer = Killer(monkeypatch, (dkms, "run"))
+    for steps in killer.each(lambda: None, lambda: Run(dkms)):
+        if steps % 2:  # the same steps again, with the other end
+            remove(dkms)
+            assert left(tree) == pristine, steps
+        Run(dkms)
+        assert left(tree) == finished, steps
+        assert not Run(dkms).result["changed"]
+        remove(dkms)
+    assert steps > 20
+    remove(dkms)
+    for steps in killer.each(lambda: Run(dkms), lambda: remove(dkms)):
+        remove(dkms)
+        assert left(tree) == pristine, steps
+        assert not remove(dkms)[0]["changed"]
+
+
+def test_a_module_that_a_power_cut_left_empty_is_built_again(dkms: FakeDkms, tree: Tree) -> None:
+    Run(dkms)
+    finished = tree.content()
+    for path in [path for path in finished if ".ko" in path or "mok." in path]:
+        tree.file(path, b"")
+    predicted = Run(dkms, check=True).result
+    run = Run(dkms)
+    assert predicted["changed"] and predicted["before"] == run.result["before"] == {KERNEL: "differs", OTHER: "differs"}
+    assert tree.content() == finished and not Run(dkms).result["changed"]
+
+
+def test_a_module_that_is_not_in_the_index_is_installed_again(dkms: FakeDkms, tree: Tree) -> None:
+    Run(dkms)
+    tree.file("/lib/modules/%s/modules.dep" % KERNEL, "kernel/a.ko:\nupdates/dkms/noiommu.ko:")
+    assert not Run(dkms).result["changed"]
+    tree.file("/lib/modules/%s/modules.dep" % KERNEL, "kernel/a.ko:\nkernel/my-noiommu.ko:")
+    dkms.ran.clear()
+    assert Run(dkms).result["changed"] and dkms.ran == ["dkms install --force -m noiommu -v 1.0.0 -k " + KERNEL]
+
+
+def test_absent_mends_an_index_that_names_a_module_which_is_gone(dkms: FakeDkms, tree: Tree) -> None:
+    index = "/lib/modules/%s/modules.dep" % KERNEL
+    tree.file(index, "updates/dkms/noiommu.ko:")
+    monkeyed = dkms.run
+
+    def depmod(*argv: str) -> RunResult:
+        if argv == ("depmod", KERNEL):
+            tree.file(index, "kernel/a.ko:")
+        return monkeyed(*argv)
+
+    with pytest.raises(HostError, match="completely") as caught:
+        remove(dkms)
+    assert "modules.dep names it for: " + KERNEL in caught.value.evidence
+    dkms.run = depmod  # type: ignore[method-assign]
+    assert remove(dkms, check=True)[0]["changed"] and remove(dkms)[0]["changed"]
+    assert not remove(dkms)[0]["changed"]
 
 
 # --- which kernels ---

@@ -16,6 +16,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Runne
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugetlb_mounts import RECORD, escape
 from ansible_collections.baremetal.noiommu.plugins.modules import hugepages
 from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
+from ansible_collections.baremetal.noiommu.tests.unit.killing import Killer, left
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 UID, GID = os.getuid(), os.getgid()
@@ -168,6 +169,26 @@ def test_a_run_killed_half_way_is_mended_and_taken_back(mounts: Mounts, tree: Tr
             assert not run(mounts, one("/srv/a"))["changed"]
         run(mounts, state="absent")
         assert tree.content() == before
+
+
+@pytest.mark.parametrize("wanted", [[], [("/srv/b/c", "2M")]])
+def test_a_run_killed_anywhere_is_finished_by_the_next(
+    mounts: Mounts, tree: Tree, monkeypatch: pytest.MonkeyPatch, wanted: list[tuple[str, str]]
+) -> None:
+    tree.dir("/srv")
+    declared = [one(*pair) for pair in wanted]
+    pristine = left(tree)
+    run(mounts, one("/srv/a/b"), *declared)
+    run(mounts, *declared)
+    finished = left(tree)
+    killer = Killer(monkeypatch, (mounts, "run"))
+    for steps in killer.each(lambda: run(mounts, one("/srv/a/b"), one()), lambda: run(mounts, *declared)):
+        run(mounts, *declared)
+        assert left(tree) == finished, steps
+        assert not run(mounts, *declared)["changed"]
+        run(mounts)
+        assert left(tree) == pristine, steps
+    assert steps > 5
 
 
 def test_one_that_fails_takes_all_back(mounts: Mounts, tree: Tree) -> None:

@@ -62,7 +62,8 @@ def run(
     """Run a playbook with connections of its own: those of an earlier run end with a snapshot or a power cut."""
     variables = {"ansible_python_interpreter": "/dev/shm/faults/python"} if armed else {}
     with tempfile.TemporaryDirectory() as sockets:
-        return playbook(name, machine, environ={"ANSIBLE_SSH_CONTROL_PATH_DIR": sockets, **(environ or {})}, **variables)
+        environ = {"ANSIBLE_SSH_CONTROL_PATH_DIR": sockets, **(environ or {})}
+        return playbook(name, machine, environ=environ, **variables)
 
 
 def interrupted(machine: str, name: str, task: str, command: str = "") -> subprocess.CompletedProcess:

@@ -42,6 +42,7 @@ class FileSet:
 
     def __init__(self, root: Root, files: list[RenderedFile]) -> None:
         self._root = root
+        self._paths = [one.path for one in files]
         beside = [(one, _look(root, one.path, one.link)) for one in files]
         self._changes = [(one, before) for one, before in beside if _differs(one, before)]
         self._done: list[tuple[RenderedFile, _Before]] = []
@@ -71,6 +72,8 @@ class FileSet:
 
     def apply(self) -> None:
         """Write and remove what differs; if one cannot be, put back those already done and raise."""
+        for path in self._paths:  # also of those that are as they shall be: a run that was killed may have left one
+            self._root.remove_second(path)
         try:
             for one, before in self._changes:
                 if one.content is not None:

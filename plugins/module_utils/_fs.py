@@ -197,7 +197,7 @@ class Root:
 
     def remove_file(self, path: str) -> bool:
         """Remove a file or symbolic link; say whether there was one."""
-        _unlink_quietly(_second_name(self.path(path)))
+        self.remove_second(path)
         if not self.exists(path):
             return False
         try:
@@ -205,6 +205,10 @@ class Root:
         except OSError as exc:
             raise _file_error("remove", path, exc) from exc
         return True
+
+    def remove_second(self, path: str) -> None:
+        """Remove the second name of a file, if a run that was killed left it."""
+        _unlink_quietly(_second_name(self.path(path)))
 
     def remove_empty_dir(self, path: str) -> bool:
         """Remove a directory if it is empty; say whether it was removed."""

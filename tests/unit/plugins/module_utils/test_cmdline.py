@@ -25,6 +25,7 @@ from ansible_collections.baremetal.noiommu.tests.unit.fake_boot import (
     FakeSystemdBoot,
 )
 from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
+from ansible_collections.baremetal.noiommu.tests.unit.killing import Killer
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 PAGES = "hugepagesz=1G hugepages=4"
@@ -118,6 +119,32 @@ def test_what_somebody_else_put_there_is_enough(make: Make, tree: Tree) -> None:
     boot = make(tree)
     done = run(boot, "quiet", "ro")
     assert not done["changed"] and not done["reboot_required"] and not tree.root.exists(RECORD)
+
+
+@MECHANISMS
+def test_a_run_killed_anywhere_is_finished_or_taken_back(
+    make: Make, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot = make(tree)
+    tree.dir("/var/lib/noiommu")  # vfio_binding removes it if nothing is in it
+    before = everything(boot)
+    run(boot, "a=1", without=["quiet"])
+    finished = everything(boot)
+    run(boot, state="absent")
+    tree.dir("/var/lib/noiommu")
+    killer = Killer(monkeypatch, (boot, "run"))
+    for steps in killer.each(lambda: None, lambda: run(boot, "a=1", without=["quiet"])):
+        if steps % 2:
+            run(boot, "a=1", without=["quiet"])
+            assert everything(boot) == finished, steps
+        run(boot, state="absent")
+        tree.dir("/var/lib/noiommu")
+        assert everything(boot) == before, steps
+    for steps in killer.each(lambda: run(boot, "a=1", without=["quiet"]), lambda: run(boot, state="absent")):
+        run(boot, state="absent")
+        assert not run(boot, state="absent")["changed"]
+        tree.dir("/var/lib/noiommu")
+        assert everything(boot) == before, steps
 
 
 @MECHANISMS

@@ -26,6 +26,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages_boot 
 from ansible_collections.baremetal.noiommu.plugins.modules import hugepages
 from ansible_collections.baremetal.noiommu.tests.unit.fake_boot import FakeBoot, FakeGrub
 from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
+from ansible_collections.baremetal.noiommu.tests.unit.killing import Killer, left
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 M2, G1 = 2 << 20, 1 << 30
@@ -496,3 +497,17 @@ def test_the_script_of_the_boot_unit_reserves_and_complains(root: HugetlbRoot, t
         "2M on NUMA node 0: 4 pages",
         "2M on NUMA node 1: SHORTFALL,  of 5 pages; Node 1 MemFree: 4194304 kB",
     ]
+
+
+def test_a_run_killed_anywhere_is_finished_by_the_next(root: HugetlbRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("/var/lib", "/usr/local/lib/noiommu", "/etc/systemd/system/multi-user.target.wants"):
+        root.tree.dir(folder)
+    before = left(root.tree)
+    pools = [{"size": "2M", "count": 64, "node": None}]
+    killer = Killer(monkeypatch, (root, "write_sysfs"))
+    for steps in killer.each(lambda: run(root, pools), lambda: run(root, state="absent")):
+        run(root, state="absent")
+        assert not run(root, state="absent")["changed"]
+        root.tree.dir("/usr/local/lib/noiommu")  # vfio_binding removes it if nothing is in it
+        assert left(root.tree) == before, steps
+    assert steps > 4

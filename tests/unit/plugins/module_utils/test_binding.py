@@ -263,6 +263,7 @@ def test_a_run_killed_at_any_file_is_finished_or_taken_back(host: Machine, monke
     converge(host, NOTHING)
     pristine = tree.content()
     killer = Killer(monkeypatch, (host.root, "write_sysfs"), (host.runner, "run"))
+
     def settle(request: Request) -> None:
         one = binding(host, request)
         if one.changed:

@@ -25,7 +25,7 @@ PATIENCE = 45.0
 WRAPPER = "#!/bin/sh\nPYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/dev/shm/faults exec /usr/bin/python3 \"$@\"\n"
 # Names that are different each time, or on each machine.
 RANDOM = re.compile(
-    r"(\.noiommu-|/tmp|ansible-?tmp|\.ansible_)[\w.-]*|\b\d{5,}\b|\b([0-9a-f]{2}:){5}[0-9a-f]{2}\b"
+    r"(\.noiommu-|/tmp|ansible-?tmp|\.ansible_)[\w.-]*|\b\d{5,}\b|\b([0-9a-f]{2}[:-]){5,}[0-9a-f]{2}\b"
 )
 # Steps that are the same to whoever finds them half done, such as one for each file of a directory.
 KINDS = {**dict.fromkeys(("mkdir", "link", "rename", "symlink", "chmod", "chown"), "make"),

@@ -415,6 +415,7 @@ class Plan:
         both = new._replace(
             users_added=sorted({*old.users_added, *new.users_added}),
             binaries={**old.binaries, **new.binaries},
+            hugetlbfs=new.hugetlbfs or old.hugetlbfs,
             services=sorted({*old.services, *new.services}),
         )
         return RenderedFile(ACCESS_RECORD, _render_record(both))
@@ -632,9 +633,12 @@ class Plan:
 
     def _sweep(self) -> None:
         """Remove directories of drop-ins that became empty, in this run or in one that was killed."""
+        paths = [path for path in self._files.changed_paths if path.startswith(UNITS_DIR)]
         if self.record is not None:
-            for unit in [*self.record.services, *([_units.HUGETLBFS_UNIT] if self.record.hugetlbfs else [])]:
-                self._root.remove_empty_dir(os.path.dirname(_units.drop_in_path(unit)))
+            units = self.record.services + ([_units.HUGETLBFS_UNIT] if self.record.hugetlbfs else [])
+            paths += map(_units.drop_in_path, units)
+        for path in paths:
+            self._root.remove_empty_dir(os.path.dirname(path))
 
     def _write(self, files: FileSet, undo: list[Callable[[], object]]) -> None:
         files.apply()

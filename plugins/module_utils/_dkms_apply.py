@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -362,10 +363,11 @@ def remove_version(root: Root, runner: Runner, tree: Tree, version: str) -> None
 
 def _remove_source(root: Root, path: str) -> None:
     """Remove a source, by no moment at which half of one has the right name."""
-    shutil.rmtree(root.path(path + HALF), ignore_errors=True)
-    if root.exists(path):
-        os.rename(root.path(path), root.path(path + HALF))
-        shutil.rmtree(root.path(path + HALF), ignore_errors=True)
+    half = root.path(path + HALF)
+    shutil.rmtree(half, ignore_errors=True)
+    with contextlib.suppress(OSError):  # not there, or read-only: who wants it gone looks whether it is
+        os.rename(root.path(path), half)
+    shutil.rmtree(half, ignore_errors=True)
 
 
 def _key_is_needed(root: Root) -> bool:

@@ -259,8 +259,6 @@ def test_a_run_killed_at_any_file_is_finished_or_taken_back(host: Machine, monke
     converge(host, BOTH)
     finished = left(tree)
     converge(host, NOTHING)
-    converge(host, BOTH)
-    converge(host, NOTHING)
     pristine = tree.content()
     killer = Killer(monkeypatch, (host.root, "write_sysfs"), (host.runner, "run"))
 

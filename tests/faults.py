@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from live import REPOSITORY, RUN, host_state, hosts, on, playbook, recorded, rig
+from live import REPOSITORY, RUN, boot_id, host_state, hosts, on, playbook, recorded, rig
 
 # Machines that are alike: each process of pytest-xdist has its own, and all have the same points.
 MACHINES = sorted(hosts())
@@ -110,6 +110,17 @@ def one_of_each(steps: list[tuple[int, str]], starts: tuple[str, ...]) -> list[t
     """Return the last step that begins with each of these words: there most is at stake."""
     last = {start: step for step in steps for start in starts if step[1].startswith(start)}
     return list(last.values())
+
+
+def restarted(machine: str, before: str) -> bool:
+    """Wait until a machine answers after a power cut; a connection while it starts may be refused or reset."""
+    over = time.monotonic() + 300
+    while time.monotonic() < over:
+        with contextlib.suppress(AssertionError):
+            if boot_id(machine) != before:
+                return True
+        time.sleep(2)
+    return False
 
 
 def state(machine: str) -> dict:

@@ -20,6 +20,7 @@ from faults import (
     one_of_each,
     points,
     reachable,
+    restarted,
     run,
     snapshot,
     state,
@@ -113,7 +114,7 @@ def test_the_power_is_cut(machine, course, number):
     arm(machine, f"cut {number}")
     done = run(machine, name, armed=True)
     assert done.returncode != 0, done.stdout
-    assert boot_id(machine) != before
+    assert restarted(machine, before)
     finish(machine, name, rebooted=True)
 
 

@@ -73,7 +73,7 @@ reference: venv collection ## Generate the reference of every module and role in
 
 unit: venv ## Unit tests on sysfs trees in temporary directories
 	@$(as_installed)
-	$(call stage,unit tests,$(PYTEST) tests/unit)
+	$(call stage,unit tests,$(PYTEST) --numprocesses=auto tests/unit)
 
 report-test: browser ## The fleet report in headless Chromium; its metrics and alerts before promtool
 	@$(as_installed)

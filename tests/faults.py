@@ -30,13 +30,11 @@ RANDOM = re.compile(
 # Steps that are the same to whoever finds them half done, such as one for each file of a directory.
 KINDS = {**dict.fromkeys(("mkdir", "link", "rename", "symlink", "chmod", "chown"), "make"),
          **dict.fromkeys(("remove", "rmdir"), "unmake"), "write": "write"}
-ONE_KIND = {"run modprobe -r": "unload", "run modprobe": "record and load", "link /var/lib/noiommu/": "record and load",
-            "rename /var/lib/noiommu/": "record and load", "run groupadd": "account", "run usermod": "account"}
-# What whoever reads the files that were changed just before does by himself.
-READING_ANEW = ("run udevadm", "run systemctl")
+ONE_KIND = {"run modprobe -r": "unload", "run udevadm": "reload", "run systemctl": "reload",
+            "run groupadd": "account", "run usermod": "account"}
 # What no two deploys leave alike: when it was, and modules that are signed with keys of their own.
 WHEN, SIGNED = "/log/make.log", ".ko"
-SINCE = "/etc/noiommu/bindings.json"
+BINDINGS = "/etc/noiommu/bindings.json"
 
 
 def snapshot(machine: str, verb: str, tag: str) -> None:
@@ -91,19 +89,18 @@ def last_run(machine: str, name: str) -> list[dict]:
 
 def in_the_middle(steps: list[str]) -> list[tuple[int, str]]:
     """Return the number and the text of each step; of those of one kind that follow each other, of the middle one."""
-    kinds: list[str] = []
-    for text in steps:
-        kinds.append(kinds[-1] if kinds and text.startswith(READING_ANEW) else kind(text))
     found = []
-    for _kind, group in itertools.groupby(enumerate(steps, 1), key=lambda step: kinds[step[0] - 1]):
+    for _kind, group in itertools.groupby(enumerate(steps, 1), key=kind):
         alike = list(group)
         found.append(alike[len(alike) // 2])
     return found
 
 
-def kind(text: str) -> str:
+def kind(step: tuple[int, str]) -> object:
     """Return what is equal for steps of one kind; most that run a command are of a kind of their own."""
-    return next((kind for start, kind in ONE_KIND.items() if text.startswith(start)), KINDS.get(text.split()[0], text))
+    text = step[1]
+    commands = (kind for start, kind in ONE_KIND.items() if text.startswith(start))
+    return KINDS.get(text.split()[0]) or next(commands, step)
 
 
 def one_of_each(steps: list[tuple[int, str]], starts: tuple[str, ...]) -> list[tuple[int, str]]:
@@ -127,9 +124,11 @@ def state(machine: str) -> dict:
     """Return a machine's state as far as two undisturbed deploys leave it alike."""
     found = host_state(machine)
     files = {path: about for path, about in found["files"].items() if not path.endswith(WHEN)}
-    # Mode and owner, and the size of what has a time of one length in it.
-    found["files"] = {path: about[:3] if path.endswith(SIGNED) else about[:4] if path == SINCE else about
-                      for path, about in files.items()}
+    # Mode, owner, and that there is something in it; of what is in the bindings' file, all but the time.
+    found["files"] = {path: [*about[:3], about[3] > 0] if path.endswith(SIGNED) else about
+                      for path, about in files.items() if path != BINDINGS}
+    found["bindings"] = json.loads(on(machine, f"cat {BINDINGS}"))
+    assert found["bindings"].pop("insecure_since")
     return found
 
 

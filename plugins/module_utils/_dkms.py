@@ -295,6 +295,8 @@ class PresentPlan(Plan):
     def __init__(self, root: Root, name: str, version: str, wanted: str, asked: list[str]) -> None:
         super().__init__(root, name, version, wanted)
         self.explicit = bool(asked)
+        # Killed between the last step and its record.
+        self.half_done |= self.record.digest not in ("", wanted)
         self.skipped = self.record.skipped if not asked and self.record.digest == wanted else {}
         choice = choose_kernels(root, asked, self.skipped)
         self.failed = self._known_failures(choice.kernels)

@@ -62,7 +62,7 @@ class Installer:
         source = sent if sent is not None else read_source(self._real(self._tree.source_dir(self._plan.version)))
         self._verify_source(source)
         made_keys = self.transact(lambda: self._bring_about(source))
-        record = Record.load(self._root, self._tree.name)
+        record = Record.load(self._root, self._tree.name)  # with the keys that were noted meanwhile
         failed = {one: self._plan.record.failed[one] for one in self._plan.failed}
         for kernel, why in self.failed.items():
             failed[kernel] = {"cause": why, "built_with": built_with(self._root, kernel)}

@@ -22,10 +22,6 @@ UNSAFE_INTERRUPTS = "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interr
 NOIOMMU_MODE = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode"
 
 
-class Failure(Exception):
-    """Stands for a bug or a signal: no HostError, so nothing expects it."""
-
-
 class Machine:
     """A host under test. ``requests`` is everything that was asked of it to change, in order."""
 
@@ -33,7 +29,6 @@ class Machine:
         self.tree = tree
         self.requests: list[str] = []
         self.fail_at: int | None = None
-        self.kill_at: int | None = None
         self.broken: set[str] = set()  # drivers and modules that fail
         self.builtin_noiommu = False
         self._parked: dict[str, list[tuple]] = {}
@@ -64,8 +59,6 @@ class Machine:
         number = len(self.requests)
         if number == self.fail_at:
             raise HostError("injected", "request %d fails: %s" % (number, what), errno=errno.EIO)
-        if number == self.kill_at:
-            raise Failure(what)
 
     # --- modules ---
 

@@ -10,14 +10,14 @@ from typing import Callable
 
 import pytest
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _apply
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._boot import Boot
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import NetState
 
-from .fake_kernel import Failure, Machine
+from .fake_kernel import Machine
+from .killing import Killer
 
 NOTHING = Request([])
 
@@ -78,33 +78,21 @@ def fails_everywhere(
 def killed_everywhere(
     host: Machine, before: list[Request], request: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Kill the run at each request in turn: the same run again finishes it, and the host can be taken back."""
+    """Kill the run at each step in turn: the same run again finishes it, and the host can be taken back."""
+
+    def prepare() -> None:
+        for one in before:
+            converge(host, one)
+
+    def settle(wanted: Request) -> None:
+        one = binding(host, wanted)
+        if one.changed:
+            one.apply()
+        assert not binding(host, wanted).changed
+
     pristine = host.tree.content()
-    for one in before:
-        converge(host, one)
-    total, index = None, 0
-    while total is None or index < total:
-        index += 1
-        host.requests.clear()
-        host.kill_at = index
-        with monkeypatch.context() as patch:
-            patch.setattr(_apply.Transaction, "rollback", lambda self: [])  # nobody is left to do it
-            try:
-                binding(host, request).apply()
-                total = index
-            except Failure:
-                pass
-        host.kill_at = None
-        what = "killed at request %d: %s" % (index, host.requests[-1])
-        # Finished by the same run again, ...
-        again = binding(host, request)
-        if again.changed:
-            again.apply()
-        assert not binding(host, request).changed, what
-        # ... and back to the beginning for the next round.
-        back = binding(host, NOTHING)
-        if back.changed:
-            back.apply()
-        assert host.tree.content() == pristine, what
-        for earlier in before:
-            converge(host, earlier)
+    killer = Killer(monkeypatch, (host.root, "write_sysfs"), (host.runner, "run"))
+    for steps in killer.each(prepare, lambda: settle(request)):
+        settle(request)
+        settle(NOTHING)
+        assert host.tree.content() == pristine, "killed after %d steps" % steps

@@ -98,7 +98,7 @@ def test_the_module_is_killed_while_a_command_of_it_runs(machine, course, number
         finish(machine, name)
 
 
-@pytest.mark.parametrize(("course", "task"), tasks()[::2])
+@pytest.mark.parametrize(("course", "task"), tasks())
 def test_ansible_is_killed(machine, course, task):
     name = begin(machine, course)
     with reachable(machine):

@@ -24,7 +24,6 @@ from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import (
     UNSAFE_INTERRUPTS,
     Machine,
 )
-from ansible_collections.baremetal.noiommu.tests.unit.killing import Killer, left
 from ansible_collections.baremetal.noiommu.tests.unit.transactions import (
     NOTHING,
     binding,
@@ -252,33 +251,6 @@ TRANSITIONS = transitions({
 @TRANSITIONS
 def test_a_failure_anywhere_puts_everything_back(host: Machine, before: list[Request], wanted: Request) -> None:
     fails_everywhere(host, before, wanted, _content)
-
-
-def test_a_run_killed_at_any_file_is_finished_or_taken_back(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    tree = host.tree
-    converge(host, BOTH)
-    finished = left(tree)
-    converge(host, NOTHING)
-    pristine = tree.content()
-    killer = Killer(monkeypatch, (host.root, "write_sysfs"), (host.runner, "run"))
-
-    def settle(request: Request) -> None:
-        one = binding(host, request)
-        if one.changed:
-            one.apply()
-        assert not binding(host, request).changed
-
-    for steps in killer.each(lambda: None, lambda: settle(BOTH)):
-        if steps % 2:
-            settle(BOTH)
-            assert left(tree) == finished, steps
-        settle(NOTHING)
-        assert tree.content() == pristine, steps
-    settle(NOTHING)
-    for steps in killer.each(lambda: settle(BOTH), lambda: settle(NOTHING)):
-        settle(NOTHING)
-        assert tree.content() == pristine, steps
-    assert steps > 30
 
 
 @TRANSITIONS

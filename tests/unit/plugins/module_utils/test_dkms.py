@@ -175,37 +175,28 @@ def test_an_installed_file_that_is_not_the_built_one_is_replaced(dkms: FakeDkms,
     assert not Run(dkms).result["changed"]
 
 
-@pytest.mark.parametrize("point", ["dkms add", "dkms build", "dkms install", "-k " + OTHER])
-def test_a_run_killed_half_way_is_finished_by_the_next(dkms: FakeDkms, tree: Tree, point: str) -> None:
-    Run(dkms)
-    wanted = source("2.0.0", "int c;")
-    dkms.kill_at = point
-    with pytest.raises(KeyboardInterrupt):
-        Run(dkms, wanted)
-    dkms.kill_at = None
-    run = Run(dkms, wanted)
-    assert run.result["after"] == BOTH and not tree.root.exists("/var/lib/dkms/.noiommu-stage")
-    assert not Run(dkms, wanted).result["changed"]
-
-
+@pytest.mark.parametrize("older", [[], [source("0.9.0")]])
 def test_a_run_killed_anywhere_is_finished_or_taken_back(
-    dkms: FakeDkms, tree: Tree, monkeypatch: pytest.MonkeyPatch
+    dkms: FakeDkms, tree: Tree, monkeypatch: pytest.MonkeyPatch, older: list[Source]
 ) -> None:
     pristine = left(tree)
+
+    def prepare() -> None:
+        remove(dkms)
+        for one in older:
+            Run(dkms, one)
+
+    prepare()
     Run(dkms)
     finished = left(tree)
-    remove(dkms)
     killer = Killer(monkeypatch, (dkms, "run"))
-    for steps in killer.each(lambda: None, lambda: Run(dkms)):
-        if steps % 2:  # the same steps again, with the other end
-            remove(dkms)
-            assert left(tree) == pristine, steps
+    for steps in killer.each(prepare, lambda: Run(dkms)):
         Run(dkms)
         assert left(tree) == finished, steps
         assert not Run(dkms).result["changed"]
+    for steps in killer.each(prepare, lambda: Run(dkms)):
         remove(dkms)
-    assert steps > 20
-    remove(dkms)
+        assert left(tree) == pristine, steps
     for steps in killer.each(lambda: Run(dkms), lambda: remove(dkms)):
         remove(dkms)
         assert left(tree) == pristine, steps
@@ -556,16 +547,6 @@ def test_absent_removes_every_version_and_the_record(dkms: FakeDkms, tree: Tree)
     Run(dkms, source("0.9.0"))
     tree.file("/usr/src/noiommu-0.1/dkms.conf", 'PACKAGE_NAME="noiommu"\nPACKAGE_VERSION="0.1"')
     tree.file(RECORD, "{}")
-    remove(dkms)
-    assert "noiommu" not in str(sorted(tree.content()))
-
-
-@pytest.mark.parametrize("point", ["dkms add", "dkms build", "dkms install", "-k " + OTHER])
-def test_absent_removes_what_a_killed_run_left(dkms: FakeDkms, tree: Tree, point: str) -> None:
-    dkms.kill_at = point
-    with pytest.raises(KeyboardInterrupt):
-        Run(dkms)
-    dkms.kill_at = None
     remove(dkms)
     assert "noiommu" not in str(sorted(tree.content()))
 

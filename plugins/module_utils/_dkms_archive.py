@@ -15,6 +15,7 @@ import io
 import os
 import re
 import tarfile
+import tempfile
 from typing import Dict, NamedTuple
 
 from ._errors import HostError
@@ -118,9 +119,11 @@ def store(directory: str, name: str, content: bytes) -> str:
     line = "%s  %s\n" % (sha256(content), name)
     # The archive last: with its name it is taken for complete.
     for target, data in ((path + ".sha256", line.encode()), (path, content)):
-        with open(target + ".new", "wb") as stream:
+        # Runs beside this one may store the same.
+        with tempfile.NamedTemporaryFile(dir=directory, prefix=".", delete=False) as stream:
             stream.write(data)
-        os.rename(target + ".new", target)
+            os.fchmod(stream.fileno(), 0o644)
+        os.rename(stream.name, target)
     return path
 
 

@@ -25,11 +25,14 @@ class _Metric(NamedTuple):
     samples: list[_Sample]
 
 
-def render(record: dict[str, Any], checked: float, labels: dict[str, str] | None = None) -> str:
-    """Return the text file of a host's record; what is not known has no sample."""
+def render(record: dict[str, Any], checked: float, labels: dict[str, str] | None = None, whole: bool = True) -> str:
+    """Return the text file of a host's record; what is not known has no sample.
+
+    Not ``whole`` is what the host says of itself: of reboots and keys that wait it knows little or nothing.
+    """
     common = labels or {}
     lines = []
-    for metric in _metrics(record, checked):
+    for metric in _metrics(record, checked, whole):
         if not metric.samples:
             continue
         lines += ["# HELP %s %s" % (metric.name, _escape_help(metric.help)), "# TYPE %s gauge" % metric.name]
@@ -39,7 +42,7 @@ def render(record: dict[str, Any], checked: float, labels: dict[str, str] | None
     return "".join(line + "\n" for line in lines)
 
 
-def _metrics(record: dict[str, Any], checked: float) -> Iterable[_Metric]:
+def _metrics(record: dict[str, Any], checked: float, whole: bool) -> Iterable[_Metric]:
     yield _Metric(
         "noiommu_state", "What the last check found: 1 for the state that the host is in.",
         [_Sample({"state": one}, one == record["state"]) for one in STATES],
@@ -62,10 +65,10 @@ def _metrics(record: dict[str, Any], checked: float) -> Iterable[_Metric]:
     total = "Pages in each hugetlb pool; node=\"\" is the host's total."
     yield _Metric("noiommu_hugepages", total, _pools(pools, "count"))
     yield _Metric("noiommu_hugepages_free", "Pages of it that nobody uses.", _pools(pools, "free"))
-    known = record["state"] not in ("unreachable", "failed", "unknown")
+    known = whole and record["state"] not in ("unreachable", "failed", "unknown")
     yield _Metric(
         "noiommu_reboot_pending", "Whether something takes effect only after a reboot.",
-        _known(bool(record["reboot_pending"]) if known else None),
+        _known(bool(record["reboot_pending"]) if known or record["reboot_pending"] else None),
     )
     yield _Metric(
         "noiommu_keys_to_enrol", "Signing keys that the firmware does not trust yet.",

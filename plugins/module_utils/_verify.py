@@ -220,7 +220,7 @@ def main(argv: list[str], root: Root | None = None) -> int:
         why = str(exc) if isinstance(exc, HostError) else "a record on this host is unusable: %r" % exc
         record = blank("unknown", " ".join(why.split()))
     if options.prometheus:
-        text = _metrics.render(record, _insecure.utc_now().timestamp())
+        text = _metrics.render(record, _insecure.utc_now().timestamp(), whole=False)
         try:
             Root().write_file(os.path.abspath(options.prometheus), text)
         except HostError as exc:

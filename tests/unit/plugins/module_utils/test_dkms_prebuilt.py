@@ -330,5 +330,20 @@ def test_archives_are_kept_with_their_checksums(tmp: Path) -> None:
     assert "no checksum" in caught.value.message
 
 
+def test_two_runs_may_store_the_same_archive(tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one does all of it just before this one gives its file the name."""
+    directory, rename = str(tmp), os.rename
+
+    def meanwhile(source: str, target: str) -> None:
+        monkeypatch.setattr(os, "rename", rename)
+        archives.store(directory, "some.dkms.tar.gz", b"content")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", meanwhile)
+    archives.store(directory, "some.dkms.tar.gz", b"content")
+    assert sorted(os.listdir(directory)) == ["some.dkms.tar.gz", "some.dkms.tar.gz.sha256"]
+    assert Path(directory, "some.dkms.tar.gz").read_bytes() == b"content"
+
+
 def test_the_same_content_gives_the_same_bytes() -> None:
     assert made_for(KERNEL) == made_for(KERNEL)

@@ -73,6 +73,15 @@ def test_drift_and_what_is_pending() -> None:
     assert of("edge4")["noiommu_insecure_expired"] == 1
 
 
+def test_of_keys_and_reboots_the_host_itself_says_what_it_knows() -> None:
+    def waiting(name: str) -> dict[str, int]:
+        found = parse(render(host_record(name, fleet.realistic()[name]), 1.0, whole=False))
+        return {sample: value for sample, value in found.items() if "reboot" in sample or "enrol" in sample}
+
+    assert waiting("edge1") == {}
+    assert waiting("lab4") == {"noiommu_reboot_pending": 1}
+
+
 def test_what_is_not_known_has_no_sample() -> None:
     found = of("lab2")
     assert found['noiommu_state{state="unreachable"}'] == 1

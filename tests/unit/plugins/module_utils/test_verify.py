@@ -209,7 +209,7 @@ def test_metrics_are_written_whole(host: Machine, capsys: pytest.CaptureFixture,
     target = tmp_path / "noiommu.prom"
     assert run(host, capsys, "--prometheus", str(target))[0] == 0
     text = target.read_text()
-    assert 'noiommu_state{state="ok"} 1\n' in text and "noiommu_insecure 1\n" in text
+    assert 'noiommu_state{state="ok"} 1\n' in text and "noiommu_insecure 1\n" in text and "enrol" not in text
     assert 'noiommu_hugepages{size="2M",node=""} 128\n' in text
     assert oct(target.stat().st_mode & 0o777) == "0o644"
     assert [name for name in os.listdir(tmp_path) if name.startswith(".noiommu-")] == []

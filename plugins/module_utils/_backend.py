@@ -16,6 +16,7 @@ from ._fs import Root
 from ._iommu import HostIommu, host_iommu
 from ._kernel import PA_HINT
 from ._plan import Target
+from ._store import BINDINGS, load_json
 
 IOMMU, BUILTIN, DKMS = "iommu", "builtin", "dkms"
 UNSAFE_INTERRUPTS = "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
@@ -74,6 +75,8 @@ def choose(
         refusals.append(_locked_down(root))
     if not accept_unsafe:
         refusals.append(_not_accepted(iommu))
+    if requested == "auto" and (load_json(root, BINDINGS) or {}).get("backend") == IOMMU:
+        refusals.append(_iommu_lost(backend, iommu))
     warnings = [_firmware_off(iommu)] if iommu.state == "firmware_off" else []
     return Choice(None if refusals else backend, refusals, warnings)
 
@@ -221,6 +224,17 @@ def _no_iommu(iommu: HostIommu) -> HostError:
             "ACPI tables of an IOMMU: %s" % (", ".join(iommu.firmware_tables) or "none"),
         ],
         remedy=remedy,
+    )
+
+
+def _iommu_lost(backend: str, iommu: HostIommu) -> HostError:
+    return HostError(
+        "iommu_lost",
+        "This host was deployed with a working hardware IOMMU and has none now. What was accepted for hosts without one"
+        " would take away the isolation that its devices had.",
+        evidence=["%s: backend iommu" % BINDINGS, "hardware IOMMU: %s" % iommu.state],
+        remedy="Look into the firmware setup and the kernel command line for what turned it off. If insecure mode is"
+        " meant here from now on, name the backend (noiommu_backend: %s)." % backend,
     )
 
 

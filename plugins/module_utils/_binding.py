@@ -15,7 +15,7 @@ from ._errors import HostError, Refused
 from ._files import FileSet
 from ._guards import GuardContext, carried, check, disturbed, loss_refusals
 from ._iommu import ISOLATED, NONE, UNSAFE, chardev_of, group_refusals
-from ._kernel import Kernel
+from ._kernel import Kernel, nodes_of
 from ._pci import PciBus, PciDevice
 from ._plan import UNBIND, DeviceState, Step, Target, observe, plan
 from ._select import resolve
@@ -170,18 +170,17 @@ class Binding:
         return [_insecure.refusal(until, now)] if over and taking else []
 
     def _in_use(self) -> list[HostError]:
-        states = [move.now for move in self.moves if any(step.action == UNBIND for step in move.steps)]
-        states += [observe(self.root, device) for _pf, device in self._lost]
-        leaving = {chardev_of(self.root, now.group): now for now in states if now.group is not None}
+        devices = [move.device for move in self.moves if any(step.action == UNBIND for step in move.steps)]
+        devices += [device for _pf, device in self._lost]
+        leaving = {node: device for device in devices for node in nodes_of(self.root, device)}
         return [
             HostError(
                 "in_use",
-                "%s has to be unbound from %s, but it is in use."
-                % (leaving[chardev].address, leaving[chardev].driver),
+                "%s has to be unbound from %s, but it is in use." % (leaving[node].address, leaving[node].driver),
                 evidence=users,
-                remedy="Stop that process first: unbinding under it would hang until it ends.",
+                remedy="Stop that process first: unbinding would hang until it ends, or take the device away under it.",
             )
-            for chardev, users in self.kernel.users(leaving).items()
+            for node, users in self.kernel.users(leaving).items()
         ]
 
     def _backend_missing(self) -> list[HostError]:

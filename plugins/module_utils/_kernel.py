@@ -256,23 +256,23 @@ class Kernel:
 
     # --- evidence ---
 
-    def users(self, chardevs: Iterable[str]) -> dict[str, list[str]]:
-        """Say which processes hold VFIO groups open. Unbinding under them would block until they close them."""
-        wanted = {chardev for chardev in chardevs if self.root.exists(chardev)}
+    def users(self, nodes: Iterable[str]) -> dict[str, list[str]]:
+        """Say which processes hold device files open, by file."""
+        wanted = {node for node in nodes if self.root.exists(node)}
         found: dict[str, list[str]] = {}
         for pid in (entry for entry in self.root.listdir("/proc") if entry.isdigit() and wanted):
             links = {self.root.readlink("/proc", pid, "fd", fd) for fd in self.root.listdir("/proc", pid, "fd")}
-            for chardev in wanted.intersection(links):
+            for node in wanted.intersection(links):
                 comm = self.root.read_text("/proc", pid, "comm") or "?"
-                found.setdefault(chardev, []).append("%s is open in process %s (%s)" % (chardev, pid, comm))
-        for chardev in wanted.difference(found):
-            if self._is_busy(chardev):
-                found[chardev] = ["%s: opening it gives EBUSY; its user is out of sight" % chardev]
+                found.setdefault(node, []).append("%s is open in process %s (%s)" % (node, pid, comm))
+        for node in wanted.difference(found):
+            if self._is_busy(node):
+                found[node] = ["%s: opening it gives EBUSY; its user is out of sight" % node]
         return found
 
     def _is_busy(self, chardev: str) -> bool:
-        """A VFIO group can be opened once only."""
-        if not self.root.is_live:
+        """A VFIO group can be opened once only. Opening other files may do something to the device."""
+        if not self.root.is_live or not chardev.startswith("/dev/vfio/"):
             return False
         try:
             os.close(os.open(chardev, os.O_RDWR | os.O_CLOEXEC))
@@ -305,6 +305,15 @@ class Kernel:
         finally:
             os.close(handle)
         return lines[-3:]
+
+
+def nodes_of(root: Root, device: PciDevice) -> list[str]:
+    """Return the files through which processes drive a device: VFIO's group, UIO's, and those of RDMA verbs."""
+    group = device.iommu_group
+    found = [] if group is None else [chardev_of(root, group)]
+    for kind, folder in (("uio", "/dev"), ("infiniband_verbs", "/dev/infiniband")):
+        found += ["%s/%s" % (folder, name) for name in root.listdir(device.path, kind)]
+    return found
 
 
 def _interfaces(bus: PciBus, address: str) -> list[Interface]:

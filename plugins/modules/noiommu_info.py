@@ -112,8 +112,8 @@ verdict:
         code:
           description:
             - The kind of reason, as V(unsafe_not_accepted), V(backend_unavailable), V(iommu_active), V(lockdown),
-              V(selector), V(sriov), V(guarded_device), V(group_not_viable), V(iommu_wanted), V(iommu_stays_off),
-              V(vfio_missing), V(key_not_enrolled), V(key_pending) or V(insecure_expired).
+              V(selector), V(sriov), V(guarded_device), V(group_not_viable), V(iommu_wanted), V(iommu_lost),
+              V(iommu_stays_off), V(vfio_missing), V(key_not_enrolled), V(key_pending) or V(insecure_expired).
           type: str
         message: &message
           description: The reason.

@@ -53,7 +53,8 @@ options:
   backend:
     description:
       - What makes an IOMMU group for the devices.
-      - V(auto) takes V(iommu) where a hardware IOMMU works, else V(builtin) where the kernel has it, else V(dkms).
+      - V(auto) takes V(iommu) where a hardware IOMMU works, else V(builtin) where the kernel has it, else V(dkms). It
+        refuses a host that was brought up with V(iommu) and has no IOMMU any more.
       - V(iommu) is a hardware IOMMU. It is the only secure one.
       - V(builtin) is VFIO's own no-IOMMU mode, which the kernel may have been built without.
       - V(dkms) is this collection's kernel module C(noiommu), which must be installed before.

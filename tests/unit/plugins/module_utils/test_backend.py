@@ -21,6 +21,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._backend import 
     vfio_noiommu_config,
     with_dependencies,
 )
+from ansible_collections.baremetal.noiommu.plugins.module_utils._store import BINDINGS, dump_json
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 NIC = "0000:00:04.0"
@@ -82,6 +83,16 @@ def test_an_iommu_that_is_off_is_the_better_way(tree: Tree) -> None:
     assert choose(tree.root, "auto", False).refusals[0].remedy.startswith("Better: boot with intel_iommu=on")
     accepted = choose(tree.root, "auto", True)
     assert accepted.backend == "dkms" and "Better than insecure mode" in accepted.warnings[0]
+
+
+def test_a_host_that_lost_its_iommu_is_not_made_insecure_by_auto(tree: Tree) -> None:
+    tree.file(BINDINGS, dump_json({"backend": "iommu", "devices": []}))
+    lost = choose(tree.root, "auto", True)
+    assert lost.backend is None and [one.code for one in lost.refusals] == ["iommu_lost"]
+    assert "noiommu_backend: dkms" in lost.refusals[0].remedy and BINDINGS in lost.refusals[0].evidence[0]
+    assert choose(tree.root, "dkms", True).backend == "dkms"  # meant
+    tree.file(BINDINGS, dump_json({"backend": "dkms", "devices": []}))
+    assert choose(tree.root, "auto", True).backend == "dkms"
 
 
 def test_lockdown_forbids_dkms(tree: Tree) -> None:

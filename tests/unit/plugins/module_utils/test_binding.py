@@ -417,6 +417,20 @@ def test_a_device_in_use_is_neither_given_back_nor_rebuilt(host: Machine) -> Non
     assert not binding(host, BOTH).changed
 
 
+@pytest.mark.parametrize("kind, node", [("uio/uio0", "/dev/uio0"), ("infiniband_verbs/uverbs0", "/dev/infiniband/uverbs0")])
+def test_a_device_that_another_userspace_driver_uses_is_not_taken(host: Machine, kind: str, node: str) -> None:
+    host.tree.dir("%s/%s" % (host.tree.real(NIC), kind))
+    host.tree.file(node)
+    host.requests.clear()
+    assert binding(host, BOTH).changed
+    host.tree.file("/proc/815/comm", "ovs-vswitchd")
+    host.tree.dir("/proc/815/fd")
+    host.tree.at("/proc/815/fd/9").symlink_to(node)
+    with pytest.raises(Refused, match=r"%s has to be unbound .*in use" % NIC) as caught:
+        binding(host, BOTH)
+    assert "%s is open in process 815 (ovs-vswitchd)" % node in str(caught.value) and host.requests == []
+
+
 def test_an_unreadable_record_stops_everything(host: Machine) -> None:
     host.tree.file("/var/lib/noiommu/originals.json", "{")
     with pytest.raises(HostError, match="originals.json is unusable"):

@@ -15,9 +15,9 @@
  *  - a paging domain accepts exactly those mappings that are true anyway, with
  *    an IOVA that is the bus address of the page. VFIO pins the memory and
  *    accounts for it; a user that expects translation gets -EINVAL instead of
- *    corrupted memory. What is mapped is not recorded: every address leads to
- *    itself before, during and after a mapping, and read-only cannot be
- *    enforced.
+ *    corrupted memory. Every address leads to itself before, during and after a
+ *    mapping, and read-only cannot be enforced. What is mapped is recorded only
+ *    as far as VFIO asks for it, see noiommu_iova_to_phys().
  *
  * Locking: device lock of the PCI device, then noiommu_lock, then whatever the
  * IOMMU core takes. The core calls probe_device() under a lock of its own from
@@ -80,15 +80,22 @@ struct noiommu_device {
  * struct noiommu_domain - a paging domain
  * @domain: what the core sees
  * @id: never used twice, unlike the address of a domain
- * @lock: protects @limit
+ * @lock: protects what follows it
  * @limit: the last bus address that all devices of the domain reach; 0 before
  *	the first one is attached
+ * @top: where the highest mapping ends
+ * @gap_start: start of the range that was unmapped last, as far as its parts
+ *	followed each other
+ * @gap_end: its end; 0 if something was mapped since
  */
 struct noiommu_domain {
 	struct iommu_domain domain;
 	u64 id;
-	spinlock_t lock; /* @limit while devices are attached */
+	spinlock_t lock;
 	u64 limit;
+	u64 top;
+	u64 gap_start;
+	u64 gap_end;
 };
 
 /* Serialises adding, removing and hot-plug; protects what follows it */
@@ -219,6 +226,7 @@ static int noiommu_map_pages(struct iommu_domain *domain, unsigned long iova,
 			     phys_addr_t paddr, size_t pgsize, size_t pgcount,
 			     int prot, gfp_t gfp, size_t *mapped)
 {
+	struct noiommu_domain *d = to_noiommu_domain(domain);
 	size_t size = pgsize * pgcount;
 
 	/*
@@ -227,9 +235,13 @@ static int noiommu_map_pages(struct iommu_domain *domain, unsigned long iova,
 	 * bus where iova and paddr are the same, peers reach it or do not,
 	 * whatever is said here.
 	 */
-	if (iova != paddr || !paddr ||
-	    paddr + (size - 1) > to_noiommu_domain(domain)->limit)
+	if (iova != paddr || !paddr || paddr + (size - 1) > d->limit)
 		return -EINVAL;
+
+	spin_lock(&d->lock);
+	d->top = max_t(u64, d->top, iova + size);
+	d->gap_end = 0;
+	spin_unlock(&d->lock);
 
 	*mapped = size;
 	return 0;
@@ -240,13 +252,32 @@ static size_t noiommu_unmap_pages(struct iommu_domain *domain,
 				  size_t pgcount,
 				  struct iommu_iotlb_gather *gather)
 {
-	return pgsize * pgcount;
+	struct noiommu_domain *d = to_noiommu_domain(domain);
+	size_t size = pgsize * pgcount;
+
+	/* The core unmaps a range from its start, in parts */
+	spin_lock(&d->lock);
+	if (iova != d->gap_end)
+		d->gap_start = iova;
+	d->gap_end = iova + size;
+	if (d->gap_end == d->top)
+		d->top = d->gap_start;
+	spin_unlock(&d->lock);
+
+	return size;
 }
 
+/*
+ * VFIO replays the mappings of a container into the domain of a group that joins
+ * it, in ascending order. If one is refused, it unpins what it finds mapped in
+ * that domain, and nothing but the answer given here keeps it from unpinning
+ * pages that it never pinned. Everything that is mapped lies below @top, so what
+ * does not was never mapped, or is no more.
+ */
 static phys_addr_t noiommu_iova_to_phys(struct iommu_domain *domain,
 					dma_addr_t iova)
 {
-	return iova;
+	return iova < READ_ONCE(to_noiommu_domain(domain)->top) ? iova : 0;
 }
 
 static void noiommu_free_paging(struct iommu_domain *domain)
@@ -817,8 +848,8 @@ static struct notifier_block after[ARRAY_SIZE(noiommu_buses)];
 static void unwatch(unsigned int n)
 {
 	while (n--) {
-		bus_unregister_notifier(noiommu_buses[n], &after[n]);
 		bus_unregister_notifier(noiommu_buses[n], &before[n]);
+		bus_unregister_notifier(noiommu_buses[n], &after[n]);
 	}
 }
 
@@ -828,16 +859,20 @@ int noiommu_iommu_init(void)
 	int ret;
 
 	for (n = 0; n < ARRAY_SIZE(noiommu_buses); n++) {
-		before[n].notifier_call = noiommu_before;
-		before[n].priority = INT_MAX;
-		ret = bus_register_notifier(noiommu_buses[n], &before[n]);
-		if (ret)
-			break;
+		/*
+		 * A device that moves between the two must not be counted as
+		 * one that starts and never stops.
+		 */
 		after[n].notifier_call = noiommu_after;
 		after[n].priority = INT_MIN;
 		ret = bus_register_notifier(noiommu_buses[n], &after[n]);
+		if (ret)
+			break;
+		before[n].notifier_call = noiommu_before;
+		before[n].priority = INT_MAX;
+		ret = bus_register_notifier(noiommu_buses[n], &before[n]);
 		if (ret) {
-			bus_unregister_notifier(noiommu_buses[n], &before[n]);
+			bus_unregister_notifier(noiommu_buses[n], &after[n]);
 			break;
 		}
 	}

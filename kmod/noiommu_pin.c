@@ -264,8 +264,8 @@ static int pin_pages(struct pinning *p, unsigned long start,
 					  FOLL_WRITE | FOLL_LONGTERM, p->pages);
 		if (got == -EFAULT || !got)
 			return explain_fault(va);
-		/* Memory of a PCI device that is mapped as if it was a file's */
-		if (got == -EREMOTEIO)
+		/* Memory of a device: as if it was a file's, or without pages */
+		if (got == -EREMOTEIO || got == -EEXIST)
 			return -EOPNOTSUPP;
 		if (got < 0)
 			return got;

@@ -54,6 +54,7 @@ class Machine:
     memory: int = 512  # MiB; twice that for the debugging kernel
     wanted: Sequence[str] = WANTED  # modules of the kernel
     qemu: bool = False  # take QEMU along, for a machine in the machine
+    samples: Sequence[Path] = ()  # modules that the test loads, besides those of the kernel
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def initramfs(machine: Machine, modules: Path, into: Path) -> Path:
             subprocess.run(["xz", "-dc" if path.suffix == ".xz" else "-fdc", path], stdout=out, check=True)
         if name not in LATER:
             names.append(name)
-    shutil.copy2(machine.module, tree / "modules/noiommu.ko")
+    for path in (machine.module, *machine.samples):
+        shutil.copy2(path, tree / "modules" / path.name)
     compiled = subprocess.run(["gcc", "-static", "-pthread", "-O2", "-Wall", "-Wextra", "-Werror",
                                f"-I{kernels.SOURCE}",
                                f'-DMODULES="{" ".join(names)}"', "-o", tree / "init", machine.program],

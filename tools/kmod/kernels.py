@@ -25,6 +25,8 @@ FLAVOURS = {"6.1-cloud": "bookworm", "6.1-rt": "bookworm", "6.1-arm64": "bookwor
             "6.12-cloud": "trixie", "6.12-rt": "trixie", "6.12-arm64": "trixie", "7.3-cloud": "trixie",
             "7.3-rt": "trixie", "7.3-arm64": "trixie"}
 ARM64 = "-arm64"
+CHECKPATCH = ("scripts/checkpatch.pl", "scripts/spelling.txt", "scripts/const_structs.checkpatch")
+SAMPLE = "samples/vfio-mdev/mtty.c"
 
 
 @dataclass(frozen=True)
@@ -184,23 +186,47 @@ def boot_files(kernel: Kernel) -> tuple[Path, Path]:
                    f"remove {kernel.image} and run this again")
 
 
+def source_of_oldest() -> Path:
+    """The files that are used of the oldest supported kernel's source package."""
+    source = kmod_cache() / "source-6.1"
+    if not all((source / name).is_file() for name in (*CHECKPATCH, SAMPLE)):
+        archive = Archive(RELEASES["6.1"])
+        archive.open()
+        source.mkdir(exist_ok=True)
+        pipe = ('set -o pipefail; dpkg-deb --fsys-tarfile "$0" | tar -xO ./usr/src/linux-source-6.1.tar.xz'
+                ' | tar -xJ -C "$1" --strip-components=1 '
+                + " ".join(f"linux-source-6.1/{name}" for name in (*CHECKPATCH, SAMPLE)))
+        with archive.download("the source of kernel 6.1", ["linux-source-6.1"]) as debs:
+            say("unpacking " + ", ".join((*CHECKPATCH, SAMPLE)))
+            subprocess.run(["bash", "-c", pipe, debs[0], source], check=True)
+    return source
+
+
+def build_sample(kernel: Kernel) -> Path:
+    """The oldest kernel's own sample of a device that VFIO emulates, as a module for it."""
+    root = build_root(kernel)
+    work = root / f"sample-{os.getpid()}"
+    work.mkdir()
+    try:
+        shutil.copy2(source_of_oldest() / SAMPLE, work)
+        (work / "Kbuild").write_text(f"obj-m := {Path(SAMPLE).stem}.o\n", encoding="utf-8")
+        out = chroot(root, ["make", "-C", f"/usr/src/linux-headers-{kernel.release}", f"M=/{work.name}", "modules"])
+        if out.returncode:
+            raise RigError(f"{SAMPLE} does not build for {kernel.release}", out.stdout[-2000:],
+                           "see what has changed in the kernel's packages")
+        module = kmod_cache() / f"ko-{kernel.series}" / (Path(SAMPLE).stem + ".ko")
+        shutil.copy2(work / module.name, module)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return module
+
+
 def checkpatch() -> Build:
     """The kernel's own style checker, from the oldest supported kernel's source package."""
-    archive = Archive(RELEASES["6.1"])
-    archive.open()
     start = time.monotonic()
-    scripts = kmod_cache() / "checkpatch-6.1"
-    wanted = ["checkpatch.pl", "spelling.txt", "const_structs.checkpatch"]
-    if not all((scripts / name).is_file() for name in wanted):
-        scripts.mkdir(exist_ok=True)
-        pipe = ('set -o pipefail; dpkg-deb --fsys-tarfile "$0" | tar -xO ./usr/src/linux-source-6.1.tar.xz'
-                ' | tar -xJ -C "$1" --strip-components=2 '
-                + " ".join(f"linux-source-6.1/scripts/{name}" for name in wanted))
-        with archive.download("the source of kernel 6.1, for its checkpatch", ["linux-source-6.1"]) as debs:
-            say("unpacking checkpatch")
-            subprocess.run(["bash", "-c", pipe, debs[0], scripts], check=True)
+    scripts = source_of_oldest() / "scripts"
     files = [path for path in (*source_files(), *(SOURCE / "examples").glob("*")) if path.suffix in (".c", ".h")]
-    out = subprocess.run(["perl", scripts / wanted[0], "--strict", "--no-tree", "--terse", "--no-summary",
+    out = subprocess.run(["perl", scripts / "checkpatch.pl", "--strict", "--no-tree", "--terse", "--no-summary",
                           "--show-types", "--file", *files],
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     log = kmod_cache() / "checkpatch.log"

@@ -6,7 +6,7 @@
 
 A guard stands on the device itself and on everything that lives on top of it: VLAN, macvlan, ipvlan, bond, team, bridge
 and VRF interfaces, also those in containers; the virtual functions of a physical one; partitions, RAID, LVM, dm-crypt,
-multipath.
+multipath. An interface that carries nothing itself, but has another one on top of it, is refused for that alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import struct
 import sys
 import time
 from functools import cached_property
-from typing import NamedTuple
+from typing import Iterable, NamedTuple
 
 from ._errors import HostError
 from ._fs import Root
@@ -30,6 +30,8 @@ from ._pci import PciBus, PciDevice
 NET = "/sys/class/net"
 BLOCK = "/sys/class/block"
 NVME = "/sys/class/nvme"
+# The interface that the kernel puts on top of every port of Open vSwitch.
+_OVS = "ovs-system"
 # Drivers under which a function has no kernel interface in any network namespace.
 PASSTHROUGH_DRIVERS = ("vfio-pci", "uio_pci_generic", "igb_uio", "pci-stub", "xen-pciback")
 _SHOWN = 5
@@ -177,30 +179,32 @@ def _network_guards(context: GuardContext, bus: PciBus, device: PciDevice) -> li
     guards = _management(context, device, chains) + _routes(context, device, chains)
     if not guards:
         guards = _addresses(context, device, chains)
-    return guards + _openvswitch(device, chains) + _containers(context, device, chains)
+    if not guards:
+        guards = _stacked(context, bus, device, chains)
+    return guards + _containers(context, device, chains)
 
 
 def interface_chains(context: GuardContext, bus: PciBus, device: PciDevice) -> dict[str, str]:
     """Return every interface on or above the device, each with the chain that leads to it as text."""
-    root = context.root
+    chains = _own_interfaces(context, bus, device)
+    pending = list(chains)
+    while pending:
+        name = pending.pop()
+        for above in _uppers(context.root, name):
+            if above not in chains:
+                chains[above] = "%s on %s" % (above, chains[name])
+                pending.append(above)
+    return chains
+
+
+def _own_interfaces(context: GuardContext, bus: PciBus, device: PciDevice) -> dict[str, str]:
     owners = [(device, "")]
     # Taking a physical function removes its virtual ones.
     for address in device.virtfns:
         function = bus.get(address)
         if function is not None:
             owners.append((function, "virtual function %s, " % address))
-    chains: dict[str, str] = {}
-    for owner, prefix in owners:
-        for name in context.net_below.get(owner.real, ()):
-            chains[name] = prefix + name
-    pending = list(chains)
-    while pending:
-        name = pending.pop()
-        for above in _uppers(root, name):
-            if above not in chains:
-                chains[above] = "%s on %s" % (above, chains[name])
-                pending.append(above)
-    return chains
+    return {name: prefix + name for owner, prefix in owners for name in context.net_below.get(owner.real, ())}
 
 
 def _uppers(root: Root, name: str) -> list[str]:
@@ -287,18 +291,44 @@ def _containers(context: GuardContext, device: PciDevice, chains: dict[str, str]
     ]
 
 
-def _openvswitch(device: PciDevice, chains: dict[str, str]) -> list[Guard]:
-    """Nothing in sysfs leads from a datapath to its internal ports, so what they carry cannot be ruled out."""
-    if "ovs-system" not in chains:
+def _stacked(context: GuardContext, bus: PciBus, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
+    """Refuse what has no address itself, but something on top of it.
+
+    A bridge may pass on what the host sends through a veth or tap, and nothing in sysfs leads from one end of those to
+    the other. And the layers would not come back with the device.
+    """
+    if _OVS in chains:
+        return [
+            Guard(
+                "openvswitch",
+                "%s is a port of Open vSwitch, and the host's own traffic may pass through it." % device.address,
+                [chains[_OVS]],
+                "Take it out of its bridge first: ovs-vsctl del-port <interface>.",
+            )
+        ]
+    own = _own_interfaces(context, bus, device)
+    evidence = [chain for name, chain in chains.items() if name not in own]
+    if not evidence:
         return []
     return [
         Guard(
-            "openvswitch",
-            "%s is a port of Open vSwitch, and the host's own traffic may pass through it." % device.address,
-            [chains["ovs-system"]],
-            "Take it out of its bridge first: ovs-vsctl del-port <interface>.",
+            "stacked",
+            "%s has other interfaces on top of it, and the host's own traffic may pass through them." % device.address,
+            _shorten(evidence),
+            "If the host does not need them, take it out of its network configuration and out of what is on top of it "
+            "(%s), then run again." % "; ".join(_shorten(_freeing(context.root, own))),
         )
     ]
+
+
+def _freeing(root: Root, names: Iterable[str]) -> list[str]:
+    """Return the commands after which nothing is on top of these interfaces."""
+    commands = []
+    for name in names:
+        master = root.link_name(NET, name, "master")
+        commands += ["ip link set %s nomaster" % name] if master else []
+        commands += ["ip link delete %s" % above for above in _uppers(root, name) if above != master]
+    return commands
 
 
 def _other_namespace(context: GuardContext, device: PciDevice) -> list[Guard]:

@@ -84,7 +84,7 @@ def test_the_other_member_of_a_bond_is_not_above(nic: Tree) -> None:
     other = nic.net("eth2", "0000:00:05.0")
     nic.net("bond0")
     nic.stack("bond0", "eth1", "eth2", master=True)
-    assert guards(nic, NIC, route(other)) == []
+    assert kinds(guards(nic, NIC, route(other))) == ["stacked"]
 
 
 def test_virtual_functions_go_with_their_physical_one(nic: Tree) -> None:
@@ -106,7 +106,43 @@ def test_virtio_interfaces_below_a_child_device_count(tree: Tree) -> None:
 def test_an_open_vswitch_port_is_refused(nic: Tree) -> None:
     nic.net("ovs-system")
     nic.stack("ovs-system", "eth1", master=True)
-    assert kinds(guards(nic, NIC)) == ["openvswitch"]
+    found = guards(nic, NIC)
+    assert kinds(found) == ["openvswitch"] and "ovs-vsctl del-port" in found[0].remedy
+
+
+@pytest.mark.parametrize("above,master,command", [
+    ("br0", True, "ip link set eth1 nomaster"), ("bond0", True, "ip link set eth1 nomaster"),
+    ("vlan7", False, "ip link delete vlan7"), ("macvtap0", False, "ip link delete macvtap0"),
+])
+def test_what_has_something_on_top_is_refused_without_any_address(
+    nic: Tree, above: str, master: bool, command: str
+) -> None:
+    nic.net(above)
+    nic.stack(above, "eth1", master=master)
+    found = guards(nic, NIC)
+    assert kinds(found) == ["stacked"] and found[0].evidence == ["%s on eth1" % above]
+    assert "(%s)" % command in found[0].remedy
+
+
+def test_only_the_lowest_layer_has_to_go(nic: Tree) -> None:
+    for name in ("bond0", "bond0.7", "vlan9"):
+        nic.net(name)
+    nic.stack("bond0", "eth1", master=True)
+    nic.stack("bond0.7", "bond0")
+    nic.stack("vlan9", "eth1")
+    found = guards(nic, NIC)
+    assert sorted(found[0].evidence) == ["bond0 on eth1", "bond0.7 on bond0 on eth1", "vlan9 on eth1"]
+    assert "(ip link set eth1 nomaster; ip link delete vlan9)" in found[0].remedy
+
+
+def test_what_is_on_top_of_a_virtual_function_counts_for_the_physical_one(nic: Tree) -> None:
+    nic.pci("0000:00:04.2", "8086:10ca", driver="igbvf")
+    nic.net("eth9", "0000:00:04.2")
+    nic.link(nic.real(NIC) + "/virtfn0", nic.real("0000:00:04.2"))
+    assert guards(nic, NIC) == []
+    nic.net("vlan7")
+    nic.stack("vlan7", "eth9")
+    assert guards(nic, NIC)[0].evidence == ["vlan7 on virtual function 0000:00:04.2, eth9"]
 
 
 def test_an_interface_in_another_namespace_is_refused(nic: Tree) -> None:

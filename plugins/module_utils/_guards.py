@@ -102,6 +102,12 @@ class GuardContext:
         return management_addresses(self.root, self._ssh_connection)
 
     @cached_property
+    def pppoe(self) -> dict[str, str]:
+        """The interfaces that PPPoE sessions go through, each with the other end's MAC address."""
+        rows = [line.split() for line in (self.root.read_text("/proc/net/pppoe") or "").splitlines()[1:]]
+        return {row[-1]: row[1] for row in rows if len(row) == 3}
+
+    @cached_property
     def mounts(self) -> list[Mount]:
         """What is mounted for the host."""
         return read_mounts(self.root)
@@ -181,7 +187,7 @@ def _network_guards(context: GuardContext, bus: PciBus, device: PciDevice) -> li
         guards = _addresses(context, device, chains)
     if not guards:
         guards = _stacked(context, bus, device, chains)
-    return guards + _containers(context, device, chains)
+    return guards + _pppoe(context, device, chains) + _containers(context, device, chains)
 
 
 def interface_chains(context: GuardContext, bus: PciBus, device: PciDevice) -> dict[str, str]:
@@ -329,6 +335,25 @@ def _freeing(root: Root, names: Iterable[str]) -> list[str]:
         commands += ["ip link set %s nomaster" % name] if master else []
         commands += ["ip link delete %s" % above for above in _uppers(root, name) if above != master]
     return commands
+
+
+def _pppoe(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
+    """The address and the routes are on ppp0 and the like, from which nothing in sysfs leads to the interface."""
+    evidence = [
+        "/proc/net/pppoe: session with %s through %s" % (context.pppoe[name], chain)
+        for name, chain in chains.items()
+        if name in context.pppoe
+    ]
+    if not evidence:
+        return []
+    return [
+        Guard(
+            "pppoe",
+            "%s carries a PPPoE connection of the host." % device.address,
+            evidence,
+            "If the host does not need it, end it and take it out of the host's network configuration, then run again.",
+        )
+    ]
 
 
 def _other_namespace(context: GuardContext, device: PciDevice) -> list[Guard]:

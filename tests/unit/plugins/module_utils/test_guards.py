@@ -145,6 +145,18 @@ def test_what_is_on_top_of_a_virtual_function_counts_for_the_physical_one(nic: T
     assert guards(nic, NIC)[0].evidence == ["vlan7 on virtual function 0000:00:04.2, eth9"]
 
 
+@pytest.mark.parametrize("through", ["eth1", "eth1.7"])
+def test_a_pppoe_session_counts(nic: Tree, through: str) -> None:
+    nic.net("eth1.7")
+    nic.stack("eth1.7", "eth1")
+    nic.file("/proc/net/pppoe", "Id       Address              Device\n00001A2B 00:11:22:33:44:55 %8s" % through)
+    found = guards(nic, NIC)
+    assert "pppoe" in kinds(found)
+    assert found[-1].evidence[0].startswith("/proc/net/pppoe: session with 00:11:22:33:44:55 through " + through)
+    nic.file("/proc/net/pppoe", "Id       Address              Device\n00001A2B 00:11:22:33:44:55     eth2")
+    assert kinds(guards(nic, NIC)) == ["stacked"]
+
+
 def test_an_interface_in_another_namespace_is_refused(nic: Tree) -> None:
     nic.remove("/sys/class/net/eth1")
     nic.remove(nic.real(NIC) + "/net/eth1")

@@ -24,7 +24,7 @@ from typing import Iterable, NamedTuple
 from ._errors import HostError
 from ._fs import Root
 from ._netlink import NetState
-from ._namespaces import links_in_other_namespaces
+from ._namespaces import ensure_ours, links_in_other_namespaces
 from ._pci import PciBus, PciDevice
 
 NET = "/sys/class/net"
@@ -83,7 +83,11 @@ class GuardContext:
         """Addresses and routes: asked of the kernel on a running host, given by tests."""
         if self._net is not None:
             return self._net
-        return NetState.read() if self.root.is_live else NetState([], [])
+        if not self.root.is_live:
+            return NetState([], [])
+        state = NetState.read()
+        ensure_ours(self.root)
+        return state
 
     def read_net(self) -> NetState:
         """Return the addresses and routes as they are now, whatever was read before."""

@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils import _guards, _namespaces, _netlink
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext, check
 from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import Address, Link, NetState, Route
@@ -371,14 +374,90 @@ def test_only_what_is_on_top_of_another_namespaces_interface_counts() -> None:
     assert _namespaces.on_top(links, "c1") == {2: ["macvlan eth0 in c1", "ipvlan ip0 in c1"]}
 
 
+def in_namespaces(tree: Tree, **numbers: int) -> None:
+    for pid, number in numbers.items():
+        tree.dir("/proc/%s/ns" % pid.strip("p"))
+        tree.at("/proc/%s/ns/net" % pid.strip("p")).symlink_to("net:[%d]" % number)
+
+
 def test_each_other_namespace_is_looked_at_once(tree: Tree) -> None:
-    for pid, number in (("self", 1), ("1", 1), ("20", 2), ("21", 2), ("30", 3)):
-        tree.dir("/proc/%s/ns" % pid)
-        tree.at("/proc/%s/ns/net" % pid).symlink_to("net:[%d]" % number)
+    in_namespaces(tree, self=1, p1=1, p20=2, p21=2, p30=3)
     tree.dir("/proc/40/ns")
-    assert set(_namespaces.namespaces(tree.root)) == {"net:[2]", "net:[3]"}
+    assert _namespaces.namespaces(tree.root) == {
+        "net:[2]": ["/proc/20/ns/net", "/proc/21/ns/net"], "net:[3]": ["/proc/30/ns/net"],
+    }
+
+
+def test_a_namespace_is_entered_through_whichever_process_is_left(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered = []
+    monkeypatch.setattr(_namespaces, "_setns", entered.append)
+    monkeypatch.setattr(_namespaces, "read_links", lambda: [Link("eth0", "macvlan", 2, True)])
+    tree.file("/there")
+    gone, there = tree.root.path("/gone"), tree.root.path("/there")
+    assert _namespaces._links_in([gone, there], "c1") and len(entered) == 1
+    assert _namespaces._links_in([gone], "c1") == [] and len(entered) == 1
+
+
+def test_a_namespace_that_cannot_be_entered_is_not_an_empty_one(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_handle: int) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(_namespaces, "_setns", refuse)
+    tree.file("/there")
+    with pytest.raises(HostError) as caught:
+        _namespaces._links_in([tree.root.path("/there")], "the namespace of process 7 (pause)")
+    assert "process 7 (pause)" in caught.value.message and "Operation not permitted" in caught.value.message
+    assert caught.value.evidence and "become: true" in caught.value.remedy
 
 
 def test_the_running_kernel_is_asked_without_a_failure() -> None:
     assert all(isinstance(lines, list) for lines in _namespaces.links_in_other_namespaces(Root("/")).values())
     assert "lo" in [link.name for link in _netlink.read_links()]
+    _namespaces.ensure_ours(Root("/"))
+
+
+# --- sysfs and sockets of different network namespaces ---
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    found: list[float] = []
+    monkeypatch.setattr(_namespaces.time, "sleep", found.append)
+    return found
+
+
+def test_sysfs_of_the_own_namespace_costs_no_waiting(nic: Tree, pauses: list[float]) -> None:
+    nic.file("/sys/class/net/bonding_masters")
+    _namespaces.ensure_ours(nic.root, lambda: [(2, "eth1")])
+    assert pauses == []
+
+
+@pytest.mark.parametrize("seen", [[(1, "lo")], [(3, "eth1")], [(2, "eth1"), (3, "eth2")], []])
+def test_sysfs_of_another_namespace_is_an_error(nic: Tree, pauses: list[float], seen: list[tuple[int, str]]) -> None:
+    with pytest.raises(HostError) as caught:
+        _namespaces.ensure_ours(nic.root, lambda: seen)
+    assert 0.5 < sum(pauses) < 2 and caught.value.evidence and "container" in caught.value.remedy
+
+
+def test_both_sides_of_the_difference_are_shown(nic: Tree, pauses: list[float]) -> None:
+    with pytest.raises(HostError) as caught:
+        _namespaces.ensure_ours(nic.root, lambda: [(1, "lo")])
+    assert caught.value.evidence == [
+        "/sys/class/net has, and the process has not: eth1 (index 2)",
+        "the process has, and /sys/class/net has not: lo (index 1)",
+    ]
+
+
+def test_renames_and_containers_that_come_and_go_are_no_other_namespace(nic: Tree, pauses: list[float]) -> None:
+    """Each look differs, but never twice in the same way."""
+    answers = iter([[(2, "eth0")], [(2, "eth1"), (9, "veth9")], [(2, "eth1"), (10, "veth10")]])
+    _namespaces.ensure_ours(nic.root, lambda: next(answers))
+    assert len(pauses) == 1
+
+
+def test_the_running_host_is_asked_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(_guards, "ensure_ours", asked.append)
+    monkeypatch.setattr(NetState, "read", lambda: NetState([], []))
+    context = GuardContext(Root("/"))
+    assert context.net == context.net == NetState([], []) and len(asked) == 1

@@ -23,6 +23,7 @@ from typing import Iterable, NamedTuple
 
 from ._errors import HostError
 from ._fs import Root
+from ._mounts import Mount, read_mounts
 from ._netlink import NetState
 from ._namespaces import ensure_ours, links_in_other_namespaces
 from ._pci import PciBus, PciDevice
@@ -114,7 +115,11 @@ class GuardContext:
     @cached_property
     def mounts(self) -> list[Mount]:
         """What is mounted for the host."""
-        return read_mounts(self.root)
+        # Without privileges only one's own table can be read; mostly it is the same.
+        mounts = read_mounts(self.root) or read_mounts(self.root, "/proc/self/mountinfo")
+        # A source may be a link such as /dev/mapper/vg-root or /dev/disk/by-uuid/...
+        real = {one.source: self.root.realpath(one.source) for one in mounts if one.source.startswith("/dev/")}
+        return [one._replace(source=real.get(one.source, one.source)) for one in mounts]
 
     @cached_property
     def swaps(self) -> set[str]:
@@ -155,14 +160,6 @@ def _below(paths: dict[str, str]) -> dict[str, list[str]]:
             path = path.rpartition("/")[0]
             found.setdefault(path, []).append(name)
     return found
-
-
-class Mount(NamedTuple):
-    """One line of mountinfo."""
-
-    numbers: str
-    target: str
-    source: str
 
 
 def check(context: GuardContext, bus: PciBus, device: PciDevice) -> list[Guard]:
@@ -566,26 +563,6 @@ def _nvme_subsystems(context: GuardContext, device: PciDevice) -> list[str]:
 def _in_btrfs(root: Root, name: str) -> bool:
     """mountinfo names one device of a btrfs; sysfs names all, while it is mounted."""
     return any(root.exists("/sys/fs/btrfs", fs, "devices", name) for fs in root.listdir("/sys/fs/btrfs"))
-
-
-def read_mounts(root: Root) -> list[Mount]:
-    """Return what process 1 has mounted."""
-    mounts = []
-    # Without privileges only one's own table can be read; mostly it is the same.
-    text = root.read_text("/proc/1/mountinfo") or root.read_text("/proc/self/mountinfo") or ""
-    for line in text.splitlines():
-        head, _dash, tail = line.partition(" - ")
-        fields, rest = head.split(), tail.split()
-        if len(fields) >= 5 and len(rest) >= 2:
-            source = _unescape(rest[1])
-            # A source may be a link such as /dev/mapper/vg-root or /dev/disk/by-uuid/...
-            real = root.realpath(source) if source.startswith("/dev/") else source
-            mounts.append(Mount(fields[2], _unescape(fields[4]), real))
-    return mounts
-
-
-def _unescape(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), text)
 
 
 def _is_claimed(root: Root, name: str) -> bool:

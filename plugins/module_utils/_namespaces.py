@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
 import threading
@@ -15,13 +16,16 @@ from typing import Callable
 
 from ._errors import HostError
 from ._fs import Root
+from ._mounts import read_mounts
 from ._netlink import Link, read_links
 
 _CLONE_NEWNET = 0x40000000
 _NET = "/sys/class/net"
 _OURS = "/proc/self/ns/net"
 # Kinds that are on top of another interface. A veth's other end is beside it.
-_ON_TOP = ("macvlan", "macvtap", "ipvlan", "ipvtap", "vlan")
+_ON_TOP = ("macvlan", "macvtap", "ipvlan", "ipvtap", "vlan", "macsec")
+# The kernel does not say of these whether the interface below is in another namespace.
+_ON_TOP_ANYWHERE = ("ipoib",)
 _TRIES, _PAUSE = 6, 0.2
 
 
@@ -63,6 +67,10 @@ def namespaces(root: Root) -> dict[str, list[str]]:
         name = root.readlink(path)
         if name:
             found.setdefault(name, []).append(path)
+    # Without a process: what `ip netns add` makes is mounted, under its inode's name.
+    for mount in read_mounts(root):
+        if mount.fstype == "nsfs" and mount.part.startswith("net:["):
+            found.setdefault(mount.part, []).append(mount.target)
     found.pop(root.readlink(_OURS) or "", None)
     return found
 
@@ -74,7 +82,8 @@ def on_top(links: list[Link], where: str) -> dict[int, list[str]]:
     """
     found: dict[int, list[str]] = {}
     for link in links:
-        if link.kind in _ON_TOP and link.elsewhere and link.lower is not None:
+        elsewhere = link.elsewhere and link.kind in _ON_TOP or link.kind in _ON_TOP_ANYWHERE
+        if elsewhere and link.lower is not None:
             found.setdefault(link.lower, []).append("%s %s in %s" % (link.kind, link.name, where))
     return found
 
@@ -82,26 +91,28 @@ def on_top(links: list[Link], where: str) -> dict[int, list[str]]:
 def links_in_other_namespaces(root: Root) -> dict[int, list[str]]:
     """Enter every other network namespace and look."""
     found: dict[int, list[str]] = {}
-    for paths in namespaces(root).values():
+    for name, paths in namespaces(root).items():
         where = _where(root, paths[0])
-        for index, lines in on_top(_links_in(paths, where), where).items():
+        for index, lines in on_top(_links_in(name, paths, where), where).items():
             found.setdefault(index, []).extend(lines)
     return found
 
 
 def _where(root: Root, path: str) -> str:
+    if not path.startswith("/proc/"):
+        return "the network namespace %s" % path
     comm = root.read_text(os.path.dirname(os.path.dirname(path)), "comm") or "?"
     return "the namespace of process %s (%s)" % (path.split("/")[2], comm)
 
 
-def _links_in(paths: list[str], where: str) -> list[Link]:
+def _links_in(name: str, paths: list[str], where: str) -> list[Link]:
     """Dump a namespace's links from a thread of its own: what it enters is nothing to this one."""
     links: list[Link] = []
     failures: list[HostError] = []
 
     def look() -> None:
         try:
-            if _enter(paths):
+            if _enter(name, paths):
                 links.extend(read_links())
         except OSError as exc:
             failures.append(_closed(where, exc))
@@ -116,21 +127,29 @@ def _links_in(paths: list[str], where: str) -> list[Link]:
     return links
 
 
-def _enter(paths: list[str]) -> bool:
-    """Take the calling thread into a namespace by the first path that is still there; False if none is."""
+def _enter(name: str, paths: list[str]) -> bool:
+    """Take the calling thread into a namespace by the first path that leads there; False if none is left."""
+    failure = None
     for path in paths:
         try:
-            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            if os.path.exists(path):
-                raise
-            continue  # its process has ended
-        try:
-            _setns(handle)
+            _enter_by(path, name)
             return True
-        finally:
-            os.close(handle)
+        except OSError as exc:
+            if os.path.exists(path):  # else its process has ended, or it was unmounted
+                failure = exc
+    if failure is not None:
+        raise failure
     return False
+
+
+def _enter_by(path: str, name: str) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if name != "net:[%d]" % os.fstat(handle).st_ino:
+            raise OSError(errno.ESTALE, "something else is at %s" % path)
+        _setns(handle)
+    finally:
+        os.close(handle)
 
 
 def _setns(handle: int) -> None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import pytest
 
@@ -370,8 +371,12 @@ def test_only_what_is_on_top_of_another_namespaces_interface_counts() -> None:
     links = [
         Link("lo", None, None, False), Link("eth0", "macvlan", 2, True), Link("eth1", "veth", 3, True),
         Link("eth0.7", "vlan", 2, False), Link("ip0", "ipvlan", 2, True),
+        Link("sec0", "macsec", 4, True), Link("sec1", "macsec", 4, False),
+        Link("ib0", "ipoib", None, False), Link("ib0.8001", "ipoib", 5, False),
     ]
-    assert _namespaces.on_top(links, "c1") == {2: ["macvlan eth0 in c1", "ipvlan ip0 in c1"]}
+    assert _namespaces.on_top(links, "c1") == {
+        2: ["macvlan eth0 in c1", "ipvlan ip0 in c1"], 4: ["macsec sec0 in c1"], 5: ["ipoib ib0.8001 in c1"],
+    }
 
 
 def in_namespaces(tree: Tree, **numbers: int) -> None:
@@ -388,26 +393,52 @@ def test_each_other_namespace_is_looked_at_once(tree: Tree) -> None:
     }
 
 
-def test_a_namespace_is_entered_through_whichever_process_is_left(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_namespaces_without_a_process_are_found_by_their_mounts(tree: Tree) -> None:
+    in_namespaces(tree, self=1, p1=1, p20=2)
+    tree.file("/proc/1/mountinfo", "\n".join(
+        "22 1 0:4 %s %s rw shared:1 - nsfs nsfs rw" % one for one in (
+            ("net:[1]", "/run/netns/host"), ("net:[2]", "/run/docker/netns/2"), ("net:[3]", "/run/netns/my\\040own"),
+            ("mnt:[4]", "/run/snapd/ns/x.mnt"),
+        )
+    ))
+    found = _namespaces.namespaces(tree.root)
+    assert found == {"net:[2]": ["/proc/20/ns/net", "/run/docker/netns/2"], "net:[3]": ["/run/netns/my own"]}
+    assert _namespaces._where(tree.root, "/run/netns/my own") == "the network namespace /run/netns/my own"
+
+
+@pytest.fixture
+def there(tree: Tree) -> tuple[str, str]:
+    """Something that can be opened as a namespace, and the name that it has as one."""
+    tree.file("/there")
+    path = tree.root.path("/there")
+    return "net:[%d]" % os.stat(path).st_ino, path
+
+
+def test_a_namespace_is_entered_by_whatever_is_left_of_it(
+    there: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     entered = []
     monkeypatch.setattr(_namespaces, "_setns", entered.append)
     monkeypatch.setattr(_namespaces, "read_links", lambda: [Link("eth0", "macvlan", 2, True)])
-    tree.file("/there")
-    gone, there = tree.root.path("/gone"), tree.root.path("/there")
-    assert _namespaces._links_in([gone, there], "c1") and len(entered) == 1
-    assert _namespaces._links_in([gone], "c1") == [] and len(entered) == 1
+    name, path = there
+    assert _namespaces._links_in(name, [path + "-gone", path], "c1") and len(entered) == 1
+    assert _namespaces._links_in(name, [path + "-gone"], "c1") == [] and len(entered) == 1
 
 
-def test_a_namespace_that_cannot_be_entered_is_not_an_empty_one(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_namespace_that_cannot_be_entered_is_not_an_empty_one(
+    there: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(_handle: int) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(_namespaces, "_setns", refuse)
-    tree.file("/there")
+    name, path = there
     with pytest.raises(HostError) as caught:
-        _namespaces._links_in([tree.root.path("/there")], "the namespace of process 7 (pause)")
+        _namespaces._links_in(name, [path], "the namespace of process 7 (pause)")
     assert "process 7 (pause)" in caught.value.message and "Operation not permitted" in caught.value.message
     assert caught.value.evidence and "become: true" in caught.value.remedy
+    with pytest.raises(HostError, match="something else is at"):
+        _namespaces._links_in("net:[1]", [path], "the network namespace /run/netns/blue")
 
 
 def test_the_running_kernel_is_asked_without_a_failure() -> None:

@@ -47,6 +47,9 @@ _MEMBERS = {
     "drbd": "DRBD",
 }
 _UDEV_DATABASE = "/run/udev/data"
+_UDEV = ("systemd-udevd", "(udev-worker)", "udevd")
+# Drivers of filesystems that a hypervisor shares, and the type of their mounts.
+_SHARES = {"virtiofs": "virtiofs", "9pnet_virtio": "9p"}
 _DISTURBANCE_WAIT = 10.0
 
 
@@ -128,6 +131,21 @@ class GuardContext:
         return {os.path.basename(self.root.realpath(line.split()[0])) for line in lines if line.startswith("/dev/")}
 
     @cached_property
+    def loops(self) -> dict[str, list[str]]:
+        """The loop devices on each block device: nothing else in sysfs leads from one to the other."""
+        found: dict[str, list[str]] = {}
+        for name in (name for name in self.block_paths if name.startswith("loop")):
+            backing = self.root.read_text(BLOCK, name, "loop/backing_file") or ""
+            if backing.startswith("/dev/"):
+                found.setdefault(os.path.basename(self.root.realpath(backing)), []).append(name)
+        return found
+
+    @cached_property
+    def writers(self) -> dict[str, list[str]]:
+        """The processes that have a block device open for writing, by its kernel name."""
+        return disk_writers(self.root, self.block_paths)
+
+    @cached_property
     def block_paths(self) -> dict[str, str]:
         """Every block device's kernel name and its directory below /sys/devices."""
         return {name: self.root.target(BLOCK, name) for name in self.root.listdir(BLOCK)}
@@ -173,14 +191,16 @@ def check(context: GuardContext, bus: PciBus, device: PciDevice) -> list[Guard]:
                 "Select the endpoint behind it instead.",
             )
         ]
-    return _network_guards(context, bus, device) + _storage_guards(context, device)
+    interfaces = interface_chains(context, bus, device)
+    return _network_guards(context, bus, device, interfaces) + _storage_guards(context, device, interfaces)
 
 
 # --- network ---
 
 
-def _network_guards(context: GuardContext, bus: PciBus, device: PciDevice) -> list[Guard]:
-    chains = interface_chains(context, bus, device)
+def _network_guards(
+    context: GuardContext, bus: PciBus, device: PciDevice, chains: dict[str, str]
+) -> list[Guard]:
     if not chains:
         return _other_namespace(context, device)
     guards = _management(context, device, chains) + _routes(context, device, chains)
@@ -477,46 +497,108 @@ def _proc_ip(field: str) -> str:
 # --- storage ---
 
 
-def _storage_guards(context: GuardContext, device: PciDevice) -> list[Guard]:
-    guards = []
-    mounted, swapped, claimed, members = [], [], [], []
-    for name, chain in block_chains(context, device).items():
+def _storage_guards(context: GuardContext, device: PciDevice, interfaces: dict[str, str]) -> list[Guard]:
+    chains = block_chains(context, device, interfaces)
+    guards = _mounted(context, device, chains) + _swapped(context, device, chains)
+    return guards or _claimed(context, device, chains) or _members(context, device, chains)
+
+
+def _mounted(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
+    evidence = []
+    for name, chain in chains.items():
         numbers = context.root.read_text(BLOCK, name, "dev")
-        uses = [
+        evidence += [
             "%s (%s) is mounted on %s" % (chain, numbers, mount.target)
             for mount in context.mounts
             if mount.numbers == numbers or os.path.basename(mount.source) == name and mount.source.startswith("/dev/")
         ]
         if _in_btrfs(context.root, name):
-            uses.append("%s belongs to a mounted btrfs" % chain)
-        mounted += uses
-        if name in context.swaps:
-            swapped.append("%s is in /proc/swaps" % chain)
-        elif not uses and context.root.listdir(context.block_paths[name], "holders"):
-            claimed.append("%s is held by %s" % (chain, _holders(context.root, context.block_paths[name])))
-        elif not uses and _is_claimed(context.root, name):
-            claimed.append("%s: opening it exclusively gives EBUSY" % chain)
-        kind = _member_of(context.root, numbers)
-        if kind:
-            members.append("%s is a member of %s" % (chain, kind))
-    if mounted:
-        remedy = "Unmount it and take it out of /etc/fstab first, or choose another device."
-        guards.append(Guard("mount", "%s holds mounted filesystems." % device.address, _shorten(mounted), remedy))
-    if swapped:
-        remedy = "swapoff it and take it out of /etc/fstab first, or choose another device."
-        guards.append(Guard("swap", "%s holds swap space in use." % device.address, _shorten(swapped), remedy))
-    if claimed and not mounted and not swapped:
-        remedy = "Stop what uses it (RAID, LVM, ZFS, an iSCSI target, another mount namespace) first."
-        guards.append(Guard("disk_in_use", "%s holds a disk in use." % device.address, _shorten(claimed), remedy))
-    if members and not guards:
-        remedy = "If nothing needs it any more, take it out of its volume group or array and wipe it (wipefs) first."
-        guards.append(Guard("disk_member", "%s holds a part of a volume." % device.address, _shorten(members), remedy))
-    return guards
+            evidence.append("%s belongs to a mounted btrfs" % chain)
+    evidence += _shares(context, device)
+    if not evidence:
+        return []
+    remedy = "Unmount it and take it out of /etc/fstab first, or choose another device."
+    return [Guard("mount", "%s holds mounted filesystems." % device.address, _shorten(evidence), remedy)]
 
 
-def _holders(root: Root, path: str) -> str:
-    names = {name: root.read_text(BLOCK, name, "dm/name") for name in root.listdir(path, "holders")}
-    return ", ".join("%s (%s)" % (name, mapped) if mapped else name for name, mapped in names.items())
+def _shares(context: GuardContext, device: PciDevice) -> list[str]:
+    """What a hypervisor shares has no block device. Whose a mount is, is not asked: one too many is the safe side."""
+    if device.driver != "virtio-pci":
+        return []
+    evidence = []
+    for child in (name for name in context.root.listdir(device.real) if name.startswith("virtio")):
+        driver = context.root.link_name(device.real, child, "driver") or ""
+        evidence += [
+            "%s: driver %s; %s (%s) is mounted on %s" % (child, driver, mount.source, mount.fstype, mount.target)
+            for mount in context.mounts
+            if mount.fstype == _SHARES.get(driver)
+        ]
+    return evidence
+
+
+def _swapped(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
+    evidence = ["%s is in /proc/swaps" % chain for name, chain in chains.items() if name in context.swaps]
+    if not evidence:
+        return []
+    remedy = "swapoff it and take it out of /etc/fstab first, or choose another device."
+    return [Guard("swap", "%s holds swap space in use." % device.address, _shorten(evidence), remedy)]
+
+
+def _claimed(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
+    evidence = []
+    for name, chain in chains.items():
+        holders = _holders(context, name)
+        if holders:
+            evidence.append("%s is held by %s" % (chain, ", ".join(_mapped(context.root, one) for one in holders)))
+        elif _is_claimed(context.root, name):
+            evidence.append("%s: opening it exclusively gives EBUSY" % chain)
+        else:
+            evidence += ["%s is open for writing in %s" % (chain, one) for one in context.writers.get(name, ())]
+    if not evidence:
+        return []
+    remedy = "Stop what uses it (RAID, LVM, ZFS, an iSCSI target, a virtual machine, another mount namespace) first."
+    return [Guard("disk_in_use", "%s holds a disk in use." % device.address, _shorten(evidence), remedy)]
+
+
+def _holders(context: GuardContext, name: str) -> list[str]:
+    return context.root.listdir(context.block_paths[name], "holders") + context.loops.get(name, [])
+
+
+def _mapped(root: Root, name: str) -> str:
+    mapped = root.read_text(BLOCK, name, "dm/name")
+    return "%s (%s)" % (name, mapped) if mapped else name
+
+
+def disk_writers(root: Root, names: Iterable[str]) -> dict[str, list[str]]:
+    """Say which processes have block devices open for writing: the raw disks of QEMU and of Oracle ASM, for example.
+
+    Those are not opened exclusively. What udev and blkid look at for a moment they open for reading; udev is left out
+    all the same, since it does not use what it opens.
+    """
+    wanted = {"/dev/" + name.replace("!", "/"): name for name in names}
+    found: dict[str, list[str]] = {}
+    for pid in (entry for entry in root.listdir("/proc") if entry.isdigit()):
+        fds = [(fd, wanted.get(root.readlink("/proc", pid, "fd", fd) or "")) for fd in root.listdir("/proc", pid, "fd")]
+        written = {name for fd, name in fds if name is not None and _is_for_writing(root, pid, fd)}
+        comm = root.read_text("/proc", pid, "comm") or "?" if written else ""
+        for name in written if comm not in _UDEV else ():
+            found.setdefault(name, []).append("process %s (%s)" % (pid, comm))
+    return found
+
+
+def _is_for_writing(root: Root, pid: str, fd: str) -> bool:
+    flags = re.search(r"^flags:\s*([0-7]+)", root.read_text("/proc", pid, "fdinfo", fd) or "", re.MULTILINE)
+    return flags is not None and int(flags.group(1), 8) & os.O_ACCMODE != os.O_RDONLY
+
+
+def _members(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
+    kinds = ((chain, _member_of(context.root, context.root.read_text(BLOCK, name, "dev")))
+             for name, chain in chains.items())
+    evidence = ["%s is a member of %s" % (chain, kind) for chain, kind in kinds if kind]
+    if not evidence:
+        return []
+    remedy = "If nothing needs it any more, take it out of its volume group or array and wipe it (wipefs) first."
+    return [Guard("disk_member", "%s holds a part of a volume." % device.address, _shorten(evidence), remedy)]
 
 
 def _member_of(root: Root, numbers: str | None) -> str | None:
@@ -525,15 +607,19 @@ def _member_of(root: Root, numbers: str | None) -> str | None:
     return _MEMBERS.get(found.group(1)) if found else None
 
 
-def block_chains(context: GuardContext, device: PciDevice) -> dict[str, str]:
-    """Return every block device on or above the device, each with the chain that leads to it as text."""
-    root = context.root
-    bases = [device.real] + _nvme_subsystems(context, device)
-    chains = {name: name for base in bases for name in context.block_below.get(base, ())}
+def block_chains(context: GuardContext, device: PciDevice, interfaces: dict[str, str]) -> dict[str, str]:
+    """Return every block device on or above the device or its interfaces, each with the chain that leads to it."""
+    bases = dict.fromkeys([device.real] + _nvme_subsystems(context, device), "")
+    # The disks of FCoE are below an interface, and a VLAN's directory is not below the device's.
+    bases.update((context.net_paths.get(name, ""), " on " + chain) for name, chain in interfaces.items())
+    chains: dict[str, str] = {}
+    for base, below in bases.items():
+        for name in context.block_below.get(base, ()):
+            chains.setdefault(name, name + below)
     pending = list(chains)
     while pending:
         name = pending.pop()
-        for holder in root.listdir(context.block_paths[name], "holders"):
+        for holder in _holders(context, name):
             if holder not in chains and holder in context.block_paths:
                 chains[holder] = "%s on %s" % (holder, chains[name])
                 pending += [holder] + _partitions(context, holder, chains)

@@ -347,6 +347,70 @@ def test_a_member_of_a_volume_that_nobody_uses_counts(disk: Tree, kind: str, gua
     assert not guarded or found[0].evidence[0].startswith("vda1 is a member of ") and "wipefs" in found[0].remedy
 
 
+def test_a_disk_of_fcoe_over_a_vlan_counts(nic: Tree) -> None:
+    nic.net("eth1.100")
+    nic.stack("eth1.100", "eth1")
+    nic.block("sdb", "/sys/devices/virtual/net/eth1.100/ctlr_0/host7/rport-7:0-0/target7:0:0/7:0:0:0/block", "8:16")
+    nic.mounts(("8:16", "/san", "/dev/sdb"))
+    found = guards(nic, NIC)
+    assert kinds(found) == ["stacked", "mount"]
+    assert found[1].evidence == ["sdb on eth1.100 on eth1 (8:16) is mounted on /san"]
+
+
+def test_a_loop_device_is_on_top_of_its_disk(disk: Tree) -> None:
+    disk.file(disk.block("loop0", "/sys/devices/virtual/block", "7:0") + "/loop/backing_file", "/dev/vda1")
+    disk.file(disk.block("loop1", "/sys/devices/virtual/block", "7:1") + "/loop/backing_file", "/var/lib/vda1")
+    found = guards(disk, DISK)
+    assert kinds(found) == ["disk_in_use"] and found[0].evidence == ["vda1 is held by loop0"]
+    disk.mounts(("7:0", "/mnt", "/dev/loop0"))
+    assert guards(disk, DISK)[0].evidence == ["loop0 on vda1 (7:0) is mounted on /mnt"]
+
+
+def opened(tree: Tree, pid: str, comm: str, path: str, flags: str) -> None:
+    tree.file("/proc/%s/comm" % pid, comm)
+    tree.file("/proc/%s/fdinfo/3" % pid, "pos:\t0\nflags:\t%s\nmnt_id:\t24" % flags)
+    tree.dir("/proc/%s/fd" % pid)
+    tree.at("/proc/%s/fd/3" % pid).symlink_to(path)
+
+
+def test_a_disk_that_a_process_writes_to_is_in_use(disk: Tree) -> None:
+    opened(disk, "70", "qemu-system-x86", "/dev/vda1", "0140002")
+    opened(disk, "71", "asm_dbw0", "/dev/vda1", "0100001")
+    found = guards(disk, DISK)
+    assert kinds(found) == ["disk_in_use"] and "virtual machine" in found[0].remedy
+    assert found[0].evidence == [
+        "vda1 is open for writing in process 70 (qemu-system-x86)", "vda1 is open for writing in process 71 (asm_dbw0)",
+    ]
+
+
+@pytest.mark.parametrize("comm,path,flags", [
+    ("blkid", "/dev/vda1", "0100000"), ("(udev-worker)", "/dev/vda", "0100002"), ("systemd-udevd", "/dev/vda", "02"),
+    ("qemu-system-x86", "/dev/vdb", "02"), ("rsyslogd", "/var/log/vda1", "02"), ("ended", "/dev/vda", ""),
+])
+def test_who_only_looks_at_a_disk_does_not_use_it(disk: Tree, comm: str, path: str, flags: str) -> None:
+    opened(disk, "70", comm, path, flags)
+    assert guards(disk, DISK) == []
+
+
+def test_only_for_a_disk_are_open_files_looked_at(nic: Tree) -> None:
+    context, bus = GuardContext(nic.root), PciBus(nic.root)
+    assert check(context, bus, bus.get(NIC)) == [] and "writers" not in context.__dict__
+
+
+@pytest.mark.parametrize("driver,fstype", [("virtiofs", "virtiofs"), ("9pnet_virtio", "9p")])
+def test_what_a_hypervisor_shares_counts_while_it_is_mounted(tree: Tree, driver: str, fstype: str) -> None:
+    tree.pci(DISK, "1af4:105a", "018000", driver="virtio-pci")
+    tree.dir(tree.real(DISK) + "/virtio3")
+    tree.link(tree.real(DISK) + "/virtio3/driver", "/sys/bus/virtio/drivers/" + driver)
+    assert guards(tree, DISK) == []
+    tree.file("/proc/1/mountinfo", "30 1 0:30 / /srv/share rw shared:1 - %s data rw" % fstype)
+    found = guards(tree, DISK)
+    assert kinds(found) == ["mount"]
+    assert found[0].evidence == ["virtio3: driver %s; data (%s) is mounted on /srv/share" % (driver, fstype)]
+    tree.file("/proc/1/mountinfo", "30 1 0:30 / /srv/share rw shared:1 - nfs4 data rw")
+    assert guards(tree, DISK) == []
+
+
 # --- addresses without routes, and containers ---
 
 

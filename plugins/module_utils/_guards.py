@@ -23,7 +23,7 @@ from typing import Iterable, NamedTuple
 
 from ._errors import HostError
 from ._fs import Root
-from ._mounts import Mount, read_mounts
+from ._mounts import Mount, read_mounts, unescape
 from ._netlink import NetState
 from ._namespaces import ensure_ours, links_in_other_namespaces
 from ._pci import PciBus, PciDevice
@@ -47,6 +47,7 @@ _MEMBERS = {
     "drbd": "DRBD",
 }
 _UDEV_DATABASE = "/run/udev/data"
+_TAGS = {"UUID": "by-uuid", "LABEL": "by-label", "PARTUUID": "by-partuuid", "PARTLABEL": "by-partlabel", "ID": "by-id"}
 _UDEV = ("systemd-udevd", "(udev-worker)", "udevd")
 # Drivers of filesystems that a hypervisor shares, and the type of their mounts.
 _SHARES = {"virtiofs": "virtiofs", "9pnet_virtio": "9p"}
@@ -123,6 +124,11 @@ class GuardContext:
         # A source may be a link such as /dev/mapper/vg-root or /dev/disk/by-uuid/...
         real = {one.source: self.root.realpath(one.source) for one in mounts if one.source.startswith("/dev/")}
         return [one._replace(source=real.get(one.source, one.source)) for one in mounts]
+
+    @cached_property
+    def fstab(self) -> dict[str, str]:
+        """Kernel names of what the host mounts or swaps to at one time or another, each with its line."""
+        return read_fstab(self.root)
 
     @cached_property
     def swaps(self) -> set[str]:
@@ -504,21 +510,33 @@ def _storage_guards(context: GuardContext, device: PciDevice, interfaces: dict[s
 
 
 def _mounted(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
-    evidence = []
+    mounted, named = _shares(context, device), []
     for name, chain in chains.items():
-        numbers = context.root.read_text(BLOCK, name, "dev")
-        evidence += [
-            "%s (%s) is mounted on %s" % (chain, numbers, mount.target)
-            for mount in context.mounts
-            if mount.numbers == numbers or os.path.basename(mount.source) == name and mount.source.startswith("/dev/")
-        ]
-        if _in_btrfs(context.root, name):
-            evidence.append("%s belongs to a mounted btrfs" % chain)
-    evidence += _shares(context, device)
-    if not evidence:
+        uses = _uses(context, name, chain)
+        mounted += uses
+        if name in context.fstab and not uses and name not in context.swaps:
+            named.append("%s is named in /etc/fstab: %s" % (chain, context.fstab[name]))
+    if not mounted and not named:
         return []
-    remedy = "Unmount it and take it out of /etc/fstab first, or choose another device."
-    return [Guard("mount", "%s holds mounted filesystems." % device.address, _shorten(evidence), remedy)]
+    return [
+        Guard(
+            "mount",
+            # An automount, noauto, or a boot that has not come that far.
+            "%s holds %s." % (device.address, "mounted filesystems" if mounted else "what /etc/fstab names"),
+            _shorten(mounted + named),
+            "Unmount it and take it out of /etc/fstab first, or choose another device.",
+        )
+    ]
+
+
+def _uses(context: GuardContext, name: str, chain: str) -> list[str]:
+    numbers = context.root.read_text(BLOCK, name, "dev")
+    uses = [
+        "%s (%s) is mounted on %s" % (chain, numbers, mount.target)
+        for mount in context.mounts
+        if mount.numbers == numbers or os.path.basename(mount.source) == name and mount.source.startswith("/dev/")
+    ]
+    return uses + (["%s belongs to a mounted btrfs" % chain] if _in_btrfs(context.root, name) else [])
 
 
 def _shares(context: GuardContext, device: PciDevice) -> list[str]:
@@ -649,6 +667,30 @@ def _nvme_subsystems(context: GuardContext, device: PciDevice) -> list[str]:
 def _in_btrfs(root: Root, name: str) -> bool:
     """mountinfo names one device of a btrfs; sysfs names all, while it is mounted."""
     return any(root.exists("/sys/fs/btrfs", fs, "devices", name) for fs in root.listdir("/sys/fs/btrfs"))
+
+
+def read_fstab(root: Root) -> dict[str, str]:
+    """Return the block devices that /etc/fstab names, by kernel name, each with its line."""
+    found: dict[str, str] = {}
+    for fields in (line.split() for line in (root.read_text("/etc/fstab") or "").splitlines()):
+        if len(fields) >= 3 and not fields[0].startswith("#"):
+            path = _fstab_path(root, unescape(fields[0]))
+            if path is not None:
+                found.setdefault(os.path.basename(root.realpath(path)), " ".join(fields))
+    return found
+
+
+def _fstab_path(root: Root, source: str) -> str | None:
+    if source.startswith("/dev/"):
+        return source
+    tag, _equals, value = source.partition("=")
+    if tag not in _TAGS:
+        return None
+    # udev writes what would not do in a file's name as \x20 and the like; UUIDs are compared as mount(8) does.
+    wanted = re.sub(r"[^\w#+.:=@-]", lambda match: "".join("\\x%02x" % byte for byte in match.group().encode()),
+                    value.strip("\"'")).lower()
+    directory = "/dev/disk/" + _TAGS[tag]
+    return next((directory + "/" + name for name in root.listdir(directory) if name.lower() == wanted), None)
 
 
 def _is_claimed(root: Root, name: str) -> bool:

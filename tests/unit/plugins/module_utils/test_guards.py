@@ -347,6 +347,49 @@ def test_a_member_of_a_volume_that_nobody_uses_counts(disk: Tree, kind: str, gua
     assert not guarded or found[0].evidence[0].startswith("vda1 is a member of ") and "wipefs" in found[0].remedy
 
 
+@pytest.mark.parametrize("source,link", [
+    ("/dev/vda1", None), ("/dev/disk/by-id/virtio-x-part1", "by-id/virtio-x-part1"),
+    ("UUID=0F-12ab", "by-uuid/0f-12AB"), ('UUID="0f-12ab"', "by-uuid/0f-12ab"), ("LABEL=data", "by-label/data"),
+    ("LABEL=my\\040data", "by-label/my\\x20data"), ("LABEL=a/ü", "by-label/a\\x2fü"),
+    ("PARTUUID=ab-01", "by-partuuid/ab-01"), ("PARTLABEL=x", "by-partlabel/x"),
+])
+@pytest.mark.parametrize("rest", ["/srv/a\\040b ext4 noauto 0 0", "none swap sw", "/srv auto"])
+def test_what_fstab_names_is_the_hosts_mounted_or_not(disk: Tree, source: str, link: str | None, rest: str) -> None:
+    disk.file("/dev/vda1")
+    if link:
+        disk.link("/dev/disk/" + link, "/dev/vda1")
+    disk.file("/etc/fstab", "# by hand\n\n  %s\t%s\n" % (source, rest.replace(" ", "\t")))
+    found = guards(disk, DISK)
+    assert kinds(found) == ["mount"] and found[0].message.endswith("holds what /etc/fstab names.")
+    assert found[0].evidence == ["vda1 is named in /etc/fstab: %s %s" % (source, rest)]
+
+
+@pytest.mark.parametrize("line", [
+    "#/dev/vda1 /srv ext4", "# /dev/vda1 /srv ext4", "/dev/vda1", "/dev/vda1 /srv", "UUID=1 /srv ext4",
+    "UUID= /srv ext4", "/dev/vdb1 /srv ext4", "host:/dev/vda1 /srv nfs", "tmpfs /dev/vda1 tmpfs", "NAME=vda1 /srv ext4", "=", "\\",
+])
+def test_what_fstab_does_not_name_is_free(disk: Tree, line: str) -> None:
+    disk.file("/dev/vda1")
+    disk.link("/dev/disk/by-uuid/2", "/dev/vda1")
+    disk.file("/etc/fstab", line)
+    assert guards(disk, DISK) == []
+
+
+def test_fstab_counts_through_every_layer_and_is_not_repeated_for_what_is_in_use(disk: Tree) -> None:
+    disk.hold("dm-0", "253:0", "vda1")
+    disk.file("/dev/dm-0")
+    disk.link("/dev/mapper/vg-data", "/dev/dm-0")
+    disk.file("/etc/fstab", "/dev/mapper/vg-data /data xfs nofail\n/dev/vda swap swap")
+    assert guards(disk, DISK)[0].evidence == [
+        "vda is named in /etc/fstab: /dev/vda swap swap",
+        "dm-0 on vda1 is named in /etc/fstab: /dev/mapper/vg-data /data xfs nofail",
+    ]
+    disk.mounts(("253:0", "/data", "/dev/mapper/vg-data"))
+    disk.file("/proc/swaps", "Filename Type Size Used Priority\n/dev/vda partition 1 0 -2")
+    found = guards(disk, DISK)
+    assert kinds(found) == ["mount", "swap"] and found[0].evidence == ["dm-0 on vda1 (253:0) is mounted on /data"]
+
+
 def test_a_disk_of_fcoe_over_a_vlan_counts(nic: Tree) -> None:
     nic.net("eth1.100")
     nic.stack("eth1.100", "eth1")

@@ -26,9 +26,8 @@ from ._fs import Root
 from ._mounts import Mount, read_mounts, unescape
 from ._netlink import NetState
 from ._namespaces import ensure_ours, links_in_other_namespaces
-from ._pci import PciBus, PciDevice
+from ._pci import NET, PciBus, PciDevice
 
-NET = "/sys/class/net"
 BLOCK = "/sys/class/block"
 NVME = "/sys/class/nvme"
 # The interface that the kernel puts on top of every port of Open vSwitch.

@@ -18,9 +18,9 @@ from ._errors import HostError
 from ._fs import Root
 from ._mounts import read_mounts
 from ._netlink import Link, read_links
+from ._pci import NET
 
 _CLONE_NEWNET = 0x40000000
-_NET = "/sys/class/net"
 _OURS = "/proc/self/ns/net"
 # Kinds that are on top of another interface. A veth's other end is beside it.
 _ON_TOP = ("macvlan", "macvtap", "ipvlan", "ipvtap", "vlan", "macsec")
@@ -36,7 +36,7 @@ def ensure_ours(root: Root, indexes: Callable[[], list[tuple[int, str]]] = socke
     """
     lasting: set[tuple[int | None, str]] = set()
     for attempt in range(_TRIES):
-        shown = {(root.read_int(_NET, name, "ifindex"), name) for name in root.listdir(_NET)}
+        shown = {(root.read_int(NET, name, "ifindex"), name) for name in root.listdir(NET)}
         shown = {one for one in shown if one[0] is not None}  # bonding_masters is no interface
         ours = set(indexes())
         differing = shown ^ ours
@@ -48,8 +48,8 @@ def ensure_ours(root: Root, indexes: Callable[[], list[tuple[int, str]]] = socke
     raise HostError(
         "network_namespace",
         "/sys shows the interfaces of another network namespace than the one that this process is in.",
-        evidence=_listed("%s has, and the process has not: %%s" % _NET, shown & lasting)
-        + _listed("the process has, and %s has not: %%s" % _NET, ours & lasting),
+        evidence=_listed("%s has, and the process has not: %%s" % NET, shown & lasting)
+        + _listed("the process has, and %s has not: %%s" % NET, ours & lasting),
         remedy="Run on the host itself: not in a container, and not below `ip netns exec` or `unshare --net`.",
     )
 

@@ -181,6 +181,15 @@ def test_a_bridge_is_refused_by_header_type_and_by_class(tree: Tree) -> None:
     assert kinds(guards(tree, "0000:00:00.0")) == ["not_endpoint"]
 
 
+def test_a_usb_controller_carries_what_is_plugged_into_it(tree: Tree) -> None:
+    tree.pci(NIC, "8086:7ae0", "0c0330", driver="xhci_hcd")
+    index = tree.net("enx0", NIC, child="usb1/1-2/1-2:1.0")
+    assert guards(tree, NIC) == []
+    tree.block("sdc", tree.real(NIC) + "/usb2/2-1/2-1:1.0/host4/target4:0:0/4:0:0:0/block", "8:32")
+    tree.mounts(("8:32", "/media", "/dev/sdc"))
+    assert kinds(guards(tree, NIC, route(index))) == ["route", "mount"]
+
+
 # --- the management connection ---
 
 
@@ -366,7 +375,8 @@ def test_what_fstab_names_is_the_hosts_mounted_or_not(disk: Tree, source: str, l
 
 @pytest.mark.parametrize("line", [
     "#/dev/vda1 /srv ext4", "# /dev/vda1 /srv ext4", "/dev/vda1", "/dev/vda1 /srv", "UUID=1 /srv ext4",
-    "UUID= /srv ext4", "/dev/vdb1 /srv ext4", "host:/dev/vda1 /srv nfs", "tmpfs /dev/vda1 tmpfs", "NAME=vda1 /srv ext4", "=", "\\",
+    "UUID= /srv ext4", "/dev/vdb1 /srv ext4", "host:/dev/vda1 /srv nfs", "tmpfs /dev/vda1 tmpfs", "NAME=vda1 /srv ext4",
+    "=", "\\",
 ])
 def test_what_fstab_does_not_name_is_free(disk: Tree, line: str) -> None:
     disk.file("/dev/vda1")

@@ -203,9 +203,7 @@ def check(context: GuardContext, bus: PciBus, device: PciDevice) -> list[Guard]:
 # --- network ---
 
 
-def _network_guards(
-    context: GuardContext, bus: PciBus, device: PciDevice, chains: dict[str, str]
-) -> list[Guard]:
+def _network_guards(context: GuardContext, bus: PciBus, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
     if not chains:
         return _other_namespace(context, device)
     guards = _management(context, device, chains) + _routes(context, device, chains)

@@ -6,7 +6,7 @@
 
 A guard stands on the device itself and on everything that lives on top of it: VLAN, macvlan, ipvlan, bond, team, bridge
 and VRF interfaces, also those in containers; the virtual functions of a physical one; partitions, RAID, LVM, dm-crypt,
-multipath.
+multipath. An interface that carries nothing itself, but has another one on top of it, is refused for that alone.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ import struct
 import sys
 import time
 from functools import cached_property
-from typing import NamedTuple
+from typing import Iterable, NamedTuple
 
 from ._errors import HostError
 from ._fs import Root
+from ._mounts import Mount, read_mounts, unescape
 from ._netlink import NetState
-from ._namespaces import links_in_other_namespaces
-from ._pci import PciBus, PciDevice
+from ._namespaces import ensure_ours, links_in_other_namespaces
+from ._pci import NET, PciBus, PciDevice
 
-NET = "/sys/class/net"
 BLOCK = "/sys/class/block"
 NVME = "/sys/class/nvme"
+# The interface that the kernel puts on top of every port of Open vSwitch.
+_OVS = "ovs-system"
 # Drivers under which a function has no kernel interface in any network namespace.
 PASSTHROUGH_DRIVERS = ("vfio-pci", "uio_pci_generic", "igb_uio", "pci-stub", "xen-pciback")
 _SHOWN = 5
@@ -44,6 +46,10 @@ _MEMBERS = {
     "drbd": "DRBD",
 }
 _UDEV_DATABASE = "/run/udev/data"
+_TAGS = {"UUID": "by-uuid", "LABEL": "by-label", "PARTUUID": "by-partuuid", "PARTLABEL": "by-partlabel", "ID": "by-id"}
+_UDEV = ("systemd-udevd", "(udev-worker)", "udevd")
+# Drivers of filesystems that a hypervisor shares, and the type of their mounts.
+_SHARES = {"virtiofs": "virtiofs", "9pnet_virtio": "9p"}
 _DISTURBANCE_WAIT = 10.0
 
 
@@ -81,7 +87,11 @@ class GuardContext:
         """Addresses and routes: asked of the kernel on a running host, given by tests."""
         if self._net is not None:
             return self._net
-        return NetState.read() if self.root.is_live else NetState([], [])
+        if not self.root.is_live:
+            return NetState([], [])
+        state = NetState.read()
+        ensure_ours(self.root)
+        return state
 
     def read_net(self) -> NetState:
         """Return the addresses and routes as they are now, whatever was read before."""
@@ -100,15 +110,45 @@ class GuardContext:
         return management_addresses(self.root, self._ssh_connection)
 
     @cached_property
+    def pppoe(self) -> dict[str, str]:
+        """The interfaces that PPPoE sessions go through, each with the other end's MAC address."""
+        rows = [line.split() for line in (self.root.read_text("/proc/net/pppoe") or "").splitlines()[1:]]
+        return {row[-1]: row[1] for row in rows if len(row) == 3}
+
+    @cached_property
     def mounts(self) -> list[Mount]:
         """What is mounted for the host."""
-        return read_mounts(self.root)
+        # Without privileges only one's own table can be read; mostly it is the same.
+        mounts = read_mounts(self.root) or read_mounts(self.root, "/proc/self/mountinfo")
+        # A source may be a link such as /dev/mapper/vg-root or /dev/disk/by-uuid/...
+        real = {one.source: self.root.realpath(one.source) for one in mounts if one.source.startswith("/dev/")}
+        return [one._replace(source=real.get(one.source, one.source)) for one in mounts]
+
+    @cached_property
+    def fstab(self) -> dict[str, str]:
+        """Kernel names of what the host mounts or swaps to at one time or another, each with its line."""
+        return read_fstab(self.root)
 
     @cached_property
     def swaps(self) -> set[str]:
         """Kernel names of the block devices swapped to."""
         lines = (self.root.read_text("/proc/swaps") or "").splitlines()[1:]
         return {os.path.basename(self.root.realpath(line.split()[0])) for line in lines if line.startswith("/dev/")}
+
+    @cached_property
+    def loops(self) -> dict[str, list[str]]:
+        """The loop devices on each block device: nothing else in sysfs leads from one to the other."""
+        found: dict[str, list[str]] = {}
+        for name in (name for name in self.block_paths if name.startswith("loop")):
+            backing = self.root.read_text(BLOCK, name, "loop/backing_file") or ""
+            if backing.startswith("/dev/"):
+                found.setdefault(os.path.basename(self.root.realpath(backing)), []).append(name)
+        return found
+
+    @cached_property
+    def writers(self) -> dict[str, list[str]]:
+        """The processes that have a block device open for writing, by its kernel name."""
+        return disk_writers(self.root, self.block_paths)
 
     @cached_property
     def block_paths(self) -> dict[str, str]:
@@ -145,14 +185,6 @@ def _below(paths: dict[str, str]) -> dict[str, list[str]]:
     return found
 
 
-class Mount(NamedTuple):
-    """One line of mountinfo."""
-
-    numbers: str
-    target: str
-    source: str
-
-
 def check(context: GuardContext, bus: PciBus, device: PciDevice) -> list[Guard]:
     """Return every reason for not taking this device; none means that it may be taken."""
     if not device.is_endpoint:
@@ -164,43 +196,45 @@ def check(context: GuardContext, bus: PciBus, device: PciDevice) -> list[Guard]:
                 "Select the endpoint behind it instead.",
             )
         ]
-    return _network_guards(context, bus, device) + _storage_guards(context, device)
+    interfaces = interface_chains(context, bus, device)
+    return _network_guards(context, bus, device, interfaces) + _storage_guards(context, device, interfaces)
 
 
 # --- network ---
 
 
-def _network_guards(context: GuardContext, bus: PciBus, device: PciDevice) -> list[Guard]:
-    chains = interface_chains(context, bus, device)
+def _network_guards(context: GuardContext, bus: PciBus, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
     if not chains:
         return _other_namespace(context, device)
     guards = _management(context, device, chains) + _routes(context, device, chains)
     if not guards:
         guards = _addresses(context, device, chains)
-    return guards + _openvswitch(device, chains) + _containers(context, device, chains)
+    if not guards:
+        guards = _stacked(context, bus, device, chains)
+    return guards + _pppoe(context, device, chains) + _containers(context, device, chains)
 
 
 def interface_chains(context: GuardContext, bus: PciBus, device: PciDevice) -> dict[str, str]:
     """Return every interface on or above the device, each with the chain that leads to it as text."""
-    root = context.root
+    chains = _own_interfaces(context, bus, device)
+    pending = list(chains)
+    while pending:
+        name = pending.pop()
+        for above in _uppers(context.root, name):
+            if above not in chains:
+                chains[above] = "%s on %s" % (above, chains[name])
+                pending.append(above)
+    return chains
+
+
+def _own_interfaces(context: GuardContext, bus: PciBus, device: PciDevice) -> dict[str, str]:
     owners = [(device, "")]
     # Taking a physical function removes its virtual ones.
     for address in device.virtfns:
         function = bus.get(address)
         if function is not None:
             owners.append((function, "virtual function %s, " % address))
-    chains: dict[str, str] = {}
-    for owner, prefix in owners:
-        for name in context.net_below.get(owner.real, ()):
-            chains[name] = prefix + name
-    pending = list(chains)
-    while pending:
-        name = pending.pop()
-        for above in _uppers(root, name):
-            if above not in chains:
-                chains[above] = "%s on %s" % (above, chains[name])
-                pending.append(above)
-    return chains
+    return {name: prefix + name for owner, prefix in owners for name in context.net_below.get(owner.real, ())}
 
 
 def _uppers(root: Root, name: str) -> list[str]:
@@ -287,16 +321,61 @@ def _containers(context: GuardContext, device: PciDevice, chains: dict[str, str]
     ]
 
 
-def _openvswitch(device: PciDevice, chains: dict[str, str]) -> list[Guard]:
-    """Nothing in sysfs leads from a datapath to its internal ports, so what they carry cannot be ruled out."""
-    if "ovs-system" not in chains:
+def _stacked(context: GuardContext, bus: PciBus, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
+    """Refuse what has no address itself, but something on top of it.
+
+    A bridge may pass on what the host sends through a veth or tap, and nothing in sysfs leads from one end of those to
+    the other. And the layers would not come back with the device.
+    """
+    if _OVS in chains:
+        return [
+            Guard(
+                "openvswitch",
+                "%s is a port of Open vSwitch, and the host's own traffic may pass through it." % device.address,
+                [chains[_OVS]],
+                "Take it out of its bridge first: ovs-vsctl del-port <interface>.",
+            )
+        ]
+    own = _own_interfaces(context, bus, device)
+    evidence = [chain for name, chain in chains.items() if name not in own]
+    if not evidence:
         return []
     return [
         Guard(
-            "openvswitch",
-            "%s is a port of Open vSwitch, and the host's own traffic may pass through it." % device.address,
-            [chains["ovs-system"]],
-            "Take it out of its bridge first: ovs-vsctl del-port <interface>.",
+            "stacked",
+            "%s has other interfaces on top of it, and the host's own traffic may pass through them." % device.address,
+            _shorten(evidence),
+            "If the host does not need them, take it out of its network configuration and out of what is on top of it "
+            "(%s), then run again." % "; ".join(_shorten(_freeing(context.root, own))),
+        )
+    ]
+
+
+def _freeing(root: Root, names: Iterable[str]) -> list[str]:
+    """Return the commands after which nothing is on top of these interfaces."""
+    commands = []
+    for name in names:
+        master = root.link_name(NET, name, "master")
+        commands += ["ip link set %s nomaster" % name] if master else []
+        commands += ["ip link delete %s" % above for above in _uppers(root, name) if above != master]
+    return commands
+
+
+def _pppoe(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
+    """The address and the routes are on ppp0 and the like, from which nothing in sysfs leads to the interface."""
+    evidence = [
+        "/proc/net/pppoe: session with %s through %s" % (context.pppoe[name], chain)
+        for name, chain in chains.items()
+        if name in context.pppoe
+    ]
+    if not evidence:
+        return []
+    return [
+        Guard(
+            "pppoe",
+            "%s carries a PPPoE connection of the host." % device.address,
+            evidence,
+            "If the host does not need it, end it and take it out of the host's network configuration, then run again.",
         )
     ]
 
@@ -421,46 +500,120 @@ def _proc_ip(field: str) -> str:
 # --- storage ---
 
 
-def _storage_guards(context: GuardContext, device: PciDevice) -> list[Guard]:
-    guards = []
-    mounted, swapped, claimed, members = [], [], [], []
-    for name, chain in block_chains(context, device).items():
-        numbers = context.root.read_text(BLOCK, name, "dev")
-        uses = [
-            "%s (%s) is mounted on %s" % (chain, numbers, mount.target)
-            for mount in context.mounts
-            if mount.numbers == numbers or os.path.basename(mount.source) == name and mount.source.startswith("/dev/")
-        ]
-        if _in_btrfs(context.root, name):
-            uses.append("%s belongs to a mounted btrfs" % chain)
+def _storage_guards(context: GuardContext, device: PciDevice, interfaces: dict[str, str]) -> list[Guard]:
+    chains = block_chains(context, device, interfaces)
+    guards = _mounted(context, device, chains) + _swapped(context, device, chains)
+    return guards or _claimed(context, device, chains) or _members(context, device, chains)
+
+
+def _mounted(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
+    mounted, named = _shares(context, device), []
+    for name, chain in chains.items():
+        uses = _uses(context, name, chain)
         mounted += uses
-        if name in context.swaps:
-            swapped.append("%s is in /proc/swaps" % chain)
-        elif not uses and context.root.listdir(context.block_paths[name], "holders"):
-            claimed.append("%s is held by %s" % (chain, _holders(context.root, context.block_paths[name])))
-        elif not uses and _is_claimed(context.root, name):
-            claimed.append("%s: opening it exclusively gives EBUSY" % chain)
-        kind = _member_of(context.root, numbers)
-        if kind:
-            members.append("%s is a member of %s" % (chain, kind))
-    if mounted:
-        remedy = "Unmount it and take it out of /etc/fstab first, or choose another device."
-        guards.append(Guard("mount", "%s holds mounted filesystems." % device.address, _shorten(mounted), remedy))
-    if swapped:
-        remedy = "swapoff it and take it out of /etc/fstab first, or choose another device."
-        guards.append(Guard("swap", "%s holds swap space in use." % device.address, _shorten(swapped), remedy))
-    if claimed and not mounted and not swapped:
-        remedy = "Stop what uses it (RAID, LVM, ZFS, an iSCSI target, another mount namespace) first."
-        guards.append(Guard("disk_in_use", "%s holds a disk in use." % device.address, _shorten(claimed), remedy))
-    if members and not guards:
-        remedy = "If nothing needs it any more, take it out of its volume group or array and wipe it (wipefs) first."
-        guards.append(Guard("disk_member", "%s holds a part of a volume." % device.address, _shorten(members), remedy))
-    return guards
+        if name in context.fstab and not uses and name not in context.swaps:
+            named.append("%s is named in /etc/fstab: %s" % (chain, context.fstab[name]))
+    if not mounted and not named:
+        return []
+    return [
+        Guard(
+            "mount",
+            # An automount, noauto, or a boot that has not come that far.
+            "%s holds %s." % (device.address, "mounted filesystems" if mounted else "what /etc/fstab names"),
+            _shorten(mounted + named),
+            "Unmount it and take it out of /etc/fstab first, or choose another device.",
+        )
+    ]
 
 
-def _holders(root: Root, path: str) -> str:
-    names = {name: root.read_text(BLOCK, name, "dm/name") for name in root.listdir(path, "holders")}
-    return ", ".join("%s (%s)" % (name, mapped) if mapped else name for name, mapped in names.items())
+def _uses(context: GuardContext, name: str, chain: str) -> list[str]:
+    numbers = context.root.read_text(BLOCK, name, "dev")
+    uses = [
+        "%s (%s) is mounted on %s" % (chain, numbers, mount.target)
+        for mount in context.mounts
+        if mount.numbers == numbers or os.path.basename(mount.source) == name and mount.source.startswith("/dev/")
+    ]
+    return uses + (["%s belongs to a mounted btrfs" % chain] if _in_btrfs(context.root, name) else [])
+
+
+def _shares(context: GuardContext, device: PciDevice) -> list[str]:
+    """What a hypervisor shares has no block device. Whose a mount is, is not asked: one too many is the safe side."""
+    if device.driver != "virtio-pci":
+        return []
+    evidence = []
+    for child in (name for name in context.root.listdir(device.real) if name.startswith("virtio")):
+        driver = context.root.link_name(device.real, child, "driver") or ""
+        evidence += [
+            "%s: driver %s; %s (%s) is mounted on %s" % (child, driver, mount.source, mount.fstype, mount.target)
+            for mount in context.mounts
+            if mount.fstype == _SHARES.get(driver)
+        ]
+    return evidence
+
+
+def _swapped(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
+    evidence = ["%s is in /proc/swaps" % chain for name, chain in chains.items() if name in context.swaps]
+    if not evidence:
+        return []
+    remedy = "swapoff it and take it out of /etc/fstab first, or choose another device."
+    return [Guard("swap", "%s holds swap space in use." % device.address, _shorten(evidence), remedy)]
+
+
+def _claimed(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
+    evidence = []
+    for name, chain in chains.items():
+        holders = _holders(context, name)
+        if holders:
+            evidence.append("%s is held by %s" % (chain, ", ".join(_mapped(context.root, one) for one in holders)))
+        elif _is_claimed(context.root, name):
+            evidence.append("%s: opening it exclusively gives EBUSY" % chain)
+        else:
+            evidence += ["%s is open for writing in %s" % (chain, one) for one in context.writers.get(name, ())]
+    if not evidence:
+        return []
+    remedy = "Stop what uses it (RAID, LVM, ZFS, an iSCSI target, a virtual machine, another mount namespace) first."
+    return [Guard("disk_in_use", "%s holds a disk in use." % device.address, _shorten(evidence), remedy)]
+
+
+def _holders(context: GuardContext, name: str) -> list[str]:
+    return context.root.listdir(context.block_paths[name], "holders") + context.loops.get(name, [])
+
+
+def _mapped(root: Root, name: str) -> str:
+    mapped = root.read_text(BLOCK, name, "dm/name")
+    return "%s (%s)" % (name, mapped) if mapped else name
+
+
+def disk_writers(root: Root, names: Iterable[str]) -> dict[str, list[str]]:
+    """Say which processes have block devices open for writing: the raw disks of QEMU and of Oracle ASM, for example.
+
+    Those are not opened exclusively. What udev and blkid look at for a moment they open for reading; udev is left out
+    all the same, since it does not use what it opens.
+    """
+    wanted = {"/dev/" + name.replace("!", "/"): name for name in names}
+    found: dict[str, list[str]] = {}
+    for pid in (entry for entry in root.listdir("/proc") if entry.isdigit()):
+        fds = [(fd, wanted.get(root.readlink("/proc", pid, "fd", fd) or "")) for fd in root.listdir("/proc", pid, "fd")]
+        written = {name for fd, name in fds if name is not None and _is_for_writing(root, pid, fd)}
+        comm = root.read_text("/proc", pid, "comm") or "?" if written else ""
+        for name in written if comm not in _UDEV else ():
+            found.setdefault(name, []).append("process %s (%s)" % (pid, comm))
+    return found
+
+
+def _is_for_writing(root: Root, pid: str, fd: str) -> bool:
+    flags = re.search(r"^flags:\s*([0-7]+)", root.read_text("/proc", pid, "fdinfo", fd) or "", re.MULTILINE)
+    return flags is not None and int(flags.group(1), 8) & os.O_ACCMODE != os.O_RDONLY
+
+
+def _members(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
+    kinds = ((chain, _member_of(context.root, context.root.read_text(BLOCK, name, "dev")))
+             for name, chain in chains.items())
+    evidence = ["%s is a member of %s" % (chain, kind) for chain, kind in kinds if kind]
+    if not evidence:
+        return []
+    remedy = "If nothing needs it any more, take it out of its volume group or array and wipe it (wipefs) first."
+    return [Guard("disk_member", "%s holds a part of a volume." % device.address, _shorten(evidence), remedy)]
 
 
 def _member_of(root: Root, numbers: str | None) -> str | None:
@@ -469,15 +622,19 @@ def _member_of(root: Root, numbers: str | None) -> str | None:
     return _MEMBERS.get(found.group(1)) if found else None
 
 
-def block_chains(context: GuardContext, device: PciDevice) -> dict[str, str]:
-    """Return every block device on or above the device, each with the chain that leads to it as text."""
-    root = context.root
-    bases = [device.real] + _nvme_subsystems(context, device)
-    chains = {name: name for base in bases for name in context.block_below.get(base, ())}
+def block_chains(context: GuardContext, device: PciDevice, interfaces: dict[str, str]) -> dict[str, str]:
+    """Return every block device on or above the device or its interfaces, each with the chain that leads to it."""
+    bases = dict.fromkeys([device.real] + _nvme_subsystems(context, device), "")
+    # The disks of FCoE are below an interface, and a VLAN's directory is not below the device's.
+    bases.update((context.net_paths.get(name, ""), " on " + chain) for name, chain in interfaces.items())
+    chains: dict[str, str] = {}
+    for base, below in bases.items():
+        for name in context.block_below.get(base, ()):
+            chains.setdefault(name, name + below)
     pending = list(chains)
     while pending:
         name = pending.pop()
-        for holder in root.listdir(context.block_paths[name], "holders"):
+        for holder in _holders(context, name):
             if holder not in chains and holder in context.block_paths:
                 chains[holder] = "%s on %s" % (holder, chains[name])
                 pending += [holder] + _partitions(context, holder, chains)
@@ -509,24 +666,28 @@ def _in_btrfs(root: Root, name: str) -> bool:
     return any(root.exists("/sys/fs/btrfs", fs, "devices", name) for fs in root.listdir("/sys/fs/btrfs"))
 
 
-def read_mounts(root: Root) -> list[Mount]:
-    """Return what process 1 has mounted."""
-    mounts = []
-    # Without privileges only one's own table can be read; mostly it is the same.
-    text = root.read_text("/proc/1/mountinfo") or root.read_text("/proc/self/mountinfo") or ""
-    for line in text.splitlines():
-        head, _dash, tail = line.partition(" - ")
-        fields, rest = head.split(), tail.split()
-        if len(fields) >= 5 and len(rest) >= 2:
-            source = _unescape(rest[1])
-            # A source may be a link such as /dev/mapper/vg-root or /dev/disk/by-uuid/...
-            real = root.realpath(source) if source.startswith("/dev/") else source
-            mounts.append(Mount(fields[2], _unescape(fields[4]), real))
-    return mounts
+def read_fstab(root: Root) -> dict[str, str]:
+    """Return the block devices that /etc/fstab names, by kernel name, each with its line."""
+    found: dict[str, str] = {}
+    for fields in (line.split() for line in (root.read_text("/etc/fstab") or "").splitlines()):
+        if len(fields) >= 3 and not fields[0].startswith("#"):
+            path = _fstab_path(root, unescape(fields[0]))
+            if path is not None:
+                found.setdefault(os.path.basename(root.realpath(path)), " ".join(fields))
+    return found
 
 
-def _unescape(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), text)
+def _fstab_path(root: Root, source: str) -> str | None:
+    if source.startswith("/dev/"):
+        return source
+    tag, _equals, value = source.partition("=")
+    if tag not in _TAGS:
+        return None
+    # udev writes what would not do in a file's name as \x20 and the like; UUIDs are compared as mount(8) does.
+    wanted = re.sub(r"[^\w#+.:=@-]", lambda match: "".join("\\x%02x" % byte for byte in match.group().encode()),
+                    value.strip("\"'")).lower()
+    directory = "/dev/disk/" + _TAGS[tag]
+    return next((directory + "/" + name for name in root.listdir(directory) if name.lower() == wanted), None)
 
 
 def _is_claimed(root: Root, name: str) -> bool:

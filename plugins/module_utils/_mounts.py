@@ -20,18 +20,26 @@ class Mount(NamedTuple):
     target: str
     options: list[str]
     fstype: str
+    source: str
+    numbers: str  # major:minor
+    part: str  # what of the filesystem is mounted: / is all of it
 
 
-def read_mounts(root: Root) -> list[Mount]:
+def read_mounts(root: Root, table: str = MOUNTS) -> list[Mount]:
     """Return all mounts, oldest first."""
     mounts = []
-    for line in (root.read_text(MOUNTS) or "").splitlines():
+    for line in (root.read_text(table) or "").splitlines():
         head, _dash, tail = line.partition(" - ")
         fields, about = head.split(), tail.split()
-        if len(fields) >= 6 and about:
-            target = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code.group(1), 8)), fields[4])
-            mounts.append(Mount(target, fields[5].split(","), about[0]))
+        if len(fields) >= 6 and len(about) >= 2:
+            target, source = unescape(fields[4]), unescape(about[1])
+            mounts.append(Mount(target, fields[5].split(","), about[0], source, fields[2], unescape(fields[3])))
     return mounts
+
+
+def unescape(text: str) -> str:
+    """Return a field of mountinfo or fstab with its spaces and the like."""
+    return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code.group(1), 8)), text)
 
 
 def mount_of(root: Root, path: str) -> Mount | None:

@@ -14,10 +14,12 @@ from typing import NamedTuple
 from ._errors import HostError
 from ._fs import Root
 
+NET = "/sys/class/net"
 PCI_DEVICES = "/sys/bus/pci/devices"
 _BDF = re.compile(r"^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$")
 _SHORT_BDF = re.compile(r"^[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$")
 SLOTS = "/sys/bus/pci/slots"
+_USB_BUS = re.compile(r"^usb\d+$")
 _VIRTFN = re.compile(r"^virtfn(\d+)$")
 _SERIAL_NUMBER_CAPABILITY = 0x0003
 _CONFIG_SIZE = 4096
@@ -195,7 +197,7 @@ class PciDevice:
 
 def read_interface(root: Root, name: str) -> Interface:
     """Read one interface of /sys/class/net."""
-    base = "/sys/class/net/" + name
+    base = NET + "/" + name
     # A bond gives all its members one address; sysfs keeps the member's own here.
     mac = root.read_text(base, "bonding_slave/perm_hwaddr") or root.read_text(base, "address")
     flags = root.read_int(base, "flags") or 0
@@ -223,8 +225,14 @@ def _device_serial_number(root: Root, path: str) -> str | None:
 
 
 def nearest_bdf(path: str) -> str | None:
-    """Return the PCI address closest to the end of a /sys/devices path."""
-    return next((part for part in reversed(path.split("/")) if _BDF.match(part)), None)
+    """Return the address of the PCI function that a network interface belongs to, by its /sys/devices path."""
+    # The last part is the interface's name, which may be usb0 whatever its device is.
+    for part in reversed(path.split("/")[:-1]):
+        if _BDF.match(part):
+            return part
+        if _USB_BUS.match(part):  # the function above is a host controller, with whatever else is plugged into it
+            return None
+    return None
 
 
 class PciBus:
@@ -234,9 +242,9 @@ class PciBus:
         self.root = root
         self._planned: dict[str, dict[int, PciDevice]] = {}
         owners: dict[str, list[str]] = {}
-        for name in root.listdir("/sys/class/net"):
+        for name in root.listdir(NET):
             # virtio and others put the interface on a child device: the nearest PCI function above owns it.
-            owner = nearest_bdf(root.target("/sys/class/net", name))
+            owner = nearest_bdf(root.target(NET, name))
             if owner is not None:
                 owners.setdefault(owner, []).append(name)
         self.devices: dict[str, PciDevice] = {

@@ -10,7 +10,7 @@ import re
 from typing import Any, Callable, NamedTuple
 
 from ._errors import HostError
-from ._pci import SLOTS, PciBus, PciDevice, normalise_bdf
+from ._pci import NET, SLOTS, PciBus, PciDevice, normalise_bdf, read_interface
 
 KINDS = ("address", "vendor_device", "interface", "mac", "slot", "serial", "pf")
 # The argument spec of one entry, for every module that takes a list of devices.
@@ -233,15 +233,22 @@ def _by_vendor_device(value: str, bus: PciBus, recorded: list[Recorded], selecto
 def _by_interface(value: str, bus: PciBus, recorded: list[Recorded], _selector: dict[str, Any]) -> list[PciDevice]:
     name = value.strip()
     live = [device for device in bus if any(one.name == name for one in device.interfaces)]
-    error = _no_match("an interface named %s" % name, bus)
-    virtual = bus.root.exists("/sys/class/net", name) and not live
-    if virtual:
-        lowers = [entry[6:] for entry in bus.root.listdir("/sys/class/net", name) if entry.startswith("lower_")]
-        error.message = "%s is no interface of a PCI device." % name
-        error.evidence = ["/sys/class/net/%s -> %s" % (name, bus.root.realpath("/sys/class/net", name))]
-        error.evidence += ["below it: %s" % lower for lower in lowers]
-        error.remedy = "Name the physical interface."
+    other = not live and bus.root.exists(NET, name)
+    error = _not_of_pci(name, bus) if other else _no_match("an interface named %s" % name, bus)
     return _one("interface %s" % name, live, [r for r in recorded if name in r.interfaces], bus, error)
+
+
+def _not_of_pci(name: str, bus: PciBus) -> HostError:
+    path = bus.root.realpath(NET, name)
+    usb = "/usb" in path.rpartition("/")[0]
+    lowers = [entry[6:] for entry in bus.root.listdir(NET, name) if entry.startswith("lower_")]
+    return HostError(
+        "selector",
+        "%s is no interface of a PCI device%s." % (name, ", but of a USB one" if usb else ""),
+        evidence=["%s/%s -> %s" % (NET, name, path)] + ["below it: %s" % lower for lower in lowers],
+        remedy="Name an interface of a PCI device: VFIO would take the USB controller with all that is plugged into it."
+        if usb else "Name the physical interface.",
+    )
 
 
 def _by_mac(value: str, bus: PciBus, recorded: list[Recorded], _selector: dict[str, Any]) -> list[PciDevice]:
@@ -252,7 +259,11 @@ def _by_mac(value: str, bus: PciBus, recorded: list[Recorded], _selector: dict[s
             "`ip link` shows it",
         )
     live = [device for device in bus if any(one.mac == mac for one in device.interfaces)]
-    return _one("MAC %s" % mac, live, [r for r in recorded if mac in r.macs], bus, _no_match("the MAC " + mac, bus))
+    records = [record for record in recorded if mac in record.macs]
+    known = live or records
+    names = [] if known else [name for name in bus.root.listdir(NET) if read_interface(bus.root, name).mac == mac]
+    error = _not_of_pci(names[0], bus) if names else _no_match("the MAC " + mac, bus)
+    return _one("MAC %s" % mac, live, records, bus, error)
 
 
 def _by_slot(value: str, bus: PciBus, _recorded: list[Recorded], _selector: dict[str, Any]) -> list[PciDevice]:

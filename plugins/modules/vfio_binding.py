@@ -18,8 +18,9 @@ description:
   - Virtual functions are part of it. They are made without waking the host's drivers, and given back with the rest.
   - A device is refused, and nothing is changed, if it or anything on top of it (VLAN, bond, bridge, team, macvlan,
     ipvlan, also in containers; virtual functions; partitions, RAID, LVM) carries the live management connection, an
-    address, a route of any family in any table, a mounted or swapped disk, or a part of a volume. There is no option
-    that overrides this.
+    address, a route of any family in any table, a PPPoE session, a disk that is mounted, swapped to, in use or named in
+    C(/etc/fstab), or a part of a volume. An interface with anything on top of it, such as a bridge's port, is refused
+    without any address as well. There is no option that overrides this.
   - Each taken device has names that stay the same at every boot, such as C(/dev/vfio/by-mac/52:54:00:12:34:56) and
     C(/dev/vfio/by-address/0000:04:00.0).
 extends_documentation_fragment:

@@ -6,9 +6,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils import _guards, _namespaces, _netlink
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext, check
 from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import Address, Link, NetState, Route
@@ -84,7 +88,7 @@ def test_the_other_member_of_a_bond_is_not_above(nic: Tree) -> None:
     other = nic.net("eth2", "0000:00:05.0")
     nic.net("bond0")
     nic.stack("bond0", "eth1", "eth2", master=True)
-    assert guards(nic, NIC, route(other)) == []
+    assert kinds(guards(nic, NIC, route(other))) == ["stacked"]
 
 
 def test_virtual_functions_go_with_their_physical_one(nic: Tree) -> None:
@@ -106,7 +110,55 @@ def test_virtio_interfaces_below_a_child_device_count(tree: Tree) -> None:
 def test_an_open_vswitch_port_is_refused(nic: Tree) -> None:
     nic.net("ovs-system")
     nic.stack("ovs-system", "eth1", master=True)
-    assert kinds(guards(nic, NIC)) == ["openvswitch"]
+    found = guards(nic, NIC)
+    assert kinds(found) == ["openvswitch"] and "ovs-vsctl del-port" in found[0].remedy
+
+
+@pytest.mark.parametrize("above,master,command", [
+    ("br0", True, "ip link set eth1 nomaster"), ("bond0", True, "ip link set eth1 nomaster"),
+    ("vlan7", False, "ip link delete vlan7"), ("macvtap0", False, "ip link delete macvtap0"),
+])
+def test_what_has_something_on_top_is_refused_without_any_address(
+    nic: Tree, above: str, master: bool, command: str
+) -> None:
+    nic.net(above)
+    nic.stack(above, "eth1", master=master)
+    found = guards(nic, NIC)
+    assert kinds(found) == ["stacked"] and found[0].evidence == ["%s on eth1" % above]
+    assert "(%s)" % command in found[0].remedy
+
+
+def test_only_the_lowest_layer_has_to_go(nic: Tree) -> None:
+    for name in ("bond0", "bond0.7", "vlan9"):
+        nic.net(name)
+    nic.stack("bond0", "eth1", master=True)
+    nic.stack("bond0.7", "bond0")
+    nic.stack("vlan9", "eth1")
+    found = guards(nic, NIC)
+    assert sorted(found[0].evidence) == ["bond0 on eth1", "bond0.7 on bond0 on eth1", "vlan9 on eth1"]
+    assert "(ip link set eth1 nomaster; ip link delete vlan9)" in found[0].remedy
+
+
+def test_what_is_on_top_of_a_virtual_function_counts_for_the_physical_one(nic: Tree) -> None:
+    nic.pci("0000:00:04.2", "8086:10ca", driver="igbvf")
+    nic.net("eth9", "0000:00:04.2")
+    nic.link(nic.real(NIC) + "/virtfn0", nic.real("0000:00:04.2"))
+    assert guards(nic, NIC) == []
+    nic.net("vlan7")
+    nic.stack("vlan7", "eth9")
+    assert guards(nic, NIC)[0].evidence == ["vlan7 on virtual function 0000:00:04.2, eth9"]
+
+
+@pytest.mark.parametrize("through", ["eth1", "eth1.7"])
+def test_a_pppoe_session_counts(nic: Tree, through: str) -> None:
+    nic.net("eth1.7")
+    nic.stack("eth1.7", "eth1")
+    nic.file("/proc/net/pppoe", "Id       Address              Device\n00001A2B 00:11:22:33:44:55 %8s" % through)
+    found = guards(nic, NIC)
+    assert "pppoe" in kinds(found)
+    assert found[-1].evidence[0].startswith("/proc/net/pppoe: session with 00:11:22:33:44:55 through " + through)
+    nic.file("/proc/net/pppoe", "Id       Address              Device\n00001A2B 00:11:22:33:44:55     eth2")
+    assert kinds(guards(nic, NIC)) == ["stacked"]
 
 
 def test_an_interface_in_another_namespace_is_refused(nic: Tree) -> None:
@@ -127,6 +179,15 @@ def test_a_bridge_is_refused_by_header_type_and_by_class(tree: Tree) -> None:
     tree.pci("0000:00:00.0", class_code="060000")
     assert kinds(guards(tree, "0000:00:1c.0")) == ["not_endpoint"]
     assert kinds(guards(tree, "0000:00:00.0")) == ["not_endpoint"]
+
+
+def test_a_usb_controller_carries_what_is_plugged_into_it(tree: Tree) -> None:
+    tree.pci(NIC, "8086:7ae0", "0c0330", driver="xhci_hcd")
+    index = tree.net("enx0", NIC, child="usb1/1-2/1-2:1.0")
+    assert guards(tree, NIC) == []
+    tree.block("sdc", tree.real(NIC) + "/usb2/2-1/2-1:1.0/host4/target4:0:0/4:0:0:0/block", "8:32")
+    tree.mounts(("8:32", "/media", "/dev/sdc"))
+    assert kinds(guards(tree, NIC, route(index))) == ["route", "mount"]
 
 
 # --- the management connection ---
@@ -295,6 +356,114 @@ def test_a_member_of_a_volume_that_nobody_uses_counts(disk: Tree, kind: str, gua
     assert not guarded or found[0].evidence[0].startswith("vda1 is a member of ") and "wipefs" in found[0].remedy
 
 
+@pytest.mark.parametrize("source,link", [
+    ("/dev/vda1", None), ("/dev/disk/by-id/virtio-x-part1", "by-id/virtio-x-part1"),
+    ("UUID=0F-12ab", "by-uuid/0f-12AB"), ('UUID="0f-12ab"', "by-uuid/0f-12ab"), ("LABEL=data", "by-label/data"),
+    ("LABEL=my\\040data", "by-label/my\\x20data"), ("LABEL=a/ü", "by-label/a\\x2fü"),
+    ("PARTUUID=ab-01", "by-partuuid/ab-01"), ("PARTLABEL=x", "by-partlabel/x"),
+])
+@pytest.mark.parametrize("rest", ["/srv/a\\040b ext4 noauto 0 0", "none swap sw", "/srv auto"])
+def test_what_fstab_names_is_the_hosts_mounted_or_not(disk: Tree, source: str, link: str | None, rest: str) -> None:
+    disk.file("/dev/vda1")
+    if link:
+        disk.link("/dev/disk/" + link, "/dev/vda1")
+    disk.file("/etc/fstab", "# by hand\n\n  %s\t%s\n" % (source, rest.replace(" ", "\t")))
+    found = guards(disk, DISK)
+    assert kinds(found) == ["mount"] and found[0].message.endswith("holds what /etc/fstab names.")
+    assert found[0].evidence == ["vda1 is named in /etc/fstab: %s %s" % (source, rest)]
+
+
+@pytest.mark.parametrize("line", [
+    "#/dev/vda1 /srv ext4", "# /dev/vda1 /srv ext4", "/dev/vda1", "/dev/vda1 /srv", "UUID=1 /srv ext4",
+    "UUID= /srv ext4", "/dev/vdb1 /srv ext4", "host:/dev/vda1 /srv nfs", "tmpfs /dev/vda1 tmpfs", "NAME=vda1 /srv ext4",
+    "=", "\\",
+])
+def test_what_fstab_does_not_name_is_free(disk: Tree, line: str) -> None:
+    disk.file("/dev/vda1")
+    disk.link("/dev/disk/by-uuid/2", "/dev/vda1")
+    disk.file("/etc/fstab", line)
+    assert guards(disk, DISK) == []
+
+
+def test_fstab_counts_through_every_layer_and_is_not_repeated_for_what_is_in_use(disk: Tree) -> None:
+    disk.hold("dm-0", "253:0", "vda1")
+    disk.file("/dev/dm-0")
+    disk.link("/dev/mapper/vg-data", "/dev/dm-0")
+    disk.file("/etc/fstab", "/dev/mapper/vg-data /data xfs nofail\n/dev/vda swap swap")
+    assert guards(disk, DISK)[0].evidence == [
+        "vda is named in /etc/fstab: /dev/vda swap swap",
+        "dm-0 on vda1 is named in /etc/fstab: /dev/mapper/vg-data /data xfs nofail",
+    ]
+    disk.mounts(("253:0", "/data", "/dev/mapper/vg-data"))
+    disk.file("/proc/swaps", "Filename Type Size Used Priority\n/dev/vda partition 1 0 -2")
+    found = guards(disk, DISK)
+    assert kinds(found) == ["mount", "swap"] and found[0].evidence == ["dm-0 on vda1 (253:0) is mounted on /data"]
+
+
+def test_a_disk_of_fcoe_over_a_vlan_counts(nic: Tree) -> None:
+    nic.net("eth1.100")
+    nic.stack("eth1.100", "eth1")
+    nic.block("sdb", "/sys/devices/virtual/net/eth1.100/ctlr_0/host7/rport-7:0-0/target7:0:0/7:0:0:0/block", "8:16")
+    nic.mounts(("8:16", "/san", "/dev/sdb"))
+    found = guards(nic, NIC)
+    assert kinds(found) == ["stacked", "mount"]
+    assert found[1].evidence == ["sdb on eth1.100 on eth1 (8:16) is mounted on /san"]
+
+
+def test_a_loop_device_is_on_top_of_its_disk(disk: Tree) -> None:
+    disk.file(disk.block("loop0", "/sys/devices/virtual/block", "7:0") + "/loop/backing_file", "/dev/vda1")
+    disk.file(disk.block("loop1", "/sys/devices/virtual/block", "7:1") + "/loop/backing_file", "/var/lib/vda1")
+    found = guards(disk, DISK)
+    assert kinds(found) == ["disk_in_use"] and found[0].evidence == ["vda1 is held by loop0"]
+    disk.mounts(("7:0", "/mnt", "/dev/loop0"))
+    assert guards(disk, DISK)[0].evidence == ["loop0 on vda1 (7:0) is mounted on /mnt"]
+
+
+def opened(tree: Tree, pid: str, comm: str, path: str, flags: str) -> None:
+    tree.file("/proc/%s/comm" % pid, comm)
+    tree.file("/proc/%s/fdinfo/3" % pid, "pos:\t0\nflags:\t%s\nmnt_id:\t24" % flags)
+    tree.dir("/proc/%s/fd" % pid)
+    tree.at("/proc/%s/fd/3" % pid).symlink_to(path)
+
+
+def test_a_disk_that_a_process_writes_to_is_in_use(disk: Tree) -> None:
+    opened(disk, "70", "qemu-system-x86", "/dev/vda1", "0140002")
+    opened(disk, "71", "asm_dbw0", "/dev/vda1", "0100001")
+    found = guards(disk, DISK)
+    assert kinds(found) == ["disk_in_use"] and "virtual machine" in found[0].remedy
+    assert found[0].evidence == [
+        "vda1 is open for writing in process 70 (qemu-system-x86)", "vda1 is open for writing in process 71 (asm_dbw0)",
+    ]
+
+
+@pytest.mark.parametrize("comm,path,flags", [
+    ("blkid", "/dev/vda1", "0100000"), ("(udev-worker)", "/dev/vda", "0100002"), ("systemd-udevd", "/dev/vda", "02"),
+    ("qemu-system-x86", "/dev/vdb", "02"), ("rsyslogd", "/var/log/vda1", "02"), ("ended", "/dev/vda", ""),
+])
+def test_who_only_looks_at_a_disk_does_not_use_it(disk: Tree, comm: str, path: str, flags: str) -> None:
+    opened(disk, "70", comm, path, flags)
+    assert guards(disk, DISK) == []
+
+
+def test_only_for_a_disk_are_open_files_looked_at(nic: Tree) -> None:
+    context, bus = GuardContext(nic.root), PciBus(nic.root)
+    assert check(context, bus, bus.get(NIC)) == [] and "writers" not in context.__dict__
+
+
+@pytest.mark.parametrize("driver,fstype", [("virtiofs", "virtiofs"), ("9pnet_virtio", "9p")])
+def test_what_a_hypervisor_shares_counts_while_it_is_mounted(tree: Tree, driver: str, fstype: str) -> None:
+    tree.pci(DISK, "1af4:105a", "018000", driver="virtio-pci")
+    tree.dir(tree.real(DISK) + "/virtio3")
+    tree.link(tree.real(DISK) + "/virtio3/driver", "/sys/bus/virtio/drivers/" + driver)
+    assert guards(tree, DISK) == []
+    tree.file("/proc/1/mountinfo", "30 1 0:30 / /srv/share rw shared:1 - %s data rw" % fstype)
+    found = guards(tree, DISK)
+    assert kinds(found) == ["mount"]
+    assert found[0].evidence == ["virtio3: driver %s; data (%s) is mounted on /srv/share" % (driver, fstype)]
+    tree.file("/proc/1/mountinfo", "30 1 0:30 / /srv/share rw shared:1 - nfs4 data rw")
+    assert guards(tree, DISK) == []
+
+
 # --- addresses without routes, and containers ---
 
 
@@ -319,18 +488,124 @@ def test_only_what_is_on_top_of_another_namespaces_interface_counts() -> None:
     links = [
         Link("lo", None, None, False), Link("eth0", "macvlan", 2, True), Link("eth1", "veth", 3, True),
         Link("eth0.7", "vlan", 2, False), Link("ip0", "ipvlan", 2, True),
+        Link("sec0", "macsec", 4, True), Link("sec1", "macsec", 4, False),
+        Link("ib0", "ipoib", None, False), Link("ib0.8001", "ipoib", 5, False),
     ]
-    assert _namespaces.on_top(links, "c1") == {2: ["macvlan eth0 in c1", "ipvlan ip0 in c1"]}
+    assert _namespaces.on_top(links, "c1") == {
+        2: ["macvlan eth0 in c1", "ipvlan ip0 in c1"], 4: ["macsec sec0 in c1"], 5: ["ipoib ib0.8001 in c1"],
+    }
+
+
+def in_namespaces(tree: Tree, **numbers: int) -> None:
+    for pid, number in numbers.items():
+        tree.dir("/proc/%s/ns" % pid.strip("p"))
+        tree.at("/proc/%s/ns/net" % pid.strip("p")).symlink_to("net:[%d]" % number)
 
 
 def test_each_other_namespace_is_looked_at_once(tree: Tree) -> None:
-    for pid, number in (("self", 1), ("1", 1), ("20", 2), ("21", 2), ("30", 3)):
-        tree.dir("/proc/%s/ns" % pid)
-        tree.at("/proc/%s/ns/net" % pid).symlink_to("net:[%d]" % number)
+    in_namespaces(tree, self=1, p1=1, p20=2, p21=2, p30=3)
     tree.dir("/proc/40/ns")
-    assert set(_namespaces.namespaces(tree.root)) == {"net:[2]", "net:[3]"}
+    assert _namespaces.namespaces(tree.root) == {
+        "net:[2]": ["/proc/20/ns/net", "/proc/21/ns/net"], "net:[3]": ["/proc/30/ns/net"],
+    }
+
+
+def test_namespaces_without_a_process_are_found_by_their_mounts(tree: Tree) -> None:
+    in_namespaces(tree, self=1, p1=1, p20=2)
+    tree.file("/proc/1/mountinfo", "\n".join(
+        "22 1 0:4 %s %s rw shared:1 - nsfs nsfs rw" % one for one in (
+            ("net:[1]", "/run/netns/host"), ("net:[2]", "/run/docker/netns/2"), ("net:[3]", "/run/netns/my\\040own"),
+            ("mnt:[4]", "/run/snapd/ns/x.mnt"),
+        )
+    ))
+    found = _namespaces.namespaces(tree.root)
+    assert found == {"net:[2]": ["/proc/20/ns/net", "/run/docker/netns/2"], "net:[3]": ["/run/netns/my own"]}
+    assert _namespaces._where(tree.root, "/run/netns/my own") == "the network namespace /run/netns/my own"
+
+
+@pytest.fixture
+def there(tree: Tree) -> tuple[str, str]:
+    """Something that can be opened as a namespace, and the name that it has as one."""
+    tree.file("/there")
+    path = tree.root.path("/there")
+    return "net:[%d]" % os.stat(path).st_ino, path
+
+
+def test_a_namespace_is_entered_by_whatever_is_left_of_it(
+    there: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered = []
+    monkeypatch.setattr(_namespaces, "_setns", entered.append)
+    monkeypatch.setattr(_namespaces, "read_links", lambda: [Link("eth0", "macvlan", 2, True)])
+    name, path = there
+    assert _namespaces._links_in(name, [path + "-gone", path], "c1") and len(entered) == 1
+    assert _namespaces._links_in(name, [path + "-gone"], "c1") == [] and len(entered) == 1
+
+
+def test_a_namespace_that_cannot_be_entered_is_not_an_empty_one(
+    there: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_handle: int) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(_namespaces, "_setns", refuse)
+    name, path = there
+    with pytest.raises(HostError) as caught:
+        _namespaces._links_in(name, [path], "the namespace of process 7 (pause)")
+    assert "process 7 (pause)" in caught.value.message and "Operation not permitted" in caught.value.message
+    assert caught.value.evidence and "become: true" in caught.value.remedy
+    with pytest.raises(HostError, match="something else is at"):
+        _namespaces._links_in("net:[1]", [path], "the network namespace /run/netns/blue")
 
 
 def test_the_running_kernel_is_asked_without_a_failure() -> None:
     assert all(isinstance(lines, list) for lines in _namespaces.links_in_other_namespaces(Root("/")).values())
     assert "lo" in [link.name for link in _netlink.read_links()]
+    _namespaces.ensure_ours(Root("/"))
+
+
+# --- sysfs and sockets of different network namespaces ---
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    found: list[float] = []
+    monkeypatch.setattr(_namespaces.time, "sleep", found.append)
+    return found
+
+
+def test_sysfs_of_the_own_namespace_costs_no_waiting(nic: Tree, pauses: list[float]) -> None:
+    nic.file("/sys/class/net/bonding_masters")
+    _namespaces.ensure_ours(nic.root, lambda: [(2, "eth1")])
+    assert pauses == []
+
+
+@pytest.mark.parametrize("seen", [[(1, "lo")], [(3, "eth1")], [(2, "eth1"), (3, "eth2")], []])
+def test_sysfs_of_another_namespace_is_an_error(nic: Tree, pauses: list[float], seen: list[tuple[int, str]]) -> None:
+    with pytest.raises(HostError) as caught:
+        _namespaces.ensure_ours(nic.root, lambda: seen)
+    assert 0.5 < sum(pauses) < 2 and caught.value.evidence and "container" in caught.value.remedy
+
+
+def test_both_sides_of_the_difference_are_shown(nic: Tree, pauses: list[float]) -> None:
+    with pytest.raises(HostError) as caught:
+        _namespaces.ensure_ours(nic.root, lambda: [(1, "lo")])
+    assert caught.value.evidence == [
+        "/sys/class/net has, and the process has not: eth1 (index 2)",
+        "the process has, and /sys/class/net has not: lo (index 1)",
+    ]
+
+
+def test_renames_and_containers_that_come_and_go_are_no_other_namespace(nic: Tree, pauses: list[float]) -> None:
+    """Each look differs, but never twice in the same way."""
+    answers = iter([[(2, "eth0")], [(2, "eth1"), (9, "veth9")], [(2, "eth1"), (10, "veth10")]])
+    _namespaces.ensure_ours(nic.root, lambda: next(answers))
+    assert len(pauses) == 1
+
+
+def test_the_running_host_is_asked_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(_guards, "ensure_ours", asked.append)
+    monkeypatch.setattr(NetState, "read", lambda: NetState([], []))
+    context = GuardContext(Root("/"))
+    assert context.net == context.net == NetState([], []) and len(asked) == 1

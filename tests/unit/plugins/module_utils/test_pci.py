@@ -83,6 +83,10 @@ def test_virtual_functions(host: Tree) -> None:
 def test_nearest_bdf() -> None:
     assert nearest_bdf("/sys/devices/pci0000:00/0000:00:1c.0/0000:04:00.0/virtio1/net/eth0") == A
     assert nearest_bdf("/sys/devices/virtual/net/lo") is None
+    assert nearest_bdf("/sys/devices/pci0000:00/0000:00:14.0/usb1/1-2/1-2:1.0/net/enx0") is None
+    assert nearest_bdf("/sys/devices/pci0000:00/0000:04:00.0/net/usb0") == A
+    # A PCI device behind Thunderbolt, whose name has nothing to do with a bus of USB.
+    assert nearest_bdf("/sys/devices/pci0000:00/0000:00:14.0/usb4_port1/0000:04:00.0/net/eth0") == A
 
 
 # --- selectors ---
@@ -140,6 +144,17 @@ def test_a_virtual_interface_is_explained(host: Tree) -> None:
     with pytest.raises(HostError, match="bond0 is no interface of a PCI device") as caught:
         select(host, {"interface": "bond0"})
     assert "below it: eth1" in caught.value.evidence
+
+
+@pytest.mark.parametrize("selector", [{"interface": "usb0"}, {"mac": "52:54:00:00:00:77"}])
+def test_a_usb_interface_does_not_mean_its_whole_host_controller(host: Tree, selector: dict[str, str]) -> None:
+    host.pci("0000:00:14.0", "8086:7ae0", "0c0330", driver="xhci_hcd")
+    host.net("usb0", "0000:00:14.0", "52:54:00:00:00:77", child="usb1/1-2/1-2:1.0")
+    with pytest.raises(HostError, match="usb0 is no interface of a PCI device, but of a USB one") as caught:
+        select(host, selector)
+    assert "1-2:1.0/net/usb0" in caught.value.evidence[0] and "controller" in caught.value.remedy
+    assert PciBus(host.root).get("0000:00:14.0").interfaces == []
+    assert select(host, {"address": "0000:00:14.0"}) == ["0000:00:14.0"]
 
 
 def test_a_mac_that_two_devices_have_is_ambiguous(host: Tree) -> None:

@@ -202,6 +202,8 @@ class Root:
             return False
         try:
             os.unlink(self.path(path))
+        except FileNotFoundError:  # somebody else was faster
+            return False
         except OSError as exc:
             raise _file_error("remove", path, exc) from exc
         return True

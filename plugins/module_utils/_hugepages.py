@@ -20,7 +20,7 @@ from ._cmdline import CommandLine, Record
 from ._errors import HostError
 from ._files import FileSet, RenderedFile
 from ._fs import Root, Runner
-from ._hugetlbfs import LeftOver, left_over, remove
+from ._hugetlbfs import LeftOver, left_over, mounts_of, remove
 from ._pools import NODES_DIR, SIZES_DIR, UNITS, Pool, Pools, format_size, meminfo
 from ._store import dump_json, load_record
 from ._words import holds
@@ -279,8 +279,8 @@ class Plan:
             for pool, count in self.changes
             if count < self.before[pool] and count < self.host.in_use(pool)
         }
-        found = left_over(self._root) if short else []
-        return [one for one in found if one.page_size in short and one not in self._gone]
+        mounts = [one for one in mounts_of(self._root) if one.page_size in short] if short else []
+        return [one for one in left_over(self._root, mounts) if one not in self._gone]
 
     def _new_record(self) -> Counts:
         """Return the original counts of the declared sizes: as recorded, else as they are now."""

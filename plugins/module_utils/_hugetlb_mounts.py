@@ -169,9 +169,7 @@ class MountPlan:
         self._made = {one.path: self._record.get(one.path, _missing(root, one.path)) for one in self.wanted}
         self.files = FileSet(root, self._files())
         self._record_file = FileSet(root, [RenderedFile(RECORD, _render(self._made) if self._made else None)])
-        self.left_over = [
-            one for one in left_over(root) if os.path.dirname(one.path) in self.to_unmount
-        ]
+        self.left_over = left_over(root, [self._mounted[path] for path in self.to_unmount])
         self._refuse()
 
     def _is_as_wanted(self, one: Wanted) -> bool:

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import re
+import signal
 import subprocess
 from typing import Any
 
@@ -301,6 +302,48 @@ def test_left_over_files_that_are_in_nobodys_way_stay(tree: Tree) -> None:
     root = DpdkEnded(tree)
     assert run(root, [{"size": "2M", "count": 4}])["left_over"] == []
     assert root.exists(root.LEFT)
+
+
+def test_what_is_no_file_is_nobodys_garbage(tree: Tree) -> None:
+    """A FIFO above all: to open it waits for whoever writes, and all members of the group can make one."""
+    root = DpdkEnded(tree)
+    os.mkfifo(root.path("/dev/hugepages/rtemap_1"))
+    os.symlink("database", root.path("/dev/hugepages/rtemap_2"))
+    root.tree.dir("/dev/hugepages/rtemap_3")
+    signal.alarm(20)  # ends the tests rather than let them wait for ever
+    try:
+        assert run(root, [{"size": "2M", "count": 0}])["left_over"] == [root.LEFT]
+    finally:
+        signal.alarm(0)
+    assert root.listdir("/dev/hugepages") == ["database", "rtemap_1", "rtemap_2", "rtemap_3"]
+
+
+def test_left_over_files_may_go_by_themselves(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = DpdkEnded(tree)
+    plan = Plan(root, Idle(), [{"size": "2M", "count": 0}])
+    root.remove_file(root.LEFT)
+    plan.apply()
+    root = DpdkEnded(tree)
+    really = fcntl.flock
+
+    def gone(handle: int, how: int) -> None:
+        os.unlink(root.path(root.LEFT))
+        root.set(M2, 0, 8)
+        really(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", gone)
+    assert run(root, [{"size": "2M", "count": 0}])["changed"]
+    assert root.pages[M2, 0] == [0, 0]
+
+
+def test_only_files_with_pages_of_a_size_that_shrinks_are_locked(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = DpdkEnded(tree)
+    root.set(G1, 0, 1, used=1)
+    monkeypatch.setattr(fcntl, "flock", lambda handle, how: pytest.fail("a lock was taken"))
+    with pytest.raises(HostError, match="1 are in use"):
+        run(root, [{"size": "1G", "count": 0}])
 
 
 def test_reserved_pages_count_as_used(root: HugetlbRoot, tree: Tree) -> None:

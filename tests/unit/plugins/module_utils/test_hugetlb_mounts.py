@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,15 @@ def test_a_mount_with_files_is_never_taken_away(mounts: Mounts, tree: Tree) -> N
     tree.remove("/srv/b/pages")
     tree.file("/srv/b/rtemap_0")
     assert run(mounts, one())["left_over"] == ["/srv/b/rtemap_0"]
+
+
+def test_files_of_a_mount_that_stays_are_not_touched(
+    mounts: Mounts, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(mounts, one(), one("/srv/b", "2M"))
+    tree.file("/dev/huge-1G/rtemap_0")
+    monkeypatch.setattr(fcntl, "flock", lambda handle, how: pytest.fail("a lock was taken"))
+    assert run(mounts, one())["left_over"] == [] and tree.root.exists("/dev/huge-1G/rtemap_0")
 
 
 @pytest.mark.parametrize(

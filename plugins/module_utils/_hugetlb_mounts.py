@@ -68,7 +68,7 @@ class Wanted(NamedTuple):
         return {
             "path": self.path,
             "size": format_size(self.size),
-            "mode": "%04o" % self.mode,
+            "mode": "0%03o" % self.mode,  # as it is declared
             "uid": self.uid,
             "gid": self.gid,
             "limit": self.limit,
@@ -104,8 +104,11 @@ def _parse(root: Root, host: Pools, one: dict[str, Any], dry_run: bool) -> Wante
         cause = "This host has no hugetlb pages of size %s." % format_size(size)
         raise _bad(cause, seen, "Declare one of these sizes.")
     mode = str(one.get("mode") or "0770")
-    if not re.match(r"^0?[01]?[0-7]{3}$", mode):
-        raise _bad("%r is not a mode." % mode, ["expected octal digits in quotes"], "Write it as '0770'.")
+    # A leading zero tells it from the number that YAML makes of 0770 without quotes, whose digits may be octal as well.
+    if not re.match(r"^0[01]?[0-7]{3}$", mode):
+        seen = ["mode: %s%s" % (mode, "" if mode.startswith("0") else ", without a leading zero")]
+        remedy = 'Write it in octal, with a leading zero and in quotes: "0770". The most is "01777".'
+        raise _bad("%r is not a mode." % mode, seen, remedy)
     uid = _number(root, "user", one.get("uid"), one.get("owner"))
     gid: int | None = one.get("gid")
     # In a dry run of a whole play, the task that makes the group has not made it.

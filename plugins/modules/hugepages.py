@@ -84,7 +84,8 @@ options:
         required: true
       mode:
         description:
-          - Who may make files there, in octal digits and quotes.
+          - Who may make files there, in octal digits with a leading zero, and in quotes. Without quotes, YAML makes
+            another number of it, which is refused.
         type: str
         default: '0770'
       uid:

@@ -232,6 +232,8 @@ def test_files_of_a_mount_that_stays_are_not_touched(
         (one("/a b"), "cannot be a mount point"),
         (one(size="16M"), "no hugetlb pages of size 16M"),
         (one(mode="rwx"), "'rwx' is not a mode"),
+        (one(mode="504"), "'504' is not a mode"),
+        (one(mode="02770"), "'02770' is not a mode"),
         (one(uid=None, owner="nobody-here"), "There is no user nobody-here"),
         (one(gid=GID + 1, group="data"), "has another number than declared"),
         (one(limit="3M"), "not a whole number of pages"),
@@ -239,6 +241,18 @@ def test_files_of_a_mount_that_stays_are_not_touched(
 )
 def test_a_wrong_declaration_is_explained(mounts: Mounts, wanted: dict[str, Any], message: str) -> None:
     assert message in refused(mounts, wanted).message
+
+
+def test_a_mode_without_quotes_is_refused(mounts: Mounts) -> None:
+    """YAML reads 0770 as the number 504, which would be octal, too."""
+    error = refused(mounts, one(mode=str(0o770)))
+    assert error.evidence == ["mode: 504, without a leading zero"] and '"0770"' in error.remedy
+
+
+@pytest.mark.parametrize("mode", ["0700", "01770", "0070"])
+def test_modes_are_returned_as_they_are_declared(mounts: Mounts, mode: str) -> None:
+    assert run(mounts, one(mode=mode))["mounts"][0]["mode"] == mode
+    assert not run(mounts, one(mode=mode))["changed"]
 
 
 def test_without_a_group_it_is_roots_in_a_dry_run_too(mounts: Mounts) -> None:

@@ -22,8 +22,8 @@ description:
     M(baremetal.noiommu.kernel_cmdline) does it, and RV(reboot_required) says so. The live counts stay as they are until
     then. Where the host or node has too little free memory, that is known in advance, and check mode says so as well.
   - Mounts hugetlbfs, live and by mount units. A mount that is not declared any more goes away. It is never mounted over
-    a directory that is not empty, nor over something else, and no mount that holds files is unmounted, but for files that
-    an ended DPDK left behind, which nobody has locked: they are removed, and RV(left_over) names them.
+    a directory that is not empty, nor over something else, and no mount that holds files is unmounted, but for files
+    that an ended DPDK left behind, which nobody has locked; they are removed, and RV(left_over) names them.
   - Each list is the whole declared state. The counts of the host are recorded before they are first changed, and a
     page size or node that is no longer declared goes back to its recorded count, as everything does with
     O(state=absent).

@@ -261,7 +261,7 @@ class MountPlan:
         return mounts + self._record_file.diff() + self.files.diff()
 
     def apply(self) -> None:
-        """Do it, or leave the host as it was and raise."""
+        """Do what :meth:`rollback` can undo, or leave the host as it was and raise."""
         # Recorded before it is made, forgotten after it is gone: a killed run can be finished, and taken back.
         recorded = FileSet(self._root, [RenderedFile(RECORD, _render({**self._record, **self._made}))])
         self._undo: list[tuple[str, Callable[[], Any]]] = [("the record", recorded.rollback)]
@@ -281,6 +281,9 @@ class MountPlan:
         except HostError as exc:
             exc.evidence += self.rollback()
             raise
+
+    def finish(self) -> None:
+        """Do what cannot be undone, when nothing can fail any more that would have to undo the rest."""
         # systemd knows each mount already, from the kernel, and would not look for its unit by itself.
         if self.files.changed and _systemd.is_running(self._root):
             _systemd.reload(self._runner)

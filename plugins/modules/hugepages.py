@@ -298,16 +298,18 @@ def run(module: AnsibleModule, root: Root, runner: Runner) -> None:
 
 def _apply(mounts: MountPlan | None, pools: Plan | None) -> None:
     """Mounts first: what is unmounted gives its pages back to the pools. All of it, or nothing."""
-    if mounts is not None and mounts.changed:
-        mounts.apply()
-    if pools is None or not pools.changed:
-        return
+    moving = mounts if mounts is not None and mounts.changed else None
+    if moving:
+        moving.apply()
     try:
-        pools.apply()
+        if pools is not None and pools.changed:
+            pools.apply()
     except HostError as exc:
-        if mounts is not None and mounts.changed:
-            exc.evidence += mounts.rollback()
+        if moving:
+            exc.evidence += moving.rollback()
         raise
+    if moving:
+        moving.finish()
 
 
 def main() -> None:

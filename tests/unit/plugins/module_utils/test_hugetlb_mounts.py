@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Runner, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner, RunResult
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugetlb_mounts import RECORD, escape
 from ansible_collections.baremetal.noiommu.plugins.modules import hugepages
+from ansible_collections.baremetal.noiommu.tests.unit.fake_boot import FakeGrub
 from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
 from ansible_collections.baremetal.noiommu.tests.unit.killing import Killer, left
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
@@ -45,7 +46,7 @@ class Mounts(Runner):
 
     def _show(self) -> None:
         lines = ["22 1 0:5 / / rw - ext4 /dev/sda1 rw"]
-        lines += ["30 22 0:27 / %s rw - hugetlbfs hugetlbfs %s" % one for one in self._mounted.items()]
+        lines += ["30 22 0:27 / %s rw - hugetlbfs hugetlbfs %s" % one for one in sorted(self._mounted.items())]
         self.tree.file("/proc/1/mountinfo", "\n".join(lines))
 
     def mount(self, path: str, options: str) -> None:
@@ -279,19 +280,93 @@ def test_a_damaged_record_is_refused(mounts: Mounts, tree: Tree) -> None:
     assert refused(mounts, one()).code == "record"
 
 
-def test_what_the_pools_cannot_do_takes_the_mounts_back(mounts: Mounts, tree: Tree) -> None:
-    pool = "/sys/kernel/mm/hugepages/hugepages-2048kB/"
-    for name, text in (("nr_hugepages", "0"), ("surplus_hugepages", "0"), ("free_hugepages", "0")):
-        tree.file(pool + name, text)
-    before = tree.content()
-    module = FakeModule(
-        {"pools": [{"size": "2M", "count": 4}], "persistent": True, "mounts": [one()], "state": "present"}
-    )
+# --- mounts and pools in one run: all of it, or nothing ---
 
-    class Stubborn(type(tree.root)):  # type: ignore[misc]
-        def write_sysfs(self, path: str, value: str) -> None:
+
+class MountsAndGrub(Mounts):
+    """A host with pools, too small for pages of 1 GiB: they come with the next boot."""
+
+    def __init__(self, tree: Tree) -> None:
+        super().__init__(tree)
+        self.grub = FakeGrub(tree)
+        for size in (2048, 1048576):
+            for name in ("nr_hugepages", "surplus_hugepages", "free_hugepages"):
+                tree.file("/sys/kernel/mm/hugepages/hugepages-%dkB/%s" % (size, name), "0")
+        tree.file("/proc/meminfo", "MemTotal: 4194304 kB\nMemFree: 524288 kB")
+        for folder in ("/srv", "/etc/default/grub.d", "/usr/local/lib/noiommu"):
+            tree.dir(folder)
+
+    def run(self, *argv: str) -> RunResult:
+        done = super().run(*argv)
+        if argv == ("update-grub",) and done.rc == 0:
+            self.grub.do(argv)
+        return done
+
+
+class Pages(Root):
+    """Gives what is asked for, or refuses."""
+
+    stubborn = False
+
+    def write_sysfs(self, path: str, value: str) -> None:
+        if self.stubborn:
             raise HostError("kernel_write", "The kernel refused.")
+        for name in ("nr_hugepages", "free_hugepages"):
+            with open(self.path(os.path.dirname(path), name), "w", encoding="ascii") as stream:
+                stream.write(value)
 
-    with pytest.raises(HostError, match="The kernel refused"):
-        hugepages.run(module, Stubborn(str(tree.base)), mounts)
-    assert tree.content() == before
+
+BOTH = {
+    "pools": [{"size": "2M", "count": 4}, {"size": "1G", "count": 2}],
+    "mounts": [one("/srv/a/b"), one("/srv/c", "2M")],
+    "state": "present",
+}
+NEITHER = {"pools": None, "mounts": None, "state": "absent"}
+
+
+@pytest.fixture
+def pages(tree: Tree) -> Pages:
+    return Pages(str(tree.base))
+
+
+@pytest.fixture
+def host(tree: Tree) -> MountsAndGrub:
+    return MountsAndGrub(tree)
+
+
+def both(host: Mounts, pages: Pages, declared: dict[str, Any]) -> dict[str, Any]:
+    module = FakeModule({"persistent": True, **declared})
+    hugepages.run(module, pages, host)
+    return module.result
+
+
+@pytest.mark.parametrize("wanted", [BOTH, NEITHER, {**BOTH, "pools": [], "mounts": [one("/srv/d/e")]}])
+@pytest.mark.parametrize("fails", ["the kernel", "update-grub"])
+def test_what_the_pools_cannot_do_takes_the_mounts_back(
+    host: MountsAndGrub, pages: Pages, tree: Tree, wanted: dict[str, Any], fails: str
+) -> None:
+    if wanted is not BOTH:
+        both(host, pages, BOTH)
+    before = tree.content()
+    host.ran.clear()
+    pages.stubborn = fails == "the kernel"
+    host.fail = fails
+    with pytest.raises(HostError, match="refused|update-grub") as caught:
+        both(host, pages, wanted)
+    assert any(line.startswith(("mount", "umount")) for line in host.ran), "the mounts come first"
+    assert tree.content() == before and "not put back" not in str(caught.value)
+    assert "systemctl daemon-reload" not in host.ran, "systemd would not know the units that are back"
+    pages.stubborn, host.fail = False, None
+    assert both(host, pages, wanted)["changed"] and not both(host, pages, wanted)["changed"]
+
+
+def test_pools_and_mounts_are_taken_back_wherever_that_was_killed(
+    host: MountsAndGrub, pages: Pages, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pristine = left(tree)
+    killer = Killer(monkeypatch, (host, "run"), (pages, "write_sysfs"))
+    for steps in killer.each(lambda: both(host, pages, BOTH), lambda: both(host, pages, NEITHER)):
+        both(host, pages, NEITHER)
+        assert not both(host, pages, NEITHER)["changed"]
+        tree.dir("/usr/local/lib/noiommu")  # vfio_binding removes it if nothing is in it
+        assert left(tree) == pristine, steps

@@ -15,7 +15,7 @@ import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence
 
 from . import _hugepages_boot as boot
-from . import _kernels, _systemd
+from . import _kernels, _sysctl, _systemd
 from ._cmdline import CommandLine, Record
 from ._errors import HostError
 from ._files import FileSet, RenderedFile
@@ -79,6 +79,12 @@ class Host(Pools):
         """Ask the kernel to make contiguous memory out of scattered free pages."""
         if self._root.exists("/proc/sys/vm/compact_memory"):
             self._root.write_sysfs("/proc/sys/vm/compact_memory", "1\n")
+
+    @property
+    def default_size(self) -> int:
+        """Return the size of the pages that vm.nr_hugepages counts."""
+        found = re.search(r"^Hugepagesize:\s+(\d+) kB", self._root.read_text("/proc/meminfo") or "", re.MULTILINE)
+        return int(found.group(1)) * 1024 if found else 0
 
     def memory(self, node: int | None) -> Memory:
         """Return the memory of the host or of one node."""
@@ -258,6 +264,26 @@ class Plan:
     def reboot_required(self) -> bool:
         """Whether pages are missing that the next boot brings."""
         return any(self._waits(one) for one in self.declared)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return what will take the place of the declared pages one day."""
+        declared = [one for one in self.declared if one.pool.size == self.host.default_size]
+        found = _sysctl.setting(self._root, "vm.nr_hugepages") if declared else None
+        total = str(sum(one.count for one in declared))
+        spread = all(one.pool.node is None for one in declared) or len(self.host.nodes) < 2
+        if found is None or (spread and found.value == total):
+            return []
+        return [
+            "%s, line %d, sets vm.nr_hugepages to %s, but declared is %s. Whenever it is applied, as by `sysctl --system`"
+            " or the upgrade of a package, it takes the place of the declared pages. Remove the line%s; a file of the"
+            " same name in /etc/sysctl.d takes the place of one elsewhere."
+            % (
+                *found,
+                ", ".join("%s: %d" % (one.pool.label, one.count) for one in declared),
+                ", or have it say %s" % total if spread else "",
+            )
+        ]
 
     def _given_back(self) -> list[Wanted]:
         """Return the recorded pools that are not declared any more, at the counts they had at first."""

@@ -17,7 +17,8 @@ description:
     the kernel really gave. Fewer than asked is a failure, and the previous counts are put back.
   - Before it gives up, it asks the kernel to compact memory and tries again.
   - At every boot, a unit asks for the same pages before anything else has scattered the memory, and fails visibly where
-    it gets fewer.
+    it gets fewer. It runs after sysctl. Where the files of sysctl set another number, there is a warning with file and
+    line.
   - Pages of 1 GiB and more that the running kernel cannot find are put on the kernel command line, as
     M(baremetal.noiommu.kernel_cmdline) does it, and RV(reboot_required) says so. The live counts stay as they are until
     then. Where the host or node has too little free memory, that is known in advance, and check mode says so as well.
@@ -291,6 +292,8 @@ def run(module: AnsibleModule, root: Root, runner: Runner) -> None:
         "files": [path for plan in plans for path in plan.files.changed_paths],
         "left_over": [one.path for plan in plans for one in plan.left_over],
     }
+    for warning in pools.warnings if pools else []:
+        module.warn(warning)
     if module._diff:
         result["diff"] = [one for plan in plans for one in plan.diff()]
     module.exit_json(**result)

@@ -56,7 +56,9 @@ class HugetlbRoot(Root):
 
     def show(self) -> None:
         self.tree.file(
-            "/proc/meminfo", "MemTotal: 16777216 kB\nMemFree: %d kB\nSwapFree: 1024 kB" % (self.free_mib[None] * 1024)
+            "/proc/meminfo",
+            "MemTotal: 16777216 kB\nMemFree: %d kB\nSwapFree: 1024 kB\nHugepagesize:       2048 kB"
+            % (self.free_mib[None] * 1024),
         )
         for node in range(self.nodes):
             lines = ("MemTotal: 8388608", "MemFree: %d" % (self.free_mib[node] * 1024), "Inactive(file): 2048")
@@ -540,6 +542,65 @@ def test_the_script_of_the_boot_unit_reserves_and_complains(root: HugetlbRoot, t
         "2M on NUMA node 0: 4 pages",
         "2M on NUMA node 1: SHORTFALL,  of 5 pages; Node 1 MemFree: 4194304 kB",
     ]
+
+
+# --- what sysctl does to the pools ---
+
+
+def warned(root: HugetlbRoot, *pools: dict[str, Any]) -> list[str]:
+    """Return the warnings, after seeing that check mode, the real run and a second one have the same."""
+    runs = []
+    for check in (True, False, False):
+        module = FakeModule(
+            {"pools": list(pools), "persistent": True, "mounts": None, "state": "present"}, check_mode=check
+        )
+        hugepages.run(module, root, Idle())
+        runs.append(module.warnings)
+    assert runs[0] == runs[1] == runs[2]
+    return runs[0]
+
+
+def test_the_boot_unit_comes_after_sysctl(root: HugetlbRoot, tree: Tree) -> None:
+    run(root, [{"size": "2M", "count": 5}])
+    assert "After=systemd-sysctl.service\n" in tree.root.read_text(UNIT)
+
+
+def test_a_number_that_sysctl_sets_is_named_with_its_line(root: HugetlbRoot, tree: Tree) -> None:
+    tree.file("/etc/sysctl.d/80-vpp.conf", "\n# Number of 2MB hugepages desired\nvm.nr_hugepages=1024\n")
+    assert warned(root, {"size": "2M", "count": 5}) == [
+        "/etc/sysctl.d/80-vpp.conf, line 3, sets vm.nr_hugepages to 1024, but declared is 2M: 5. Whenever it is applied,"
+        " as by `sysctl --system` or the upgrade of a package, it takes the place of the declared pages. Remove the line,"
+        " or have it say 5; a file of the same name in /etc/sysctl.d takes the place of one elsewhere."
+    ]
+    assert warned(root, {"size": "2M", "count": 1024}) == warned(root, {"size": "1G", "count": 1}) == []
+
+
+def test_a_total_that_sysctl_sets_never_says_what_each_node_has(root: HugetlbRoot, tree: Tree) -> None:
+    tree.file("/etc/sysctl.d/80-vpp.conf", "vm.nr_hugepages=8")
+    pools = [{"size": "2M", "count": 6, "node": 0}, {"size": "2M", "count": 2, "node": 1}]
+    (text,) = warned(root, *pools)
+    assert "declared is 2M on NUMA node 0: 6, 2M on NUMA node 1: 2." in text and "Remove the line; a file" in text
+
+
+@pytest.mark.parametrize(
+    ("files", "where"),
+    [
+        ({"/usr/lib/sysctl.d/80-vpp.conf": "vm.nr_hugepages = 7"}, "/usr/lib/sysctl.d/80-vpp.conf, line 1,"),
+        ({"/run/sysctl.d/a.conf": "; no\n-vm/nr_hugepages=7"}, "/run/sysctl.d/a.conf, line 2,"),
+        ({"/etc/sysctl.conf": "#vm.nr_hugepages=1\nvm.nr_hugepages=7\nvm.nr_hugepages_mempolicy=1"}, "/etc/sysctl.conf,"),
+        ({"/usr/lib/sysctl.d/80-vpp.conf": "vm.nr_hugepages=7", "/etc/sysctl.d/80-vpp.conf": ""}, None),
+        ({"/usr/lib/sysctl.d/80-vpp.conf": "vm.nr_hugepages=7", "/etc/sysctl.d/90-mine.conf": "vm.nr_hugepages=5"}, None),
+        ({"/usr/lib/sysctl.d/99.conf": "vm.nr_hugepages=7", "/etc/sysctl.d/90.conf": "vm.nr_hugepages=5"}, "/usr/lib/"),
+        ({"/etc/sysctl.d/80-vpp.conf.bak": "vm.nr_hugepages=7"}, None),
+    ],
+)
+def test_of_all_settings_the_one_that_counts_is_named(
+    root: HugetlbRoot, tree: Tree, files: dict[str, str], where: str | None
+) -> None:
+    for path, text in files.items():
+        tree.file(path, text)
+    texts = warned(root, {"size": "2M", "count": 5})
+    assert [text.startswith(where or "?") for text in texts] == ([True] if where else [])
 
 
 def test_a_run_killed_anywhere_is_finished_by_the_next(root: HugetlbRoot, monkeypatch: pytest.MonkeyPatch) -> None:

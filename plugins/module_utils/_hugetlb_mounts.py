@@ -99,6 +99,10 @@ def _parse(root: Root, host: Pools, one: dict[str, Any], dry_run: bool) -> Wante
     if not re.match(r"^(/[A-Za-z0-9:_.@+-]+)+$", path) or {"..", "."} & set(path.split("/")):
         seen = ["expected an absolute path of letters, digits and :_.@+-, without . and .."]
         raise _bad("%r cannot be a mount point." % path, seen, "Choose another path.")
+    real = root.realpath(path)
+    if real != path:  # by which the kernel shows it, and systemd wants it
+        cause = "The mount point %s goes through a symbolic link." % path
+        raise _bad(cause, ["%s is really %s" % (path, real)], "Declare %s instead." % real)
     if size not in host.sizes:
         seen = ["%s has: %s" % (SIZES_DIR, ", ".join(map(format_size, host.sizes)) or "nothing")]
         cause = "This host has no hugetlb pages of size %s." % format_size(size)

@@ -75,7 +75,7 @@ options:
     suboptions:
       path:
         description:
-          - Where. Missing directories are made, and removed with the mount.
+          - Where, not through a symbolic link. Missing directories are made, and removed with the mount.
         type: path
         required: true
       size:

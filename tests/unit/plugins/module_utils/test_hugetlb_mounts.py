@@ -199,6 +199,17 @@ def test_something_else_at_that_place_is_never_covered(mounts: Mounts, tree: Tre
     assert "not a directory" in refused(mounts, one("/srv/file")).message
 
 
+@pytest.mark.parametrize(("path", "real"), [("/var/run/huge", "/run/huge"), ("/srv/huge", "/dev/huge-1G")])
+def test_a_path_through_a_symbolic_link_is_refused(mounts: Mounts, tree: Tree, path: str, real: str) -> None:
+    """The kernel shows the mount by its real path, and systemd refuses such a unit."""
+    tree.link("/var/run", "/run")
+    tree.link("/srv/huge", "/dev/huge-1G")
+    error = refused(mounts, one(path))
+    assert error.message == "The mount point %s goes through a symbolic link." % path
+    assert error.evidence == ["%s is really %s" % (path, real)] and real in error.remedy
+    assert run(mounts, one(real))["changed"] and not run(mounts, one(real))["changed"]
+
+
 def test_a_mount_of_somebody_else_that_is_as_declared_stays_his(mounts: Mounts, tree: Tree) -> None:
     tree.dir("/dev/hugepages")
     mounts.mount("/dev/hugepages", "pagesize=2M,mode=0770")

@@ -158,7 +158,7 @@ class Plan:
     """What one run shall do. Made from the host alone, so that check mode and the real run agree.
 
     The declared pools are the whole state: what was recorded as touched and is no longer declared goes back to the
-    count it had at first.
+    count it had at first, and is then nobody's, as what never was declared.
     """
 
     def __init__(
@@ -309,12 +309,17 @@ class Plan:
         return [one for one in left_over(self._root, mounts) if one not in self._gone]
 
     def _new_record(self) -> Counts:
-        """Return the original counts of the declared sizes: as recorded, else as they are now."""
-        return {
-            size: self._record.get(size)
-            or {pool.node: self.host.persistent(pool) for pool in self.host.pools_of(size)}
-            for size in sorted({one.pool.size for one in self.declared})
-        }
+        """Return the original counts of the declared pools: as recorded, else as they are now."""
+        record: Counts = {}
+        for pool in sorted({one for declared, _count in self.declared for one in self._parts(declared)}):
+            known = self._record.get(pool.size, {})
+            count = known[pool.node] if pool.node in known else self.host.persistent(pool)
+            record.setdefault(pool.size, {})[pool.node] = count
+        return record
+
+    def _parts(self, pool: Pool) -> list[Pool]:
+        """Return what a pool is made of: those of all nodes, if it is the host's."""
+        return self.host.pools_of(pool.size) if pool.node is None else [pool]
 
     def _files(self) -> list[RenderedFile]:
         record = self._new_record()
@@ -371,7 +376,7 @@ class Plan:
         """Do it, or leave the host as it was and raise."""
         # A run killed half-way must leave what the next one needs: no original is forgotten before it is back.
         originals = FileSet(
-            self._root, [RenderedFile(RECORD, _render_record({**self._new_record(), **self._record}))]
+            self._root, [RenderedFile(RECORD, _render_record(_merged(self._record, self._new_record())))]
         )
         touched: list[Pool] = []
         try:
@@ -477,6 +482,10 @@ def _short(pool: Pool, evidence: str) -> HostError:
         evidence=[evidence],
         remedy="Declare fewer pages, or free memory.",
     )
+
+
+def _merged(first: Counts, second: Counts) -> Counts:
+    return {size: {**second.get(size, {}), **first.get(size, {})} for size in sorted({*first, *second})}
 
 
 def _read_record(root: Root) -> Counts:

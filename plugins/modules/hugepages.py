@@ -27,7 +27,7 @@ description:
     that an ended DPDK left behind, which nobody has locked; they are removed, and RV(left_over) names them.
   - Each list is the whole declared state. The counts of the host are recorded before they are first changed, and a
     page size or node that is no longer declared goes back to its recorded count, as everything does with
-    O(state=absent).
+    O(state=absent). A page size or node that was never declared is left alone; a size without a node means all nodes.
   - Pages in use are never taken away. Shrinking a pool below what is in use is refused.
   - A converged host is only read.
 extends_documentation_fragment:

@@ -204,6 +204,55 @@ def test_what_is_no_longer_declared_is_given_back(root: HugetlbRoot) -> None:
     assert root.counts() == {(G1, 0): 1, (G1, 1): 1}
 
 
+def recorded(root: HugetlbRoot) -> dict[str, dict[str, int]]:
+    return json.loads(root.read_text(RECORD) or '{"counts": {}}')["counts"]
+
+
+def test_a_node_that_was_never_declared_is_not_ours(root: HugetlbRoot) -> None:
+    on_node_0 = [{"size": "2M", "count": 4, "node": 0}]
+    run(root, on_node_0)
+    assert recorded(root) == {str(M2): {"0": 0}}
+    root.set(M2, 1, 50, used=20)
+    assert not run(root, on_node_0)["changed"]
+    run(root, state="absent")
+    assert root.counts() == {(M2, 1): 50}
+
+
+def test_a_node_that_is_no_longer_declared_is_given_back_once(root: HugetlbRoot) -> None:
+    root.set(M2, 1, 7)
+    on_node_0, on_both = {"size": "2M", "count": 4, "node": 0}, {"size": "2M", "count": 9, "node": 1}
+    run(root, [on_node_0])
+    root.set(M2, 1, 8)
+    run(root, [on_node_0, on_both])
+    assert recorded(root) == {str(M2): {"0": 0, "1": 8}}
+    run(root, [on_node_0])
+    assert root.counts() == {(M2, 0): 4, (M2, 1): 8} and recorded(root) == {str(M2): {"0": 0}}
+    root.set(M2, 1, 12)
+    assert not run(root, [on_node_0])["changed"]
+
+
+def test_without_a_node_all_of_them_are_declared(root: HugetlbRoot) -> None:
+    root.set(M2, 0, 1)
+    run(root, [{"size": "2M", "count": 4, "node": 0}])
+    root.set(M2, 1, 2)
+    run(root, [{"size": "2M", "count": 20}])
+    assert recorded(root) == {str(M2): {"0": 1, "1": 2}}
+    run(root, [{"size": "2M", "count": 4, "node": 0}])
+    assert root.counts() == {(M2, 0): 4, (M2, 1): 2}
+
+
+def test_an_older_record_also_names_nodes_that_were_not_declared(root: HugetlbRoot, tree: Tree) -> None:
+    """Nobody knows whether they were: they are given back once more, and are then nobody's."""
+    tree.file(RECORD, json.dumps({"version": 1, "counts": {str(M2): {"0": 3, "1": 6}}}))
+    on_node_0 = [{"size": "2M", "count": 4, "node": 0}]
+    run(root, on_node_0)
+    assert root.counts() == {(M2, 0): 4, (M2, 1): 6} and recorded(root) == {str(M2): {"0": 3}}
+    root.set(M2, 1, 50)
+    assert not run(root, on_node_0)["changed"]
+    run(root, state="absent")
+    assert root.counts() == {(M2, 0): 3, (M2, 1): 50}
+
+
 def test_not_persistent_writes_no_boot_file(root: HugetlbRoot, tree: Tree) -> None:
     run(root, [{"size": "2M", "count": 4}], persistent=False)
     assert not tree.root.exists(UNIT) and not tree.root.exists(SCRIPT) and tree.root.exists(RECORD)
@@ -603,13 +652,21 @@ def test_of_all_settings_the_one_that_counts_is_named(
     assert [text.startswith(where or "?") for text in texts] == ([True] if where else [])
 
 
-def test_a_run_killed_anywhere_is_finished_by_the_next(root: HugetlbRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+ON_NODE_0, ON_NODE_1, ANYWHERE = ([{"size": "2M", "count": 64, "node": node}] for node in (0, 1, None))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(ANYWHERE, []), (ON_NODE_0, ON_NODE_1), (ON_NODE_0, ANYWHERE), (ANYWHERE, ON_NODE_0)]
+)
+def test_a_run_killed_anywhere_is_finished_by_the_next(
+    root: HugetlbRoot, monkeypatch: pytest.MonkeyPatch, first: list[dict[str, Any]], second: list[dict[str, Any]]
+) -> None:
+    root.set(M2, 1, 7)
     for folder in ("/var/lib", "/usr/local/lib/noiommu", "/etc/systemd/system/multi-user.target.wants"):
         root.tree.dir(folder)
     before = left(root.tree)
-    pools = [{"size": "2M", "count": 64, "node": None}]
     killer = Killer(monkeypatch, (root, "write_sysfs"))
-    for steps in killer.each(lambda: run(root, pools), lambda: run(root, state="absent")):
+    for steps in killer.each(lambda: run(root, first), lambda: run(root, second)):
         run(root, state="absent")
         assert not run(root, state="absent")["changed"]
         root.tree.dir("/usr/local/lib/noiommu")  # vfio_binding removes it if nothing is in it

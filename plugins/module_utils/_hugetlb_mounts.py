@@ -312,7 +312,7 @@ class MountPlan:
     def _make_directories(self, path: str) -> None:
         for folder in _missing(self._root, path):
             try:
-                os.mkdir(self._root.path(folder), 0o755)
+                self._root.make_dirs(folder)
             except OSError as exc:
                 raise HostError(
                     "mount",

@@ -137,6 +137,18 @@ def test_links_are_replaced(tree: Tree) -> None:
     assert os.readlink(tree.at("/etc/wants/unit")) == "/etc/unit"
 
 
+@pytest.mark.parametrize("mask", [0o077, 0o027, 0])
+def test_made_directories_are_for_everybody_to_pass_whatever_the_umask(tree: Tree, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        tree.root.write_file("/etc/one/two/file", "text")
+        tree.root.write_link("/dev/one/two/link", "/target")
+    finally:
+        assert os.umask(before) == mask
+    for path in ("/etc", "/etc/one", "/etc/one/two", "/dev", "/dev/one", "/dev/one/two"):
+        assert tree.at(path).stat().st_mode & 0o7777 == 0o755, path
+
+
 def test_removing(tree: Tree) -> None:
     tree.file("/etc/dir/file", "x")
     assert not tree.root.remove_empty_dir("/etc/dir")

@@ -145,6 +145,15 @@ def test_absent_takes_mounts_units_and_made_directories_back(mounts: Mounts, tre
     assert not run(mounts, state="absent")["changed"]
 
 
+def test_whoever_may_use_a_mount_gets_to_it_whatever_the_umask(mounts: Mounts, tree: Tree) -> None:
+    before = os.umask(0o077)
+    try:
+        run(mounts, one("/dev/huge/1G"))
+    finally:
+        os.umask(before)
+    assert [tree.at(path).stat().st_mode & 0o7777 for path in ("/dev/huge", "/dev/huge/1G.hidden")] == [0o755, 0o755]
+
+
 def test_a_mount_that_somebody_took_away_comes_back(mounts: Mounts) -> None:
     run(mounts, one())
     mounts.run("umount", "/dev/huge-1G")

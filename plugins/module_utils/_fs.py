@@ -266,8 +266,8 @@ def _errno_text(exc: OSError) -> str:
 
 
 def _second_name(real: str) -> str:
-    """Return the one other name that a file ever has. Nobody's pattern for configuration matches it."""
-    return os.path.join(os.path.dirname(real), ".noiommu-new-" + os.path.basename(real))
+    """Return the one other name that a file ever has. Whoever reads a directory goes by the suffix, hidden or not."""
+    return os.path.join(os.path.dirname(real), ".%s.noiommu-new" % os.path.basename(real))
 
 
 def _holds(real: str, data: bytes, mode: int) -> bool:

@@ -275,9 +275,9 @@ class Plan:
         if found is None or (spread and found.value == total):
             return []
         return [
-            "%s, line %d, sets vm.nr_hugepages to %s, but declared is %s. Whenever it is applied, as by `sysctl --system`"
-            " or the upgrade of a package, it takes the place of the declared pages. Remove the line%s; a file of the"
-            " same name in /etc/sysctl.d takes the place of one elsewhere."
+            "%s, line %d, sets vm.nr_hugepages to %s, but declared is %s. Whenever it is applied, as by"
+            " `sysctl --system` or the upgrade of a package, it takes the place of the declared pages."
+            " Remove the line%s; a file of the same name in /etc/sysctl.d takes the place of one elsewhere."
             % (
                 *found,
                 ", ".join("%s: %d" % (one.pool.label, one.count) for one in declared),

@@ -617,9 +617,9 @@ def test_the_boot_unit_comes_after_sysctl(root: HugetlbRoot, tree: Tree) -> None
 def test_a_number_that_sysctl_sets_is_named_with_its_line(root: HugetlbRoot, tree: Tree) -> None:
     tree.file("/etc/sysctl.d/80-vpp.conf", "\n# Number of 2MB hugepages desired\nvm.nr_hugepages=1024\n")
     assert warned(root, {"size": "2M", "count": 5}) == [
-        "/etc/sysctl.d/80-vpp.conf, line 3, sets vm.nr_hugepages to 1024, but declared is 2M: 5. Whenever it is applied,"
-        " as by `sysctl --system` or the upgrade of a package, it takes the place of the declared pages. Remove the line,"
-        " or have it say 5; a file of the same name in /etc/sysctl.d takes the place of one elsewhere."
+        "/etc/sysctl.d/80-vpp.conf, line 3, sets vm.nr_hugepages to 1024, but declared is 2M: 5. Whenever it is applied"
+        ", as by `sysctl --system` or the upgrade of a package, it takes the place of the declared pages."
+        " Remove the line, or have it say 5; a file of the same name in /etc/sysctl.d takes the place of one elsewhere."
     ]
     assert warned(root, {"size": "2M", "count": 1024}) == warned(root, {"size": "1G", "count": 1}) == []
 
@@ -631,16 +631,19 @@ def test_a_total_that_sysctl_sets_never_says_what_each_node_has(root: HugetlbRoo
     assert "declared is 2M on NUMA node 0: 6, 2M on NUMA node 1: 2." in text and "Remove the line; a file" in text
 
 
+SEVEN, AS_DECLARED = "vm.nr_hugepages = 7", "vm.nr_hugepages=5"
+
+
 @pytest.mark.parametrize(
     ("files", "where"),
     [
-        ({"/usr/lib/sysctl.d/80-vpp.conf": "vm.nr_hugepages = 7"}, "/usr/lib/sysctl.d/80-vpp.conf, line 1,"),
+        ({"/usr/lib/sysctl.d/80-vpp.conf": SEVEN}, "/usr/lib/sysctl.d/80-vpp.conf, line 1,"),
         ({"/run/sysctl.d/a.conf": "; no\n-vm/nr_hugepages=7"}, "/run/sysctl.d/a.conf, line 2,"),
-        ({"/etc/sysctl.conf": "#vm.nr_hugepages=1\nvm.nr_hugepages=7\nvm.nr_hugepages_mempolicy=1"}, "/etc/sysctl.conf,"),
-        ({"/usr/lib/sysctl.d/80-vpp.conf": "vm.nr_hugepages=7", "/etc/sysctl.d/80-vpp.conf": ""}, None),
-        ({"/usr/lib/sysctl.d/80-vpp.conf": "vm.nr_hugepages=7", "/etc/sysctl.d/90-mine.conf": "vm.nr_hugepages=5"}, None),
-        ({"/usr/lib/sysctl.d/99.conf": "vm.nr_hugepages=7", "/etc/sysctl.d/90.conf": "vm.nr_hugepages=5"}, "/usr/lib/"),
-        ({"/etc/sysctl.d/80-vpp.conf.bak": "vm.nr_hugepages=7"}, None),
+        ({"/etc/sysctl.conf": "#%s\n%s\nvm.nr_hugepages_mempolicy=1" % (SEVEN, SEVEN)}, "/etc/sysctl.conf, line 2,"),
+        ({"/usr/lib/sysctl.d/80-vpp.conf": SEVEN, "/etc/sysctl.d/80-vpp.conf": ""}, None),
+        ({"/usr/lib/sysctl.d/80-vpp.conf": SEVEN, "/etc/sysctl.d/90-mine.conf": AS_DECLARED}, None),
+        ({"/usr/lib/sysctl.d/99.conf": SEVEN, "/etc/sysctl.d/90.conf": AS_DECLARED}, "/usr/lib/sysctl.d/99.conf"),
+        ({"/etc/sysctl.d/80-vpp.conf.bak": SEVEN}, None),
     ],
 )
 def test_of_all_settings_the_one_that_counts_is_named(

@@ -75,10 +75,17 @@ def choose(
         refusals.append(_locked_down(root))
     if not accept_unsafe:
         refusals.append(_not_accepted(iommu))
-    if requested == "auto" and (load_json(root, BINDINGS) or {}).get("backend") == IOMMU:
+    if requested == "auto" and _was_isolated(root):
         refusals.append(_iommu_lost(backend, iommu))
     warnings = [_firmware_off(iommu)] if iommu.state == "firmware_off" else []
     return Choice(None if refusals else backend, refusals, warnings)
+
+
+def _was_isolated(root: Root) -> bool:
+    try:
+        return (load_json(root, BINDINGS) or {}).get("backend") == IOMMU
+    except HostError:  # whoever needs the record to bind says what is wrong with it
+        return False
 
 
 def needs(backend: str, driver: str, pa_hint: bool) -> Needs:

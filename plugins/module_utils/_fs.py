@@ -151,7 +151,7 @@ class Root:
         if _holds(real, data, mode):
             return
         try:
-            os.makedirs(os.path.dirname(real), mode=0o755, exist_ok=True)
+            self.make_dirs(os.path.dirname(path))
             nameless = _open_nameless(os.path.dirname(real))
             with os.fdopen(nameless or _open_second(real), "wb") as stream:
                 stream.write(data)
@@ -166,6 +166,18 @@ class Root:
         except OSError as exc:
             _unlink_quietly(_second_name(real))
             raise _file_error("write", path, exc) from exc
+
+    def make_dirs(self, path: str) -> None:
+        """Make a directory and what is missing above it, or raise OSError.
+
+        Everybody can pass, whatever the umask is: what is in there says itself who may use it. A mode that is only
+        mended afterwards would stay wrong for ever if the run was killed in between.
+        """
+        before = os.umask(0o022)
+        try:
+            os.makedirs(self.path(path), exist_ok=True)
+        finally:
+            os.umask(before)
 
     def sync(self, path: str) -> None:
         """Have a file that another program wrote survive a power cut, its name included."""
@@ -185,11 +197,8 @@ class Root:
     def write_link(self, path: str, target: str) -> None:
         """Make or replace a symbolic link atomically."""
         real = self.path(path)
-        folder = os.path.dirname(real)
         try:
-            if not os.path.isdir(folder):
-                os.makedirs(folder)
-                os.chmod(folder, 0o755)  # whatever the umask: a name is for whoever may use what it leads to
+            self.make_dirs(os.path.dirname(path))
             _put_in_place(lambda name: os.symlink(target, name), real)
         except OSError as exc:
             _unlink_quietly(_second_name(real))
@@ -202,6 +211,8 @@ class Root:
             return False
         try:
             os.unlink(self.path(path))
+        except FileNotFoundError:  # somebody else was faster
+            return False
         except OSError as exc:
             raise _file_error("remove", path, exc) from exc
         return True
@@ -255,8 +266,8 @@ def _errno_text(exc: OSError) -> str:
 
 
 def _second_name(real: str) -> str:
-    """Return the one other name that a file ever has. Nobody's pattern for configuration matches it."""
-    return os.path.join(os.path.dirname(real), ".noiommu-new-" + os.path.basename(real))
+    """Return the one other name that a file ever has. Whoever reads a directory goes by the suffix, hidden or not."""
+    return os.path.join(os.path.dirname(real), ".%s.noiommu-new" % os.path.basename(real))
 
 
 def _holds(real: str, data: bytes, mode: int) -> bool:

@@ -15,12 +15,12 @@ import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence
 
 from . import _hugepages_boot as boot
-from . import _kernels, _systemd
+from . import _kernels, _sysctl, _systemd
 from ._cmdline import CommandLine, Record
 from ._errors import HostError
 from ._files import FileSet, RenderedFile
 from ._fs import Root, Runner
-from ._hugetlbfs import LeftOver, left_over, remove
+from ._hugetlbfs import LeftOver, left_over, mounts_of, remove
 from ._pools import NODES_DIR, SIZES_DIR, UNITS, Pool, Pools, format_size, meminfo
 from ._store import dump_json, load_record
 from ._words import holds
@@ -79,6 +79,12 @@ class Host(Pools):
         """Ask the kernel to make contiguous memory out of scattered free pages."""
         if self._root.exists("/proc/sys/vm/compact_memory"):
             self._root.write_sysfs("/proc/sys/vm/compact_memory", "1\n")
+
+    @property
+    def default_size(self) -> int:
+        """Return the size of the pages that vm.nr_hugepages counts."""
+        found = re.search(r"^Hugepagesize:\s+(\d+) kB", self._root.read_text("/proc/meminfo") or "", re.MULTILINE)
+        return int(found.group(1)) * 1024 if found else 0
 
     def memory(self, node: int | None) -> Memory:
         """Return the memory of the host or of one node."""
@@ -152,7 +158,7 @@ class Plan:
     """What one run shall do. Made from the host alone, so that check mode and the real run agree.
 
     The declared pools are the whole state: what was recorded as touched and is no longer declared goes back to the
-    count it had at first.
+    count it had at first, and is then nobody's, as what never was declared.
     """
 
     def __init__(
@@ -259,6 +265,26 @@ class Plan:
         """Whether pages are missing that the next boot brings."""
         return any(self._waits(one) for one in self.declared)
 
+    @property
+    def warnings(self) -> list[str]:
+        """Return what will take the place of the declared pages one day."""
+        declared = [one for one in self.declared if one.pool.size == self.host.default_size]
+        found = _sysctl.setting(self._root, "vm.nr_hugepages") if declared else None
+        total = str(sum(one.count for one in declared))
+        spread = all(one.pool.node is None for one in declared) or len(self.host.nodes) < 2
+        if found is None or (spread and found.value == total):
+            return []
+        return [
+            "%s, line %d, sets vm.nr_hugepages to %s, but declared is %s. Whenever it is applied, as by"
+            " `sysctl --system` or the upgrade of a package, it takes the place of the declared pages."
+            " Remove the line%s; a file of the same name in /etc/sysctl.d takes the place of one elsewhere."
+            % (
+                *found,
+                ", ".join("%s: %d" % (one.pool.label, one.count) for one in declared),
+                ", or have it say %s" % total if spread else "",
+            )
+        ]
+
     def _given_back(self) -> list[Wanted]:
         """Return the recorded pools that are not declared any more, at the counts they had at first."""
         sizes = {one.pool.size for one in self.declared if one.pool.node is None}
@@ -279,16 +305,21 @@ class Plan:
             for pool, count in self.changes
             if count < self.before[pool] and count < self.host.in_use(pool)
         }
-        found = left_over(self._root) if short else []
-        return [one for one in found if one.page_size in short and one not in self._gone]
+        mounts = [one for one in mounts_of(self._root) if one.page_size in short] if short else []
+        return [one for one in left_over(self._root, mounts) if one not in self._gone]
 
     def _new_record(self) -> Counts:
-        """Return the original counts of the declared sizes: as recorded, else as they are now."""
-        return {
-            size: self._record.get(size)
-            or {pool.node: self.host.persistent(pool) for pool in self.host.pools_of(size)}
-            for size in sorted({one.pool.size for one in self.declared})
-        }
+        """Return the original counts of the declared pools: as recorded, else as they are now."""
+        record: Counts = {}
+        for pool in sorted({one for declared, _count in self.declared for one in self._parts(declared)}):
+            known = self._record.get(pool.size, {})
+            count = known[pool.node] if pool.node in known else self.host.persistent(pool)
+            record.setdefault(pool.size, {})[pool.node] = count
+        return record
+
+    def _parts(self, pool: Pool) -> list[Pool]:
+        """Return what a pool is made of: those of all nodes, if it is the host's."""
+        return self.host.pools_of(pool.size) if pool.node is None else [pool]
 
     def _files(self) -> list[RenderedFile]:
         record = self._new_record()
@@ -345,7 +376,7 @@ class Plan:
         """Do it, or leave the host as it was and raise."""
         # A run killed half-way must leave what the next one needs: no original is forgotten before it is back.
         originals = FileSet(
-            self._root, [RenderedFile(RECORD, _render_record({**self._new_record(), **self._record}))]
+            self._root, [RenderedFile(RECORD, _render_record(_merged(self._record, self._new_record())))]
         )
         touched: list[Pool] = []
         try:
@@ -451,6 +482,10 @@ def _short(pool: Pool, evidence: str) -> HostError:
         evidence=[evidence],
         remedy="Declare fewer pages, or free memory.",
     )
+
+
+def _merged(first: Counts, second: Counts) -> Counts:
+    return {size: {**second.get(size, {}), **first.get(size, {})} for size in sorted({*first, *second})}
 
 
 def _read_record(root: Root) -> Counts:

@@ -51,12 +51,14 @@ reserve() {
 
 """
 
-# Before sysinit.target: nothing else has taken and scattered the memory yet.
+# Before sysinit.target: nothing else has taken and scattered the memory yet. After sysctl, whose files may set the
+# number of pages as well.
 _UNIT = """[Unit]
 Description=Reserve the declared hugetlb pages
 Documentation=https://github.com/baremetal-noiommu/baremetal.noiommu
 DefaultDependencies=no
 RequiresMountsFor=/usr/local/lib/noiommu
+After=systemd-sysctl.service
 Before=sysinit.target shutdown.target
 Conflicts=shutdown.target
 

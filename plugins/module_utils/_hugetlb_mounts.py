@@ -68,7 +68,7 @@ class Wanted(NamedTuple):
         return {
             "path": self.path,
             "size": format_size(self.size),
-            "mode": "%04o" % self.mode,
+            "mode": "0%03o" % self.mode,  # as it is declared
             "uid": self.uid,
             "gid": self.gid,
             "limit": self.limit,
@@ -99,13 +99,20 @@ def _parse(root: Root, host: Pools, one: dict[str, Any], dry_run: bool) -> Wante
     if not re.match(r"^(/[A-Za-z0-9:_.@+-]+)+$", path) or {"..", "."} & set(path.split("/")):
         seen = ["expected an absolute path of letters, digits and :_.@+-, without . and .."]
         raise _bad("%r cannot be a mount point." % path, seen, "Choose another path.")
+    real = root.realpath(path)
+    if real != path:  # by which the kernel shows it, and systemd wants it
+        cause = "The mount point %s goes through a symbolic link." % path
+        raise _bad(cause, ["%s is really %s" % (path, real)], "Declare %s instead." % real)
     if size not in host.sizes:
         seen = ["%s has: %s" % (SIZES_DIR, ", ".join(map(format_size, host.sizes)) or "nothing")]
         cause = "This host has no hugetlb pages of size %s." % format_size(size)
         raise _bad(cause, seen, "Declare one of these sizes.")
     mode = str(one.get("mode") or "0770")
-    if not re.match(r"^0?[01]?[0-7]{3}$", mode):
-        raise _bad("%r is not a mode." % mode, ["expected octal digits in quotes"], "Write it as '0770'.")
+    # A leading zero tells it from the number that YAML makes of 0770 without quotes, whose digits may be octal as well.
+    if not re.match(r"^0[01]?[0-7]{3}$", mode):
+        seen = ["mode: %s%s" % (mode, "" if mode.startswith("0") else ", without a leading zero")]
+        remedy = 'Write it in octal, with a leading zero and in quotes: "0770". The most is "01777".'
+        raise _bad("%r is not a mode." % mode, seen, remedy)
     uid = _number(root, "user", one.get("uid"), one.get("owner"))
     gid: int | None = one.get("gid")
     # In a dry run of a whole play, the task that makes the group has not made it.
@@ -169,9 +176,7 @@ class MountPlan:
         self._made = {one.path: self._record.get(one.path, _missing(root, one.path)) for one in self.wanted}
         self.files = FileSet(root, self._files())
         self._record_file = FileSet(root, [RenderedFile(RECORD, _render(self._made) if self._made else None)])
-        self.left_over = [
-            one for one in left_over(root) if os.path.dirname(one.path) in self.to_unmount
-        ]
+        self.left_over = left_over(root, [self._mounted[path] for path in self.to_unmount])
         self._refuse()
 
     def _is_as_wanted(self, one: Wanted) -> bool:
@@ -260,7 +265,7 @@ class MountPlan:
         return mounts + self._record_file.diff() + self.files.diff()
 
     def apply(self) -> None:
-        """Do it, or leave the host as it was and raise."""
+        """Do what :meth:`rollback` can undo, or leave the host as it was and raise."""
         # Recorded before it is made, forgotten after it is gone: a killed run can be finished, and taken back.
         recorded = FileSet(self._root, [RenderedFile(RECORD, _render({**self._record, **self._made}))])
         self._undo: list[tuple[str, Callable[[], Any]]] = [("the record", recorded.rollback)]
@@ -280,6 +285,9 @@ class MountPlan:
         except HostError as exc:
             exc.evidence += self.rollback()
             raise
+
+    def finish(self) -> None:
+        """Do what cannot be undone, when nothing can fail any more that would have to undo the rest."""
         # systemd knows each mount already, from the kernel, and would not look for its unit by itself.
         if self.files.changed and _systemd.is_running(self._root):
             _systemd.reload(self._runner)
@@ -304,7 +312,7 @@ class MountPlan:
     def _make_directories(self, path: str) -> None:
         for folder in _missing(self._root, path):
             try:
-                os.mkdir(self._root.path(folder), 0o755)
+                self._root.make_dirs(folder)
             except OSError as exc:
                 raise HostError(
                     "mount",

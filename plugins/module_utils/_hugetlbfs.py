@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import stat
 from typing import NamedTuple
 
 from ._errors import HostError
@@ -54,14 +55,15 @@ class LeftOver(NamedTuple):
     pages: int
 
 
-def left_over(root: Root) -> list[LeftOver]:
-    """Return the files in the roots of the hugetlbfs mounts that no process has locked."""
+def left_over(root: Root, mounts: list[Mount]) -> list[LeftOver]:
+    """Return the files in the roots of these mounts that no process has locked."""
     found = []
-    for mount in mounts_of(root):
+    for mount in mounts:
         for name in root.listdir(mount.path) if mount.page_size else []:
             path = os.path.join(mount.path, name)
-            if _EAL_FILE.search(name) and not _is_locked(root, path):
-                found.append(LeftOver(path, mount.page_size, os.stat(root.path(path)).st_size // mount.page_size))
+            size = _size_of_unlocked(root, path) if _EAL_FILE.search(name) else None
+            if mount.page_size and size is not None:
+                found.append(LeftOver(path, mount.page_size, size // mount.page_size))
     return found
 
 
@@ -78,17 +80,21 @@ def mounts_of(root: Root) -> list[Mount]:
     return list(found.values())
 
 
-def _is_locked(root: Root, path: str) -> bool:
-    """Whether a process has the file; one that cannot be looked at counts as had."""
+def _size_of_unlocked(root: Root, path: str) -> int | None:
+    """Return the size of a file that no process has; one that cannot be looked at, or is no file, counts as had."""
     try:
-        handle = os.open(root.path(path), os.O_RDONLY | os.O_NOFOLLOW)
+        # Everybody who may use the mount can put a FIFO there, and to open that would wait for whoever writes to it.
+        handle = os.open(root.path(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return True
+        return None
     try:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):
+            return None
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
+        return about.st_size
     except OSError:
-        return True
+        return None
     finally:
         os.close(handle)
 
@@ -96,7 +102,7 @@ def _is_locked(root: Root, path: str) -> bool:
 def remove(root: Root, files: list[LeftOver]) -> None:
     """Remove left-over files, each only if still nobody has it."""
     for one in files:
-        if _is_locked(root, one.path):
+        if _size_of_unlocked(root, one.path) is None and root.exists(one.path):
             raise HostError(
                 "pool_in_use",
                 "%s was in nobody's use a moment ago and now is." % one.path,

@@ -17,16 +17,17 @@ description:
     the kernel really gave. Fewer than asked is a failure, and the previous counts are put back.
   - Before it gives up, it asks the kernel to compact memory and tries again.
   - At every boot, a unit asks for the same pages before anything else has scattered the memory, and fails visibly where
-    it gets fewer.
+    it gets fewer. It runs after sysctl. Where the files of sysctl set another number, there is a warning with file and
+    line.
   - Pages of 1 GiB and more that the running kernel cannot find are put on the kernel command line, as
     M(baremetal.noiommu.kernel_cmdline) does it, and RV(reboot_required) says so. The live counts stay as they are until
     then. Where the host or node has too little free memory, that is known in advance, and check mode says so as well.
   - Mounts hugetlbfs, live and by mount units. A mount that is not declared any more goes away. It is never mounted over
-    a directory that is not empty, nor over something else, and no mount that holds files is unmounted. Files that an ended DPDK
-    left behind, which nobody has locked, are removed, and RV(left_over) names them.
+    a directory that is not empty, nor over something else, and no mount that holds files is unmounted, but for files
+    that an ended DPDK left behind, which nobody has locked; they are removed, and RV(left_over) names them.
   - Each list is the whole declared state. The counts of the host are recorded before they are first changed, and a
     page size or node that is no longer declared goes back to its recorded count, as everything does with
-    O(state=absent).
+    O(state=absent). A page size or node that was never declared is left alone; a size without a node means all nodes.
   - Pages in use are never taken away. Shrinking a pool below what is in use is refused.
   - A converged host is only read.
 extends_documentation_fragment:
@@ -74,7 +75,7 @@ options:
     suboptions:
       path:
         description:
-          - Where. Missing directories are made, and removed with the mount.
+          - Where, not through a symbolic link. Missing directories are made, and removed with the mount.
         type: path
         required: true
       size:
@@ -84,7 +85,8 @@ options:
         required: true
       mode:
         description:
-          - Who may make files there, in octal digits and quotes.
+          - Who may make files there, in octal digits with a leading zero, and in quotes. Without quotes, YAML makes
+            another number of it, which is refused.
         type: str
         default: '0770'
       uid:
@@ -290,6 +292,8 @@ def run(module: AnsibleModule, root: Root, runner: Runner) -> None:
         "files": [path for plan in plans for path in plan.files.changed_paths],
         "left_over": [one.path for plan in plans for one in plan.left_over],
     }
+    for warning in pools.warnings if pools else []:
+        module.warn(warning)
     if module._diff:
         result["diff"] = [one for plan in plans for one in plan.diff()]
     module.exit_json(**result)
@@ -297,16 +301,18 @@ def run(module: AnsibleModule, root: Root, runner: Runner) -> None:
 
 def _apply(mounts: MountPlan | None, pools: Plan | None) -> None:
     """Mounts first: what is unmounted gives its pages back to the pools. All of it, or nothing."""
-    if mounts is not None and mounts.changed:
-        mounts.apply()
-    if pools is None or not pools.changed:
-        return
+    moving = mounts if mounts is not None and mounts.changed else None
+    if moving:
+        moving.apply()
     try:
-        pools.apply()
+        if pools is not None and pools.changed:
+            pools.apply()
     except HostError as exc:
-        if mounts is not None and mounts.changed:
-            exc.evidence += mounts.rollback()
+        if moving:
+            exc.evidence += moving.rollback()
         raise
+    if moving:
+        moving.finish()
 
 
 def main() -> None:

@@ -117,9 +117,27 @@ def test_what_a_killed_run_left_goes_with_the_next(tree: Tree, monkeypatch: pyte
             patch.setattr(os, "rename", die)
             with pytest.raises(Killed):
                 tree.root.write_file("/etc/file", "new")
-        assert sorted(os.listdir(tree.at("/etc"))) == [".noiommu-new-file", "file"]
+        assert sorted(os.listdir(tree.at("/etc"))) == [".file.noiommu-new", "file"]
         finish()
         assert os.listdir(tree.at("/etc")) == left
+
+
+@pytest.mark.usefixtures("filesystem")
+@pytest.mark.parametrize("suffix", [".prom", ".conf", ".cfg", ".rules", ".service"])
+def test_nobody_takes_a_second_name_for_a_file_of_his(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """They go by the suffix, and not all of them pass over names with a dot in front: node_exporter does not."""
+
+    def die(*_args: object) -> None:
+        raise Killed
+
+    tree.file("/etc/noiommu" + suffix, "old")
+    monkeypatch.setattr(os, "rename", die)
+    with pytest.raises(Killed):
+        tree.root.write_file("/etc/noiommu" + suffix, "new")
+    assert len(os.listdir(tree.at("/etc"))) == 2
+    assert [name for name in os.listdir(tree.at("/etc")) if name.endswith(suffix)] == ["noiommu" + suffix]
 
 
 @pytest.mark.usefixtures("filesystem")
@@ -135,6 +153,18 @@ def test_links_are_replaced(tree: Tree) -> None:
     tree.root.write_link("/etc/wants/unit", "/etc/old")
     tree.root.write_link("/etc/wants/unit", "/etc/unit")
     assert os.readlink(tree.at("/etc/wants/unit")) == "/etc/unit"
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o027, 0])
+def test_made_directories_are_for_everybody_to_pass_whatever_the_umask(tree: Tree, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        tree.root.write_file("/etc/one/two/file", "text")
+        tree.root.write_link("/dev/one/two/link", "/target")
+    finally:
+        assert os.umask(before) == mask
+    for path in ("/etc", "/etc/one", "/etc/one/two", "/dev", "/dev/one", "/dev/one/two"):
+        assert tree.at(path).stat().st_mode & 0o7777 == 0o755, path
 
 
 def test_removing(tree: Tree) -> None:

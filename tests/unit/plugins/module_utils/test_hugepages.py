@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import re
+import signal
 import subprocess
 from typing import Any
 
@@ -55,7 +56,9 @@ class HugetlbRoot(Root):
 
     def show(self) -> None:
         self.tree.file(
-            "/proc/meminfo", "MemTotal: 16777216 kB\nMemFree: %d kB\nSwapFree: 1024 kB" % (self.free_mib[None] * 1024)
+            "/proc/meminfo",
+            "MemTotal: 16777216 kB\nMemFree: %d kB\nSwapFree: 1024 kB\nHugepagesize:       2048 kB"
+            % (self.free_mib[None] * 1024),
         )
         for node in range(self.nodes):
             lines = ("MemTotal: 8388608", "MemFree: %d" % (self.free_mib[node] * 1024), "Inactive(file): 2048")
@@ -201,6 +204,55 @@ def test_what_is_no_longer_declared_is_given_back(root: HugetlbRoot) -> None:
     assert root.counts() == {(G1, 0): 1, (G1, 1): 1}
 
 
+def recorded(root: HugetlbRoot) -> dict[str, dict[str, int]]:
+    return json.loads(root.read_text(RECORD) or '{"counts": {}}')["counts"]
+
+
+def test_a_node_that_was_never_declared_is_not_ours(root: HugetlbRoot) -> None:
+    on_node_0 = [{"size": "2M", "count": 4, "node": 0}]
+    run(root, on_node_0)
+    assert recorded(root) == {str(M2): {"0": 0}}
+    root.set(M2, 1, 50, used=20)
+    assert not run(root, on_node_0)["changed"]
+    run(root, state="absent")
+    assert root.counts() == {(M2, 1): 50}
+
+
+def test_a_node_that_is_no_longer_declared_is_given_back_once(root: HugetlbRoot) -> None:
+    root.set(M2, 1, 7)
+    on_node_0, on_both = {"size": "2M", "count": 4, "node": 0}, {"size": "2M", "count": 9, "node": 1}
+    run(root, [on_node_0])
+    root.set(M2, 1, 8)
+    run(root, [on_node_0, on_both])
+    assert recorded(root) == {str(M2): {"0": 0, "1": 8}}
+    run(root, [on_node_0])
+    assert root.counts() == {(M2, 0): 4, (M2, 1): 8} and recorded(root) == {str(M2): {"0": 0}}
+    root.set(M2, 1, 12)
+    assert not run(root, [on_node_0])["changed"]
+
+
+def test_without_a_node_all_of_them_are_declared(root: HugetlbRoot) -> None:
+    root.set(M2, 0, 1)
+    run(root, [{"size": "2M", "count": 4, "node": 0}])
+    root.set(M2, 1, 2)
+    run(root, [{"size": "2M", "count": 20}])
+    assert recorded(root) == {str(M2): {"0": 1, "1": 2}}
+    run(root, [{"size": "2M", "count": 4, "node": 0}])
+    assert root.counts() == {(M2, 0): 4, (M2, 1): 2}
+
+
+def test_an_older_record_also_names_nodes_that_were_not_declared(root: HugetlbRoot, tree: Tree) -> None:
+    """Nobody knows whether they were: they are given back once more, and are then nobody's."""
+    tree.file(RECORD, json.dumps({"version": 1, "counts": {str(M2): {"0": 3, "1": 6}}}))
+    on_node_0 = [{"size": "2M", "count": 4, "node": 0}]
+    run(root, on_node_0)
+    assert root.counts() == {(M2, 0): 4, (M2, 1): 6} and recorded(root) == {str(M2): {"0": 3}}
+    root.set(M2, 1, 50)
+    assert not run(root, on_node_0)["changed"]
+    run(root, state="absent")
+    assert root.counts() == {(M2, 0): 3, (M2, 1): 50}
+
+
 def test_not_persistent_writes_no_boot_file(root: HugetlbRoot, tree: Tree) -> None:
     run(root, [{"size": "2M", "count": 4}], persistent=False)
     assert not tree.root.exists(UNIT) and not tree.root.exists(SCRIPT) and tree.root.exists(RECORD)
@@ -301,6 +353,48 @@ def test_left_over_files_that_are_in_nobodys_way_stay(tree: Tree) -> None:
     root = DpdkEnded(tree)
     assert run(root, [{"size": "2M", "count": 4}])["left_over"] == []
     assert root.exists(root.LEFT)
+
+
+def test_what_is_no_file_is_nobodys_garbage(tree: Tree) -> None:
+    """A FIFO above all: to open it waits for whoever writes, and all members of the group can make one."""
+    root = DpdkEnded(tree)
+    os.mkfifo(root.path("/dev/hugepages/rtemap_1"))
+    os.symlink("database", root.path("/dev/hugepages/rtemap_2"))
+    root.tree.dir("/dev/hugepages/rtemap_3")
+    signal.alarm(20)  # ends the tests rather than let them wait for ever
+    try:
+        assert run(root, [{"size": "2M", "count": 0}])["left_over"] == [root.LEFT]
+    finally:
+        signal.alarm(0)
+    assert root.listdir("/dev/hugepages") == ["database", "rtemap_1", "rtemap_2", "rtemap_3"]
+
+
+def test_left_over_files_may_go_by_themselves(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = DpdkEnded(tree)
+    plan = Plan(root, Idle(), [{"size": "2M", "count": 0}])
+    root.remove_file(root.LEFT)
+    plan.apply()
+    root = DpdkEnded(tree)
+    really = fcntl.flock
+
+    def gone(handle: int, how: int) -> None:
+        os.unlink(root.path(root.LEFT))
+        root.set(M2, 0, 8)
+        really(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", gone)
+    assert run(root, [{"size": "2M", "count": 0}])["changed"]
+    assert root.pages[M2, 0] == [0, 0]
+
+
+def test_only_files_with_pages_of_a_size_that_shrinks_are_locked(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = DpdkEnded(tree)
+    root.set(G1, 0, 1, used=1)
+    monkeypatch.setattr(fcntl, "flock", lambda handle, how: pytest.fail("a lock was taken"))
+    with pytest.raises(HostError, match="1 are in use"):
+        run(root, [{"size": "1G", "count": 0}])
 
 
 def test_reserved_pages_count_as_used(root: HugetlbRoot, tree: Tree) -> None:
@@ -499,13 +593,83 @@ def test_the_script_of_the_boot_unit_reserves_and_complains(root: HugetlbRoot, t
     ]
 
 
-def test_a_run_killed_anywhere_is_finished_by_the_next(root: HugetlbRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+# --- what sysctl does to the pools ---
+
+
+def warned(root: HugetlbRoot, *pools: dict[str, Any]) -> list[str]:
+    """Return the warnings, after seeing that check mode, the real run and a second one have the same."""
+    runs = []
+    for check in (True, False, False):
+        module = FakeModule(
+            {"pools": list(pools), "persistent": True, "mounts": None, "state": "present"}, check_mode=check
+        )
+        hugepages.run(module, root, Idle())
+        runs.append(module.warnings)
+    assert runs[0] == runs[1] == runs[2]
+    return runs[0]
+
+
+def test_the_boot_unit_comes_after_sysctl(root: HugetlbRoot, tree: Tree) -> None:
+    run(root, [{"size": "2M", "count": 5}])
+    assert "After=systemd-sysctl.service\n" in tree.root.read_text(UNIT)
+
+
+def test_a_number_that_sysctl_sets_is_named_with_its_line(root: HugetlbRoot, tree: Tree) -> None:
+    tree.file("/etc/sysctl.d/80-vpp.conf", "\n# Number of 2MB hugepages desired\nvm.nr_hugepages=1024\n")
+    assert warned(root, {"size": "2M", "count": 5}) == [
+        "/etc/sysctl.d/80-vpp.conf, line 3, sets vm.nr_hugepages to 1024, but declared is 2M: 5. Whenever it is applied"
+        ", as by `sysctl --system` or the upgrade of a package, it takes the place of the declared pages."
+        " Remove the line, or have it say 5; a file of the same name in /etc/sysctl.d takes the place of one elsewhere."
+    ]
+    assert warned(root, {"size": "2M", "count": 1024}) == warned(root, {"size": "1G", "count": 1}) == []
+
+
+def test_a_total_that_sysctl_sets_never_says_what_each_node_has(root: HugetlbRoot, tree: Tree) -> None:
+    tree.file("/etc/sysctl.d/80-vpp.conf", "vm.nr_hugepages=8")
+    pools = [{"size": "2M", "count": 6, "node": 0}, {"size": "2M", "count": 2, "node": 1}]
+    (text,) = warned(root, *pools)
+    assert "declared is 2M on NUMA node 0: 6, 2M on NUMA node 1: 2." in text and "Remove the line; a file" in text
+
+
+SEVEN, AS_DECLARED = "vm.nr_hugepages = 7", "vm.nr_hugepages=5"
+
+
+@pytest.mark.parametrize(
+    ("files", "where"),
+    [
+        ({"/usr/lib/sysctl.d/80-vpp.conf": SEVEN}, "/usr/lib/sysctl.d/80-vpp.conf, line 1,"),
+        ({"/run/sysctl.d/a.conf": "; no\n-vm/nr_hugepages=7"}, "/run/sysctl.d/a.conf, line 2,"),
+        ({"/etc/sysctl.conf": "#%s\n%s\nvm.nr_hugepages_mempolicy=1" % (SEVEN, SEVEN)}, "/etc/sysctl.conf, line 2,"),
+        ({"/usr/lib/sysctl.d/80-vpp.conf": SEVEN, "/etc/sysctl.d/80-vpp.conf": ""}, None),
+        ({"/usr/lib/sysctl.d/80-vpp.conf": SEVEN, "/etc/sysctl.d/90-mine.conf": AS_DECLARED}, None),
+        ({"/usr/lib/sysctl.d/99.conf": SEVEN, "/etc/sysctl.d/90.conf": AS_DECLARED}, "/usr/lib/sysctl.d/99.conf"),
+        ({"/etc/sysctl.d/80-vpp.conf.bak": SEVEN}, None),
+    ],
+)
+def test_of_all_settings_the_one_that_counts_is_named(
+    root: HugetlbRoot, tree: Tree, files: dict[str, str], where: str | None
+) -> None:
+    for path, text in files.items():
+        tree.file(path, text)
+    texts = warned(root, {"size": "2M", "count": 5})
+    assert [text.startswith(where or "?") for text in texts] == ([True] if where else [])
+
+
+ON_NODE_0, ON_NODE_1, ANYWHERE = ([{"size": "2M", "count": 64, "node": node}] for node in (0, 1, None))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(ANYWHERE, []), (ON_NODE_0, ON_NODE_1), (ON_NODE_0, ANYWHERE), (ANYWHERE, ON_NODE_0)]
+)
+def test_a_run_killed_anywhere_is_finished_by_the_next(
+    root: HugetlbRoot, monkeypatch: pytest.MonkeyPatch, first: list[dict[str, Any]], second: list[dict[str, Any]]
+) -> None:
+    root.set(M2, 1, 7)
     for folder in ("/var/lib", "/usr/local/lib/noiommu", "/etc/systemd/system/multi-user.target.wants"):
         root.tree.dir(folder)
     before = left(root.tree)
-    pools = [{"size": "2M", "count": 64, "node": None}]
     killer = Killer(monkeypatch, (root, "write_sysfs"))
-    for steps in killer.each(lambda: run(root, pools), lambda: run(root, state="absent")):
+    for steps in killer.each(lambda: run(root, first), lambda: run(root, second)):
         run(root, state="absent")
         assert not run(root, state="absent")["changed"]
         root.tree.dir("/usr/local/lib/noiommu")  # vfio_binding removes it if nothing is in it

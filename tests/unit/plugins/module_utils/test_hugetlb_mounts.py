@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from typing import Any
 import pytest
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Runner, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner, RunResult
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugetlb_mounts import RECORD, escape
 from ansible_collections.baremetal.noiommu.plugins.modules import hugepages
+from ansible_collections.baremetal.noiommu.tests.unit.fake_boot import FakeGrub
 from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
 from ansible_collections.baremetal.noiommu.tests.unit.killing import Killer, left
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
@@ -44,7 +46,7 @@ class Mounts(Runner):
 
     def _show(self) -> None:
         lines = ["22 1 0:5 / / rw - ext4 /dev/sda1 rw"]
-        lines += ["30 22 0:27 / %s rw - hugetlbfs hugetlbfs %s" % one for one in self._mounted.items()]
+        lines += ["30 22 0:27 / %s rw - hugetlbfs hugetlbfs %s" % one for one in sorted(self._mounted.items())]
         self.tree.file("/proc/1/mountinfo", "\n".join(lines))
 
     def mount(self, path: str, options: str) -> None:
@@ -143,6 +145,15 @@ def test_absent_takes_mounts_units_and_made_directories_back(mounts: Mounts, tre
     assert not run(mounts, state="absent")["changed"]
 
 
+def test_whoever_may_use_a_mount_gets_to_it_whatever_the_umask(mounts: Mounts, tree: Tree) -> None:
+    before = os.umask(0o077)
+    try:
+        run(mounts, one("/dev/huge/1G"))
+    finally:
+        os.umask(before)
+    assert [tree.at(path).stat().st_mode & 0o7777 for path in ("/dev/huge", "/dev/huge/1G.hidden")] == [0o755, 0o755]
+
+
 def test_a_mount_that_somebody_took_away_comes_back(mounts: Mounts) -> None:
     run(mounts, one())
     mounts.run("umount", "/dev/huge-1G")
@@ -197,6 +208,17 @@ def test_something_else_at_that_place_is_never_covered(mounts: Mounts, tree: Tre
     assert "not a directory" in refused(mounts, one("/srv/file")).message
 
 
+@pytest.mark.parametrize(("path", "real"), [("/var/run/huge", "/run/huge"), ("/srv/huge", "/dev/huge-1G")])
+def test_a_path_through_a_symbolic_link_is_refused(mounts: Mounts, tree: Tree, path: str, real: str) -> None:
+    """The kernel shows the mount by its real path, and systemd refuses such a unit."""
+    tree.link("/var/run", "/run")
+    tree.link("/srv/huge", "/dev/huge-1G")
+    error = refused(mounts, one(path))
+    assert error.message == "The mount point %s goes through a symbolic link." % path
+    assert error.evidence == ["%s is really %s" % (path, real)] and real in error.remedy
+    assert run(mounts, one(real))["changed"] and not run(mounts, one(real))["changed"]
+
+
 def test_a_mount_of_somebody_else_that_is_as_declared_stays_his(mounts: Mounts, tree: Tree) -> None:
     tree.dir("/dev/hugepages")
     mounts.mount("/dev/hugepages", "pagesize=2M,mode=0770")
@@ -214,6 +236,15 @@ def test_a_mount_with_files_is_never_taken_away(mounts: Mounts, tree: Tree) -> N
     assert run(mounts, one())["left_over"] == ["/srv/b/rtemap_0"]
 
 
+def test_files_of_a_mount_that_stays_are_not_touched(
+    mounts: Mounts, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(mounts, one(), one("/srv/b", "2M"))
+    tree.file("/dev/huge-1G/rtemap_0")
+    monkeypatch.setattr(fcntl, "flock", lambda handle, how: pytest.fail("a lock was taken"))
+    assert run(mounts, one())["left_over"] == [] and tree.root.exists("/dev/huge-1G/rtemap_0")
+
+
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
@@ -222,6 +253,8 @@ def test_a_mount_with_files_is_never_taken_away(mounts: Mounts, tree: Tree) -> N
         (one("/a b"), "cannot be a mount point"),
         (one(size="16M"), "no hugetlb pages of size 16M"),
         (one(mode="rwx"), "'rwx' is not a mode"),
+        (one(mode="504"), "'504' is not a mode"),
+        (one(mode="02770"), "'02770' is not a mode"),
         (one(uid=None, owner="nobody-here"), "There is no user nobody-here"),
         (one(gid=GID + 1, group="data"), "has another number than declared"),
         (one(limit="3M"), "not a whole number of pages"),
@@ -229,6 +262,18 @@ def test_a_mount_with_files_is_never_taken_away(mounts: Mounts, tree: Tree) -> N
 )
 def test_a_wrong_declaration_is_explained(mounts: Mounts, wanted: dict[str, Any], message: str) -> None:
     assert message in refused(mounts, wanted).message
+
+
+def test_a_mode_without_quotes_is_refused(mounts: Mounts) -> None:
+    """YAML reads 0770 as the number 504, which would be octal, too."""
+    error = refused(mounts, one(mode=str(0o770)))
+    assert error.evidence == ["mode: 504, without a leading zero"] and '"0770"' in error.remedy
+
+
+@pytest.mark.parametrize("mode", ["0700", "01770", "0070"])
+def test_modes_are_returned_as_they_are_declared(mounts: Mounts, mode: str) -> None:
+    assert run(mounts, one(mode=mode))["mounts"][0]["mode"] == mode
+    assert not run(mounts, one(mode=mode))["changed"]
 
 
 def test_without_a_group_it_is_roots_in_a_dry_run_too(mounts: Mounts) -> None:
@@ -255,19 +300,93 @@ def test_a_damaged_record_is_refused(mounts: Mounts, tree: Tree) -> None:
     assert refused(mounts, one()).code == "record"
 
 
-def test_what_the_pools_cannot_do_takes_the_mounts_back(mounts: Mounts, tree: Tree) -> None:
-    pool = "/sys/kernel/mm/hugepages/hugepages-2048kB/"
-    for name, text in (("nr_hugepages", "0"), ("surplus_hugepages", "0"), ("free_hugepages", "0")):
-        tree.file(pool + name, text)
-    before = tree.content()
-    module = FakeModule(
-        {"pools": [{"size": "2M", "count": 4}], "persistent": True, "mounts": [one()], "state": "present"}
-    )
+# --- mounts and pools in one run: all of it, or nothing ---
 
-    class Stubborn(type(tree.root)):  # type: ignore[misc]
-        def write_sysfs(self, path: str, value: str) -> None:
+
+class MountsAndGrub(Mounts):
+    """A host with pools, too small for pages of 1 GiB: they come with the next boot."""
+
+    def __init__(self, tree: Tree) -> None:
+        super().__init__(tree)
+        self.grub = FakeGrub(tree)
+        for size in (2048, 1048576):
+            for name in ("nr_hugepages", "surplus_hugepages", "free_hugepages"):
+                tree.file("/sys/kernel/mm/hugepages/hugepages-%dkB/%s" % (size, name), "0")
+        tree.file("/proc/meminfo", "MemTotal: 4194304 kB\nMemFree: 524288 kB")
+        for folder in ("/srv", "/etc/default/grub.d", "/usr/local/lib/noiommu"):
+            tree.dir(folder)
+
+    def run(self, *argv: str) -> RunResult:
+        done = super().run(*argv)
+        if argv == ("update-grub",) and done.rc == 0:
+            self.grub.do(argv)
+        return done
+
+
+class Pages(Root):
+    """Gives what is asked for, or refuses."""
+
+    stubborn = False
+
+    def write_sysfs(self, path: str, value: str) -> None:
+        if self.stubborn:
             raise HostError("kernel_write", "The kernel refused.")
+        for name in ("nr_hugepages", "free_hugepages"):
+            with open(self.path(os.path.dirname(path), name), "w", encoding="ascii") as stream:
+                stream.write(value)
 
-    with pytest.raises(HostError, match="The kernel refused"):
-        hugepages.run(module, Stubborn(str(tree.base)), mounts)
-    assert tree.content() == before
+
+BOTH = {
+    "pools": [{"size": "2M", "count": 4}, {"size": "1G", "count": 2}],
+    "mounts": [one("/srv/a/b"), one("/srv/c", "2M")],
+    "state": "present",
+}
+NEITHER = {"pools": None, "mounts": None, "state": "absent"}
+
+
+@pytest.fixture
+def pages(tree: Tree) -> Pages:
+    return Pages(str(tree.base))
+
+
+@pytest.fixture
+def host(tree: Tree) -> MountsAndGrub:
+    return MountsAndGrub(tree)
+
+
+def both(host: Mounts, pages: Pages, declared: dict[str, Any]) -> dict[str, Any]:
+    module = FakeModule({"persistent": True, **declared})
+    hugepages.run(module, pages, host)
+    return module.result
+
+
+@pytest.mark.parametrize("wanted", [BOTH, NEITHER, {**BOTH, "pools": [], "mounts": [one("/srv/d/e")]}])
+@pytest.mark.parametrize("fails", ["the kernel", "update-grub"])
+def test_what_the_pools_cannot_do_takes_the_mounts_back(
+    host: MountsAndGrub, pages: Pages, tree: Tree, wanted: dict[str, Any], fails: str
+) -> None:
+    if wanted is not BOTH:
+        both(host, pages, BOTH)
+    before = tree.content()
+    host.ran.clear()
+    pages.stubborn = fails == "the kernel"
+    host.fail = fails
+    with pytest.raises(HostError, match="refused|update-grub") as caught:
+        both(host, pages, wanted)
+    assert any(line.startswith(("mount", "umount")) for line in host.ran), "the mounts come first"
+    assert tree.content() == before and "not put back" not in str(caught.value)
+    assert "systemctl daemon-reload" not in host.ran, "systemd would not know the units that are back"
+    pages.stubborn, host.fail = False, None
+    assert both(host, pages, wanted)["changed"] and not both(host, pages, wanted)["changed"]
+
+
+def test_pools_and_mounts_are_taken_back_wherever_that_was_killed(
+    host: MountsAndGrub, pages: Pages, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pristine = left(tree)
+    killer = Killer(monkeypatch, (host, "run"), (pages, "write_sysfs"))
+    for steps in killer.each(lambda: both(host, pages, BOTH), lambda: both(host, pages, NEITHER)):
+        both(host, pages, NEITHER)
+        assert not both(host, pages, NEITHER)["changed"]
+        tree.dir("/usr/local/lib/noiommu")  # vfio_binding removes it if nothing is in it
+        assert left(tree) == pristine, steps

@@ -137,8 +137,8 @@ def test_a_missing_group_is_made_and_gets_everything(accounts: Accounts, tree: T
     assert tree.at("/dev/vfio/7").stat().st_mode & 0o777 == 0o660
     assert tree.at("/dev/vfio/vfio").stat().st_mode & 0o777 == 0o600
     assert tree.root.read_text(UDEV_RULES).splitlines()[1:] == [
-        'SUBSYSTEM=="vfio", KERNEL=="[0-9]*|noiommu-[0-9]*", GROUP="dataplane", MODE="0660"',
-        'SUBSYSTEM=="misc", KERNEL=="noiommu", GROUP="dataplane", MODE="0660"',
+        'SUBSYSTEM=="vfio", KERNEL=="[0-9]*|noiommu-[0-9]*", GROUP:="dataplane", MODE:="0660"',
+        'SUBSYSTEM=="misc", KERNEL=="noiommu", GROUP:="dataplane", MODE:="0660"',
     ]
     assert tree.root.read_text(LIMITS).splitlines()[1:] == [
         "@dataplane soft memlock unlimited",

@@ -429,8 +429,9 @@ class Plan:
         ]
         mount = _units.hugetlbfs_drop_in(self._root, self._gid(), _HEADER) if self._grants_mount else None
         files.append(RenderedFile(_units.drop_in_path(_units.HUGETLBFS_UNIT), mount))
+        nodes = [PIN_NODE] if self._backend == _backend.DKMS else []
         for one in self._services:
-            text = _units.drop_in(self._units[one.name], group or "", memlock, one.grants, _HEADER)
+            text = _units.drop_in(self._units[one.name], group or "", memlock, one.grants, nodes, _HEADER)
             files.append(RenderedFile(_units.drop_in_path(one.name), text))
         wanted = {one.path for one in files}
         # Whatever else there is by our name is of services that are listed no more.

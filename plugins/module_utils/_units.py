@@ -76,7 +76,8 @@ class Unit:
         """Whether the service may open listed devices only."""
         policy = self.last("Service", "DevicePolicy").lower()
         allowed = self.all("Service", "DeviceAllow")
-        return policy in ("closed", "strict") or bool(allowed and allowed[-1])
+        # systemd adds char-rtc to what a service with ProtectClock may open, and a list closes everything else.
+        return policy in ("closed", "strict") or bool(allowed and allowed[-1]) or self.is_on("ProtectClock")
 
 
 def full_name(name: str) -> str:
@@ -216,8 +217,10 @@ def _refusal(message: str, evidence: str, remedy: str) -> HostError:
     return HostError("service", message, [evidence], remedy)
 
 
-def drop_in(unit: Unit, group: str, memlock: str, grants: list[_profiles.Grant], header: str) -> str:
-    """Return the drop-in that gives a service what it needs, with the reasons.
+def drop_in(
+    unit: Unit, group: str, memlock: str, grants: list[_profiles.Grant], nodes: list[str], header: str
+) -> str:
+    """Return the drop-in that gives a service what it needs, with the reasons; ``nodes`` are those besides VFIO's.
 
     The capability bounding set is only ever widened: to narrow it could take from a service what it has for other
     purposes, and would confine nobody who may program a device that reaches all memory.
@@ -238,7 +241,7 @@ def drop_in(unit: Unit, group: str, memlock: str, grants: list[_profiles.Grant],
         if bounding is not None and not bounding.issuperset(names):
             lines.append("CapabilityBoundingSet=" + " ".join(names))
     if unit.confined_to_devices:
-        lines += ["DeviceAllow=/dev/vfio/vfio rw", "DeviceAllow=char-vfio rw"]
+        lines += ["DeviceAllow=%s rw" % node for node in ("/dev/vfio/vfio", "char-vfio", *nodes)]
     return header + "\n".join(lines) + "\n"
 
 

@@ -375,8 +375,20 @@ def test_what_confines_a_service_is_widened_by_what_it_needs(host: Accounts, tre
     text = tree.root.read_text(DROP_IN % "fwd")
     assert "CapabilityBoundingSet=CAP_SYS_RAWIO CAP_SYS_ADMIN" in text
     assert "DeviceAllow=char-vfio rw" in text and "DeviceAllow=/dev/vfio/vfio rw" in text
+    assert "DeviceAllow=/dev/noiommu rw" in text
     assert "CapabilityBoundingSet=CAP_SYS_ADMIN\n" in tree.root.read_text(DROP_IN % "ovs-vswitchd") + "\n"
     assert not run(host, **everything())["changed"]
+
+
+@pytest.mark.parametrize("setting", ["DevicePolicy=strict", "DeviceAllow=/dev/null", "ProtectClock=yes"])
+def test_whatever_closes_access_to_devices_is_opened_for_those_of_the_backend(
+    host: Accounts, tree: Tree, setting: str
+) -> None:
+    tree.file("/etc/systemd/system/fwd.service.d/10-hardening.conf", "[Service]\n" + setting)
+    tree.dir("/sys/class/iommu/dmar0")
+    run(host, **everything())
+    text = tree.root.read_text(DROP_IN % "fwd")
+    assert "DeviceAllow=char-vfio rw" in text and "/dev/noiommu" not in text
 
 
 def test_with_an_iommu_nobody_gets_a_capability(host: Accounts, tree: Tree) -> None:

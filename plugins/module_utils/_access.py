@@ -12,7 +12,7 @@ import stat
 from typing import Any, Callable, NamedTuple
 
 from . import _backend, _filecaps, _profiles, _systemd, _units
-from ._accounts import read_groups
+from ._accounts import Account, read_groups
 from ._errors import HostError, Refused
 from ._files import FileSet, RenderedFile
 from ._fs import Root, Runner, RunResult
@@ -599,7 +599,7 @@ class Plan:
             self._run("groupadd", "--system", *number, group)
             undo.append(lambda: self._run("groupdel", group))
         for name in self._joining:
-            self._run("usermod", "--append", "--groups", group, name)
+            self._join(group, name)
             undo.append(lambda name=name: self._run("gpasswd", "--delete", name, group))
         if self._make_group:
             self._learn_number(group)
@@ -608,7 +608,7 @@ class Plan:
         self._reload()
         self._set_nodes(undo)
         self._set_binaries(undo)
-        self._leave()
+        self._leave(undo)
         self._sweep()
         self._write(FileSet(self._root, [self._rendered_record()]), undo)
 
@@ -628,7 +628,7 @@ class Plan:
         self._set_nodes(undo)
         self._write(self._files, undo)
         self._reload()
-        self._leave()
+        self._leave(undo)
         self._sweep()
         self._write(self._record_file, undo)
         self._root.remove_empty_dir(os.path.dirname(ACCESS_RECORD))
@@ -646,14 +646,25 @@ class Plan:
         files.apply()
         undo.append(files.rollback)
 
-    def _leave(self) -> None:
+    def _leave(self, undo: list[Callable[[], object]]) -> None:
         if self.record is None:
             return
+        group = self.record.group
         if self._drop_group:
-            self._run("groupdel", self.record.group)
+            self._run("groupdel", group)
+            undo.append(lambda: self._make_again(self.groups[group]))
             return
         for name in self._leaving:
-            self._run("gpasswd", "--delete", name, self.record.group)
+            self._run("gpasswd", "--delete", name, group)
+            undo.append(lambda name=name: self._join(group, name))
+
+    def _make_again(self, account: Account) -> None:
+        self._run("groupadd", "--system", "--gid", str(account.gid), account.name)
+        for name in account.members:
+            self._join(account.name, name)
+
+    def _join(self, group: str, name: str) -> None:
+        self._run("usermod", "--append", "--groups", group, name)
 
     def _reload(self) -> None:
         """Have udev and systemd read what was written. Both do so by themselves sooner or later: no failure."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils import _filecaps, _profiles
-from ansible_collections.baremetal.noiommu.plugins.module_utils._access import LIMITS, parse_memlock
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access import LIMITS, Plan, parse_memlock
 from ansible_collections.baremetal.noiommu.plugins.module_utils._accounts import read_groups
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Runner, RunResult
@@ -259,6 +259,37 @@ def test_a_failing_usermod_leaves_the_host_as_it_was(accounts: Accounts, tree: T
         run(accounts, group="dataplane", users=["alice", "vpp"])
     assert "cannot lock /etc/group" in caught.value.message
     assert tree.content() == before
+
+
+@pytest.mark.parametrize("wanted", [{"group": "admins"}, {"state": "absent"}])
+def test_who_left_a_group_before_a_failure_is_in_it_again(
+    accounts: Accounts, tree: Tree, wanted: dict[str, Any]
+) -> None:
+    tree.file("/etc/group", "root:x:0:\nadmins:x:100:")
+    run(accounts, group="admins", users=["alice", "vpp"])
+    before = left(tree)
+    accounts.failing["gpasswd --delete vpp"] = RunResult(10, "", "gpasswd: cannot lock /etc/group\n")
+    with pytest.raises(HostError, match="cannot lock"):
+        run(accounts, **wanted)
+    assert sorted(read_groups(tree.root)["admins"].members) == ["alice", "vpp"]
+    tree.file("/etc/group", "root:x:0:\nadmins:x:100:alice,vpp")
+    assert left(tree) == before
+
+
+@pytest.mark.parametrize("wanted", [{"group": "admins"}, {"state": "absent"}])
+def test_a_group_that_was_removed_before_a_failure_is_there_again(
+    accounts: Accounts, tree: Tree, monkeypatch: pytest.MonkeyPatch, wanted: dict[str, Any]
+) -> None:
+    run(accounts, group="dataplane", gid=500, users=["alice", "vpp"])
+    before = left(tree)
+
+    def fail(_plan: Plan) -> None:
+        raise HostError("file", "Could not write.", ["ENOSPC"], "Free space.")
+
+    monkeypatch.setattr(Plan, "_sweep", fail)
+    with pytest.raises(HostError, match="Could not write"):
+        run(accounts, **wanted)
+    assert "groupdel dataplane" in accounts.ran and left(tree) == before
 
 
 def test_a_missing_groupadd_says_what_to_install(accounts: Accounts) -> None:

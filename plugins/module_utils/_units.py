@@ -12,19 +12,27 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Iterator
 
 from . import _profiles
 from ._errors import HostError
 from ._fs import Root
 from ._paths import UNIT_NAME, UNITS_DIR
 
+_PACKAGED = ("/usr/local/lib/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system")
+# As `systemd-analyze unit-paths` lists them: what comes first wins.
 UNIT_DIRS = (
+    "/etc/systemd/system.control",
+    "/run/systemd/system.control",
+    "/run/systemd/transient",
+    "/run/systemd/generator.early",
     UNITS_DIR,
+    "/etc/systemd/system.attached",
     "/run/systemd/system",
+    "/run/systemd/system.attached",
     "/run/systemd/generator",
-    "/usr/local/lib/systemd/system",
-    "/usr/lib/systemd/system",
-    "/lib/systemd/system",
+    *_PACKAGED,
+    "/run/systemd/generator.late",
 )
 DROP_IN = "60-noiommu.conf"
 # Where Open vSwitch's own start script looks up which user the daemons change to.
@@ -110,11 +118,10 @@ def read_unit(root: Root, name: str) -> Unit | None:
     if fragment is None:
         return None
     settings: dict[tuple[str, str], list[str]] = {}
-    # A unit is also known by the name of the file that its link leads to.
-    target = os.path.basename(root.realpath(fragment))
-    if target.endswith(os.path.splitext(name)[1]) and target not in names:
-        names.append(target)
-    for path in [fragment, *_drop_ins(root, [*names, "service"])]:
+    # A unit is also known, and first of all, by the name of the file that its link leads to.
+    target, kind = os.path.basename(root.realpath(fragment)), os.path.splitext(name)[1]
+    known = [target, name] if target.endswith(kind) and target not in names else [name]
+    for path in [fragment, *_drop_ins(root, known, kind)]:
         _parse(root.read_text(path) or "", settings)
     return Unit(name, fragment, settings)
 
@@ -124,14 +131,28 @@ def is_masked(root: Root, unit: Unit) -> bool:
     return root.realpath(unit.fragment) == "/dev/null" or root.read_bytes(unit.fragment) == b""
 
 
-def _drop_ins(root: Root, names: list[str]) -> list[str]:
+def _drop_ins(root: Root, known: list[str], kind: str) -> list[str]:
+    """Return the drop-ins of a unit; of those with one file name the first that systemd comes upon."""
     found: dict[str, str] = {}
-    for folder in UNIT_DIRS:
-        for name in names:
-            for one in root.listdir(folder, name + ".d"):
-                if one.endswith(".conf") and one != DROP_IN:
-                    found.setdefault(one, "%s/%s.d/%s" % (folder, name, one))
+    for names in [*(list(_less_specific(one)) for one in known), [kind.lstrip(".")]]:
+        for folder in UNIT_DIRS:
+            for name in names:
+                for one in root.listdir(folder, name + ".d"):
+                    if one.endswith(".conf") and one != DROP_IN:
+                        found.setdefault(one, "%s/%s.d/%s" % (folder, name, one))
     return [found[one] for one in sorted(found)]
+
+
+def _less_specific(name: str) -> Iterator[str]:
+    """Return a unit's name, that of its template, and both cut off after each of their dashes."""
+    yield name
+    stem, kind = os.path.splitext(name)
+    prefix, _at, instance = stem.partition("@")
+    if instance:
+        yield from _less_specific(prefix + "@" + kind)
+    shorter = re.match(r"(.+-).", prefix)
+    if shorter:
+        yield from _less_specific(shorter.group(1) + ("@" + instance if instance else "") + kind)
 
 
 def _parse(text: str, settings: dict[tuple[str, str], list[str]]) -> None:
@@ -160,7 +181,7 @@ def refusals(root: Root, name: str, unit: Unit | None, grants: list[_profiles.Gr
         return [
             _refusal(
                 "There is no systemd service %s on this host." % name,
-                "no %s in %s" % (name, ", ".join(UNIT_DIRS[:1] + UNIT_DIRS[-2:])),
+                "no %s in %s" % (name, ", ".join((UNITS_DIR, *_PACKAGED))),
                 "Install the application first, or correct the name.",
             )
         ]

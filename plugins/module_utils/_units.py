@@ -35,8 +35,13 @@ UNIT_DIRS = (
     "/run/systemd/generator.late",
 )
 DROP_IN = "60-noiommu.conf"
-# Where Open vSwitch's own start script looks up which user the daemons change to.
+# Where Open vSwitch's units look up which user the daemons change to, and in what; what comes later wins.
 _OVS_SETTINGS = ("/etc/openvswitch/default.conf", "/etc/sysconfig/openvswitch", "/etc/default/openvswitch-switch")
+_OVS_USER = {
+    "OVS_USER_ID": r"^[\"']?([\w-]+)",
+    "OPTIONS": r"--ovs-user=[\"']?([\w-]+)",
+    "OVS_CTL_OPTS": r"--ovs-user=[\"']?([\w-]+)",
+}
 _NAME = re.compile(r"^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.service$")
 
 
@@ -215,23 +220,29 @@ def refusals(root: Root, name: str, unit: Unit | None, grants: list[_profiles.Gr
 
 def ovs_refusals(root: Root) -> list[HostError]:
     """Say why Open vSwitch cannot use physical addresses: it gives CAP_SYS_ADMIN up when it changes its user."""
-    found = []
+    settings: dict[str, tuple[str, str]] = {}
     for path in _OVS_SETTINGS:
-        text = root.read_text(path) or ""
-        match = None
-        for match in re.finditer(r"^[^#\n]*?(?:OVS_USER_ID=|--ovs-user=)[\"']?([\w-]+)", text, re.MULTILINE):
-            pass
-        if match is not None and match.group(1) not in ("root", "0"):
-            found.append(
-                _refusal(
-                    "Open vSwitch runs as %s here and gives CAP_SYS_ADMIN up, without which it cannot learn physical"
-                    " addresses." % match.group(1),
-                    "%s: %s" % (path, match.group(0).strip()),
-                    'Have it run as root (OVS_USER_ID="root:root" in %s): on this host, whoever drives a device could'
-                    " write the kernel's memory anyway. Only a host with an IOMMU gains by another user." % path,
-                )
-            )
-    return found
+        text = re.sub(r"\\\n", " ", root.read_text(path) or "")
+        for name, value in re.findall(r"^\s*(\w+)=(.*)$", text, re.MULTILINE):
+            settings[name] = (path, value)
+    user, where, line = "root", "", ""
+    for name, pattern in _OVS_USER.items():
+        path, value = settings.get(name, ("", ""))
+        users = re.findall(pattern, value)
+        if users:
+            user, where, line = users[-1], path, "%s=%s" % (name, value)
+    if user in ("root", "0"):
+        return []
+    return [
+        _refusal(
+            "Open vSwitch runs as %s here and gives CAP_SYS_ADMIN up, without which it cannot learn physical"
+            " addresses." % user,
+            "%s: %s" % (where, line),
+            'Have it run as root (OVS_USER_ID="root:root" or --ovs-user=root:root in %s): on this host, whoever drives'
+            " a device could write the kernel's memory anyway. Only a host with an IOMMU gains by another user."
+            % where,
+        )
+    ]
 
 
 def _refusal(message: str, evidence: str, remedy: str) -> HostError:

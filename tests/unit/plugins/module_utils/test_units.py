@@ -85,6 +85,35 @@ def test_of_drop_ins_with_one_name_one_is_read(tree: Tree, winner: str, loser: s
     assert user(tree, "fwd-a.service") == "later"
 
 
+DEFAULT, SYSCONFIG, DEBIAN = _units._OVS_SETTINGS
+
+
+@pytest.mark.parametrize(
+    ("files", "refused"),
+    [
+        ({}, None),
+        ({DEFAULT: 'OVS_USER_ID="openvswitch:hugetlbfs"'}, DEFAULT),
+        ({DEFAULT: 'OVS_USER_ID="openvswitch:hugetlbfs"', SYSCONFIG: 'OVS_USER_ID="root:root"'}, None),
+        ({DEFAULT: 'OVS_USER_ID="root:root"', SYSCONFIG: "OVS_USER_ID=openvswitch:openvswitch"}, SYSCONFIG),
+        ({DEFAULT: 'OVS_USER_ID="openvswitch:hugetlbfs"\nOVS_USER_ID=root'}, None),
+        ({DEFAULT: 'OVS_USER_ID="openvswitch:hugetlbfs"', SYSCONFIG: '#OVS_USER_ID="root:root"'}, DEFAULT),
+        # ovs-ctl gets OPTIONS after the option that the unit makes of OVS_USER_ID.
+        ({DEFAULT: 'OPTIONS="--ovs-user=ovs:ovs"', SYSCONFIG: 'OVS_USER_ID="root:root"'}, DEFAULT),
+        ({DEFAULT: 'OPTIONS="--ovs-user=ovs:ovs"', SYSCONFIG: 'OPTIONS=""'}, None),
+        ({DEFAULT: 'OVS_USER_ID="ovs:ovs"', SYSCONFIG: 'OPTIONS="--mlockall=no --ovs-user=root"'}, None),
+        ({DEBIAN: "OVS_CTL_OPTS='--mlockall=no \\\n--ovs-user=ovs'"}, DEBIAN),
+        ({DEBIAN: "# OVS_CTL_OPTS='--ovs-user=ovs'\nOVS_CTL_OPTS="}, None),
+    ],
+)
+def test_the_user_of_open_vswitch_is_the_one_that_was_set_last(
+    tree: Tree, files: dict[str, str], refused: str | None
+) -> None:
+    for path, text in files.items():
+        tree.file(path, text)
+    found = _units.ovs_refusals(tree.root)
+    assert [one.evidence[0].split(":")[0] for one in found] == ([refused] if refused else [])
+
+
 def test_a_unit_that_a_generator_made_late(tree: Tree) -> None:
     tree.file("/run/systemd/generator.late/fwd.service", "[Service]\nUser=late")
     assert user(tree, "fwd.service") == "late"

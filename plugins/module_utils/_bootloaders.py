@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Dict, List, NamedTuple
+from typing import Dict, Iterable, List, NamedTuple
 
 from . import _kernels
 from ._errors import HostError
@@ -66,6 +66,10 @@ class BootLoader:
         """Make the next boot use the files, or have these lines."""
         raise NotImplementedError
 
+    def put_anew(self, owner: str, owners: Iterable[str]) -> list[str]:
+        """Return whose parameters a change of one owner's takes off the lines and puts back, in this order."""
+        return [owner]
+
     def run(self, *argv: str) -> str:
         """Run a program; explain its failure."""
         done = self.runner.run(*argv)
@@ -116,6 +120,10 @@ class Grub(BootLoader):
 
     def take_over(self, lines: Lines) -> None:
         self.run(self.program)
+
+    def put_anew(self, owner: str, owners: Iterable[str]) -> list[str]:
+        # Everything is made of the fragments, and they are read in the order of their names.
+        return sorted({owner, *owners}, key=self.fragment)
 
 
 def _grub_fragment(wanted: Parameters) -> str:

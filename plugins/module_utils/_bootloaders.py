@@ -109,8 +109,10 @@ class Grub(BootLoader):
                 remedy="Run with become: true; where it is absent, run update-grub once by hand.",
             )
         # The menu's first entry is what boots; entries of other scripts do not come from the fragments.
-        ours = re.search(r"^### BEGIN \S*/10_linux\S* ###$(.*?)^### END ", text, re.MULTILINE | re.DOTALL)
-        line = re.search(r"^\s*linux(?:16|efi)?\s+\S+(.*)$", ours.group(1) if ours else text, re.MULTILINE)
+        ours = re.findall(r"^### BEGIN \S*/10_linux\S* ###$(.*?)^### END ", text, re.MULTILINE | re.DOTALL)
+        # On ZFS, Ubuntu's 10_linux is empty, and 10_linux_zfs starts with a function whose kernel is a variable.
+        entry = re.compile(r'^\s*linux(?:16|efi)?\s+(?!"?\$)\S+(.*)$', re.MULTILINE)
+        line = next(filter(None, map(entry.search, ours or [text])), None)
         return {"": split(line.group(1)) if line else []}
 
     def files(

@@ -342,6 +342,32 @@ def test_a_config_without_markers_as_an_installer_may_leave_it(tree: Tree) -> No
     assert not run(boot, "a=1")["changed"]
 
 
+ZFS = """### BEGIN /etc/grub.d/10_linux ###
+### END /etc/grub.d/10_linux ###
+
+### BEGIN /etc/grub.d/10_linux_zfs ###
+function zsyshistorymenu {
+\tmenuentry 'Revert system only' {
+\t\tlinux\t"${kernel}" root=ZFS="${root_dataset}" ro a=1
+\t}
+}
+menuentry 'Ubuntu' {
+\tlinux\t"/BOOT/ubuntu_1@/vmlinuz-6.1.0-1" root=ZFS="rpool/ROOT/ubuntu_1" ro a=1
+}
+### END /etc/grub.d/10_linux_zfs ###
+
+### BEGIN /etc/grub.d/30_os-prober ###
+linux /other foreign
+### END /etc/grub.d/30_os-prober ###"""
+
+
+def test_grub_entries_of_ubuntu_on_zfs(tree: Tree) -> None:
+    boot = FakeGrub(tree)
+    tree.file("/boot/grub/grub.cfg", ZFS)
+    assert _bootloaders.Grub(tree.root, boot).lines() == {"": ['root=ZFS="rpool/ROOT/ubuntu_1"', "ro", "a=1"]}
+    assert not run(boot, "a=1")["changed"]
+
+
 # --- grubby ---
 
 

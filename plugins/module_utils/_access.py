@@ -12,7 +12,7 @@ import stat
 from typing import Any, Callable, NamedTuple
 
 from . import _backend, _filecaps, _profiles, _systemd, _units
-from ._accounts import read_groups
+from ._accounts import Account, read_groups
 from ._errors import HostError, Refused
 from ._files import FileSet, RenderedFile
 from ._fs import Root, Runner, RunResult
@@ -124,7 +124,8 @@ def _render_record(record: Record) -> str:
 
 def udev_rules(group: str) -> str:
     """Return the rules that give the device nodes to a group."""
-    rule = 'SUBSYSTEM=="%s", KERNEL=="%s", GROUP="%s", MODE="%04o"\n'
+    # Final assignments: 91-vfio.rules of Open vSwitch's RPM, read later, gives the same nodes to hugetlbfs.
+    rule = 'SUBSYSTEM=="%s", KERNEL=="%s", GROUP:="%s", MODE:="%04o"\n'
     return (
         _HEADER
         + rule % ("vfio", "[0-9]*|noiommu-[0-9]*", group, GRANTED_MODE)
@@ -428,8 +429,9 @@ class Plan:
         ]
         mount = _units.hugetlbfs_drop_in(self._root, self._gid(), _HEADER) if self._grants_mount else None
         files.append(RenderedFile(_units.drop_in_path(_units.HUGETLBFS_UNIT), mount))
+        nodes = [PIN_NODE] if self._backend == _backend.DKMS else []
         for one in self._services:
-            text = _units.drop_in(self._units[one.name], group or "", memlock, one.grants, _HEADER)
+            text = _units.drop_in(self._units[one.name], group or "", memlock, one.grants, nodes, _HEADER)
             files.append(RenderedFile(_units.drop_in_path(one.name), text))
         wanted = {one.path for one in files}
         # Whatever else there is by our name is of services that are listed no more.
@@ -597,7 +599,7 @@ class Plan:
             self._run("groupadd", "--system", *number, group)
             undo.append(lambda: self._run("groupdel", group))
         for name in self._joining:
-            self._run("usermod", "--append", "--groups", group, name)
+            self._join(group, name)
             undo.append(lambda name=name: self._run("gpasswd", "--delete", name, group))
         if self._make_group:
             self._learn_number(group)
@@ -606,7 +608,7 @@ class Plan:
         self._reload()
         self._set_nodes(undo)
         self._set_binaries(undo)
-        self._leave()
+        self._leave(undo)
         self._sweep()
         self._write(FileSet(self._root, [self._rendered_record()]), undo)
 
@@ -626,7 +628,7 @@ class Plan:
         self._set_nodes(undo)
         self._write(self._files, undo)
         self._reload()
-        self._leave()
+        self._leave(undo)
         self._sweep()
         self._write(self._record_file, undo)
         self._root.remove_empty_dir(os.path.dirname(ACCESS_RECORD))
@@ -644,14 +646,25 @@ class Plan:
         files.apply()
         undo.append(files.rollback)
 
-    def _leave(self) -> None:
+    def _leave(self, undo: list[Callable[[], object]]) -> None:
         if self.record is None:
             return
+        group = self.record.group
         if self._drop_group:
-            self._run("groupdel", self.record.group)
+            self._run("groupdel", group)
+            undo.append(lambda: self._make_again(self.groups[group]))
             return
         for name in self._leaving:
-            self._run("gpasswd", "--delete", name, self.record.group)
+            self._run("gpasswd", "--delete", name, group)
+            undo.append(lambda name=name: self._join(group, name))
+
+    def _make_again(self, account: Account) -> None:
+        self._run("groupadd", "--system", "--gid", str(account.gid), account.name)
+        for name in account.members:
+            self._join(account.name, name)
+
+    def _join(self, group: str, name: str) -> None:
+        self._run("usermod", "--append", "--groups", group, name)
 
     def _reload(self) -> None:
         """Have udev and systemd read what was written. Both do so by themselves sooner or later: no failure."""

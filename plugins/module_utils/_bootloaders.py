@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Dict, List, NamedTuple
+from typing import Dict, Iterable, List, NamedTuple
 
 from . import _kernels
 from ._errors import HostError
@@ -66,6 +66,10 @@ class BootLoader:
         """Make the next boot use the files, or have these lines."""
         raise NotImplementedError
 
+    def put_anew(self, owner: str, owners: Iterable[str]) -> list[str]:
+        """Return whose parameters a change of one owner's takes off the lines and puts back, in this order."""
+        return [owner]
+
     def run(self, *argv: str) -> str:
         """Run a program; explain its failure."""
         done = self.runner.run(*argv)
@@ -105,8 +109,10 @@ class Grub(BootLoader):
                 remedy="Run with become: true; where it is absent, run update-grub once by hand.",
             )
         # The menu's first entry is what boots; entries of other scripts do not come from the fragments.
-        ours = re.search(r"^### BEGIN \S*/10_linux\S* ###$(.*?)^### END ", text, re.MULTILINE | re.DOTALL)
-        line = re.search(r"^\s*linux(?:16|efi)?\s+\S+(.*)$", ours.group(1) if ours else text, re.MULTILINE)
+        ours = re.findall(r"^### BEGIN \S*/10_linux\S* ###$(.*?)^### END ", text, re.MULTILINE | re.DOTALL)
+        # On ZFS, Ubuntu's 10_linux is empty, and 10_linux_zfs starts with a function whose kernel is a variable.
+        entry = re.compile(r'^\s*linux(?:16|efi)?\s+(?!"?\$)\S+(.*)$', re.MULTILINE)
+        line = next(filter(None, map(entry.search, ours or [text])), None)
         return {"": split(line.group(1)) if line else []}
 
     def files(
@@ -116,6 +122,10 @@ class Grub(BootLoader):
 
     def take_over(self, lines: Lines) -> None:
         self.run(self.program)
+
+    def put_anew(self, owner: str, owners: Iterable[str]) -> list[str]:
+        # Everything is made of the fragments, and they are read in the order of their names.
+        return sorted({owner, *owners}, key=self.fragment)
 
 
 def _grub_fragment(wanted: Parameters) -> str:

@@ -87,12 +87,14 @@ class CommandLine:
         self._decide(self.loader)
 
     def _decide(self, loader: BootLoader) -> None:
-        self.after = {kernel: self._changed(kernel, words) for kernel, words in self.before.items()}
-        edited = {kernel: self._changed(kernel, words) for kernel, words in loader.editable().items()}
-        now = self.record.original or Original(loader.editable(), loader.source())
         owners = {name: one for name, one in self.record.owners.items() if name != self._owner}
         if self.wanted is not None:
             owners[self._owner] = self.wanted
+        self.after, edited = (
+            {kernel: self._changed(loader, kernel, words, owners) for kernel, words in lines.items()}
+            for lines in (self.before, loader.editable())
+        )
+        now = self.record.original or Original(loader.editable(), loader.source())
         restored = now if not owners and edited == now.lines else None
         wanted_files = loader.files(self._owner, self.wanted, edited, restored)
         folders = {os.path.dirname(one.path) for one in wanted_files}
@@ -106,6 +108,8 @@ class CommandLine:
             # A run that was killed before the boot loader took it over.
             or self.wanted is not None and not self._holds(self.before)
         )
+        if not self.changed:
+            self.after = self.before
         locked = read_only(self._root, loader.places) if self.changed else []
         if locked:
             raise HostError(
@@ -115,12 +119,20 @@ class CommandLine:
                 remedy="Remount it read-write (mount -o remount,rw), then run again.",
             )
 
-    def _changed(self, kernel: str, words: list[str]) -> list[str]:
-        if self._old is not None and self.record.original is not None:
-            lines = self.record.original.lines
-            # A kernel that came later took its line over from another one.
-            words = take_back(words, self._old, lines.get(kernel) or next(iter(lines.values()), []))
-        return words if self.wanted is None else put(words, self.wanted)
+    def _changed(
+        self, loader: BootLoader, kernel: str, words: list[str], owners: dict[str, Parameters]
+    ) -> list[str]:
+        anew = loader.put_anew(self._owner, self.record.owners)
+        lines = self.record.original.lines if self.record.original is not None else {}
+        # A kernel that came later took its line over from another one.
+        original = lines.get(kernel) or next(iter(lines.values()), [])
+        for name in reversed(anew):
+            if name in self.record.owners:
+                words = take_back(words, self.record.owners[name], original)
+        for name in anew:
+            if name in owners:
+                words = put(words, owners[name])
+        return words
 
     def _holds(self, lines: Lines) -> bool:
         return self.wanted is not None and all(holds(words, self.wanted) for words in lines.values())

@@ -20,7 +20,8 @@ from ._errors import HostError
 from ._fs import Root, Runner
 
 _KEYS = _signing.DKMS_PAIR
-_NOT_FOR_THIS_KERNEL = 77
+# How DKMS ends where BUILD_EXCLUSIVE_* excludes a kernel; before 3.0.11 by a code that has other meanings too.
+_EXCLUDED, _EXCLUDED_BEFORE = 77, 9
 
 
 class Installer:
@@ -174,7 +175,7 @@ class Installer:
         for kernel in plan.build:
             done = self._runner.run("dkms", "build", *trees, *self._module(), "-k", kernel)
             said = done.stdout + "\n" + done.stderr
-            if done.rc == _NOT_FOR_THIS_KERNEL:
+            if done.rc == _EXCLUDED or done.rc == _EXCLUDED_BEFORE and "BUILD_EXCLUSIVE" in said:
                 self.skipped[kernel] = self._refused_kernel(kernel, said)
             elif done.rc != 0:
                 error = self._build_error(kernel, done.rc, said)

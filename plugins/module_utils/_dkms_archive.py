@@ -34,7 +34,7 @@ class Archive(NamedTuple):
     arch: str
     modules: Dict[str, bytes]  # file name -> content
     conf: bytes
-    certificate: bytes | None  # of the key that the modules are signed with
+    certificate: bytes | None  # of the key that the build host signs with; None where a module is unsigned
 
 
 class Stored(NamedTuple):

@@ -143,11 +143,15 @@ class PrebuiltInstaller(Installer):
         if not self._signing.enforced or archive.kernel != _kernels.running(self._root):
             return
         certificate = archive.certificate
-        if certificate is None or _signing.is_signed(content, name) is False:
+        unsigned = _signing.is_signed(content, name) is False
+        if certificate is None or unsigned:
             raise HostError(
                 "not_signed",
-                "This kernel loads signed modules only, and the prebuilt one is not signed.",
-                evidence=[*self._signing.enforced_by, "%s: no signature" % name],
+                "This kernel loads signed modules only, and the prebuilt one is not signed, or not known to be.",
+                evidence=[
+                    *self._signing.enforced_by,
+                    "%s: %s" % (name, "no signature" if unsigned else "its archive has no certificate of a key"),
+                ],
                 remedy="See why DKMS does not sign on the build host (openssl and sign-file are needed), remove the"
                 " archive where the controller keeps it, and run again.",
             )
@@ -226,7 +230,8 @@ class ArchiveBuilder(Installer):
         arch = paths[0].split("/")[-3]
         certificate = _signing.certificate_at(self._root, _signing.pair(self._root)[1])
         modules = {os.path.basename(path): self._root.read_bytes(path) or b"" for path in paths}
-        if not all(_signing.is_signed(content, name) for name, content in modules.items()):
+        # Where that cannot be seen, the key stays what the build host signs with.
+        if any(_signing.is_signed(content, name) is False for name, content in modules.items()):
             certificate = None
         plan = self._plan
         one = Archive(

@@ -119,7 +119,7 @@ def host_record(name: str, registered: Mapping[str, Any], maintenance: str = "")
         record["state"], record["reason"] = "unreachable", text(_unreachable(results)) or "unreachable"
     elif any(one["code"] != _EXPIRED for one in refusals):
         record["state"] = "refused"
-    elif failure and not refusals:
+    elif failure:  # whatever refusal there is was tolerated, and is not why
         record["state"] = "failed"
         record["reason"] = " ".join(text(failure.get("msg") or "The run failed.").split())
     elif not verdict:

@@ -10,6 +10,7 @@ All of it is read from files: the firmware's variables, the kernel's keyrings, D
 from __future__ import annotations
 
 import base64
+import gzip
 import lzma
 import re
 from typing import Any, NamedTuple
@@ -153,9 +154,11 @@ def is_signed(content: bytes, name: str) -> bool | None:
 
 
 def uncompressed(content: bytes, name: str) -> bytes | None:
-    """Return a module as the kernel sees it."""
+    """Return a module as the kernel sees it; None for zstd, which Python reads from 3.14 on only."""
     if name.endswith(".xz"):
         return lzma.decompress(content)
+    if name.endswith(".gz"):
+        return gzip.decompress(content)
     return content if name.endswith(".ko") else None
 
 

@@ -12,23 +12,36 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Iterator
 
 from . import _profiles
 from ._errors import HostError
 from ._fs import Root
 from ._paths import UNIT_NAME, UNITS_DIR
 
+_PACKAGED = ("/usr/local/lib/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system")
+# As `systemd-analyze unit-paths` lists them: what comes first wins.
 UNIT_DIRS = (
+    "/etc/systemd/system.control",
+    "/run/systemd/system.control",
+    "/run/systemd/transient",
+    "/run/systemd/generator.early",
     UNITS_DIR,
+    "/etc/systemd/system.attached",
     "/run/systemd/system",
+    "/run/systemd/system.attached",
     "/run/systemd/generator",
-    "/usr/local/lib/systemd/system",
-    "/usr/lib/systemd/system",
-    "/lib/systemd/system",
+    *_PACKAGED,
+    "/run/systemd/generator.late",
 )
 DROP_IN = "60-noiommu.conf"
-# Where Open vSwitch's own start script looks up which user the daemons change to.
+# Where Open vSwitch's units look up which user the daemons change to, and in what; what comes later wins.
 _OVS_SETTINGS = ("/etc/openvswitch/default.conf", "/etc/sysconfig/openvswitch", "/etc/default/openvswitch-switch")
+_OVS_USER = {
+    "OVS_USER_ID": r"^[\"']?([\w-]+)",
+    "OPTIONS": r"--ovs-user=[\"']?([\w-]+)",
+    "OVS_CTL_OPTS": r"--ovs-user=[\"']?([\w-]+)",
+}
 _NAME = re.compile(r"^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.service$")
 
 
@@ -76,7 +89,8 @@ class Unit:
         """Whether the service may open listed devices only."""
         policy = self.last("Service", "DevicePolicy").lower()
         allowed = self.all("Service", "DeviceAllow")
-        return policy in ("closed", "strict") or bool(allowed and allowed[-1])
+        # systemd adds char-rtc to what a service with ProtectClock may open, and a list closes everything else.
+        return policy in ("closed", "strict") or bool(allowed and allowed[-1]) or self.is_on("ProtectClock")
 
 
 def full_name(name: str) -> str:
@@ -109,11 +123,10 @@ def read_unit(root: Root, name: str) -> Unit | None:
     if fragment is None:
         return None
     settings: dict[tuple[str, str], list[str]] = {}
-    # A unit is also known by the name of the file that its link leads to.
-    target = os.path.basename(root.realpath(fragment))
-    if target.endswith(os.path.splitext(name)[1]) and target not in names:
-        names.append(target)
-    for path in [fragment, *_drop_ins(root, [*names, "service"])]:
+    # A unit is also known, and first of all, by the name of the file that its link leads to.
+    target, kind = os.path.basename(root.realpath(fragment)), os.path.splitext(name)[1]
+    known = [target, name] if target.endswith(kind) and target not in names else [name]
+    for path in [fragment, *_drop_ins(root, known, kind)]:
         _parse(root.read_text(path) or "", settings)
     return Unit(name, fragment, settings)
 
@@ -123,14 +136,28 @@ def is_masked(root: Root, unit: Unit) -> bool:
     return root.realpath(unit.fragment) == "/dev/null" or root.read_bytes(unit.fragment) == b""
 
 
-def _drop_ins(root: Root, names: list[str]) -> list[str]:
+def _drop_ins(root: Root, known: list[str], kind: str) -> list[str]:
+    """Return the drop-ins of a unit; of those with one file name the first that systemd comes upon."""
     found: dict[str, str] = {}
-    for folder in UNIT_DIRS:
-        for name in names:
-            for one in root.listdir(folder, name + ".d"):
-                if one.endswith(".conf") and one != DROP_IN:
-                    found.setdefault(one, "%s/%s.d/%s" % (folder, name, one))
+    for names in [*(list(_less_specific(one)) for one in known), [kind.lstrip(".")]]:
+        for folder in UNIT_DIRS:
+            for name in names:
+                for one in root.listdir(folder, name + ".d"):
+                    if one.endswith(".conf") and one != DROP_IN:
+                        found.setdefault(one, "%s/%s.d/%s" % (folder, name, one))
     return [found[one] for one in sorted(found)]
+
+
+def _less_specific(name: str) -> Iterator[str]:
+    """Return a unit's name, that of its template, and both cut off after each of their dashes."""
+    yield name
+    stem, kind = os.path.splitext(name)
+    prefix, _at, instance = stem.partition("@")
+    if instance:
+        yield from _less_specific(prefix + "@" + kind)
+    shorter = re.match(r"(.+-).", prefix)
+    if shorter:
+        yield from _less_specific(shorter.group(1) + ("@" + instance if instance else "") + kind)
 
 
 def _parse(text: str, settings: dict[tuple[str, str], list[str]]) -> None:
@@ -159,7 +186,7 @@ def refusals(root: Root, name: str, unit: Unit | None, grants: list[_profiles.Gr
         return [
             _refusal(
                 "There is no systemd service %s on this host." % name,
-                "no %s in %s" % (name, ", ".join(UNIT_DIRS[:1] + UNIT_DIRS[-2:])),
+                "no %s in %s" % (name, ", ".join((UNITS_DIR, *_PACKAGED))),
                 "Install the application first, or correct the name.",
             )
         ]
@@ -193,31 +220,39 @@ def refusals(root: Root, name: str, unit: Unit | None, grants: list[_profiles.Gr
 
 def ovs_refusals(root: Root) -> list[HostError]:
     """Say why Open vSwitch cannot use physical addresses: it gives CAP_SYS_ADMIN up when it changes its user."""
-    found = []
+    settings: dict[str, tuple[str, str]] = {}
     for path in _OVS_SETTINGS:
-        text = root.read_text(path) or ""
-        match = None
-        for match in re.finditer(r"^[^#\n]*?(?:OVS_USER_ID=|--ovs-user=)[\"']?([\w-]+)", text, re.MULTILINE):
-            pass
-        if match is not None and match.group(1) not in ("root", "0"):
-            found.append(
-                _refusal(
-                    "Open vSwitch runs as %s here and gives CAP_SYS_ADMIN up, without which it cannot learn physical"
-                    " addresses." % match.group(1),
-                    "%s: %s" % (path, match.group(0).strip()),
-                    'Have it run as root (OVS_USER_ID="root:root" in %s): on this host, whoever drives a device could'
-                    " write the kernel's memory anyway. Only a host with an IOMMU gains by another user." % path,
-                )
-            )
-    return found
+        text = re.sub(r"\\\n", " ", root.read_text(path) or "")
+        for name, value in re.findall(r"^\s*(\w+)=(.*)$", text, re.MULTILINE):
+            settings[name] = (path, value)
+    user, where, line = "root", "", ""
+    for name, pattern in _OVS_USER.items():
+        path, value = settings.get(name, ("", ""))
+        users = re.findall(pattern, value)
+        if users:
+            user, where, line = users[-1], path, "%s=%s" % (name, value)
+    if user in ("root", "0"):
+        return []
+    return [
+        _refusal(
+            "Open vSwitch runs as %s here and gives CAP_SYS_ADMIN up, without which it cannot learn physical"
+            " addresses." % user,
+            "%s: %s" % (where, line),
+            'Have it run as root (OVS_USER_ID="root:root" or --ovs-user=root:root in %s): on this host, whoever drives'
+            " a device could write the kernel's memory anyway. Only a host with an IOMMU gains by another user."
+            % where,
+        )
+    ]
 
 
 def _refusal(message: str, evidence: str, remedy: str) -> HostError:
     return HostError("service", message, [evidence], remedy)
 
 
-def drop_in(unit: Unit, group: str, memlock: str, grants: list[_profiles.Grant], header: str) -> str:
-    """Return the drop-in that gives a service what it needs, with the reasons.
+def drop_in(
+    unit: Unit, group: str, memlock: str, grants: list[_profiles.Grant], nodes: list[str], header: str
+) -> str:
+    """Return the drop-in that gives a service what it needs, with the reasons; ``nodes`` are those besides VFIO's.
 
     The capability bounding set is only ever widened: to narrow it could take from a service what it has for other
     purposes, and would confine nobody who may program a device that reaches all memory.
@@ -238,7 +273,7 @@ def drop_in(unit: Unit, group: str, memlock: str, grants: list[_profiles.Grant],
         if bounding is not None and not bounding.issuperset(names):
             lines.append("CapabilityBoundingSet=" + " ".join(names))
     if unit.confined_to_devices:
-        lines += ["DeviceAllow=/dev/vfio/vfio rw", "DeviceAllow=char-vfio rw"]
+        lines += ["DeviceAllow=%s rw" % node for node in ("/dev/vfio/vfio", "char-vfio", *nodes)]
     return header + "\n".join(lines) + "\n"
 
 

@@ -161,7 +161,7 @@ class Verify:
         for user in granted["users_added"]:
             if user not in account.members:
                 yield "%s is not a member of %s" % (user, group)
-        if 'GROUP="%s"' % group not in (self._root.read_text(UDEV_RULES) or ""):
+        if 'GROUP:="%s"' % group not in (self._root.read_text(UDEV_RULES) or ""):
             yield "%s does not give the devices to %s" % (UDEV_RULES, group)
         for path, node in sorted(nodes(self._root).items()):
             if (node.st_gid, stat.S_IMODE(node.st_mode)) != (account.gid, 0o660):

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Callable
+
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Runner, RunResult
 
 from .tree import Tree
@@ -26,6 +28,7 @@ class FakeDkms(Runner):
         self.log = ""
         self.says = ""
         self.signs = False
+        self.packing: tuple[str, Callable[[bytes], bytes]] = ("", bytes)  # suffix and way of compressed modules
 
     def run(self, *argv: str) -> RunResult:
         line = " ".join(argv)
@@ -63,8 +66,9 @@ class FakeDkms(Runner):
         source = self.tree.root.realpath(home, "source")
         code = self.tree.root.read_text(source, name + ".c")
         place = "%s/%s/%s" % (home, self._option(argv, "-k"), ARCH)
-        built = "built from %s for %s" % (code, self._option(argv, "-k"))
-        self.tree.file("%s/module/%s.ko" % (place, name), built + ("\n~Module signature appended~" * self.signs))
+        built = "built from %s for %s\n" % (code, self._option(argv, "-k"))
+        built += "~Module signature appended~\n" * self.signs
+        self.tree.file("%s/module/%s.ko%s" % (place, name, self.packing[0]), self.packing[1](built.encode()))
         self.tree.file(place + "/log/make.log", "fine")
         if not self.tree.root.exists("/var/lib/dkms/mok.pub"):
             self.tree.file("/var/lib/dkms/mok.key", "key")

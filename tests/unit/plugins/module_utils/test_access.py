@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils import _filecaps, _profiles
-from ansible_collections.baremetal.noiommu.plugins.module_utils._access import LIMITS, parse_memlock
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access import LIMITS, Plan, parse_memlock
 from ansible_collections.baremetal.noiommu.plugins.module_utils._accounts import read_groups
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Runner, RunResult
@@ -137,8 +137,8 @@ def test_a_missing_group_is_made_and_gets_everything(accounts: Accounts, tree: T
     assert tree.at("/dev/vfio/7").stat().st_mode & 0o777 == 0o660
     assert tree.at("/dev/vfio/vfio").stat().st_mode & 0o777 == 0o600
     assert tree.root.read_text(UDEV_RULES).splitlines()[1:] == [
-        'SUBSYSTEM=="vfio", KERNEL=="[0-9]*|noiommu-[0-9]*", GROUP="dataplane", MODE="0660"',
-        'SUBSYSTEM=="misc", KERNEL=="noiommu", GROUP="dataplane", MODE="0660"',
+        'SUBSYSTEM=="vfio", KERNEL=="[0-9]*|noiommu-[0-9]*", GROUP:="dataplane", MODE:="0660"',
+        'SUBSYSTEM=="misc", KERNEL=="noiommu", GROUP:="dataplane", MODE:="0660"',
     ]
     assert tree.root.read_text(LIMITS).splitlines()[1:] == [
         "@dataplane soft memlock unlimited",
@@ -261,6 +261,37 @@ def test_a_failing_usermod_leaves_the_host_as_it_was(accounts: Accounts, tree: T
     assert tree.content() == before
 
 
+@pytest.mark.parametrize("wanted", [{"group": "admins"}, {"state": "absent"}])
+def test_who_left_a_group_before_a_failure_is_in_it_again(
+    accounts: Accounts, tree: Tree, wanted: dict[str, Any]
+) -> None:
+    tree.file("/etc/group", "root:x:0:\nadmins:x:100:")
+    run(accounts, group="admins", users=["alice", "vpp"])
+    before = left(tree)
+    accounts.failing["gpasswd --delete vpp"] = RunResult(10, "", "gpasswd: cannot lock /etc/group\n")
+    with pytest.raises(HostError, match="cannot lock"):
+        run(accounts, **wanted)
+    assert sorted(read_groups(tree.root)["admins"].members) == ["alice", "vpp"]
+    tree.file("/etc/group", "root:x:0:\nadmins:x:100:alice,vpp")
+    assert left(tree) == before
+
+
+@pytest.mark.parametrize("wanted", [{"group": "admins"}, {"state": "absent"}])
+def test_a_group_that_was_removed_before_a_failure_is_there_again(
+    accounts: Accounts, tree: Tree, monkeypatch: pytest.MonkeyPatch, wanted: dict[str, Any]
+) -> None:
+    run(accounts, group="dataplane", gid=500, users=["alice", "vpp"])
+    before = left(tree)
+
+    def fail(_plan: Plan) -> None:
+        raise HostError("file", "Could not write.", ["ENOSPC"], "Free space.")
+
+    monkeypatch.setattr(Plan, "_sweep", fail)
+    with pytest.raises(HostError, match="Could not write"):
+        run(accounts, **wanted)
+    assert "groupdel dataplane" in accounts.ran and left(tree) == before
+
+
 def test_a_missing_groupadd_says_what_to_install(accounts: Accounts) -> None:
     accounts.failing["groupadd"] = RunResult(127, "", "groupadd: No such file or directory (ENOENT)")
     with pytest.raises(HostError) as caught:
@@ -375,8 +406,20 @@ def test_what_confines_a_service_is_widened_by_what_it_needs(host: Accounts, tre
     text = tree.root.read_text(DROP_IN % "fwd")
     assert "CapabilityBoundingSet=CAP_SYS_RAWIO CAP_SYS_ADMIN" in text
     assert "DeviceAllow=char-vfio rw" in text and "DeviceAllow=/dev/vfio/vfio rw" in text
+    assert "DeviceAllow=/dev/noiommu rw" in text
     assert "CapabilityBoundingSet=CAP_SYS_ADMIN\n" in tree.root.read_text(DROP_IN % "ovs-vswitchd") + "\n"
     assert not run(host, **everything())["changed"]
+
+
+@pytest.mark.parametrize("setting", ["DevicePolicy=strict", "DeviceAllow=/dev/null", "ProtectClock=yes"])
+def test_whatever_closes_access_to_devices_is_opened_for_those_of_the_backend(
+    host: Accounts, tree: Tree, setting: str
+) -> None:
+    tree.file("/etc/systemd/system/fwd.service.d/10-hardening.conf", "[Service]\n" + setting)
+    tree.dir("/sys/class/iommu/dmar0")
+    run(host, **everything())
+    text = tree.root.read_text(DROP_IN % "fwd")
+    assert "DeviceAllow=char-vfio rw" in text and "/dev/noiommu" not in text
 
 
 def test_with_an_iommu_nobody_gets_a_capability(host: Accounts, tree: Tree) -> None:

@@ -282,6 +282,33 @@ def test_grub_makes_an_overruled_value_the_last_one(tree: Tree) -> None:
     assert boot.next.endswith("intel_iommu=off intel_iommu=on")
 
 
+def test_grub_reads_sets_in_the_order_of_their_files_which_check_mode_predicts(tree: Tree) -> None:
+    boot = FakeGrub(tree, default="quiet loglevel=3")
+    before = everything(boot)
+    for name, declared, expected in (
+        ("late", {"parameters": ["a=1"], "without": ["quiet"]}, "loglevel=3 a=1"),
+        ("early", {"parameters": ["b=1"]}, "loglevel=3 b=1 a=1"),
+        ("early-too", {"parameters": ["c=1"]}, "loglevel=3 c=1 b=1 a=1"),
+        ("early", {"parameters": ["b=1", "d=1"]}, "loglevel=3 c=1 b=1 d=1 a=1"),
+        ("late", {"state": "absent"}, "quiet loglevel=3 c=1 b=1 d=1"),
+        ("early", {"state": "absent"}, "quiet loglevel=3 c=1"),
+        ("early-too", {"state": "absent"}, "quiet loglevel=3"),
+    ):
+        predicted = run(boot, check=True, name=name, **declared)
+        assert run(boot, name=name, **declared) == predicted
+        assert predicted["after"] == boot.next == "root=UUID=1 ro console=ttyS0 " + expected
+    assert everything(boot) == before
+
+
+def test_grub_settings_in_another_order_are_no_change(tree: Tree) -> None:
+    boot = FakeGrub(tree, default="quiet loglevel=3")
+    run(boot, "a=1")
+    tree.file("/etc/default/grub", 'GRUB_CMDLINE_LINUX="console=ttyS0"\nGRUB_CMDLINE_LINUX_DEFAULT="loglevel=3 quiet"')
+    boot.do(("update-grub",))
+    again = run(boot, "a=1")
+    assert not again["changed"] and again["diff"] == [] and again["after"] == boot.next
+
+
 def test_grub_fragment_of_somebody_elses_hand_is_mended(tree: Tree) -> None:
     boot = FakeGrub(tree)
     run(boot, "a=1")
@@ -312,6 +339,32 @@ def test_grub_config_that_cannot_be_read(tree: Tree) -> None:
 def test_a_config_without_markers_as_an_installer_may_leave_it(tree: Tree) -> None:
     boot = FakeGrub(tree)
     tree.file("/boot/grub/grub.cfg", "linux /boot/vmlinuz root=1 ro a=1\ninitrd /boot/initrd.img")
+    assert not run(boot, "a=1")["changed"]
+
+
+ZFS = """### BEGIN /etc/grub.d/10_linux ###
+### END /etc/grub.d/10_linux ###
+
+### BEGIN /etc/grub.d/10_linux_zfs ###
+function zsyshistorymenu {
+\tmenuentry 'Revert system only' {
+\t\tlinux\t"${kernel}" root=ZFS="${root_dataset}" ro a=1
+\t}
+}
+menuentry 'Ubuntu' {
+\tlinux\t"/BOOT/ubuntu_1@/vmlinuz-6.1.0-1" root=ZFS="rpool/ROOT/ubuntu_1" ro a=1
+}
+### END /etc/grub.d/10_linux_zfs ###
+
+### BEGIN /etc/grub.d/30_os-prober ###
+linux /other foreign
+### END /etc/grub.d/30_os-prober ###"""
+
+
+def test_grub_entries_of_ubuntu_on_zfs(tree: Tree) -> None:
+    boot = FakeGrub(tree)
+    tree.file("/boot/grub/grub.cfg", ZFS)
+    assert _bootloaders.Grub(tree.root, boot).lines() == {"": ['root=ZFS="rpool/ROOT/ubuntu_1"', "ro", "a=1"]}
     assert not run(boot, "a=1")["changed"]
 
 

@@ -251,8 +251,9 @@ def test_a_kernel_without_headers_is_a_warning(dkms: FakeDkms, tree: Tree) -> No
     assert "linux-headers-" + OTHER in run.module.warnings[0]
 
 
-def test_an_excluded_kernel_is_a_warning_and_not_tried_again(dkms: FakeDkms, tree: Tree) -> None:
-    dkms.failing["-k " + OTHER] = RunResult(77, "", "Error! BUILD_EXCLUSIVE\n")
+@pytest.mark.parametrize("rc", [77, 9])
+def test_an_excluded_kernel_is_a_warning_and_not_tried_again(dkms: FakeDkms, tree: Tree, rc: int) -> None:
+    dkms.failing["-k " + OTHER] = RunResult(rc, "", "Error! BUILD_EXCLUSIVE\n")
     run = Run(dkms)
     assert run.result["after"] == {KERNEL: "installed"} and "BUILD_EXCLUSIVE" in run.module.warnings[0]
     dkms.ran.clear()
@@ -261,6 +262,11 @@ def test_an_excluded_kernel_is_a_warning_and_not_tried_again(dkms: FakeDkms, tre
     dkms.failing.clear()
     assert Run(dkms, source(code="int b;")).result["after"] == BOTH
     assert not Run(dkms, source(code="int b;")).module.warnings
+
+
+def test_another_failure_with_the_number_of_an_old_exclusion_is_one(dkms: FakeDkms, tree: Tree) -> None:
+    dkms.failing["-k " + OTHER] = RunResult(9, "", "Error! oops\n")
+    assert Run(dkms).result["failed_kernels"] == {OTHER: ["dkms build: rc 9", "Error! oops"]}
 
 
 @pytest.mark.parametrize("params", [{}, {"kernels": [KERNEL]}])

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 
@@ -29,6 +30,9 @@ DIGEST = digest(SOURCE)
 RECORD = "/var/lib/noiommu/dkms-noiommu.json"
 INSTALLED = "/lib/modules/%s/updates/dkms/noiommu.ko"
 BOTH = {KERNEL: "installed", OTHER: "installed"}
+SIGNED = b"vermagic=%s ~Module signature appended~\n" % KERNEL.encode()
+CERTIFICATE = b"\x06\x03\x55\x1d\x0e\x04\x04\x04\x02\xab\xcd"
+ZSTD = (".zst", lambda plain: b"\x28\xb5\x2f\xfd" + plain[::-1])  # as unreadable here as the real thing
 
 
 def made_for(kernel: str, **changes: Any) -> bytes:
@@ -223,12 +227,22 @@ def test_a_failing_depmod_leaves_the_old_module(bare: FakeDkms, tmp: Path, packe
 
 def test_only_signed_and_trusted_modules_where_that_is_demanded(bare: FakeDkms, tmp: Path) -> None:
     bare.tree.file("/sys/module/module/parameters/sig_enforce", "Y")
-    assert refused(bare, tmp, {KERNEL: made_for(KERNEL)}).code == "not_signed"
-    signed = b"vermagic=%s ~Module signature appended~\n" % KERNEL.encode()
-    certificate = b"\x06\x03\x55\x1d\x0e\x04\x04\x04\x02\xab\xcd"
-    packed = {KERNEL: made_for(KERNEL, modules={"noiommu.ko": signed}, certificate=certificate)}
+    error = refused(bare, tmp, {KERNEL: made_for(KERNEL)})
+    assert error.code == "not_signed" and "noiommu.ko: no signature" in error.evidence
+    packed = {KERNEL: made_for(KERNEL, modules={"noiommu.ko": SIGNED}, certificate=CERTIFICATE)}
     error = refused(bare, tmp, packed)
     assert error.code == "key_not_enrolled" and "mokutil --import" in error.remedy
+    bare.tree.file("/proc/keys", "asymmetri DKMS module signing key: abcd: X509.rsa abcd []")
+    assert Run(bare, tmp, packed).result["after"][KERNEL] == "installed"
+
+
+def test_a_module_that_cannot_be_looked_into_is_called_neither_signed_nor_unsigned(bare: FakeDkms, tmp: Path) -> None:
+    bare.tree.file("/sys/module/module/parameters/sig_enforce", "Y")
+    modules = {"noiommu.ko" + ZSTD[0]: ZSTD[1](SIGNED)}
+    error = refused(bare, tmp, {KERNEL: made_for(KERNEL, modules=modules)})
+    assert error.code == "not_signed" and "no signature" not in str(error.evidence)
+    packed = {KERNEL: made_for(KERNEL, modules=modules, certificate=CERTIFICATE)}
+    assert refused(bare, tmp, packed).code == "key_not_enrolled"
     bare.tree.file("/proc/keys", "asymmetri DKMS module signing key: abcd: X509.rsa abcd []")
     assert Run(bare, tmp, packed).result["after"][KERNEL] == "installed"
 
@@ -292,6 +306,19 @@ def test_the_certificate_travels_with_signed_modules(builder: FakeDkms, tmp: Pat
     builder.signs = True
     one = build(builder, tmp, [KERNEL])["made"][KERNEL]
     assert archives.unpack(builder.tree.root.read_bytes(one["path"]) or b"", "x").certificate == b"pub\n"
+
+
+@pytest.mark.parametrize(
+    ("packing", "signs", "travels"),
+    [((".gz", gzip.compress), True, True), ((".gz", gzip.compress), False, False), (ZSTD, True, True)],
+)
+def test_the_certificate_travels_unless_a_module_is_known_to_be_unsigned(
+    builder: FakeDkms, tmp: Path, packing: tuple[str, Callable[[bytes], bytes]], signs: bool, travels: bool
+) -> None:
+    builder.signs, builder.packing = signs, packing
+    one = build(builder, tmp, [KERNEL])["made"][KERNEL]
+    archive = archives.unpack(builder.tree.root.read_bytes(one["path"]) or b"", "x")
+    assert list(archive.modules) == ["noiommu.ko" + packing[0]] and (archive.certificate == b"pub\n") is travels
 
 
 def test_missing_packages_are_reported_for_the_role_to_install(builder: FakeDkms, tmp: Path) -> None:

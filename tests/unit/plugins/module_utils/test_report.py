@@ -80,6 +80,13 @@ def test_expiry_does_not_hide_drift() -> None:
     assert found["reason"].endswith("| access: /etc/group differs")
 
 
+def test_expiry_does_not_hide_a_failure() -> None:
+    failed = {**fleet.realistic()["edge4"], "compare_failure": {"failed": True, "msg": "MODULE FAILURE: see stderr"}}
+    found = host_record("a", failed)
+    assert (found["state"], found["reason"]) == ("failed", "MODULE FAILURE: see stderr")
+    assert found["insecure"]["expired"] and [one["code"] for one in found["refusals"]] == ["insecure_expired"]
+
+
 def test_a_host_lost_half_way_is_unreachable() -> None:
     found = host_record("a", {**fleet.answers(), "hugepages_result": {"unreachable": True, "msg": "closed"},
                               "compare_failure": {"failed": True, "msg": "undefined"}})

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import lzma
 
 import pytest
@@ -190,5 +191,7 @@ def test_ubuntu_has_a_key_of_its_own(host: Tree) -> None:
 def test_whether_a_module_is_signed() -> None:
     signed = b"\x7fELF" + _signing.MAGIC
     assert _signing.is_signed(signed, "a.ko") is True and _signing.is_signed(b"\x7fELF", "a.ko") is False
-    assert _signing.is_signed(lzma.compress(signed), "a.ko.xz") is True
+    for suffix, pack in ((".xz", lzma.compress), (".gz", gzip.compress)):
+        assert _signing.is_signed(pack(signed), "a.ko" + suffix) is True
+        assert _signing.is_signed(pack(b"\x7fELF"), "a.ko" + suffix) is False
     assert _signing.is_signed(b"?", "a.ko.zst") is None

@@ -97,6 +97,10 @@ DRIFT: dict[str, tuple[Callable[[Machine], Any], str]] = {
     "no such pool": (lambda host: host.tree.remove(POOL), "0 pages instead of 128"),
     "a user lost": (lambda host: host.tree.file("/etc/group", "dpdk:x:990:"), "access: ann is not a member of dpdk"),
     "the group gone": (lambda host: host.tree.file("/etc/group", "root:x:0:"), "access: the group dpdk is gone"),
+    "a rule that others overrule": (
+        lambda host: host.tree.file(_paths.UDEV_RULES, 'SUBSYSTEM=="vfio", GROUP="dpdk", MODE="0660"'),
+        "does not give the devices to dpdk",
+    ),
     "the rule gone": (lambda host: host.tree.remove(_paths.UDEV_RULES), "does not give the devices to dpdk"),
     "a switch turned": (
         lambda host: host.tree.file(UNSAFE_INTERRUPTS, "N"), "kernel module: %s is N instead of Y" % UNSAFE_INTERRUPTS,

@@ -335,7 +335,7 @@ class Binding:
             if move.lost:
                 del self._originals.devices[move.device.address]
         transaction.save(self._originals)
-        rest = Binding(self.kernel, self._context, self.request)
+        rest = Binding(self.kernel, self._context.fresh(), self.request)
         rest._apply(transaction)
         rest.messages = self.messages + [one for one in rest.messages if one not in self.messages]
         changed = ("devices", "moves", "messages", "_originals", "present")

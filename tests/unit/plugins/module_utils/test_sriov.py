@@ -249,6 +249,21 @@ def test_but_only_if_the_host_keeps_what_it_has(host: Machine, monkeypatch: pyte
     assert "gone: address 192.0.2.5/24" in caught.value.evidence and number(host) == 0
 
 
+def test_guards_see_what_came_with_the_virtual_functions(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = host.functions
+
+    def configured_at_once(pf: str, wanted: int) -> None:
+        make(pf, wanted)
+        if wanted:
+            host.probe(VFS[0])
+
+    monkeypatch.setattr(host, "functions", configured_at_once)
+    net = NetState([], [Route("inet", "main", "default", "192.0.2.1", (1128,), False)])
+    with pytest.raises(HostError, match="%s carries 1 of the host's routes" % VFS[0]):
+        binding(host, THREE_OF_FOUR, net=net).apply()
+    assert number(host) == 0
+
+
 def test_a_physical_function_that_is_gone_is_forgotten(host: Machine) -> None:
     converge(host, want(2))
     for path in (NUMBER.rpartition("/")[0], "/sys/class/net/pf0", *("/sys/bus/pci/devices/" + one for one in VFS[:2])):

@@ -22,6 +22,7 @@ from ._fs import Root, Runner
 from ._guards import GuardContext, check, loss_refusals
 from ._iommu import chardev_of, group_refusals
 from ._kernel import Kernel
+from ._lock import exclusive
 from ._pci import PciBus, PciDevice
 from ._plan import observe, plan
 from ._select import plain_serial
@@ -129,6 +130,10 @@ class Boot:
 
     def bind(self) -> int:
         """Bind every remembered device; return how many could not be."""
+        with exclusive(self.root):
+            return self._bind()
+
+    def _bind(self) -> int:
         bindings = load_json(self.root, BINDINGS)
         if bindings is None:
             self._log("%s: absent, nothing to bind" % BINDINGS)

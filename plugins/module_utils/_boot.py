@@ -27,7 +27,7 @@ from ._pci import PciBus, PciDevice
 from ._plan import observe, plan
 from ._select import plain_serial
 from ._sriov import VfPlan, count, losses
-from ._store import BINDINGS, Originals, dump_json, load_json
+from ._store import BINDINGS, Originals, dump_json, load_json, recorded_as
 
 # udev loads drivers in parallel with this tool; so long an interface may take to appear.
 IDENTITY_WAIT = 20.0
@@ -110,14 +110,16 @@ def _identify_function(bus: PciBus, entry: dict[str, Any]) -> Match:
     return _found(entry, device, "physical function")
 
 
-def locate(root: Root, entry: dict[str, Any], driver: str | None, deadline: float, bus: PciBus) -> tuple[Match, PciBus]:
-    """Identify a device, waiting for interfaces that are still to come. Return the bus as it was last seen, too."""
+def locate(
+    root: Root, entries: list[dict[str, Any]], driver: str | None, deadline: float
+) -> tuple[list[Match], PciBus]:
+    """Identify devices, waiting for interfaces that are still to come. Return the bus as it was last seen, too."""
     while True:
-        match = identify(bus, entry, driver)
-        if match.final or time.monotonic() >= deadline:
-            return match, bus
-        time.sleep(0.2)
         bus = PciBus(root)
+        matches = [identify(bus, entry, driver) for entry in entries]
+        if all(match.final for match in matches) or time.monotonic() >= deadline:
+            return matches, bus
+        time.sleep(0.2)
 
 
 class Boot:
@@ -141,22 +143,23 @@ class Boot:
         originals = Originals.load(self.root)
         before, deadline = dump_json(bindings), time.monotonic() + IDENTITY_WAIT
         failed = self._make_functions(bindings, originals, deadline)
+        matches, bus = locate(self.root, bindings["devices"], bindings["driver"], deadline)
+        self._context = self._context.fresh()
+        found = list(zip(bindings["devices"], matches))
+        self._follow_devices(found, originals)
+        for key in ("devices", "sriov"):
+            bindings.get(key, []).sort(key=lambda entry: entry["address"])
         try:
-            if bindings["devices"]:
+            if dump_json(bindings) != before:
+                originals.save(self.root)
+                self.root.write_file(BINDINGS, dump_json(bindings))
+            if found:
                 self._prepare(bindings, originals)
         except HostError as exc:
             self._log("no device was bound: %s" % exc)
-            return failed + len(bindings["devices"])
-        bus = PciBus(self.root)
-        for entry in bindings["devices"]:
-            match, seen = locate(self.root, entry, bindings["driver"], deadline, bus)
-            if seen is not bus:
-                bus, self._context = seen, self._context.fresh()
+            return failed + len(found)
+        for entry, match in found:
             failed += not self._bind_one(entry, match, bus, bindings, originals)
-        for key in ("devices", "sriov"):
-            bindings.get(key, []).sort(key=lambda entry: entry["address"])
-        if dump_json(bindings) != before:
-            self.root.write_file(BINDINGS, dump_json(bindings))
         _names.update(self.root, originals)
         return failed
 
@@ -175,7 +178,7 @@ class Boot:
         failed = 0
         for entry in bindings.get("sriov", []):
             try:
-                match, bus = locate(self.root, entry, None, deadline, PciBus(self.root))
+                (match,), bus = locate(self.root, [entry], None, deadline)
                 if match.device is None:
                     raise HostError("gone", match.note)
                 self._follow(entry, match.device, bindings, originals)
@@ -212,6 +215,28 @@ class Boot:
 
     # --- devices ---
 
+    @staticmethod
+    def _follow_devices(found: list[tuple[dict[str, Any], Match]], originals: Originals) -> None:
+        """Keep the records true for devices that moved: all in one step, as one may be where another was.
+
+        A run that was killed may have saved the originals and not the bindings: whose a record is, its identity says.
+        """
+        before = originals.devices
+        places = {match.device.address for _entry, match in found if match.device}
+        left = {entry["address"] for entry, match in found if match.device}
+        originals.devices = {address: one for address, one in before.items() if address not in places | left}
+        for entry, match in found:
+            old = entry["address"]
+            if match.device is not None:
+                new = entry["address"] = match.device.address
+                candidates = [before.get(new), before.get(old), entry.pop("original", None)]
+                own = next((one for one in candidates if recorded_as(entry, one)), before.get(old) if new == old else None)
+                if own is not None:
+                    originals.devices[new] = own
+            elif old in places and recorded_as(entry, before.get(old)):
+                # Another one is where it was, and it may be back at the next boot.
+                entry["original"] = before[old]
+
     def _bind_one(
         self, entry: dict[str, Any], match: Match, bus: PciBus, bindings: dict[str, Any], originals: Originals
     ) -> bool:
@@ -222,7 +247,7 @@ class Boot:
         try:
             self._refuse_guarded(device, bus, bindings)
             with Transaction(self.kernel) as transaction:
-                self._remember(entry, device, bus, originals)
+                originals.record(device, bus)
                 transaction.save(originals)
                 transaction.move(device, target(bindings["backend"], bindings["driver"], bindings["dpdk_pa_hint"]))
                 chardev = self.kernel.wait_for_group(device)
@@ -243,16 +268,6 @@ class Boot:
             refusals += group_refusals(self.root, bus, [device], listed)
         if refusals:
             raise Refused(refusals)
-
-    @staticmethod
-    def _remember(entry: dict[str, Any], device: PciDevice, bus: PciBus, originals: Originals) -> None:
-        """Keep the records true for a device whose bus number moved."""
-        if device.address != entry["address"]:
-            record = originals.devices.pop(entry["address"], None)
-            if record is not None and device.address not in originals.devices:
-                originals.devices[device.address] = record
-            entry["address"] = device.address
-        originals.record(device, bus)
 
     def status(self) -> dict[str, Any]:
         """Return the remembered bindings beside what is."""

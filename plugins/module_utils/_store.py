@@ -111,6 +111,22 @@ def identity(device: PciDevice, bus: PciBus) -> dict[str, Any]:
     return found
 
 
+def recorded_as(entry: dict[str, Any], record: dict[str, Any] | None) -> bool:
+    """Whether an entry of the bindings and an original are of one device, wherever it was."""
+    if record is None or entry["vendor_device"] != record["vendor_device"]:
+        return False
+    if "vf" in entry or "vf" in record:
+        return _function(entry) == _function(record)
+    return entry["macs"] == macs_of(record["interfaces"]) and all(
+        entry.get(key) == record.get(key) for key in ("serials", "slot")
+    )
+
+
+def _function(about: dict[str, Any]) -> tuple | None:
+    vf = about.get("vf")
+    return (vf["macs"] or vf["pf"], vf["index"]) if vf else None
+
+
 def macs_of(interfaces: list[dict[str, Any]]) -> list[str]:
     """Return the MAC addresses in a record of interfaces."""
     return [one["mac"] for one in interfaces if one["mac"]]

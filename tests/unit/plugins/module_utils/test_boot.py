@@ -14,12 +14,13 @@ import sys
 
 import pytest
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _boot, _persist
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _boot, _persist, _store
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._boot import Boot
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
+from ansible_collections.baremetal.noiommu.tests.unit.killing import Killer
 from ansible_collections.baremetal.noiommu.tests.unit.transactions import NOTHING, binding, boot, converge
 
 NIC, VIRTIO, FREE = "0000:00:04.0", "0000:00:05.0", "0000:00:09.0"
@@ -81,6 +82,104 @@ def test_a_device_whose_bus_number_moved_is_found_by_its_mac(host: Machine) -> N
     assert not binding(host, by_mac).changed
     converge(host, NOTHING)
     assert host.driver_of(FREE) == "e1000e"
+
+
+# --- several that move ---
+
+A, B, C = "0000:04:00.0", "0000:05:00.0", "0000:06:00.0"
+ALIKE = Request([{"mac": "52:54:00:00:00:20"}, {"mac": "52:54:00:00:00:21"}], accept_unsafe=True)
+
+
+def reboot(host: Machine, **drivers: str) -> None:
+    """Have devices, given as ``a_04`` for 0000:04:00.0, back on the host's drivers, and nothing of ours loaded."""
+    for address in host.root.listdir("/sys/bus/pci/devices"):
+        if host.driver_of(address) == "vfio-pci":
+            host.unbind(address)
+            host.drop(address)
+            host.tree.file(host.tree.real(address) + "/driver_override", "(null)")
+    for number, driver in drivers.items():
+        host.bind("0000:%s:00.0" % number[-2:], driver)
+    for module in ("noiommu", "vfio-pci", "vfio_iommu_type1"):
+        host.unload(module)
+    host.requests.clear()
+
+
+@pytest.fixture
+def alike(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A host that was deployed with two NICs of one kind, one of them up and with a driver of its own, and booted."""
+    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 0.0)
+    for number, (address, driver) in enumerate(((A, "e1000e"), (B, "other"))):
+        machine.tree.pci(address, driver=driver)
+        machine.tree.net("eth%d" % number, address, "52:54:00:00:00:2%d" % number)
+    converge(machine, ALIKE)
+    reboot(machine, a_04="e1000e", b_05="other")
+    return machine
+
+
+def originals(host: Machine) -> dict[str, tuple[str, list[str]]]:
+    """Return the recorded devices, each with its driver and its MAC addresses."""
+    records = json.loads(host.root.read_text("/var/lib/noiommu/originals.json"))["devices"]
+    return {key: (one["driver"], [link["mac"] for link in one["interfaces"]]) for key, one in records.items()}
+
+
+def test_devices_that_all_moved_on_by_one_keep_their_records(alike: Machine) -> None:
+    move(alike, B, C)
+    move(alike, A, B)
+    failed, lines = boot(alike)
+    assert failed == 0 and [alike.driver_of(one) for one in (B, C)] == ["vfio-pci"] * 2, lines
+    assert originals(alike) == {B: ("e1000e", ["52:54:00:00:00:20"]), C: ("other", ["52:54:00:00:00:21"])}
+    assert not binding(alike, ALIKE).changed
+    converge(alike, NOTHING)
+    assert [alike.driver_of(one) for one in (B, C)] == ["e1000e", "other"]
+
+
+def test_devices_that_changed_places_keep_their_records(alike: Machine) -> None:
+    move(alike, A, C)
+    move(alike, B, A)
+    move(alike, C, B)
+    assert boot(alike)[0] == 0
+    assert originals(alike) == {B: ("e1000e", ["52:54:00:00:00:20"]), A: ("other", ["52:54:00:00:00:21"])}
+    assert not binding(alike, ALIKE).changed
+
+
+def test_a_device_that_is_gone_keeps_its_record_while_another_is_where_it_was(alike: Machine) -> None:
+    move(alike, A, C)
+    alike.tree.remove("/sys/bus/pci/devices/" + C)
+    parked = alike.root.readlink("/sys/class/net/eth0")
+    alike.tree.remove("/sys/class/net/eth0")
+    move(alike, B, A)
+    failed, lines = boot(alike)
+    assert failed == 1 and any("skipped" in line for line in lines), lines
+    assert originals(alike) == {A: ("other", ["52:54:00:00:00:21"])}
+    reboot(alike, b_04="other")
+    alike.tree.link("/sys/bus/pci/devices/" + C, "/sys/devices/pci0000:00/" + C)
+    alike.tree.at("/sys/class/net/eth0").symlink_to(parked)
+    assert boot(alike)[0] == 0
+    assert originals(alike) == {C: ("e1000e", ["52:54:00:00:00:20"]), A: ("other", ["52:54:00:00:00:21"])}
+    assert not binding(alike, ALIKE).changed
+
+
+def test_a_run_killed_anywhere_keeps_the_records(alike: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    move(alike, B, C)
+    move(alike, A, B)
+    files = {path: alike.root.read_text(path) for path in ("/var/lib/noiommu/originals.json", _store.BINDINGS)}
+
+    def prepare() -> None:
+        reboot(alike)
+        for address, driver in ((B, "e1000e"), (C, "other")):
+            if alike.driver_of(address) is None:
+                alike.bind(address, driver)
+        for path, text in files.items():
+            alike.tree.file(path, text)
+
+    killer = Killer(monkeypatch, (alike.root, "write_sysfs"), (alike.runner, "run"))
+    for steps in killer.each(prepare, lambda: boot(alike)):
+        assert boot(alike)[0] == 0, "killed after %d steps" % steps
+        assert originals(alike) == {B: ("e1000e", ["52:54:00:00:00:20"]), C: ("other", ["52:54:00:00:00:21"])}
+        assert not binding(alike, ALIKE).changed
+
+
+# --- others, and those that are gone ---
 
 
 def test_another_device_at_the_address_is_left_alone(host: Machine) -> None:

@@ -20,7 +20,7 @@ from ._pci import PciBus, PciDevice
 from ._plan import UNBIND, DeviceState, Step, Target, observe, plan
 from ._select import resolve
 from ._sriov import AUTOPROBE, count, losses, plan_functions
-from ._store import BINDINGS, Originals, identity, load_json, macs_of
+from ._store import BINDINGS, Originals, identity, interface_state, load_json, macs_of
 
 _TAINT_BITS = ((6, "userspace drove a device without isolation"), (12, "out-of-tree"), (13, "unsigned module"))
 
@@ -115,7 +115,7 @@ class Binding:
         for one in self.vf_plans:
             if one.changes and one.record is None:
                 state = {"vfs": one.now, "autoprobe": self.root.read_text(one.pf.path, AUTOPROBE)}
-                self._originals.record_sriov(one.pf, state)
+                self._originals.record_sriov(one.pf, self.bus, state)
         known = {one.pf.address for one in self.vf_plans}
         for address in [address for address in self._originals.sriov if address not in known]:
             del self._originals.sriov[address]
@@ -214,7 +214,7 @@ class Binding:
             bindings["sriov"] = [
                 dict(
                     identity(one.pf, self.bus), address=one.pf.address, vfs=one.want,
-                    macs=[interface.mac for interface in one.pf.interfaces if interface.mac],
+                    macs=macs_of(interface_state(one.pf)),
                 )
                 for one in sorted(declared, key=lambda one: one.pf.address)
             ]

@@ -48,7 +48,7 @@ def identify(bus: PciBus, entry: dict[str, Any], driver: str | None) -> Match:
     address, macs = entry["address"], set(entry["macs"])
     by_mac = [device for device in bus if any(one.mac in macs for one in device.interfaces)]
     if len(by_mac) > 1:
-        return Match(None, "several devices have its MAC: " + ", ".join(device.address for device in by_mac))
+        return Match(None, "several devices have its MAC: " + _listed(by_mac))
     if by_mac:
         return _found(entry, by_mac[0], "MAC")
     if not macs:
@@ -59,8 +59,7 @@ def identify(bus: PciBus, entry: dict[str, Any], driver: str | None) -> Match:
     if device is None:
         return Match(None, "no such device", final=False)
     if device.vendor_device != entry["vendor_device"]:
-        note = "another device is there: %s instead of %s" % (device.vendor_device, entry["vendor_device"])
-        return Match(None, note, final=not macs)
+        return Match(None, _another_kind(device, entry), final=not macs)
     return _at_its_address(device, entry, driver)
 
 
@@ -102,12 +101,32 @@ def _in_slot(bus: PciBus, entry: dict[str, Any]) -> list[PciDevice]:
 
 
 def _identify_function(bus: PciBus, entry: dict[str, Any]) -> Match:
-    """A virtual function is known by the physical one and its index: its MAC address may be a new one at every boot."""
-    pf, index = bus.get(entry["vf"]["pf"]), entry["vf"]["index"]
-    device = bus.functions(pf).get(index) if pf is not None else None
+    """A virtual function is known by the physical one and its index: its MAC address may be a new one at every boot.
+
+    It may still be made: by udev, or by a driver that comes late.
+    """
+    vf = entry["vf"]
+    by_mac = [one for one in bus if any(link.mac in vf["macs"] for link in one.interfaces) and one.physfn is None]
+    if len(by_mac) > 1:
+        return Match(None, "several devices have its physical function's MAC: " + _listed(by_mac), final=False)
+    pf = by_mac[0] if by_mac else bus.get(vf["pf"])
+    if pf is not None and not by_mac and vf["macs"] and pf.interfaces:
+        return Match(None, "another physical function is at %s: its MAC is %s" % (pf.address, pf.mac), final=False)
+    device = bus.functions(pf).get(vf["index"]) if pf is not None else None
     if device is None:
-        return Match(None, "%s has no virtual function %d" % (entry["vf"]["pf"], index))
+        there = pf.address if pf is not None else vf["pf"]
+        return Match(None, "%s has no virtual function %d" % (there, vf["index"]), final=False)
+    if device.vendor_device != entry["vendor_device"]:
+        return Match(None, _another_kind(device, entry), final=False)
     return _found(entry, device, "physical function")
+
+
+def _listed(devices: list[PciDevice]) -> str:
+    return ", ".join(device.address for device in devices)
+
+
+def _another_kind(device: PciDevice, entry: dict[str, Any]) -> str:
+    return "another device is there: %s instead of %s" % (device.vendor_device, entry["vendor_device"])
 
 
 def locate(
@@ -117,9 +136,41 @@ def locate(
     while True:
         bus = PciBus(root)
         matches = [identify(bus, entry, driver) for entry in entries]
-        if all(match.final for match in matches) or time.monotonic() >= deadline:
+        if all(map(_settled, entries, matches)) or time.monotonic() >= deadline:
             return matches, bus
         time.sleep(0.2)
+
+
+def _settled(entry: dict[str, Any], match: Match) -> bool:
+    # A physical function makes virtual ones only by its driver.
+    return match.final and not ("vfs" in entry and match.device is not None and match.device.driver is None)
+
+
+def follow(found: list[tuple[dict[str, Any], Match]], before: dict[str, Any]) -> dict[str, Any]:
+    """Move the entries and return the records of devices that moved: all in one step, as one may be where another was.
+
+    A run that was killed may have saved the originals and not the bindings: whose a record is, its identity says.
+    """
+    places = {match.device.address for _entry, match in found if match.device}
+    left = {entry["address"] for entry, match in found if match.device}
+    records = {address: record for address, record in before.items() if address not in places | left}
+    for entry, match in found:
+        old = entry["address"]
+        if match.device is not None:
+            new = entry["address"] = match.device.address
+            candidates = [before.get(new), before.get(old), entry.pop("original", None)]
+            own = next((one for one in candidates if recorded_as(entry, one)), None)
+            if own is None and not any(recorded_as(other, before.get(old)) for other, _match in found):
+                own = before.get(old)
+            if own is not None:
+                records[new] = own
+            for one in (entry, own or {}):
+                if "vf" in one and match.device.physfn is not None:
+                    one["vf"]["pf"] = match.device.physfn
+        elif old in places and recorded_as(entry, before.get(old)):
+            # Another one is where it was, and it may be back at the next boot.
+            entry["original"] = before[old]
+    return records
 
 
 class Boot:
@@ -146,7 +197,7 @@ class Boot:
         matches, bus = locate(self.root, bindings["devices"], bindings["driver"], deadline)
         self._context = self._context.fresh()
         found = list(zip(bindings["devices"], matches))
-        self._follow_devices(found, originals)
+        originals.devices = follow(found, originals.devices)
         for key in ("devices", "sriov"):
             bindings.get(key, []).sort(key=lambda entry: entry["address"])
         try:
@@ -175,13 +226,18 @@ class Boot:
 
     def _make_functions(self, bindings: dict[str, Any], originals: Originals, deadline: float) -> int:
         """Make the remembered virtual functions; return how many physical ones failed."""
-        failed = 0
-        for entry in bindings.get("sriov", []):
+        entries, failed = bindings.get("sriov", []), 0
+        matches, bus = locate(self.root, entries, None, deadline)
+        found = list(zip(entries, matches))
+        moved = {entry["address"]: match.device.address for entry, match in found if match.device}
+        originals.sriov = follow(found, originals.sriov)
+        for record in [*originals.devices.values(), *bindings["devices"]]:
+            if "vf" in record:
+                record["vf"]["pf"] = moved.get(record["vf"]["pf"], record["vf"]["pf"])
+        for entry, match in found:
             try:
-                (match,), bus = locate(self.root, [entry], None, deadline)
                 if match.device is None:
                     raise HostError("gone", match.note)
-                self._follow(entry, match.device, bindings, originals)
                 self._make(match.device, entry["vfs"], bus, bindings, set(originals.devices))
             except HostError as exc:
                 failed += 1
@@ -200,42 +256,7 @@ class Boot:
             transaction.set_functions(one, taken)
         self._log(str(one))
 
-    @staticmethod
-    def _follow(entry: dict[str, Any], pf: PciDevice, bindings: dict[str, Any], originals: Originals) -> None:
-        """Keep the records true for a physical function whose bus number moved."""
-        old = entry["address"]
-        if pf.address == old:
-            return
-        entry["address"] = pf.address
-        if old in originals.sriov:
-            originals.sriov[pf.address] = originals.sriov.pop(old)
-        for record in [*originals.devices.values(), *bindings["devices"]]:
-            if record.get("vf", {}).get("pf") == old:
-                record["vf"]["pf"] = pf.address
-
     # --- devices ---
-
-    @staticmethod
-    def _follow_devices(found: list[tuple[dict[str, Any], Match]], originals: Originals) -> None:
-        """Keep the records true for devices that moved: all in one step, as one may be where another was.
-
-        A run that was killed may have saved the originals and not the bindings: whose a record is, its identity says.
-        """
-        before = originals.devices
-        places = {match.device.address for _entry, match in found if match.device}
-        left = {entry["address"] for entry, match in found if match.device}
-        originals.devices = {address: one for address, one in before.items() if address not in places | left}
-        for entry, match in found:
-            old = entry["address"]
-            if match.device is not None:
-                new = entry["address"] = match.device.address
-                candidates = [before.get(new), before.get(old), entry.pop("original", None)]
-                own = next((one for one in candidates if recorded_as(entry, one)), before.get(old) if new == old else None)
-                if own is not None:
-                    originals.devices[new] = own
-            elif old in places and recorded_as(entry, before.get(old)):
-                # Another one is where it was, and it may be back at the next boot.
-                entry["original"] = before[old]
 
     def _bind_one(
         self, entry: dict[str, Any], match: Match, bus: PciBus, bindings: dict[str, Any], originals: Originals

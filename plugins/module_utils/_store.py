@@ -68,11 +68,11 @@ class Originals:
         if known is None or known["vendor_device"] != device.vendor_device:
             self.devices[device.address] = snapshot(device, bus)
 
-    def record_sriov(self, pf: PciDevice, state: dict[str, Any]) -> None:
+    def record_sriov(self, pf: PciDevice, bus: PciBus, state: dict[str, Any]) -> None:
         """Remember how a physical function made virtual ones, unless it is remembered already."""
         known = self.sriov.get(pf.address)
         if known is None or known["vendor_device"] != pf.vendor_device:
-            self.sriov[pf.address] = dict(state, vendor_device=pf.vendor_device)
+            self.sriov[pf.address] = dict(identity(pf, bus), **state, macs=macs_of(interface_state(pf)))
 
     def identities(self) -> list[Recorded]:
         """Return what selectors need to find a device whose interface is gone."""
@@ -117,7 +117,8 @@ def recorded_as(entry: dict[str, Any], record: dict[str, Any] | None) -> bool:
         return False
     if "vf" in entry or "vf" in record:
         return _function(entry) == _function(record)
-    return entry["macs"] == macs_of(record["interfaces"]) and all(
+    macs = record.get("macs") if "vfs" in record else macs_of(record["interfaces"])
+    return entry["macs"] == macs and all(
         entry.get(key) == record.get(key) for key in ("serials", "slot")
     )
 

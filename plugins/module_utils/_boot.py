@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Any, Callable, NamedTuple
+from collections import Counter
+from typing import Any, Callable, Iterable, NamedTuple
 
 from . import _names
 from ._apply import INTERRUPTED, Transaction
@@ -29,8 +30,9 @@ from ._select import plain_serial
 from ._sriov import VfPlan, count, losses
 from ._store import BINDINGS, Originals, dump_json, load_json, recorded_as
 
-# udev loads drivers in parallel with this tool; so long an interface may take to appear.
-IDENTITY_WAIT = 20.0
+# udev loads drivers in parallel with this tool, and some wait for their card's firmware; so long an interface may take to
+# appear. Only a device that is not known by then makes a boot wait so long.
+IDENTITY_WAIT = 60.0
 
 
 class Match(NamedTuple):
@@ -41,42 +43,84 @@ class Match(NamedTuple):
     final: bool = True  # False: waiting may tell more
 
 
-def identify(bus: PciBus, entry: dict[str, Any], driver: str | None) -> Match:
-    """Find a remembered device: by its MAC or serial number or slot where one is known, else by its address."""
+def identify(
+    bus: PciBus, entries: list[dict[str, Any]], driver: str | None, others: Iterable[str] = ()
+) -> list[Match]:
+    """Find remembered devices: by MAC or serial number or slot where one is known, else by address.
+
+    All at once: what is one's is no other's. ``others``: where declared devices are that are not among them.
+    """
+    known = [_by_identity(bus, entry, driver) for entry in entries]
+    places = Counter(match.device.address for match in known if match is not None and match.device is not None)
+    matches = []
+    for entry, match in zip(entries, known):
+        if match is None and entry["address"] in places:
+            match = Match(None, "another declared device is there", final=False)
+        elif match is None:
+            unknown = {other["address"] for other, one in zip(entries, known) if one is None and other is not entry}
+            match = _at_its_address(bus, entry, driver, unknown.union(places, others))
+        elif match.device is not None and places[match.device.address] > 1:
+            match = Match(None, "several declared devices could be " + match.device.address, final=False)
+        matches.append(match)
+    return matches
+
+
+def _by_identity(bus: PciBus, entry: dict[str, Any], driver: str | None) -> Match | None:
+    """Find a device by what it is and not by where it is; None if that cannot tell."""
     if "vf" in entry:
         return _identify_function(bus, entry)
-    address, macs = entry["address"], set(entry["macs"])
+    macs = set(entry["macs"])
     by_mac = [device for device in bus if any(one.mac in macs for one in device.interfaces)]
     if len(by_mac) > 1:
         return Match(None, "several devices have its MAC: " + _listed(by_mac))
     if by_mac:
         return _found(entry, by_mac[0], "MAC")
-    if not macs:
-        for name, candidates in (("serial number", _with_serial(bus, entry)), ("slot", _in_slot(bus, entry))):
-            if len(candidates) == 1:
-                return _found(entry, candidates[0], name)
-    device = bus.get(address)
+    # Some makers give all their cards one number.
+    by_serial = [one for one in _with_serial(bus, entry) if not _contradiction(one, entry)]
+    if len(by_serial) == 1:
+        sure = not macs or driver is not None and by_serial[0].driver == driver
+        return _found(entry, by_serial[0], "serial number")._replace(final=sure)
+    in_slot = [] if macs else _in_slot(bus, entry)
+    return _found(entry, in_slot[0], "slot") if len(in_slot) == 1 else None
+
+
+def _at_its_address(bus: PciBus, entry: dict[str, Any], driver: str | None, others: set[str]) -> Match:
+    """Take the device that is where it was, unless what it shows speaks against it or another one could be it as well.
+
+    Before the network is configured no guard knows the device that the host is managed through: after a change of bus
+    numbers it may be there. Such a change leaves a device's function number as it was.
+    """
+    device, serials = bus.get(entry["address"]), entry.get("serials")
     if device is None:
         return Match(None, "no such device", final=False)
     if device.vendor_device != entry["vendor_device"]:
-        return Match(None, _another_kind(device, entry), final=not macs)
-    return _at_its_address(device, entry, driver)
-
-
-def _at_its_address(device: PciDevice, entry: dict[str, Any], driver: str | None) -> Match:
-    """Say whether nothing speaks against a device that is where it was."""
-    if device.driver is not None and device.driver == driver:
+        return Match(None, _another_kind(device, entry), final=not (entry["macs"] or serials))
+    rivals = [
+        one for one in _alike(bus, entry)
+        if one.address != device.address and one.address not in others and not _contradiction(one, entry)
+        and (one.driver is None or one.driver != driver)
+    ]
+    contradiction = _contradiction(device, entry)
+    if contradiction:
+        return Match(None, contradiction, final=not entry["macs"] and not rivals)
+    if device.driver is not None and device.driver == driver or not entry["macs"] and not serials:
         return Match(device)
+    unchecked = "its serial number could not be checked: its driver does not show it"
     if entry["macs"]:
-        if device.interfaces:
-            return Match(None, "another MAC is there: %s" % device.mac, final=False)
-        return Match(device, "its MAC could not be checked: it has no interface", final=False)
-    serials = entry.get("serials", [])
-    if serials and len(device.serials) < len(serials):
-        return Match(device, "its serial number could not be checked: its driver does not show it", final=False)
-    if serials:
-        return Match(None, "another serial number is there: %s" % ", ".join(device.serials))
-    return Match(device)
+        unchecked = "its MAC could not be checked: it has no interface"
+    if rivals:
+        return Match(None, "%s, and it could as well be %s" % (unchecked, _listed(rivals)), final=False)
+    return Match(device, unchecked, final=False)
+
+
+def _contradiction(device: PciDevice, entry: dict[str, Any]) -> str:
+    """Say what a device shows that the remembered one did not have; nothing if it may be that one."""
+    if entry["macs"] and device.interfaces and not any(one.mac in entry["macs"] for one in device.interfaces):
+        return "another MAC is there: %s" % device.mac
+    known = set(map(plain_serial, entry.get("serials", [])))
+    if known and not known.issuperset(map(plain_serial, device.serials)):
+        return "another serial number is there: %s" % ", ".join(device.serials)
+    return ""
 
 
 def _found(entry: dict[str, Any], device: PciDevice, name: str) -> Match:
@@ -130,12 +174,12 @@ def _another_kind(device: PciDevice, entry: dict[str, Any]) -> str:
 
 
 def locate(
-    root: Root, entries: list[dict[str, Any]], driver: str | None, deadline: float
+    root: Root, entries: list[dict[str, Any]], driver: str | None, deadline: float, others: Iterable[str] = ()
 ) -> tuple[list[Match], PciBus]:
     """Identify devices, waiting for interfaces that are still to come. Return the bus as it was last seen, too."""
     while True:
         bus = PciBus(root)
-        matches = [identify(bus, entry, driver) for entry in entries]
+        matches = identify(bus, entries, driver, others)
         if all(map(_settled, entries, matches)) or time.monotonic() >= deadline:
             return matches, bus
         time.sleep(0.2)
@@ -194,7 +238,8 @@ class Boot:
         originals = Originals.load(self.root)
         before, deadline = dump_json(bindings), time.monotonic() + IDENTITY_WAIT
         failed = self._make_functions(bindings, originals, deadline)
-        matches, bus = locate(self.root, bindings["devices"], bindings["driver"], deadline)
+        others = {entry["address"] for entry in bindings.get("sriov", [])}
+        matches, bus = locate(self.root, bindings["devices"], bindings["driver"], deadline, others)
         self._context = self._context.fresh()
         found = list(zip(bindings["devices"], matches))
         originals.devices = follow(found, originals.devices)
@@ -227,7 +272,8 @@ class Boot:
     def _make_functions(self, bindings: dict[str, Any], originals: Originals, deadline: float) -> int:
         """Make the remembered virtual functions; return how many physical ones failed."""
         entries, failed = bindings.get("sriov", []), 0
-        matches, bus = locate(self.root, entries, None, deadline)
+        others = {entry["address"] for entry in bindings["devices"]}
+        matches, bus = locate(self.root, entries, None, deadline, others)
         found = list(zip(entries, matches))
         moved = {entry["address"]: match.device.address for entry, match in found if match.device}
         originals.sriov = follow(found, originals.sriov)

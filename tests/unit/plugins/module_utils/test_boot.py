@@ -216,6 +216,119 @@ def test_a_device_without_its_driver_yet_is_taken_by_address(host: Machine) -> N
     assert failed == 0 and "could not be checked" in lines[0]
 
 
+# --- which of several it is ---
+
+SERIALS = {"management": "aa-aa-aa-aa-aa-aa-aa-01", "data": "bb-bb-bb-bb-bb-bb-bb-02"}
+
+
+def shifted(host: Machine, serials: dict[str, str] | None = None, constant: bool = False) -> None:
+    """Deploy with the second of two NICs of one kind, and boot: a bus more, and their driver is not there yet."""
+    for name, address, mac in (("management", A, "52:54:00:00:00:20"), ("data", B, "52:54:00:00:00:21")):
+        host.tree.pci(address, driver="ice")
+        host.tree.net(name, address, mac)
+        if serials:
+            host.tree.config(address, SERIALS["data" if constant else name])
+    converge(host, Request([{"interface": "data"}], accept_unsafe=True))
+    reboot(host, b_05="ice")
+    host.unbind(A)
+    host.unbind(B)
+    move(host, B, C)
+    move(host, A, B)
+
+
+@pytest.fixture
+def late(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A host whose drivers do not come while this tool waits."""
+    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 0.0)
+    return machine
+
+
+def test_where_nothing_tells_two_devices_apart_none_is_taken(late: Machine) -> None:
+    shifted(late)
+    failed, lines = boot(late)
+    assert failed == 1 and [late.driver_of(one) for one in (B, C)] == [None, None]
+    assert "skipped, its MAC could not be checked" in lines[0] and "it could as well be " + C in lines[0]
+
+
+def test_a_serial_number_tells_them_apart(late: Machine) -> None:
+    shifted(late, SERIALS)
+    failed, lines = boot(late)
+    assert failed == 0 and [late.driver_of(one) for one in (B, C)] == [None, "vfio-pci"], lines
+    assert "found by its serial number at " + C in lines[0]
+    late.requests.clear()
+    assert boot(late)[0] == 0 and late.requests == []
+
+
+def test_another_serial_number_at_the_address_is_refused(late: Machine) -> None:
+    shifted(late, SERIALS)
+    late.tree.remove("/sys/bus/pci/devices/" + C)
+    failed, lines = boot(late)
+    assert failed == 1 and late.driver_of(B) is None
+    assert "skipped, another serial number is there: " + SERIALS["management"] in lines[0]
+
+
+def test_a_serial_number_that_all_have_tells_nothing(late: Machine) -> None:
+    shifted(late, SERIALS, constant=True)
+    failed, lines = boot(late)
+    assert failed == 1 and [late.driver_of(one) for one in (B, C)] == [None, None], lines
+
+
+def test_a_serial_number_does_not_overrule_another_mac(late: Machine) -> None:
+    shifted(late, SERIALS, constant=True)
+    late.tree.remove("/sys/bus/pci/devices/" + C)
+    late.tree.net("new", B, "52:54:00:00:00:20")
+    failed, lines = boot(late)
+    assert failed == 1 and "another MAC is there" in lines[0]
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_what_is_shown_later_is_waited_for(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, constant: bool
+) -> None:
+    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 60.0)
+    shifted(machine, SERIALS if constant else None, constant)
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        number = len(slept) - 1
+        machine.tree.net("late%d" % number, (B, C)[number], "52:54:00:00:00:2%d" % number)
+        machine.tree.bind((B, C)[number], "ice")
+
+    monkeypatch.setattr(_boot.time, "sleep", sleep)
+    failed, lines = boot(machine)
+    assert failed == 0 and len(slept) == 2, lines
+    assert [machine.driver_of(one) for one in (B, C)] == ["ice", "vfio-pci"]
+    assert "found by its MAC" in lines[0]
+
+
+def test_other_devices_that_show_who_they_are_are_no_rivals(alike: Machine) -> None:
+    alike.tree.pci(C, driver="e1000e")
+    alike.tree.net("eth7", C, "52:54:00:00:00:77")
+    alike.tree.pci("0000:07:00.1")  # another function
+    alike.tree.pci("0000:08:00.0", driver="vfio-pci")
+    alike.unbind(A)
+    alike.unbind(B)
+    failed, lines = boot(alike)  # nor are the two each other's
+    assert failed == 0 and all("its MAC could not be checked: it has no interface" in line for line in lines)
+
+
+def test_a_device_that_is_found_elsewhere_leaves_its_address_to_nobody(alike: Machine) -> None:
+    alike.unbind(A)
+    move(alike, A, C)
+    move(alike, B, A)
+    failed, lines = boot(alike)
+    assert failed == 1 and alike.driver_of(A) == "vfio-pci" and alike.driver_of(C) is None
+    assert any("skipped, another declared device is there" in line for line in lines)
+
+
+def test_nothing_is_waited_for_where_everything_is_there(alike: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 60.0)
+    monkeypatch.setattr(_boot.time, "sleep", lambda _seconds: pytest.fail("it waits"))
+    for _run in range(2):
+        assert boot(alike)[0] == 0
+
+
 def test_an_interface_that_comes_late_is_waited_for(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_boot, "IDENTITY_WAIT", 60.0)
     host.unbind(NIC)
@@ -297,6 +410,14 @@ def test_another_disk_of_its_kind_is_left_alone(disks: Machine) -> None:
     disks.tree.file(disks.tree.real(DISK) + "/nvme/nvme0/serial", "S7")
     failed, lines = boot(disks)
     assert failed == 1 and "another serial number is there: S7" in lines[0] and disks.driver_of(DISK) == "nvme"
+
+
+def test_of_two_disks_without_a_driver_none_is_taken(disks: Machine) -> None:
+    disks.unbind("0000:00:08.0")
+    for address in (DISK, "0000:00:08.0"):
+        disks.tree.remove(disks.tree.real(address) + "/nvme")
+    failed, lines = boot(disks)
+    assert failed == 1 and "serial number could not be checked" in lines[0] and "0000:00:08.0" in lines[0]
 
 
 def test_a_disk_whose_driver_is_not_there_yet_is_taken_by_address(disks: Machine) -> None:

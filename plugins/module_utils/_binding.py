@@ -20,7 +20,7 @@ from ._pci import PciBus, PciDevice
 from ._plan import UNBIND, DeviceState, Step, Target, observe, plan
 from ._select import resolve
 from ._sriov import AUTOPROBE, count, losses, plan_functions
-from ._store import BINDINGS, Originals, identity, interface_state, load_json, macs_of
+from ._store import BINDINGS, Originals, identity, interface_state, load_json, permanent_macs
 
 _TAINT_BITS = ((6, "userspace drove a device without isolation"), (12, "out-of-tree"), (13, "unsigned module"))
 
@@ -214,7 +214,7 @@ class Binding:
             bindings["sriov"] = [
                 dict(
                     identity(one.pf, self.bus), address=one.pf.address, vfs=one.want,
-                    macs=macs_of(interface_state(one.pf)),
+                    macs=permanent_macs(interface_state(one.pf)),
                 )
                 for one in sorted(declared, key=lambda one: one.pf.address)
             ]
@@ -226,7 +226,7 @@ class Binding:
         return dict(known, address=device.address, macs=self._macs(device.address))
 
     def _macs(self, address: str) -> list[str]:
-        return macs_of(self._originals.devices[address]["interfaces"])
+        return permanent_macs(self._originals.devices[address]["interfaces"])
 
     @property
     def steps(self) -> list[str]:

@@ -70,7 +70,7 @@ def _by_identity(bus: PciBus, entry: dict[str, Any], driver: str | None) -> Matc
     if "vf" in entry:
         return _identify_function(bus, entry)
     macs = set(entry["macs"])
-    by_mac = [device for device in bus if any(one.mac in macs for one in device.interfaces)]
+    by_mac = [device for device in bus if any(one.permanent in macs for one in device.interfaces)]
     if len(by_mac) > 1:
         return Match(None, "several devices have its MAC: " + _listed(by_mac))
     if by_mac:
@@ -115,7 +115,7 @@ def _at_its_address(bus: PciBus, entry: dict[str, Any], driver: str | None, othe
 
 def _contradiction(device: PciDevice, entry: dict[str, Any]) -> str:
     """Say what a device shows that the remembered one did not have; nothing if it may be that one."""
-    if entry["macs"] and device.interfaces and not any(one.mac in entry["macs"] for one in device.interfaces):
+    if entry["macs"] and device.interfaces and not any(one.permanent in entry["macs"] for one in device.interfaces):
         return "another MAC is there: %s" % device.mac
     known = set(map(plain_serial, entry.get("serials", [])))
     if known and not known.issuperset(map(plain_serial, device.serials)):
@@ -150,7 +150,7 @@ def _identify_function(bus: PciBus, entry: dict[str, Any]) -> Match:
     It may still be made: by udev, or by a driver that comes late.
     """
     vf = entry["vf"]
-    by_mac = [one for one in bus if any(link.mac in vf["macs"] for link in one.interfaces) and one.physfn is None]
+    by_mac = [one for one in bus if any(link.permanent in vf["macs"] for link in one.interfaces) and one.physfn is None]
     if len(by_mac) > 1:
         return Match(None, "several devices have its physical function's MAC: " + _listed(by_mac), final=False)
     pf = by_mac[0] if by_mac else bus.get(vf["pf"])

@@ -251,7 +251,9 @@ def _by_mac(value: str, bus: PciBus, recorded: list[Recorded], _selector: dict[s
             value, "a MAC address", "six pairs of hexadecimal digits, for example 52:54:00:12:34:56",
             "`ip link` shows it",
         )
-    live = [device for device in bus if any(one.mac == mac for one in device.interfaces)]
+    # Several may have been given an address that is one's own.
+    live = [device for device in bus if any(one.permanent == mac for one in device.interfaces)]
+    live = live or [device for device in bus if any(one.mac == mac for one in device.interfaces)]
     return _one("MAC %s" % mac, live, [r for r in recorded if mac in r.macs], bus, _no_match("the MAC " + mac, bus))
 
 

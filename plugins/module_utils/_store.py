@@ -72,7 +72,7 @@ class Originals:
         """Remember how a physical function made virtual ones, unless it is remembered already."""
         known = self.sriov.get(pf.address)
         if known is None or known["vendor_device"] != pf.vendor_device:
-            self.sriov[pf.address] = dict(identity(pf, bus), **state, macs=macs_of(interface_state(pf)))
+            self.sriov[pf.address] = dict(identity(pf, bus), **state, macs=permanent_macs(interface_state(pf)))
 
     def identities(self) -> list[Recorded]:
         """Return what selectors need to find a device whose interface is gone."""
@@ -81,7 +81,7 @@ class Originals:
                 address,
                 entry["vendor_device"],
                 [one["name"] for one in entry["interfaces"]],
-                macs_of(entry["interfaces"]),
+                list(dict.fromkeys(macs_of(entry["interfaces"]) + permanent_macs(entry["interfaces"]))),
                 tuple(entry.get("serials", ())),
             )
             for address, entry in self.devices.items()
@@ -104,7 +104,7 @@ def identity(device: PciDevice, bus: PciBus) -> dict[str, Any]:
     pf = bus.get(device.physfn or "")
     if pf is not None:
         index = next((index for index, one in bus.functions(pf).items() if one.address == device.address), None)
-        found["vf"] = {"pf": pf.address, "macs": macs_of(interface_state(pf)), "index": index}
+        found["vf"] = {"pf": pf.address, "macs": permanent_macs(interface_state(pf)), "index": index}
         return found
     slot = bus.slot_of(device)
     found.update({key: value for key, value in (("serials", device.serials), ("slot", slot)) if value})
@@ -117,7 +117,7 @@ def recorded_as(entry: dict[str, Any], record: dict[str, Any] | None) -> bool:
         return False
     if "vf" in entry or "vf" in record:
         return _function(entry) == _function(record)
-    macs = record.get("macs") if "vfs" in record else macs_of(record["interfaces"])
+    macs = record.get("macs") if "vfs" in record else permanent_macs(record["interfaces"])
     return entry["macs"] == macs and all(
         entry.get(key) == record.get(key) for key in ("serials", "slot")
     )
@@ -129,13 +129,29 @@ def _function(about: dict[str, Any]) -> tuple | None:
 
 
 def macs_of(interfaces: list[dict[str, Any]]) -> list[str]:
-    """Return the MAC addresses in a record of interfaces."""
+    """Return the MAC addresses in a record of interfaces, as an operator saw them."""
     return [one["mac"] for one in interfaces if one["mac"]]
 
 
+def permanent_macs(interfaces: list[dict[str, Any]]) -> list[str]:
+    """Return the MAC addresses by which a record of interfaces is known at the next boot."""
+    return [mac for mac in map(permanent_mac, interfaces) if mac]
+
+
+def permanent_mac(recorded: dict[str, Any]) -> str | None:
+    """Return the one of a recorded interface."""
+    return recorded.get("permanent", recorded["mac"])
+
+
 def interface_state(device: PciDevice) -> list[dict[str, Any]]:
-    """Return what an interface loses with its driver and gets back."""
-    return [{"name": one.name, "mac": one.mac, "up": one.up, "mtu": one.mtu} for one in device.interfaces]
+    """Return what an interface loses with its driver and gets back; its permanent address if that is another one."""
+    return [
+        dict(
+            {"name": one.name, "mac": one.mac, "up": one.up, "mtu": one.mtu},
+            **({} if one.permanent == one.mac else {"permanent": one.permanent}),
+        )
+        for one in device.interfaces
+    ]
 
 
 def load_json(root: Root, path: str) -> dict[str, Any] | None:

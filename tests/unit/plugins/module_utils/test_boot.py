@@ -377,6 +377,35 @@ def test_nothing_declared_is_no_failure(machine: Machine) -> None:
     assert boot(machine)[0] == 0
 
 
+# --- MAC addresses that do not last ---
+
+
+@pytest.fixture
+def random(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A host with a NIC that makes its address up, deployed and booted."""
+    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 0.0)
+    machine.tree.pci(A, "8086:154c", driver="iavf")
+    machine.tree.net("eth0", A, "5a:11:11:11:11:11")
+    machine.tree.file("/sys/class/net/eth0/addr_assign_type", "1")
+    converge(machine, Request([{"address": A}], accept_unsafe=True))
+    reboot(machine, a_04="iavf")
+    machine.tree.file("/sys/class/net/eth0/address", "ce:22:22:22:22:22")
+    return machine
+
+
+def test_a_device_whose_address_is_made_up_is_found_all_the_same(random: Machine) -> None:
+    failed, lines = boot(random)
+    assert failed == 0 and random.driver_of(A) == "vfio-pci", lines
+
+
+def test_another_device_that_was_given_the_address_is_left_alone(alike: Machine) -> None:
+    alike.tree.pci(C, driver="e1000e")
+    alike.tree.net("eth7", C, "52:54:00:00:00:20")
+    alike.tree.file("/sys/class/net/eth7/addr_assign_type", "3")
+    failed, lines = boot(alike)
+    assert failed == 0 and alike.driver_of(C) == "e1000e", lines
+
+
 # --- identity without a MAC ---
 
 DISK, ELSEWHERE = "0000:00:06.0", "0000:00:0a.0"

@@ -26,12 +26,12 @@ from ._kernel import Kernel
 from ._lock import exclusive
 from ._pci import PciBus, PciDevice
 from ._plan import observe, plan
-from ._select import plain_serial
+from ._select import plain_serials
 from ._sriov import VfPlan, count, losses
 from ._store import BINDINGS, Originals, dump_json, load_json, recorded_as
 
-# udev loads drivers in parallel with this tool, and some wait for their card's firmware; so long an interface may take to
-# appear. Only a device that is not known by then makes a boot wait so long.
+# udev loads drivers in parallel with this tool, and some wait for their card's firmware; so long an interface may take
+# to appear. Only a device that is not known before makes a boot wait.
 IDENTITY_WAIT = 60.0
 
 
@@ -117,8 +117,9 @@ def _contradiction(device: PciDevice, entry: dict[str, Any]) -> str:
     """Say what a device shows that the remembered one did not have; nothing if it may be that one."""
     if entry["macs"] and device.interfaces and not any(one.permanent in entry["macs"] for one in device.interfaces):
         return "another MAC is there: %s" % device.mac
-    known = set(map(plain_serial, entry.get("serials", [])))
-    if known and not known.issuperset(map(plain_serial, device.serials)):
+    # A disk's driver shows one more: either may have been seen without it.
+    known, shown = plain_serials(entry.get("serials", [])), plain_serials(device.serials)
+    if known and not (known <= shown or shown <= known):
         return "another serial number is there: %s" % ", ".join(device.serials)
     return ""
 
@@ -134,8 +135,8 @@ def _alike(bus: PciBus, entry: dict[str, Any]) -> list[PciDevice]:
 
 
 def _with_serial(bus: PciBus, entry: dict[str, Any]) -> list[PciDevice]:
-    wanted = set(map(plain_serial, entry.get("serials", [])))
-    return [one for one in _alike(bus, entry) if wanted and wanted == set(map(plain_serial, one.serials))]
+    wanted = plain_serials(entry.get("serials", []))
+    return [one for one in _alike(bus, entry) if wanted and wanted <= plain_serials(one.serials)]
 
 
 def _in_slot(bus: PciBus, entry: dict[str, Any]) -> list[PciDevice]:

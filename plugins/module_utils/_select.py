@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, Iterable, NamedTuple
 
 from ._errors import HostError
 from ._pci import SLOTS, PciBus, PciDevice, normalise_bdf
@@ -283,6 +283,11 @@ def _by_slot(value: str, bus: PciBus, _recorded: list[Recorded], _selector: dict
 def plain_serial(text: str) -> str:
     """Return a serial number in the form in which two are compared."""
     return re.sub("[-: ]", "", text).lower()
+
+
+def plain_serials(texts: Iterable[str]) -> set[str]:
+    """Return several in that form."""
+    return set(map(plain_serial, texts))
 
 
 def _by_serial(value: str, bus: PciBus, recorded: list[Recorded], _selector: dict[str, Any]) -> list[PciDevice]:

@@ -441,6 +441,16 @@ def test_another_disk_of_its_kind_is_left_alone(disks: Machine) -> None:
     assert failed == 1 and "another serial number is there: S7" in lines[0] and disks.driver_of(DISK) == "nvme"
 
 
+def test_a_disk_that_was_taken_without_its_driver_is_known_with_it(disks: Machine) -> None:
+    disks.tree.config(DISK, SERIALS["data"])
+    bindings = json.loads(disks.root.read_text(_store.BINDINGS))
+    bindings["devices"][0]["serials"] = [SERIALS["data"]]
+    disks.tree.file(_store.BINDINGS, json.dumps(bindings))
+    move(disks, DISK, ELSEWHERE)
+    failed, lines = boot(disks)
+    assert failed == 0 and disks.driver_of(ELSEWHERE) == "vfio-pci", lines
+
+
 def test_of_two_disks_without_a_driver_none_is_taken(disks: Machine) -> None:
     disks.unbind("0000:00:08.0")
     for address in (DISK, "0000:00:08.0"):

@@ -98,7 +98,10 @@ class Binding:
         refusals += loss_refusals(self._context, self.present, self._lost, set(self._recorded.devices))
         there = [device for device in devices if not device.planned]
         for device in there:
-            refusals += [guard.refusal() for guard in check(self._context, self.present, device)]
+            refusals += [
+                guard.refusal() for guard in check(self._context, self.present, device)
+                if guard.kind != "disk_member" or not self._recorded.took(device, self.present)
+            ]
         if self.backend == IOMMU:
             refusals += group_refusals(self.root, self.present, there, {device.address for device in devices})
         if refusals:

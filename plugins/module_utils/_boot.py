@@ -313,7 +313,7 @@ class Boot:
             self._log("%s: skipped, %s" % (entry["address"], match.note))
             return False
         try:
-            self._refuse_guarded(device, bus, bindings)
+            self._refuse_guarded(device, bus, bindings, originals)
             with Transaction(self.kernel) as transaction:
                 originals.record(device, bus)
                 transaction.save(originals)
@@ -329,8 +329,12 @@ class Boot:
         self._log("%s: on %s, %s, %s%s" % (device.address, bindings["driver"], chardev, safety, note))
         return True
 
-    def _refuse_guarded(self, device: PciDevice, bus: PciBus, bindings: dict[str, Any]) -> None:
-        refusals = [guard.refusal() for guard in check(self._context, bus, device)]
+    def _refuse_guarded(
+        self, device: PciDevice, bus: PciBus, bindings: dict[str, Any], originals: Originals
+    ) -> None:
+        guards = check(self._context, bus, device)
+        # The host's driver has just shown udev what the data plane wrote.
+        refusals = [one.refusal() for one in guards if one.kind != "disk_member" or not originals.took(device, bus)]
         if bindings["backend"] == IOMMU:
             listed = {entry["address"] for entry in bindings["devices"]}
             refusals += group_refusals(self.root, bus, [device], listed)

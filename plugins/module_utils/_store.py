@@ -13,7 +13,7 @@ from typing import Any, Callable, TypeVar
 from ._errors import HostError
 from ._fs import Root
 from ._pci import PciBus, PciDevice
-from ._select import Recorded
+from ._select import Recorded, plain_serials
 
 ORIGINALS = "/var/lib/noiommu/originals.json"
 BINDINGS = "/etc/noiommu/bindings.json"
@@ -67,6 +67,18 @@ class Originals:
         # Another device in the same slot is another device.
         if known is None or known["vendor_device"] != device.vendor_device:
             self.devices[device.address] = snapshot(device, bus)
+
+    def took(self, device: PciDevice, bus: PciBus) -> bool:
+        """Whether a device was taken and not given back, by a serial number that no other one like it shows.
+
+        What is on it is then the data plane's, which may make volumes of its own.
+        """
+        records = [one for one in self.devices.values() if one["vendor_device"] == device.vendor_device]
+        known = [plain_serials(one["serials"]) for one in records if one.get("serials")]
+        kind = (device.vendor_device, device.address[-1])
+        alike = [plain_serials(one.serials) for one in bus if (one.vendor_device, one.address[-1]) == kind]
+        mine = plain_serials(device.serials)
+        return any(one <= mine and sum(one <= shown for shown in alike) == 1 for one in known)
 
     def record_sriov(self, pf: PciDevice, bus: PciBus, state: dict[str, Any]) -> None:
         """Remember how a physical function made virtual ones, unless it is remembered already."""

@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils import _boot, _persist, _store
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._boot import Boot
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
 from ansible_collections.baremetal.noiommu.tests.unit.killing import Killer
@@ -439,6 +439,61 @@ def test_another_disk_of_its_kind_is_left_alone(disks: Machine) -> None:
     disks.tree.file(disks.tree.real(DISK) + "/nvme/nvme0/serial", "S7")
     failed, lines = boot(disks)
     assert failed == 1 and "another serial number is there: S7" in lines[0] and disks.driver_of(DISK) == "nvme"
+
+
+@pytest.fixture
+def written(disks: Machine) -> Machine:
+    """Both disks have a volume on them: one the data plane's, one the host's."""
+    for number, address in enumerate((DISK, "0000:00:08.0")):
+        folder = "%s/nvme/nvme%d" % (disks.tree.real(address), number)
+        disks.tree.block("nvme%dn1" % number, folder, "259:%d" % number)
+        disks.tree.file("/run/udev/data/b259:%d" % number, "E:ID_FS_TYPE=LVM2_member")
+    return disks
+
+
+def test_what_the_data_plane_wrote_does_not_keep_its_disk_from_it(written: Machine) -> None:
+    move(written, DISK, ELSEWHERE)
+    written.tree.link("/sys/class/block/nvme0n1", written.tree.real(ELSEWHERE) + "/nvme/nvme0/nvme0n1")
+    failed, lines = boot(written)
+    assert failed == 0 and written.driver_of(ELSEWHERE) == "vfio-pci", lines
+
+
+def test_nor_from_the_next_deploy(written: Machine) -> None:
+    converge(written, Request([{"serial": "S0"}], accept_unsafe=True, backend="dkms"))
+    assert written.driver_of(DISK) == "vfio-pci"
+
+
+def test_the_hosts_own_volume_is_refused_beside_it(written: Machine) -> None:
+    with pytest.raises(Refused, match="holds a part of a volume") as caught:
+        binding(written, Request([{"serial": "S0"}, {"serial": "S1"}], accept_unsafe=True, backend="dkms"))
+    assert [one.evidence for one in caught.value.refusals] == [["nvme1n1 is a member of LVM"]]
+    # Also where the number is not the disk's own.
+    for number, address in enumerate((DISK, "0000:00:08.0")):
+        written.tree.file("%s/nvme/nvme%d/serial" % (written.tree.real(address), number), "S0")
+    with pytest.raises(Refused) as caught:
+        binding(written, Request([{"address": DISK}], accept_unsafe=True, backend="dkms"))
+    assert [one.evidence for one in caught.value.refusals] == [["nvme0n1 is a member of LVM"]]
+
+
+def test_a_disk_that_was_given_back_is_the_hosts(written: Machine) -> None:
+    request = Request([{"serial": "S0"}], accept_unsafe=True, backend="dkms")
+    converge(written, NOTHING)
+    with pytest.raises(Refused, match="holds a part of a volume"):
+        binding(written, request)
+
+
+@pytest.mark.parametrize("use", ["mounted", "swap", "held"])
+def test_a_use_of_it_is_refused_all_the_same(written: Machine, use: str) -> None:
+    if use == "mounted":
+        written.tree.mounts(("259:0", "/srv", "/dev/nvme0n1"))
+    elif use == "swap":
+        written.tree.file("/proc/swaps", "Filename Type Size Used Priority\n/dev/nvme0n1 partition 1 0 -2")
+    else:
+        written.tree.hold("dm-0", "253:0", "nvme0n1")
+    failed, _lines = boot(written)
+    assert failed == 1 and written.driver_of(DISK) == "nvme"
+    with pytest.raises(Refused):
+        binding(written, Request([{"serial": "S0"}], accept_unsafe=True, backend="dkms"))
 
 
 def test_a_disk_that_was_taken_without_its_driver_is_known_with_it(disks: Machine) -> None:

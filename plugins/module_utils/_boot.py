@@ -54,7 +54,7 @@ def identify(
     places = Counter(match.device.address for match in known if match is not None and match.device is not None)
     matches = []
     for entry, match in zip(entries, known):
-        if match is None and entry["address"] in places:
+        if match is None and (entry["address"] in places or "original" in entry):  # see follow()
             match = Match(None, "another declared device is there", final=False)
         elif match is None:
             unknown = {other["address"] for other, one in zip(entries, known) if one is None and other is not entry}
@@ -212,9 +212,9 @@ def follow(found: list[tuple[dict[str, Any], Match]], before: dict[str, Any]) ->
             for one in (entry, own or {}):
                 if "vf" in one and match.device.physfn is not None:
                     one["vf"]["pf"] = match.device.physfn
-        elif old in places and recorded_as(entry, before.get(old)):
+        elif old in places:
             # Another one is where it was, and it may be back at the next boot.
-            entry["original"] = before[old]
+            entry.setdefault("original", before.get(old) if recorded_as(entry, before.get(old)) else None)
     return records
 
 

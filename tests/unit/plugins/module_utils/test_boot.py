@@ -159,6 +159,19 @@ def test_a_device_that_is_gone_keeps_its_record_while_another_is_where_it_was(al
     assert not binding(alike, ALIKE).changed
 
 
+def test_where_another_one_is_now_a_device_is_not_looked_for_again(alike: Machine) -> None:
+    alike.tree.remove("/sys/bus/pci/devices/" + A)
+    alike.tree.remove("/sys/devices/pci0000:00/" + A)
+    alike.tree.remove("/sys/class/net/eth0")
+    move(alike, B, A)
+    assert boot(alike)[0] == 1
+    reboot(alike)
+    failed, lines = boot(alike)  # nothing shows which of the two it is
+    assert failed == 1 and alike.driver_of(A) == "vfio-pci"
+    assert [line for line in lines if "another declared device is there" in line], lines
+    assert originals(alike) == {A: ("other", ["52:54:00:00:00:21"])}
+
+
 def test_a_run_killed_anywhere_keeps_the_records(alike: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     move(alike, B, C)
     move(alike, A, B)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import array
 import fcntl
 import re
 import socket
@@ -217,14 +217,13 @@ def _permanent_address(root: Root, name: str) -> str | None:
     """Ask the driver for the address that the card brings along: a random one, or one that somebody set, is none."""
     if not root.is_live:
         return None
-    buffer = ctypes.create_string_buffer(struct.pack("=II", _ETHTOOL_GPERMADDR, _MAX_ADDRESS), 8 + _MAX_ADDRESS)
+    answer = array.array("B", struct.pack("=II%dx" % _MAX_ADDRESS, _ETHTOOL_GPERMADDR, _MAX_ADDRESS))
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            fcntl.ioctl(sock, _SIOCETHTOOL, struct.pack("16sP16x", name.encode(), ctypes.addressof(buffer)))
+            fcntl.ioctl(sock, _SIOCETHTOOL, struct.pack("16sP16x", name.encode(), answer.buffer_info()[0]))
     except OSError:
         return None
-    size = struct.unpack_from("=I", buffer, 4)[0]
-    found = buffer.raw[8:8 + size]
+    found = answer[8:8 + struct.unpack_from("=I", answer, 4)[0]]
     return ":".join("%02x" % byte for byte in found) if any(found) else None
 
 

@@ -26,8 +26,9 @@ def exclusive(root: Root, wait: float | None = None) -> Iterator[None]:
     handle = _open(root)
     try:
         _take(root, handle, WAIT if wait is None else wait)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, b"%d\n" % os.getpid(), 0)
+        with contextlib.suppress(OSError):  # a full /run keeps nobody from working: who it is would be good to know
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, b"%d\n" % os.getpid(), 0)
         yield
     finally:
         # The file stays: a run that waits has it open, and would hold the lock of one that nobody else finds.

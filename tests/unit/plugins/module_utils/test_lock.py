@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -79,6 +80,16 @@ def test_a_holder_that_is_killed_holds_nothing(tree: Tree) -> None:
         holder.kill()
     with exclusive(tree.root, wait=0.0):
         pass
+
+
+def test_without_space_it_is_held_all_the_same(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_args: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(_lock.os, "pwrite", full)
+    with exclusive(tree.root), pytest.raises(HostError, match="Another run") as caught, exclusive(tree.root, wait=0.0):
+        pass
+    assert "a process that has not said which it is" in caught.value.evidence[0]
 
 
 def test_a_link_in_its_place_is_not_followed(tree: Tree) -> None:

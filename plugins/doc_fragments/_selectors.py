@@ -29,7 +29,7 @@ options:
         description: The device of this network interface.
         type: str
       mac:
-        description: The device of the network interface with this permanent MAC address.
+        description: The device of the network interface with this MAC address, permanently or now.
         type: str
       slot:
         description:

@@ -20,7 +20,7 @@ from ._pci import PciBus, PciDevice
 from ._plan import UNBIND, DeviceState, Step, Target, observe, plan
 from ._select import resolve
 from ._sriov import AUTOPROBE, count, losses, plan_functions
-from ._store import BINDINGS, Originals, identity, load_json, macs_of
+from ._store import BINDINGS, Originals, identity, interface_state, load_json, permanent_macs
 
 _TAINT_BITS = ((6, "userspace drove a device without isolation"), (12, "out-of-tree"), (13, "unsigned module"))
 
@@ -98,7 +98,8 @@ class Binding:
         refusals += loss_refusals(self._context, self.present, self._lost, set(self._recorded.devices))
         there = [device for device in devices if not device.planned]
         for device in there:
-            refusals += [guard.refusal() for guard in check(self._context, self.present, device)]
+            guards = check(self._context, self.present, device)
+            refusals += [guard.refusal() for guard in self._recorded.standing(guards, device, self.present)]
         if self.backend == IOMMU:
             refusals += group_refusals(self.root, self.present, there, {device.address for device in devices})
         if refusals:
@@ -115,7 +116,7 @@ class Binding:
         for one in self.vf_plans:
             if one.changes and one.record is None:
                 state = {"vfs": one.now, "autoprobe": self.root.read_text(one.pf.path, AUTOPROBE)}
-                self._originals.record_sriov(one.pf, state)
+                self._originals.record_sriov(one.pf, self.bus, state)
         known = {one.pf.address for one in self.vf_plans}
         for address in [address for address in self._originals.sriov if address not in known]:
             del self._originals.sriov[address]
@@ -213,7 +214,7 @@ class Binding:
             bindings["sriov"] = [
                 dict(
                     identity(one.pf, self.bus), address=one.pf.address, vfs=one.want,
-                    macs=[interface.mac for interface in one.pf.interfaces if interface.mac],
+                    macs=permanent_macs(interface_state(one.pf)),
                 )
                 for one in sorted(declared, key=lambda one: one.pf.address)
             ]
@@ -225,7 +226,7 @@ class Binding:
         return dict(known, address=device.address, macs=self._macs(device.address))
 
     def _macs(self, address: str) -> list[str]:
-        return macs_of(self._originals.devices[address]["interfaces"])
+        return permanent_macs(self._originals.devices[address]["interfaces"])
 
     @property
     def steps(self) -> list[str]:
@@ -334,7 +335,7 @@ class Binding:
             if move.lost:
                 del self._originals.devices[move.device.address]
         transaction.save(self._originals)
-        rest = Binding(self.kernel, self._context, self.request)
+        rest = Binding(self.kernel, self._context.fresh(), self.request)
         rest._apply(transaction)
         rest.messages = self.messages + [one for one in rest.messages if one not in self.messages]
         changed = ("devices", "moves", "messages", "_originals", "present")

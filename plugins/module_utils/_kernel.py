@@ -23,6 +23,7 @@ from ._fs import Root, Runner
 from ._iommu import NODES, OUR_PREFIX, chardev_of
 from ._pci import Interface, PciBus, PciDevice
 from ._sriov import NUMBER, count
+from ._store import permanent_mac
 
 MODULE = "/sys/module/noiommu"
 PA_HINT = MODULE + "/parameters/dpdk_pa_hint"
@@ -322,7 +323,9 @@ def _interfaces(bus: PciBus, address: str) -> list[Interface]:
 
 
 def _same(recorded: dict[str, Any], now: Interface) -> bool:
-    return recorded["mac"] == now.mac if recorded["mac"] else recorded["name"] == now.name
+    mac = permanent_mac(recorded)
+    # Where there is none, the driver makes one up anew.
+    return mac in (now.permanent, now.mac) if mac else recorded["name"] == now.name
 
 
 def _wait(condition: Callable[[], bool], seconds: float) -> bool:

@@ -16,6 +16,8 @@ UNIT = UNITS_DIR + "/" + UNIT_NAME
 WANTS = WANTS_DIR + "/" + UNIT_NAME
 TOOL = "/usr/local/lib/noiommu/noiommu_host"
 VERIFY = "/usr/local/sbin/noiommu-verify"
+# Held by whoever changes bindings; /run forgets it with the boot.
+LOCK = "/run/noiommu.lock"
 
 # What noiommu-verify reads of the other roles.
 ACCESS_RECORD = "/var/lib/noiommu/access.json"

@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
 import re
+import socket
 import struct
 from functools import cached_property
 from typing import NamedTuple
@@ -21,6 +24,9 @@ _SHORT_BDF = re.compile(r"^[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$")
 SLOTS = "/sys/bus/pci/slots"
 _USB_BUS = re.compile(r"^usb\d+$")
 _VIRTFN = re.compile(r"^virtfn(\d+)$")
+# How an interface came by its address (addr_assign_type): with the card. The others: random, stolen, set.
+_PERMANENT = 0
+_SIOCETHTOOL, _ETHTOOL_GPERMADDR, _MAX_ADDRESS = 0x8946, 0x20, 32
 _SERIAL_NUMBER_CAPABILITY = 0x0003
 _CONFIG_SIZE = 4096
 
@@ -44,10 +50,11 @@ class Interface(NamedTuple):
     """A network interface that sits on a PCI device."""
 
     name: str
-    mac: str | None  # the permanent address where sysfs offers it, else the current one
+    mac: str | None  # the present address; of a bond's member its own
     ifindex: int | None
     up: bool  # administratively up (IFF_UP)
     mtu: int | None = None
+    permanent: str | None = None  # the address that it has again at the next boot, if it has one
 
 
 class PciDevice:
@@ -199,10 +206,27 @@ def read_interface(root: Root, name: str) -> Interface:
     """Read one interface of /sys/class/net."""
     base = NET + "/" + name
     # A bond gives all its members one address; sysfs keeps the member's own here.
-    mac = root.read_text(base, "bonding_slave/perm_hwaddr") or root.read_text(base, "address")
+    own = root.read_text(base, "bonding_slave/perm_hwaddr")
+    mac = (own or root.read_text(base, "address") or "").lower() or None
+    assigned = root.read_int(base, "addr_assign_type") or _PERMANENT
+    permanent = mac if assigned == _PERMANENT else _permanent_address(root, name)
     flags = root.read_int(base, "flags") or 0
     index, mtu = root.read_int(base, "ifindex"), root.read_int(base, "mtu")
-    return Interface(name, mac.lower() if mac else None, index, bool(flags & 1), mtu)
+    return Interface(name, mac, index, bool(flags & 1), mtu, permanent)
+
+
+def _permanent_address(root: Root, name: str) -> str | None:
+    """Ask the driver for the address that the card brings along: a random one, or one that somebody set, is none."""
+    if not root.is_live:
+        return None
+    answer = array.array("B", struct.pack("=II%dx" % _MAX_ADDRESS, _ETHTOOL_GPERMADDR, _MAX_ADDRESS))
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            fcntl.ioctl(sock, _SIOCETHTOOL, struct.pack("16sP16x", name.encode(), answer.buffer_info()[0]))
+    except OSError:
+        return None
+    found = answer[8:8 + struct.unpack_from("=I", answer, 4)[0]]
+    return ":".join("%02x" % byte for byte in found) if any(found) else None
 
 
 def _device_serial_number(root: Root, path: str) -> str | None:

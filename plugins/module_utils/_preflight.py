@@ -46,7 +46,7 @@ class Preflight:
         self._root = root
         self._until, self._now = declared.insecure_until, _insecure.utc_now()
         self._bus = PciBus(root)
-        originals = Originals.load(root)
+        originals = self._originals = Originals.load(root)
         self._recorded = {one.address: one for one in originals.identities()}
         known = list(self._recorded.values())
         # Without a declaration the virtual functions are judged as they are.
@@ -167,7 +167,8 @@ class Preflight:
         if _insecure.expired(self._until, self._now) and self._choice.backend in _insecure.INSECURE:
             refusals.append(_insecure.refusal(self._until, self._now))
         for device in self._selected:
-            refusals += [guard.refusal() for guard in self._guards[device.address]]
+            guards = self._originals.standing(self._guards[device.address], device, self._bus)
+            refusals += [guard.refusal() for guard in guards]
         if self._choice.backend == _backend.IOMMU:
             addresses = {device.address for device in self._selected}
             there = [device for device in self._selected if not device.planned]

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, Iterable, NamedTuple
 
 from ._errors import HostError
 from ._pci import NET, SLOTS, PciBus, PciDevice, normalise_bdf, read_interface
@@ -258,7 +258,9 @@ def _by_mac(value: str, bus: PciBus, recorded: list[Recorded], _selector: dict[s
             value, "a MAC address", "six pairs of hexadecimal digits, for example 52:54:00:12:34:56",
             "`ip link` shows it",
         )
-    live = [device for device in bus if any(one.mac == mac for one in device.interfaces)]
+    # Several may have been given an address that is one's own.
+    live = [device for device in bus if any(one.permanent == mac for one in device.interfaces)]
+    live = live or [device for device in bus if any(one.mac == mac for one in device.interfaces)]
     records = [record for record in recorded if mac in record.macs]
     known = live or records
     names = [] if known else [name for name in bus.root.listdir(NET) if read_interface(bus.root, name).mac == mac]
@@ -292,6 +294,11 @@ def _by_slot(value: str, bus: PciBus, _recorded: list[Recorded], _selector: dict
 def plain_serial(text: str) -> str:
     """Return a serial number in the form in which two are compared."""
     return re.sub("[-: ]", "", text).lower()
+
+
+def plain_serials(texts: Iterable[str]) -> set[str]:
+    """Return several in that form."""
+    return set(map(plain_serial, texts))
 
 
 def _by_serial(value: str, bus: PciBus, recorded: list[Recorded], _selector: dict[str, Any]) -> list[PciDevice]:

@@ -12,8 +12,9 @@ from typing import Any, Callable, TypeVar
 
 from ._errors import HostError
 from ._fs import Root
+from ._guards import Guard
 from ._pci import PciBus, PciDevice
-from ._select import Recorded
+from ._select import Recorded, plain_serials
 
 ORIGINALS = "/var/lib/noiommu/originals.json"
 BINDINGS = "/etc/noiommu/bindings.json"
@@ -68,11 +69,28 @@ class Originals:
         if known is None or known["vendor_device"] != device.vendor_device:
             self.devices[device.address] = snapshot(device, bus)
 
-    def record_sriov(self, pf: PciDevice, state: dict[str, Any]) -> None:
+    def standing(self, guards: list[Guard], device: PciDevice, bus: PciBus) -> list[Guard]:
+        """Return the guards that speak against taking a device.
+
+        What is on a disk that was taken before is the data plane's, which may make volumes of its own: after a boot, the
+        host's driver shows them to udev before the device is taken again.
+        """
+        return [one for one in guards if one.kind != "disk_member" or not self._took(device, bus)]
+
+    def _took(self, device: PciDevice, bus: PciBus) -> bool:
+        """Whether a device was taken and not given back, by a serial number that no other one like it shows."""
+        records = [one for one in self.devices.values() if one["vendor_device"] == device.vendor_device]
+        known = [plain_serials(one["serials"]) for one in records if one.get("serials")]
+        kind = (device.vendor_device, device.address[-1])
+        alike = [plain_serials(one.serials) for one in bus if (one.vendor_device, one.address[-1]) == kind]
+        mine = plain_serials(device.serials)
+        return any(one <= mine and sum(one <= shown for shown in alike) == 1 for one in known)
+
+    def record_sriov(self, pf: PciDevice, bus: PciBus, state: dict[str, Any]) -> None:
         """Remember how a physical function made virtual ones, unless it is remembered already."""
         known = self.sriov.get(pf.address)
         if known is None or known["vendor_device"] != pf.vendor_device:
-            self.sriov[pf.address] = dict(state, vendor_device=pf.vendor_device)
+            self.sriov[pf.address] = dict(identity(pf, bus), **state, macs=permanent_macs(interface_state(pf)))
 
     def identities(self) -> list[Recorded]:
         """Return what selectors need to find a device whose interface is gone."""
@@ -81,7 +99,7 @@ class Originals:
                 address,
                 entry["vendor_device"],
                 [one["name"] for one in entry["interfaces"]],
-                macs_of(entry["interfaces"]),
+                list(dict.fromkeys(macs_of(entry["interfaces"]) + permanent_macs(entry["interfaces"]))),
                 tuple(entry.get("serials", ())),
             )
             for address, entry in self.devices.items()
@@ -104,21 +122,54 @@ def identity(device: PciDevice, bus: PciBus) -> dict[str, Any]:
     pf = bus.get(device.physfn or "")
     if pf is not None:
         index = next((index for index, one in bus.functions(pf).items() if one.address == device.address), None)
-        found["vf"] = {"pf": pf.address, "macs": macs_of(interface_state(pf)), "index": index}
+        found["vf"] = {"pf": pf.address, "macs": permanent_macs(interface_state(pf)), "index": index}
         return found
     slot = bus.slot_of(device)
     found.update({key: value for key, value in (("serials", device.serials), ("slot", slot)) if value})
     return found
 
 
+def recorded_as(entry: dict[str, Any], record: dict[str, Any] | None) -> bool:
+    """Whether an entry of the bindings and an original are of one device, wherever it was."""
+    if record is None or entry["vendor_device"] != record["vendor_device"]:
+        return False
+    if "vf" in entry or "vf" in record:
+        return _function(entry) == _function(record)
+    macs = record.get("macs") if "vfs" in record else permanent_macs(record["interfaces"])
+    return entry["macs"] == macs and all(
+        entry.get(key) == record.get(key) for key in ("serials", "slot")
+    )
+
+
+def _function(about: dict[str, Any]) -> tuple | None:
+    vf = about.get("vf")
+    return (vf["macs"] or vf["pf"], vf["index"]) if vf else None
+
+
 def macs_of(interfaces: list[dict[str, Any]]) -> list[str]:
-    """Return the MAC addresses in a record of interfaces."""
+    """Return the MAC addresses in a record of interfaces, as an operator saw them."""
     return [one["mac"] for one in interfaces if one["mac"]]
 
 
+def permanent_macs(interfaces: list[dict[str, Any]]) -> list[str]:
+    """Return the MAC addresses by which a record of interfaces is known at the next boot."""
+    return [mac for mac in map(permanent_mac, interfaces) if mac]
+
+
+def permanent_mac(recorded: dict[str, Any]) -> str | None:
+    """Return the one of a recorded interface."""
+    return recorded.get("permanent", recorded["mac"])
+
+
 def interface_state(device: PciDevice) -> list[dict[str, Any]]:
-    """Return what an interface loses with its driver and gets back."""
-    return [{"name": one.name, "mac": one.mac, "up": one.up, "mtu": one.mtu} for one in device.interfaces]
+    """Return what an interface loses with its driver and gets back; its permanent address if that is another one."""
+    return [
+        dict(
+            {"name": one.name, "mac": one.mac, "up": one.up, "mtu": one.mtu},
+            **({} if one.permanent == one.mac else {"permanent": one.permanent}),
+        )
+        for one in device.interfaces
+    ]
 
 
 def load_json(root: Root, path: str) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ description:
   - The list is the whole declared state. A device that an earlier run took and that is not listed any more is given
     back to the driver it had before the first run.
   - The list is one transaction. If one device fails, everything that this run did is put back, and the task fails.
+  - One run at a time works on a host. Another one, and the unit at boot, waits for it for a minute, then fails.
   - Virtual functions are part of it. They are made without waking the host's drivers, and given back with the rest.
   - A device is refused, and nothing is changed, if it or anything on top of it (VLAN, bond, bridge, team, macvlan,
     ipvlan, also in containers; virtual functions; partitions, RAID, LVM) carries the live management connection, an
@@ -265,6 +266,7 @@ refusals:
       type: str
 """
 
+import contextlib
 import os
 import re
 
@@ -275,12 +277,18 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import H
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._kernel import Kernel
+from ansible_collections.baremetal.noiommu.plugins.module_utils._lock import exclusive
 from ansible_collections.baremetal.noiommu.plugins.module_utils._select import ELEMENT_SPEC
 from ansible_collections.baremetal.noiommu.plugins.module_utils._sriov import ELEMENT_SPEC as SRIOV_SPEC
 
 
 def run(kernel: Kernel, context: GuardContext, request: Request, check_mode: bool, want_diff: bool) -> dict:
     """Bring the host to the declared state, or predict it, and return the module's result."""
+    with contextlib.nullcontext() if check_mode else exclusive(kernel.root):
+        return _run(kernel, context, request, check_mode, want_diff)
+
+
+def _run(kernel: Kernel, context: GuardContext, request: Request, check_mode: bool, want_diff: bool) -> dict:
     binding = Binding(kernel, context, request, check_mode)
     changed, before, steps = binding.changed, binding.before(), binding.steps
     if changed and not check_mode:

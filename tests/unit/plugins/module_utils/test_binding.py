@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _apply
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _apply, _pci
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
 from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import NetState, Route
@@ -347,6 +347,30 @@ def test_an_mtu_comes_back_with_its_interface(host: Machine) -> None:
     (parked / "mtu").write_text("1500\n")  # a driver starts with its default
     converge(host, NOTHING)
     assert host.root.read_text("/sys/class/net/eth1/mtu") == "9000"
+
+
+@pytest.mark.parametrize("permanent", [None, "52:54:00:00:00:aa"])
+def test_an_address_that_does_not_last_is_no_identity(
+    host: Machine, monkeypatch: pytest.MonkeyPatch, permanent: str | None
+) -> None:
+    monkeypatch.setattr(_pci, "_permanent_address", lambda root, name: permanent)
+    host.tree.file("/sys/class/net/eth1/addr_assign_type", "3" if permanent else "1")
+    content = host.tree.content()
+    one = converge(host, BOTH)
+    record = json.loads(host.root.read_text("/var/lib/noiommu/originals.json"))["devices"][NIC]["interfaces"][0]
+    assert (record["mac"], record["permanent"]) == ("52:54:00:00:00:11", permanent)
+    entry = json.loads(host.root.read_text("/etc/noiommu/bindings.json"))["devices"][0]
+    assert entry["macs"] == one.resolved(one.after())[0]["macs"] == ([permanent] if permanent else [])
+    # It is what an operator saw, though.
+    assert host.root.exists("/dev/vfio/by-mac/52:54:00:00:00:11")
+    for mac in ["52:54:00:00:00:11", *([permanent] if permanent else [])]:
+        assert not binding(host, BOTH._replace(devices=[{"mac": mac}, {"interface": "eth2"}])).changed
+    parked = next(host.tree.base.parent.glob("parked-%s-eth1" % NIC))
+    (parked / "address").write_text("%s\n" % (permanent or "52:54:00:77:77:77"))  # what the driver starts with
+    one = converge(host, NOTHING)
+    assert one.messages == [] and host.root.read_text("/sys/class/net/eth1/flags") == "0x1003"
+    host.tree.file("/sys/class/net/eth1/address", "52:54:00:00:00:11")
+    assert host.tree.content() == content
 
 
 # --- names ---

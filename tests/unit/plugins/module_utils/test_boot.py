@@ -14,12 +14,13 @@ import sys
 
 import pytest
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _boot, _persist
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _boot, _persist, _store
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._boot import Boot
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
+from ansible_collections.baremetal.noiommu.tests.unit.killing import Killer
 from ansible_collections.baremetal.noiommu.tests.unit.transactions import NOTHING, binding, boot, converge
 
 NIC, VIRTIO, FREE = "0000:00:04.0", "0000:00:05.0", "0000:00:09.0"
@@ -83,6 +84,117 @@ def test_a_device_whose_bus_number_moved_is_found_by_its_mac(host: Machine) -> N
     assert host.driver_of(FREE) == "e1000e"
 
 
+# --- several that move ---
+
+A, B, C = "0000:04:00.0", "0000:05:00.0", "0000:06:00.0"
+ALIKE = Request([{"mac": "52:54:00:00:00:20"}, {"mac": "52:54:00:00:00:21"}], accept_unsafe=True)
+
+
+def reboot(host: Machine, **drivers: str) -> None:
+    """Have devices, given as ``a_04`` for 0000:04:00.0, back on the host's drivers, and nothing of ours loaded."""
+    for address in host.root.listdir("/sys/bus/pci/devices"):
+        if host.driver_of(address) == "vfio-pci":
+            host.unbind(address)
+            host.drop(address)
+            host.tree.file(host.tree.real(address) + "/driver_override", "(null)")
+    for number, driver in drivers.items():
+        host.bind("0000:%s:00.0" % number[-2:], driver)
+    for module in ("noiommu", "vfio-pci", "vfio_iommu_type1"):
+        host.unload(module)
+    host.requests.clear()
+
+
+@pytest.fixture
+def alike(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A host that was deployed with two NICs of one kind, one of them up and with a driver of its own, and booted."""
+    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 0.0)
+    for number, (address, driver) in enumerate(((A, "e1000e"), (B, "other"))):
+        machine.tree.pci(address, driver=driver)
+        machine.tree.net("eth%d" % number, address, "52:54:00:00:00:2%d" % number)
+    converge(machine, ALIKE)
+    reboot(machine, a_04="e1000e", b_05="other")
+    return machine
+
+
+def originals(host: Machine) -> dict[str, tuple[str, list[str]]]:
+    """Return the recorded devices, each with its driver and its MAC addresses."""
+    records = json.loads(host.root.read_text("/var/lib/noiommu/originals.json"))["devices"]
+    return {key: (one["driver"], [link["mac"] for link in one["interfaces"]]) for key, one in records.items()}
+
+
+def test_devices_that_all_moved_on_by_one_keep_their_records(alike: Machine) -> None:
+    move(alike, B, C)
+    move(alike, A, B)
+    failed, lines = boot(alike)
+    assert failed == 0 and [alike.driver_of(one) for one in (B, C)] == ["vfio-pci"] * 2, lines
+    assert originals(alike) == {B: ("e1000e", ["52:54:00:00:00:20"]), C: ("other", ["52:54:00:00:00:21"])}
+    assert not binding(alike, ALIKE).changed
+    converge(alike, NOTHING)
+    assert [alike.driver_of(one) for one in (B, C)] == ["e1000e", "other"]
+
+
+def test_devices_that_changed_places_keep_their_records(alike: Machine) -> None:
+    move(alike, A, C)
+    move(alike, B, A)
+    move(alike, C, B)
+    assert boot(alike)[0] == 0
+    assert originals(alike) == {B: ("e1000e", ["52:54:00:00:00:20"]), A: ("other", ["52:54:00:00:00:21"])}
+    assert not binding(alike, ALIKE).changed
+
+
+def test_a_device_that_is_gone_keeps_its_record_while_another_is_where_it_was(alike: Machine) -> None:
+    move(alike, A, C)
+    alike.tree.remove("/sys/bus/pci/devices/" + C)
+    parked = alike.root.readlink("/sys/class/net/eth0")
+    alike.tree.remove("/sys/class/net/eth0")
+    move(alike, B, A)
+    failed, lines = boot(alike)
+    assert failed == 1 and any("skipped" in line for line in lines), lines
+    assert originals(alike) == {A: ("other", ["52:54:00:00:00:21"])}
+    reboot(alike, b_04="other")
+    alike.tree.link("/sys/bus/pci/devices/" + C, "/sys/devices/pci0000:00/" + C)
+    alike.tree.at("/sys/class/net/eth0").symlink_to(parked)
+    assert boot(alike)[0] == 0
+    assert originals(alike) == {C: ("e1000e", ["52:54:00:00:00:20"]), A: ("other", ["52:54:00:00:00:21"])}
+    assert not binding(alike, ALIKE).changed
+
+
+def test_where_another_one_is_now_a_device_is_not_looked_for_again(alike: Machine) -> None:
+    alike.tree.remove("/sys/bus/pci/devices/" + A)
+    alike.tree.remove("/sys/devices/pci0000:00/" + A)
+    alike.tree.remove("/sys/class/net/eth0")
+    move(alike, B, A)
+    assert boot(alike)[0] == 1
+    reboot(alike)
+    failed, lines = boot(alike)  # nothing shows which of the two it is
+    assert failed == 1 and alike.driver_of(A) == "vfio-pci"
+    assert [line for line in lines if "another declared device is there" in line], lines
+    assert originals(alike) == {A: ("other", ["52:54:00:00:00:21"])}
+
+
+def test_a_run_killed_anywhere_keeps_the_records(alike: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    move(alike, B, C)
+    move(alike, A, B)
+    files = {path: alike.root.read_text(path) for path in ("/var/lib/noiommu/originals.json", _store.BINDINGS)}
+
+    def prepare() -> None:
+        reboot(alike)
+        for address, driver in ((B, "e1000e"), (C, "other")):
+            if alike.driver_of(address) is None:
+                alike.bind(address, driver)
+        for path, text in files.items():
+            alike.tree.file(path, text)
+
+    killer = Killer(monkeypatch, (alike.root, "write_sysfs"), (alike.runner, "run"))
+    for steps in killer.each(prepare, lambda: boot(alike)):
+        assert boot(alike)[0] == 0, "killed after %d steps" % steps
+        assert originals(alike) == {B: ("e1000e", ["52:54:00:00:00:20"]), C: ("other", ["52:54:00:00:00:21"])}
+        assert not binding(alike, ALIKE).changed
+
+
+# --- others, and those that are gone ---
+
+
 def test_another_device_at_the_address_is_left_alone(host: Machine) -> None:
     move(host, NIC, FREE)
     host.tree.remove(host.tree.real(FREE))
@@ -115,6 +227,119 @@ def test_a_device_without_its_driver_yet_is_taken_by_address(host: Machine) -> N
     host.unbind(NIC)
     failed, lines = boot(host)
     assert failed == 0 and "could not be checked" in lines[0]
+
+
+# --- which of several it is ---
+
+SERIALS = {"management": "aa-aa-aa-aa-aa-aa-aa-01", "data": "bb-bb-bb-bb-bb-bb-bb-02"}
+
+
+def shifted(host: Machine, serials: dict[str, str] | None = None, constant: bool = False) -> None:
+    """Deploy with the second of two NICs of one kind, and boot: a bus more, and their driver is not there yet."""
+    for name, address, mac in (("management", A, "52:54:00:00:00:20"), ("data", B, "52:54:00:00:00:21")):
+        host.tree.pci(address, driver="ice")
+        host.tree.net(name, address, mac)
+        if serials:
+            host.tree.config(address, SERIALS["data" if constant else name])
+    converge(host, Request([{"interface": "data"}], accept_unsafe=True))
+    reboot(host, b_05="ice")
+    host.unbind(A)
+    host.unbind(B)
+    move(host, B, C)
+    move(host, A, B)
+
+
+@pytest.fixture
+def late(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A host whose drivers do not come while this tool waits."""
+    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 0.0)
+    return machine
+
+
+def test_where_nothing_tells_two_devices_apart_none_is_taken(late: Machine) -> None:
+    shifted(late)
+    failed, lines = boot(late)
+    assert failed == 1 and [late.driver_of(one) for one in (B, C)] == [None, None]
+    assert "skipped, its MAC could not be checked" in lines[0] and "it could as well be " + C in lines[0]
+
+
+def test_a_serial_number_tells_them_apart(late: Machine) -> None:
+    shifted(late, SERIALS)
+    failed, lines = boot(late)
+    assert failed == 0 and [late.driver_of(one) for one in (B, C)] == [None, "vfio-pci"], lines
+    assert "found by its serial number at " + C in lines[0]
+    late.requests.clear()
+    assert boot(late)[0] == 0 and late.requests == []
+
+
+def test_another_serial_number_at_the_address_is_refused(late: Machine) -> None:
+    shifted(late, SERIALS)
+    late.tree.remove("/sys/bus/pci/devices/" + C)
+    failed, lines = boot(late)
+    assert failed == 1 and late.driver_of(B) is None
+    assert "skipped, another serial number is there: " + SERIALS["management"] in lines[0]
+
+
+def test_a_serial_number_that_all_have_tells_nothing(late: Machine) -> None:
+    shifted(late, SERIALS, constant=True)
+    failed, lines = boot(late)
+    assert failed == 1 and [late.driver_of(one) for one in (B, C)] == [None, None], lines
+
+
+def test_a_serial_number_does_not_overrule_another_mac(late: Machine) -> None:
+    shifted(late, SERIALS, constant=True)
+    late.tree.remove("/sys/bus/pci/devices/" + C)
+    late.tree.net("new", B, "52:54:00:00:00:20")
+    failed, lines = boot(late)
+    assert failed == 1 and "another MAC is there" in lines[0]
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_what_is_shown_later_is_waited_for(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, constant: bool
+) -> None:
+    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 60.0)
+    shifted(machine, SERIALS if constant else None, constant)
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        number = len(slept) - 1
+        machine.tree.net("late%d" % number, (B, C)[number], "52:54:00:00:00:2%d" % number)
+        machine.tree.bind((B, C)[number], "ice")
+
+    monkeypatch.setattr(_boot.time, "sleep", sleep)
+    failed, lines = boot(machine)
+    assert failed == 0 and len(slept) == 2, lines
+    assert [machine.driver_of(one) for one in (B, C)] == ["ice", "vfio-pci"]
+    assert "found by its MAC" in lines[0]
+
+
+def test_other_devices_that_show_who_they_are_are_no_rivals(alike: Machine) -> None:
+    alike.tree.pci(C, driver="e1000e")
+    alike.tree.net("eth7", C, "52:54:00:00:00:77")
+    alike.tree.pci("0000:07:00.1")  # another function
+    alike.tree.pci("0000:08:00.0", driver="vfio-pci")
+    alike.unbind(A)
+    alike.unbind(B)
+    failed, lines = boot(alike)  # nor are the two each other's
+    assert failed == 0 and all("its MAC could not be checked: it has no interface" in line for line in lines)
+
+
+def test_a_device_that_is_found_elsewhere_leaves_its_address_to_nobody(alike: Machine) -> None:
+    alike.unbind(A)
+    move(alike, A, C)
+    move(alike, B, A)
+    failed, lines = boot(alike)
+    assert failed == 1 and alike.driver_of(A) == "vfio-pci" and alike.driver_of(C) is None
+    assert any("skipped, another declared device is there" in line for line in lines)
+
+
+def test_nothing_is_waited_for_where_everything_is_there(alike: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 60.0)
+    monkeypatch.setattr(_boot.time, "sleep", lambda _seconds: pytest.fail("it waits"))
+    for _run in range(2):
+        assert boot(alike)[0] == 0
 
 
 def test_an_interface_that_comes_late_is_waited_for(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,6 +390,35 @@ def test_nothing_declared_is_no_failure(machine: Machine) -> None:
     assert boot(machine)[0] == 0
 
 
+# --- MAC addresses that do not last ---
+
+
+@pytest.fixture
+def random(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A host with a NIC that makes its address up, deployed and booted."""
+    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 0.0)
+    machine.tree.pci(A, "8086:154c", driver="iavf")
+    machine.tree.net("eth0", A, "5a:11:11:11:11:11")
+    machine.tree.file("/sys/class/net/eth0/addr_assign_type", "1")
+    converge(machine, Request([{"address": A}], accept_unsafe=True))
+    reboot(machine, a_04="iavf")
+    machine.tree.file("/sys/class/net/eth0/address", "ce:22:22:22:22:22")
+    return machine
+
+
+def test_a_device_whose_address_is_made_up_is_found_all_the_same(random: Machine) -> None:
+    failed, lines = boot(random)
+    assert failed == 0 and random.driver_of(A) == "vfio-pci", lines
+
+
+def test_another_device_that_was_given_the_address_is_left_alone(alike: Machine) -> None:
+    alike.tree.pci(C, driver="e1000e")
+    alike.tree.net("eth7", C, "52:54:00:00:00:20")
+    alike.tree.file("/sys/class/net/eth7/addr_assign_type", "3")
+    failed, lines = boot(alike)
+    assert failed == 0 and alike.driver_of(C) == "e1000e", lines
+
+
 # --- identity without a MAC ---
 
 DISK, ELSEWHERE = "0000:00:06.0", "0000:00:0a.0"
@@ -198,6 +452,79 @@ def test_another_disk_of_its_kind_is_left_alone(disks: Machine) -> None:
     disks.tree.file(disks.tree.real(DISK) + "/nvme/nvme0/serial", "S7")
     failed, lines = boot(disks)
     assert failed == 1 and "another serial number is there: S7" in lines[0] and disks.driver_of(DISK) == "nvme"
+
+
+@pytest.fixture
+def written(disks: Machine) -> Machine:
+    """Both disks have a volume on them: one the data plane's, one the host's."""
+    for number, address in enumerate((DISK, "0000:00:08.0")):
+        folder = "%s/nvme/nvme%d" % (disks.tree.real(address), number)
+        disks.tree.block("nvme%dn1" % number, folder, "259:%d" % number)
+        disks.tree.file("/run/udev/data/b259:%d" % number, "E:ID_FS_TYPE=LVM2_member")
+    return disks
+
+
+def test_what_the_data_plane_wrote_does_not_keep_its_disk_from_it(written: Machine) -> None:
+    move(written, DISK, ELSEWHERE)
+    written.tree.link("/sys/class/block/nvme0n1", written.tree.real(ELSEWHERE) + "/nvme/nvme0/nvme0n1")
+    failed, lines = boot(written)
+    assert failed == 0 and written.driver_of(ELSEWHERE) == "vfio-pci", lines
+
+
+def test_nor_from_the_next_deploy(written: Machine) -> None:
+    converge(written, Request([{"serial": "S0"}], accept_unsafe=True, backend="dkms"))
+    assert written.driver_of(DISK) == "vfio-pci"
+
+
+def test_the_hosts_own_volume_is_refused_beside_it(written: Machine) -> None:
+    with pytest.raises(Refused, match="holds a part of a volume") as caught:
+        binding(written, Request([{"serial": "S0"}, {"serial": "S1"}], accept_unsafe=True, backend="dkms"))
+    assert [one.evidence for one in caught.value.refusals] == [["nvme1n1 is a member of LVM"]]
+    # Also where the number is not the disk's own.
+    for number, address in enumerate((DISK, "0000:00:08.0")):
+        written.tree.file("%s/nvme/nvme%d/serial" % (written.tree.real(address), number), "S0")
+    with pytest.raises(Refused) as caught:
+        binding(written, Request([{"address": DISK}], accept_unsafe=True, backend="dkms"))
+    assert [one.evidence for one in caught.value.refusals] == [["nvme0n1 is a member of LVM"]]
+
+
+def test_a_disk_that_was_given_back_is_the_hosts(written: Machine) -> None:
+    request = Request([{"serial": "S0"}], accept_unsafe=True, backend="dkms")
+    converge(written, NOTHING)
+    with pytest.raises(Refused, match="holds a part of a volume"):
+        binding(written, request)
+
+
+@pytest.mark.parametrize("use", ["mounted", "swap", "held"])
+def test_a_use_of_it_is_refused_all_the_same(written: Machine, use: str) -> None:
+    if use == "mounted":
+        written.tree.mounts(("259:0", "/srv", "/dev/nvme0n1"))
+    elif use == "swap":
+        written.tree.file("/proc/swaps", "Filename Type Size Used Priority\n/dev/nvme0n1 partition 1 0 -2")
+    else:
+        written.tree.hold("dm-0", "253:0", "nvme0n1")
+    failed, _lines = boot(written)
+    assert failed == 1 and written.driver_of(DISK) == "nvme"
+    with pytest.raises(Refused):
+        binding(written, Request([{"serial": "S0"}], accept_unsafe=True, backend="dkms"))
+
+
+def test_a_disk_that_was_taken_without_its_driver_is_known_with_it(disks: Machine) -> None:
+    disks.tree.config(DISK, SERIALS["data"])
+    bindings = json.loads(disks.root.read_text(_store.BINDINGS))
+    bindings["devices"][0]["serials"] = [SERIALS["data"]]
+    disks.tree.file(_store.BINDINGS, json.dumps(bindings))
+    move(disks, DISK, ELSEWHERE)
+    failed, lines = boot(disks)
+    assert failed == 0 and disks.driver_of(ELSEWHERE) == "vfio-pci", lines
+
+
+def test_of_two_disks_without_a_driver_none_is_taken(disks: Machine) -> None:
+    disks.unbind("0000:00:08.0")
+    for address in (DISK, "0000:00:08.0"):
+        disks.tree.remove(disks.tree.real(address) + "/nvme")
+    failed, lines = boot(disks)
+    assert failed == 1 and "serial number could not be checked" in lines[0] and "0000:00:08.0" in lines[0]
 
 
 def test_a_disk_whose_driver_is_not_there_yet_is_taken_by_address(disks: Machine) -> None:

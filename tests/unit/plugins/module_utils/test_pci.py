@@ -6,9 +6,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _pci
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._pci import PciBus, nearest_bdf, normalise_bdf
 from ansible_collections.baremetal.noiommu.plugins.module_utils._select import Recorded, resolve
 from ansible_collections.baremetal.noiommu.tests.unit.selecting import select
@@ -68,6 +72,35 @@ def test_the_driver_is_read_anew(host: Tree) -> None:
 def test_a_bond_members_own_address_counts(host: Tree) -> None:
     host.file(host.root.realpath("/sys/class/net/eth2") + "/bonding_slave/perm_hwaddr", "52:54:00:00:00:99")
     assert PciBus(host.root).get(B).mac == "52:54:00:00:00:99"
+
+
+@pytest.mark.parametrize("assigned, asked, permanent", [
+    (None, None, "52:54:00:00:00:12"), ("0", None, "52:54:00:00:00:12"), ("1", None, None), ("3", None, None),
+    ("3", "02:00:00:00:00:33", "02:00:00:00:00:33"),
+])
+def test_an_address_lasts_only_if_it_is_the_cards_own(
+    host: Tree, monkeypatch: pytest.MonkeyPatch, assigned: str | None, asked: str | None, permanent: str | None
+) -> None:
+    monkeypatch.setattr(_pci, "_permanent_address", lambda root, name: asked)
+    if assigned:
+        host.file("/sys/class/net/eth2/addr_assign_type", assigned)
+    link = PciBus(host.root).get(B).interfaces[0]
+    assert (link.mac, link.permanent) == ("52:54:00:00:00:12", permanent)
+    if permanent:
+        assert select(host, {"mac": permanent}) == [B]
+    assert select(host, {"mac": "52:54:00:00:00:12"}) == [B]
+
+
+def test_the_owner_of_an_address_is_meant_and_not_who_was_given_it(host: Tree) -> None:
+    host.file("/sys/class/net/eth2/addr_assign_type", "3")
+    host.file("/sys/class/net/eth2/address", "52:54:00:00:00:11")
+    assert select(host, {"mac": "52:54:00:00:00:11"}) == [A]
+
+
+def test_the_running_kernel_is_asked_for_an_address_that_lasts() -> None:
+    for name in [*Root().listdir("/sys/class/net"), "none"]:
+        found = _pci._permanent_address(Root(), name)  # pylint: disable=protected-access
+        assert found is None or re.match(r"^([0-9a-f]{2}:)+[0-9a-f]{2}$", found)
 
 
 def test_virtual_functions(host: Tree) -> None:

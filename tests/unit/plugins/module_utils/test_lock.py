@@ -1,0 +1,113 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Two runs on one host follow each other, and one that was killed keeps nobody out."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _lock
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._lock import exclusive
+from ansible_collections.baremetal.noiommu.plugins.module_utils._paths import LOCK
+from ansible_collections.baremetal.noiommu.plugins.modules import vfio_binding
+from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
+from ansible_collections.baremetal.noiommu.tests.unit.transactions import boot
+from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
+
+_HOLD = """
+import fcntl, sys, time
+with open(sys.argv[1], "a") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    print(flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_second_is_told_who_holds_it(tree: Tree) -> None:
+    tree.file("/proc/%d/comm" % os.getpid(), "python3")
+    with exclusive(tree.root):
+        assert stat.S_IMODE(tree.at(LOCK).stat().st_mode) == 0o600
+        with pytest.raises(HostError) as caught, exclusive(tree.root, wait=0.0):
+            pass
+    assert caught.value.code == "busy" and caught.value.remedy
+    assert caught.value.evidence == ["%s is locked by process %d (python3)" % (LOCK, os.getpid())]
+    with exclusive(tree.root, wait=0.0):
+        pass
+
+
+def test_a_failure_gives_it_back(tree: Tree) -> None:
+    with pytest.raises(KeyError), exclusive(tree.root):
+        raise KeyError
+    with exclusive(tree.root, wait=0.0):
+        pass
+
+
+def test_it_is_waited_for(tree: Tree) -> None:
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with exclusive(tree.root):
+            held.set()
+            done.wait(0.3)
+
+    first = threading.Thread(target=hold)
+    first.start()
+    held.wait()
+    with exclusive(tree.root, wait=30.0):
+        pass
+    first.join()
+
+
+def test_a_holder_that_is_killed_holds_nothing(tree: Tree) -> None:
+    tree.file(LOCK)
+    with subprocess.Popen([sys.executable, "-c", _HOLD, str(tree.at(LOCK))], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout
+        holder.stdout.readline()
+        with pytest.raises(HostError, match="Another run"), exclusive(tree.root, wait=0.0):
+            pass
+        holder.kill()
+    with exclusive(tree.root, wait=0.0):
+        pass
+
+
+def test_without_space_it_is_held_all_the_same(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_args: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(_lock.os, "pwrite", full)
+    with exclusive(tree.root), pytest.raises(HostError, match="Another run") as caught, exclusive(tree.root, wait=0.0):
+        pass
+    assert "a process that has not said which it is" in caught.value.evidence[0]
+
+
+def test_a_link_in_its_place_is_not_followed(tree: Tree) -> None:
+    tree.file("/etc/passwd", "root")
+    tree.link(LOCK, "/etc/passwd")
+    with pytest.raises(HostError, match="Could not open"), exclusive(tree.root):
+        pass
+    assert tree.root.read_text("/etc/passwd") == "root"
+
+
+def test_those_that_change_bindings_take_it(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_lock, "WAIT", 0.0)
+    nothing = machine.kernel, GuardContext(machine.root), Request([])
+    with exclusive(machine.root):
+        with pytest.raises(HostError, match="Another run"):
+            boot(machine)
+        with pytest.raises(HostError, match="Another run"):
+            vfio_binding.run(*nothing, check_mode=False, want_diff=False)
+        assert not vfio_binding.run(*nothing, check_mode=True, want_diff=False)["changed"]
+    assert not vfio_binding.run(*nothing, check_mode=False, want_diff=False)["changed"]
+    assert boot(machine)[0] == 0

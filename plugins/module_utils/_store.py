@@ -12,7 +12,6 @@ from typing import Any, Callable, TypeVar
 
 from ._errors import HostError
 from ._fs import Root
-from ._guards import Guard
 from ._pci import PciBus, PciDevice
 from ._select import Recorded, plain_serials
 
@@ -69,8 +68,8 @@ class Originals:
         if known is None or known["vendor_device"] != device.vendor_device:
             self.devices[device.address] = snapshot(device, bus)
 
-    def standing(self, guards: list[Guard], device: PciDevice, bus: PciBus) -> list[Guard]:
-        """Return the guards that speak against taking a device.
+    def standing(self, guards: list[Any], device: PciDevice, bus: PciBus) -> list[Any]:
+        """Return those of a device's guards that speak against taking it.
 
         What is on a disk that was taken before is the data plane's, which may make volumes of its own: after a boot, the
         host's driver shows them to udev before the device is taken again.

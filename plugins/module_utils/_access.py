@@ -584,13 +584,21 @@ class Plan:
             else:
                 self._give(self.group, undo)
         except HostError as exc:
-            for step in reversed(undo):
-                try:
-                    left = step()
-                    exc.evidence += left if isinstance(left, list) else []
-                except HostError as second:
-                    exc.evidence.append("not put back: %s" % second.message)
+            exc.evidence += self._undone(undo)
             raise
+
+    def _undone(self, undo: list[Callable[[], object]]) -> list[str]:
+        """Put back what was done, the last first; return what could not be."""
+        problems: list[str] = []
+        for number, step in reversed(list(enumerate(undo))):
+            if problems and number == 0 and self.group is not None:
+                break  # the record: without it, the next run would take what is left for somebody else's
+            try:
+                left = step()
+                problems += left if isinstance(left, list) else []
+            except HostError as exc:
+                problems.append("not put back: %s" % exc.message)
+        return problems
 
     def _give(self, group: str, undo: list[Callable[[], object]]) -> None:
         self._write(FileSet(self._root, [self._union()]), undo)

@@ -20,6 +20,7 @@ from ._sriov import AUTOPROBE, VfPlan
 from ._store import Originals, interface_state
 
 INTERRUPTED = "interrupted"
+_THE_RECORD = "the record of originals"
 # The kernel waits more than it works when it takes a device from a driver: several at once wait together.
 _AT_ONCE = 16
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -82,6 +83,8 @@ class Transaction:
         problems = []
         while self._undo:
             what, undo = self._undo.pop()
+            if problems and what == _THE_RECORD:
+                continue  # by which the next run knows what is left
             try:
                 undo()
             except (HostError, OSError) as exc:
@@ -98,7 +101,7 @@ class Transaction:
         root = self.kernel.root
         before = Originals.load(root)
         if before != originals:
-            self.on_rollback("the record of originals", lambda: before.save(root))
+            self.on_rollback(_THE_RECORD, lambda: before.save(root))
             originals.save(root)
 
     def prepare(self, needs: Needs, originals: Originals) -> None:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -346,8 +345,11 @@ def _shorten_paths(log: str) -> str:
     return re.sub(re.escape(STAGE) + r"/tree/\S*?/build/", "", log)
 
 
-def remove_version(root: Root, runner: Runner, tree: Tree, version: str) -> None:
-    """Remove a version from DKMS, from the kernels and from /usr/src, also where DKMS finds it broken."""
+def remove_version(root: Root, runner: Runner, tree: Tree, version: str) -> list[str]:
+    """Remove a version from DKMS, from the kernels and from /usr/src, also where DKMS finds it broken.
+
+    Whoever wants it gone looks whether it is: return why the source may still be there.
+    """
     home = "%s/%s" % (tree.directory, version)
     kernels = tree.kernels(version)
     if root.exists(home):
@@ -358,17 +360,23 @@ def remove_version(root: Root, runner: Runner, tree: Tree, version: str) -> None
             if entry.startswith("kernel-") and not os.path.exists(root.path(tree.directory, entry)):
                 root.remove_file("%s/%s" % (tree.directory, entry))
         drop_installed(root, runner, tree, kernels)
-    _remove_source(root, tree.source_dir(version))
+    problems = _remove_source(root, tree.source_dir(version))
     root.remove_empty_dir(tree.directory)
+    return problems
 
 
-def _remove_source(root: Root, path: str) -> None:
-    """Remove a source, by no moment at which half of one has the right name."""
-    half = root.path(path + HALF)
+def _remove_source(root: Root, path: str) -> list[str]:
+    """Remove a source, by no moment at which half of one has the right name; return why it could not be."""
+    half, problems = root.path(path + HALF), []
     shutil.rmtree(half, ignore_errors=True)
-    with contextlib.suppress(OSError):  # not there, or read-only: who wants it gone looks whether it is
+    try:
         os.rename(root.path(path), half)
+    except FileNotFoundError:
+        pass
+    except OSError as exc:  # read-only, or so full that there is no room for a name
+        problems.append("renaming %s: %s" % (path, exc.strerror))
     shutil.rmtree(half, ignore_errors=True)
+    return problems
 
 
 def _key_is_needed(root: Root) -> bool:
@@ -412,8 +420,7 @@ def remove_all(root: Root, runner: Runner, plan: AbsentPlan) -> None:
                 remedy="See what uses it (lsmod), stop that, then run again.",
             )
     drop_half_done(root, plan.tree)
-    for version in plan.versions:
-        remove_version(root, runner, plan.tree, version)
+    problems = [line for version in plan.versions for line in remove_version(root, runner, plan.tree, version)]
     drop_installed(root, runner, plan.tree, root.listdir(_kernels.MODULES))
     for entry in root.listdir(plan.tree.directory):
         root.remove_file("%s/%s" % (plan.tree.directory, entry))
@@ -432,7 +439,8 @@ def remove_all(root: Root, runner: Runner, plan: AbsentPlan) -> None:
             "%s could not be removed completely." % plan.tree.name,
             evidence=[
                 "versions: %s" % ", ".join(left.versions), "kernels: %s" % left.before,
-                "modules.dep names it for: %s" % ", ".join(left.misled),
+                "modules.dep names it for: %s" % ", ".join(left.misled), *problems,
             ],
-            remedy="Look whether the filesystems of /usr/src, %s and %s are writable." % (TREE, _kernels.MODULES),
+            remedy="Look whether the filesystems of /usr/src, %s and %s are writable and have space left."
+            % (TREE, _kernels.MODULES),
         )

@@ -24,6 +24,7 @@ from ._pools import SIZES_DIR, Pools, format_size
 from ._store import dump_json, load_record
 
 RECORD = "/var/lib/noiommu/hugetlb-mounts.json"
+_THE_RECORD = "the record"
 
 _UNIT = """[Unit]
 Description=Hugetlb pages of %(size)s for the data plane
@@ -268,7 +269,7 @@ class MountPlan:
         """Do what :meth:`rollback` can undo, or leave the host as it was and raise."""
         # Recorded before it is made, forgotten after it is gone: a killed run can be finished, and taken back.
         recorded = FileSet(self._root, [RenderedFile(RECORD, _render({**self._record, **self._made}))])
-        self._undo: list[tuple[str, Callable[[], Any]]] = [("the record", recorded.rollback)]
+        self._undo: list[tuple[str, Callable[[], Any]]] = [(_THE_RECORD, recorded.rollback)]
         try:
             if self._record or self._made:
                 recorded.apply()
@@ -303,6 +304,8 @@ class MountPlan:
         failed = self.files.rollback()
         while self._undo:
             what, undo = self._undo.pop()
+            if failed and what == _THE_RECORD:
+                continue  # by which the next run knows what is left
             try:
                 failed += undo() or []
             except HostError as exc:

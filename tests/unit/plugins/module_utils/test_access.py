@@ -292,6 +292,27 @@ def test_a_group_that_was_removed_before_a_failure_is_there_again(
     assert "groupdel dataplane" in accounts.ran and left(tree) == before
 
 
+def test_what_could_not_be_put_back_is_still_known_to_be_ours(
+    accounts: Accounts, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk, where neither the directory can be made nor the group be removed again."""
+    before = tree.root.read_text("/etc/group")
+    accounts.failing = {name: RunResult(1, "", "No space left on device\n") for name in ("gpasswd", "groupdel")}
+
+    def fail(_plan: Plan, _undo: list) -> None:
+        raise HostError("file", "Could not write.", [], "Free space.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Plan, "_set_nodes", fail)
+        with pytest.raises(HostError, match="Could not write") as caught:
+            run(accounts, group="dataplane", users=["vpp"])
+    assert [line.split(":")[0] for line in caught.value.evidence] == ["not put back"] * 2
+    accounts.failing.clear()
+    run(accounts, group="dataplane", users=["vpp"])
+    run(accounts, state="absent")
+    assert tree.root.read_text("/etc/group") == before and not tree.root.exists(ACCESS_RECORD)
+
+
 def test_a_missing_groupadd_says_what_to_install(accounts: Accounts) -> None:
     accounts.failing["groupadd"] = RunResult(127, "", "groupadd: No such file or directory (ENOENT)")
     with pytest.raises(HostError) as caught:

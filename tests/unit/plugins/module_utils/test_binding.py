@@ -284,6 +284,10 @@ def test_a_rollback_that_fails_says_so(host: Machine) -> None:
     with pytest.raises(HostError) as caught:
         binding(host, BOTH).apply()
     assert any(line.startswith("NOT put back: %s" % NIC) for line in caught.value.evidence)
+    # How it was is still known, and the next run takes it back.
+    host.broken.clear()
+    binding(host, NOTHING).apply()
+    assert host.driver_of(NIC) == "e1000e" and not host.root.exists("/var/lib/noiommu/originals.json")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -557,6 +557,23 @@ def test_absent_removes_every_version_and_the_record(dkms: FakeDkms, tree: Tree)
     assert "noiommu" not in str(sorted(tree.content()))
 
 
+def test_absent_says_why_a_source_is_still_there(
+    dkms: FakeDkms, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Run(dkms)
+
+    def full(_here: str, _there: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", full)
+        with pytest.raises(HostError) as caught:
+            remove(dkms)
+    assert "renaming /usr/src/noiommu-1.0.0: No space left on device" in caught.value.evidence
+    remove(dkms)
+    assert "noiommu" not in str(sorted(tree.content()))
+
+
 def test_absent_unloads_what_nobody_uses(dkms: FakeDkms, tree: Tree) -> None:
     tree.file("/sys/module/noiommu/refcnt", "0")
     assert remove(dkms)[0]["changed"] and not tree.root.exists("/sys/module/noiommu")

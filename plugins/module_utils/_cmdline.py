@@ -171,10 +171,11 @@ class CommandLine:
                     self._root.remove_empty_dir(folder)
             FileSet(self._root, [RenderedFile(RECORD, self.new_record.render())]).apply()
         except HostError as exc:
-            exc.evidence += self.files.rollback()
+            left = self.files.rollback()
             if taken_over:
-                exc.evidence += self._restore(self.loader)
-            exc.evidence += recorded.rollback()
+                left += self._restore(self.loader)
+            # Where something is left, the next run needs the record to know of it.
+            exc.evidence += left or recorded.rollback()
             raise
         if not self.new_record.owners:
             self._root.remove_empty_dir(os.path.dirname(RECORD))

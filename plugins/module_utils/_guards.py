@@ -27,6 +27,7 @@ from ._mounts import Mount, read_mounts, unescape
 from ._netlink import NetState
 from ._namespaces import ensure_ours, links_in_other_namespaces
 from ._pci import NET, PciBus, PciDevice
+from ._processes import Open, name_of, open_files
 
 BLOCK = "/sys/class/block"
 NVME = "/sys/class/nvme"
@@ -592,17 +593,17 @@ def disk_writers(root: Root, names: Iterable[str]) -> dict[str, list[str]]:
     """
     wanted = {"/dev/" + name.replace("!", "/"): name for name in names}
     found: dict[str, list[str]] = {}
-    for pid in (entry for entry in root.listdir("/proc") if entry.isdigit()):
-        fds = [(fd, wanted.get(root.readlink("/proc", pid, "fd", fd) or "")) for fd in root.listdir("/proc", pid, "fd")]
-        written = {name for fd, name in fds if name is not None and _is_for_writing(root, pid, fd)}
-        comm = root.read_text("/proc", pid, "comm") or "?" if written else ""
-        for name in written if comm not in _UDEV else ():
+    pairs = {(wanted[one.path], one.pid) for one in open_files(root, wanted) if _is_for_writing(root, one)}
+    for name, pid in sorted(pairs):
+        comm = name_of(root, pid)
+        if comm not in _UDEV:
             found.setdefault(name, []).append("process %s (%s)" % (pid, comm))
     return found
 
 
-def _is_for_writing(root: Root, pid: str, fd: str) -> bool:
-    flags = re.search(r"^flags:\s*([0-7]+)", root.read_text("/proc", pid, "fdinfo", fd) or "", re.MULTILINE)
+def _is_for_writing(root: Root, one: Open) -> bool:
+    text = root.read_text("/proc", one.pid, "fdinfo", one.fd) or ""
+    flags = re.search(r"^flags:\s*([0-7]+)", text, re.MULTILINE)
     return flags is not None and int(flags.group(1), 8) & os.O_ACCMODE != os.O_RDONLY
 
 

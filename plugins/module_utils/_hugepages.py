@@ -390,7 +390,9 @@ class Plan:
             self.files.apply()
             self.cmdline.apply()
         except HostError as exc:
-            exc.evidence += self._put_back(touched) + self.files.rollback() + originals.rollback()
+            left = self._put_back(touched) + self.files.rollback()
+            # Where something is left, the next run needs the record to know of it.
+            exc.evidence += left or originals.rollback()
             raise
         if boot.UNIT in self.files.changed_paths:
             _systemd.reload_if_stale(self._root, self._runner, boot.UNIT_NAME)

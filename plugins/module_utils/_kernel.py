@@ -22,6 +22,7 @@ from ._errors import HostError
 from ._fs import Root, Runner
 from ._iommu import NODES, OUR_PREFIX, chardev_of
 from ._pci import Interface, PciBus, PciDevice
+from ._processes import name_of, open_files
 from ._sriov import NUMBER, count
 from ._store import permanent_mac
 
@@ -261,11 +262,9 @@ class Kernel:
         """Say which processes hold device files open, by file."""
         wanted = {node for node in nodes if self.root.exists(node)}
         found: dict[str, list[str]] = {}
-        for pid in (entry for entry in self.root.listdir("/proc") if entry.isdigit() and wanted):
-            links = {self.root.readlink("/proc", pid, "fd", fd) for fd in self.root.listdir("/proc", pid, "fd")}
-            for node in wanted.intersection(links):
-                comm = self.root.read_text("/proc", pid, "comm") or "?"
-                found.setdefault(node, []).append("%s is open in process %s (%s)" % (node, pid, comm))
+        pairs = {(one.path, one.pid) for one in open_files(self.root, wanted)} if wanted else set()
+        for node, pid in sorted(pairs):
+            found.setdefault(node, []).append("%s is open in process %s (%s)" % (node, pid, name_of(self.root, pid)))
         for node in wanted.difference(found):
             if self._is_busy(node):
                 found[node] = ["%s: opening it gives EBUSY; its user is out of sight" % node]

@@ -15,6 +15,7 @@ from typing import Iterator
 from ._errors import HostError
 from ._fs import Root
 from ._paths import LOCK
+from ._processes import name_of
 
 # So long another run may take before this one gives up; the tool at boot has five minutes for everything.
 WAIT = 60.0
@@ -37,7 +38,7 @@ def exclusive(root: Root, wait: float | None = None) -> Iterator[None]:
 
 def _open(root: Root) -> int:
     try:
-        os.makedirs(os.path.dirname(root.path(LOCK)), exist_ok=True)
+        root.make_dirs(os.path.dirname(LOCK))
         return os.open(root.path(LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as exc:
         raise HostError(
@@ -70,4 +71,4 @@ def _holder(root: Root) -> str:
     pid = root.read_text(LOCK)
     if not pid:
         return "a process that has not said which it is"
-    return "process %s (%s)" % (pid, root.read_text("/proc", pid, "comm") or "?")
+    return "process %s (%s)" % (pid, name_of(root, pid))

@@ -19,6 +19,7 @@ from ._fs import Root
 from ._mounts import read_mounts
 from ._netlink import Link, read_links
 from ._pci import NET
+from ._processes import name_of, pids
 
 _CLONE_NEWNET = 0x40000000
 _OURS = "/proc/self/ns/net"
@@ -62,7 +63,7 @@ def _listed(text: str, interfaces: set[tuple[int | None, str]]) -> list[str]:
 def namespaces(root: Root) -> dict[str, list[str]]:
     """Return every other network namespace and the paths by which to enter it: one may be gone in a moment."""
     found: dict[str, list[str]] = {}
-    for pid in (name for name in root.listdir("/proc") if name.isdigit()):
+    for pid in pids(root):
         path = "/proc/%s/ns/net" % pid
         name = root.readlink(path)
         if name:
@@ -101,8 +102,8 @@ def links_in_other_namespaces(root: Root) -> dict[int, list[str]]:
 def _where(root: Root, path: str) -> str:
     if not path.startswith("/proc/"):
         return "the network namespace %s" % path
-    comm = root.read_text(os.path.dirname(os.path.dirname(path)), "comm") or "?"
-    return "the namespace of process %s (%s)" % (path.split("/")[2], comm)
+    pid = path.split("/")[2]
+    return "the namespace of process %s (%s)" % (pid, name_of(root, pid))
 
 
 def _links_in(name: str, paths: list[str], where: str) -> list[Link]:

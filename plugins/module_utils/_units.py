@@ -18,6 +18,7 @@ from . import _profiles
 from ._errors import HostError
 from ._fs import Root
 from ._paths import UNIT_NAME, UNITS_DIR
+from ._processes import pids
 
 _PACKAGED = ("/usr/local/lib/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system")
 # As `systemd-analyze unit-paths` lists them: what comes first wins.
@@ -284,7 +285,7 @@ def unserved(root: Root, name: str, gid: int | None, memlock: str, grants: list[
     """
     wanted = _profiles.mask([grant.capability for grant in grants])
     seen = []
-    for pid in (entry for entry in root.listdir("/proc") if entry.isdigit()):
+    for pid in pids(root):
         control = root.read_text("/proc", pid, "cgroup") or ""
         if not any(name in line.split("/") for line in control.splitlines()):
             continue

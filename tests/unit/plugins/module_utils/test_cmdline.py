@@ -13,7 +13,7 @@ from typing import Any, Callable
 import pytest
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils import _bootloaders
-from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline import RECORD
+from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline import RECORD, CommandLine
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, RunResult
 from ansible_collections.baremetal.noiommu.plugins.module_utils._words import Parameters, effective, parse, split
@@ -190,6 +190,27 @@ def test_a_failing_tool_leaves_everything_as_it_was(make: Make, tree: Tree) -> N
             run(boot, **declared)
         assert "No space left on device" in caught.value.message and caught.value.evidence and caught.value.remedy
         assert everything(boot) == before
+
+
+@MECHANISMS
+def test_what_could_not_be_put_back_is_still_recorded(
+    make: Make, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot = make(tree)
+    before, original_run = everything(boot), boot.run
+
+    def fail(_line: CommandLine, _loader: _bootloaders.BootLoader) -> None:
+        boot.run = lambda *argv: original_run(*argv) if "--info=ALL" in argv else RunResult(1, "", "No space left")
+        raise HostError("bootloader", "It went wrong.", [], "Mend it.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CommandLine, "_verify", fail)
+        with pytest.raises(HostError, match="It went wrong") as caught:
+            run(boot, "a=1")
+    boot.run = original_run
+    assert tree.root.exists(RECORD) == any("not put back" in line for line in caught.value.evidence)
+    run(boot, state="absent")
+    assert everything(boot) == before
 
 
 @MECHANISMS

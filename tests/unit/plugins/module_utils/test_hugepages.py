@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._files import FileSet
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner, RunResult
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages import (
     RECORD,
@@ -139,6 +140,25 @@ def refused(root: Root, *pools: dict[str, Any], **params: Any) -> HostError:
 )
 def test_sizes(text: Any, size: int) -> None:
     assert parse_size(text) == size
+
+
+def test_counts_that_could_not_be_put_back_are_still_recorded(
+    root: HugetlbRoot, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_files: FileSet) -> None:
+        root.refuse = "nr_hugepages"
+        raise HostError("file", "Could not write.", [], "Free space.")
+
+    root.set(M2, 0, 1)
+    apply = FileSet.apply
+    with monkeypatch.context() as patch:
+        patch.setattr(FileSet, "apply", lambda files: fail(files) if UNIT in files.changed_paths else apply(files))
+        with pytest.raises(HostError, match="Could not write") as caught:
+            run(root, [{"size": "2M", "count": 5}])
+    assert any("not put back" in line for line in caught.value.evidence)
+    root.refuse = None
+    run(root, state="absent")
+    assert root.counts() == {(M2, 0): 1} and not tree.root.exists(RECORD)
 
 
 @pytest.mark.parametrize("text", ["", "M", "-2M", "2T", "two"])

@@ -91,7 +91,7 @@ struct noiommu_device {
 struct noiommu_domain {
 	struct iommu_domain domain;
 	u64 id;
-	spinlock_t lock;
+	spinlock_t lock; /* see above */
 	u64 limit;
 	u64 top;
 	u64 gap_start;

@@ -1,6 +1,9 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sends a signal to the module vfio_binding when it is half done, on the host: SIGNAL FIRST-DEVICE LAST-DEVICE."""
+"""Sends a signal to the module vfio_binding when it is half done, on the host: SIGNAL DEVICE...
+
+The devices are moved at once, so that any of them may be the first. Prints those that are bound by then.
+"""
 from __future__ import annotations
 
 import os
@@ -9,7 +12,7 @@ import sys
 import time
 
 NUMBER = getattr(signal, "SIG" + sys.argv[1])
-FIRST, LAST = sys.argv[2:]
+DEVICES = sys.argv[2:]
 
 
 def driver(address):
@@ -32,14 +35,21 @@ def module():
     return None
 
 
+def bound():
+    return [address for address in DEVICES if driver(address) == "vfio-pci"]
+
+
 deadline = time.monotonic() + 500
 pid = None
 while pid is None and time.monotonic() < deadline:
     time.sleep(0.1)
     pid = module()
-while driver(FIRST) != "vfio-pci" and time.monotonic() < deadline:
+# Whoever waits for its turn behind the module sees all of them bound.
+os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+while not bound() and time.monotonic() < deadline:
     time.sleep(0.001)
-if pid is None or driver(LAST) == "vfio-pci":
-    sys.exit("too late: %s %s" % (pid, driver(LAST)))
+found = bound()
+if pid is None or not 0 < len(found) < len(DEVICES):
+    sys.exit("not in the middle: process %s, bound: %s" % (pid, found))
 os.kill(pid, NUMBER)
-print("sent")
+print(*found)

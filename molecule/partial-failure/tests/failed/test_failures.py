@@ -10,14 +10,18 @@ import pytest
 from live import REPOSITORY, RUN, broken, changes_since_baseline, nics, on, playbook
 
 HOST = "golf"
-LAST = "0000:00:1b.0"  # in bus order: all others are bound by then
+DISK = "0000:00:1b.0"
+
+
+def declared() -> list[str]:
+    return [*nics(HOST), DISK]
 
 
 def sudden(signal: str) -> subprocess.CompletedProcess:
-    """Deploy, and have the module on the host get a signal when it has bound its first device but not its last."""
+    """Deploy, and have the module on the host get a signal when it has bound a device but not all."""
     source = (REPOSITORY / "tests/clients/signal_midway.py").read_text(encoding="utf-8")
     sender = subprocess.Popen(
-        ["ssh", "-F", str(RUN / "ssh_config"), HOST, f"python3 - {signal} {nics(HOST)[0]} {LAST}"],
+        ["ssh", "-F", str(RUN / "ssh_config"), HOST, " ".join(["python3 -", signal, *declared()])],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )
     sender.stdin.write(source)
@@ -28,13 +32,13 @@ def sudden(signal: str) -> subprocess.CompletedProcess:
     return done
 
 
-def test_the_last_device_fails_and_all_are_put_back():
-    """Its driver_override cannot be written: a real error of a real kernel, after all others have been bound."""
-    override = f"$(readlink -f /sys/bus/pci/devices/{LAST})/driver_override"
+def test_one_device_fails_and_all_are_put_back():
+    """Its driver_override cannot be written: a real error of a real kernel, while others are bound."""
+    override = f"$(readlink -f /sys/bus/pci/devices/{DISK})/driver_override"
     with broken(HOST, f"mount --bind {override} {override} && mount -o remount,bind,ro {override}", f"umount {override}"):
         done = playbook("deploy", HOST)
         assert done.returncode != 0 and "everything done before was put back" in done.stdout, done.stdout
-        assert LAST in done.stdout and "EROFS" in done.stdout, done.stdout
+        assert DISK in done.stdout and "EROFS" in done.stdout, done.stdout
     assert changes_since_baseline(HOST) == []
 
 
@@ -47,7 +51,7 @@ def test_a_signal_in_the_middle_puts_all_back(signal):
 
 def test_after_a_kill_in_the_middle_the_rollback_undoes_what_was_done():
     assert sudden("KILL").returncode != 0
-    assert on(HOST, f"readlink /sys/bus/pci/devices/{nics(HOST)[0]}/driver").strip().endswith("vfio-pci")
+    assert on(HOST, "ls /sys/bus/pci/drivers/vfio-pci").count("0000:") > 0
     done = playbook("rollback", HOST)
     assert done.returncode == 0, done.stdout
     assert changes_since_baseline(HOST) == []

@@ -18,7 +18,7 @@ from types import ModuleType
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_source import digest, pack, read_conf, read_source
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Runner, RunResult
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.modules import dataplane_access, dkms_module, hugepages
 from ansible_collections.baremetal.noiommu.tests.unit.fake_dkms import FakeDkms
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine

@@ -13,7 +13,8 @@ from ._apply import Transaction, release_target
 from ._backend import DKMS, IOMMU, Needs, choose, module_installed, module_loaded, needs, superfluous, target
 from ._errors import HostError, Refused
 from ._files import FileSet
-from ._guards import GuardContext, carried, check, disturbed, loss_refusals
+from ._guard_context import GuardContext
+from ._guards import carried, check, disturbed, loss_refusals
 from ._iommu import ISOLATED, NONE, UNSAFE, chardev_of, group_refusals
 from ._kernel import Kernel, nodes_of
 from ._pci import PciBus, PciDevice

@@ -20,7 +20,8 @@ from ._apply import INTERRUPTED, Transaction
 from ._backend import IOMMU, choose, needs, target
 from ._errors import HostError, Refused
 from ._fs import Root, Runner
-from ._guards import GuardContext, check, loss_refusals
+from ._guard_context import GuardContext
+from ._guards import check, loss_refusals
 from ._iommu import chardev_of, group_refusals
 from ._kernel import Kernel
 from ._lock import exclusive

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Network namespaces: whether sysfs shows this process's own, and what others have on top of its interfaces."""
+"""Network namespaces: whether sysfs shows this process's own, and what others have of the host's devices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 import time
-from typing import Callable
+from typing import Callable, NamedTuple
 
 from ._errors import HostError
 from ._fs import Root
@@ -28,6 +28,13 @@ _ON_TOP = ("macvlan", "macvtap", "ipvlan", "ipvtap", "vlan", "macsec")
 # The kernel does not say of these whether the interface below is in another namespace.
 _ON_TOP_ANYWHERE = ("ipoib",)
 _TRIES, _PAUSE = 6, 0.2
+
+
+class Elsewhere(NamedTuple):
+    """What other network namespaces have."""
+
+    on_top: dict[int, list[str]]  # on top of an interface of this one, by its index
+    devices: list[tuple[str, str]]  # of a device: its directory below /sys/devices, and what
 
 
 def ensure_ours(root: Root, indexes: Callable[[], list[tuple[int, str]]] = socket.if_nameindex) -> None:
@@ -89,13 +96,24 @@ def on_top(links: list[Link], where: str) -> dict[int, list[str]]:
     return found
 
 
-def links_in_other_namespaces(root: Root) -> dict[int, list[str]]:
+def of_devices(root: Root, links: list[Link], where: str) -> list[tuple[str, str]]:
+    """Return the links of one namespace that belong to a device, by the device's directory below /sys/devices."""
+    return [
+        (root.target("/sys/bus", link.bus, "devices", link.device), "%s is in %s" % (link.name, where))
+        for link in links
+        if link.bus and link.device
+    ]
+
+
+def look_elsewhere(root: Root) -> Elsewhere:
     """Enter every other network namespace and look."""
-    found: dict[int, list[str]] = {}
+    found = Elsewhere({}, [])
     for name, paths in namespaces(root).items():
         where = _where(root, paths[0])
-        for index, lines in on_top(_links_in(name, paths, where), where).items():
-            found.setdefault(index, []).extend(lines)
+        links = _links_in(name, paths, where)
+        for index, lines in on_top(links, where).items():
+            found.on_top.setdefault(index, []).extend(lines)
+        found.devices.extend(of_devices(root, links, where))
     return found
 
 

@@ -30,6 +30,7 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH, _RTA_TABLE, _RTA_NH_ID = 1, 4,
 _NHA_ID, _NHA_GROUP, _NHA_OIF = 1, 2, 5
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFLA_IFNAME, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_LINK_NETNSID, _IFLA_INFO_KIND = 3, 5, 18, 37, 1
+_IFLA_PARENT_DEV_NAME, _IFLA_PARENT_DEV_BUS_NAME = 56, 57
 _RTM_F_CLONED = 0x200
 # Who made a route: 0 to 2 are the kernel itself, everything above is an administrator or a daemon.
 _LAST_KERNEL_PROTOCOL = 2
@@ -63,12 +64,14 @@ class Route(NamedTuple):
 
 
 class Link(NamedTuple):
-    """An interface, and the one that it is on top of."""
+    """An interface, the one that it is on top of, and the device that it belongs to."""
 
     name: str
     kind: str | None
     lower: int | None
     elsewhere: bool  # the lower one is in another network namespace
+    bus: str | None = None  # pci, virtio, usb: since Linux 5.14
+    device: str | None = None  # its name on that bus
 
 
 class NetState(NamedTuple):
@@ -109,6 +112,11 @@ def _attributes(payload: memoryview) -> dict[int, memoryview]:
     return found
 
 
+def _text(attributes: dict[int, memoryview], kind: int) -> str | None:
+    raw = attributes.get(kind)
+    return None if raw is None else bytes(raw).rstrip(b"\0").decode("utf-8", "replace")
+
+
 def _u32(raw: memoryview) -> int:
     return struct.unpack_from("=I", raw)[0]
 
@@ -127,13 +135,15 @@ def parse_links(data: bytes) -> list[Link]:
     links = []
     for message in _messages(data, _RTM_NEWLINK):
         attributes = _attributes(message[16:])
-        kind = _attributes(attributes.get(_IFLA_LINKINFO, memoryview(b""))).get(_IFLA_INFO_KIND)
+        info = _attributes(attributes.get(_IFLA_LINKINFO, memoryview(b"")))
         links.append(
             Link(
-                bytes(attributes.get(_IFLA_IFNAME, memoryview(b""))).rstrip(b"\0").decode("utf-8", "replace"),
-                bytes(kind).rstrip(b"\0").decode("utf-8", "replace") if kind is not None else None,
+                _text(attributes, _IFLA_IFNAME) or "",
+                _text(info, _IFLA_INFO_KIND),
                 _u32(attributes[_IFLA_LINK]) if _IFLA_LINK in attributes else None,
                 _IFLA_LINK_NETNSID in attributes,
+                _text(attributes, _IFLA_PARENT_DEV_BUS_NAME),
+                _text(attributes, _IFLA_PARENT_DEV_NAME),
             )
         )
     return links

@@ -26,6 +26,8 @@ _USB_BUS = re.compile(r"^usb\d+$")
 _VIRTFN = re.compile(r"^virtfn(\d+)$")
 # How an interface came by its address (addr_assign_type): with the card. The others: random, stolen, set.
 _PERMANENT = 0
+# An address of IP over InfiniBand (20 bytes) and the GUID in it (8), as text.
+_IPOIB_LENGTH, _GUID_LENGTH = 3 * 20 - 1, 3 * 8 - 1
 _SIOCETHTOOL, _ETHTOOL_GPERMADDR, _MAX_ADDRESS = 0x8946, 0x20, 32
 _SERIAL_NUMBER_CAPABILITY = 0x0003
 _CONFIG_SIZE = 4096
@@ -54,7 +56,7 @@ class Interface(NamedTuple):
     ifindex: int | None
     up: bool  # administratively up (IFF_UP)
     mtu: int | None = None
-    permanent: str | None = None  # the address that it has again at the next boot, if it has one
+    permanent: str | None = None  # the address (InfiniBand: GUID) that it has again at the next boot, if it has one
 
 
 class PciDevice:
@@ -210,6 +212,9 @@ def read_interface(root: Root, name: str) -> Interface:
     mac = (own or root.read_text(base, "address") or "").lower() or None
     assigned = root.read_int(base, "addr_assign_type") or _PERMANENT
     permanent = mac if assigned == _PERMANENT else _permanent_address(root, name)
+    if permanent is not None and len(permanent) == _IPOIB_LENGTH:
+        # What comes before the port's GUID depends on the queue pair and on the subnet manager.
+        permanent = permanent[-_GUID_LENGTH:]
     flags = root.read_int(base, "flags") or 0
     index, mtu = root.read_int(base, "ifindex"), root.read_int(base, "mtu")
     return Interface(name, mac, index, bool(flags & 1), mtu, permanent)
@@ -257,6 +262,16 @@ def nearest_bdf(path: str) -> str | None:
         if _USB_BUS.match(part):  # the function above is a host controller, with whatever else is plugged into it
             return None
     return None
+
+
+def below(paths: dict[str, str]) -> dict[str, list[str]]:
+    """Return which of these are on or below each directory of /sys/devices that has any; ``paths``: by name."""
+    found: dict[str, list[str]] = {}
+    for name, path in paths.items():
+        while path.count("/") > 2:  # up to /sys/devices
+            path = path.rpartition("/")[0]
+            found.setdefault(path, []).append(name)
+    return found
 
 
 class PciBus:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from . import _backend, _hugepages, _hugetlb_mounts, _insecure, _kernels, _pools, _predict, _signing, _taint
 from ._errors import HostError
 from ._fs import Root
-from ._guards import GuardContext, check, loss_refusals
+from ._guard_context import GuardContext
+from ._guards import check, loss_refusals
 from ._iommu import HostIommu, classify, group_refusals, host_iommu, read_group
 from ._iommu_enable import enabling
 from ._pci import PciBus, PciDevice
@@ -51,7 +52,7 @@ class Preflight:
         known = list(self._recorded.values())
         # Without a declaration the virtual functions are judged as they are.
         plans, errors = plan_functions(
-            root, self._bus, declared.sriov, known, originals.sriov if declared.sriov else {}
+            root, self._bus, declared.sriov, known, originals.sriov if declared.sriov or declared.devices else {}
         )
         present = PciBus(root)
         errors += loss_refusals(context, present, losses(plans, present), set(self._recorded))

@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
-from typing import Container, Iterator, NamedTuple
+import re
+from typing import Collection, Iterator, NamedTuple
 
 from ._fs import Root
+
+_SOCKET = re.compile(r"^socket:\[(\d+)\]$")
 
 
 class Open(NamedTuple):
@@ -16,7 +19,7 @@ class Open(NamedTuple):
 
     pid: str
     fd: str
-    path: str
+    path: str  # as the host calls it
 
 
 def pids(root: Root) -> list[str]:
@@ -24,13 +27,33 @@ def pids(root: Root) -> list[str]:
     return [name for name in root.listdir("/proc") if name.isdigit()]
 
 
-def open_files(root: Root, wanted: Container[str]) -> Iterator[Open]:
-    """Return who has any of these paths open. Root sees all processes; others only their own."""
+def open_files(root: Root, wanted: Collection[str]) -> Iterator[Open]:
+    """Return who has any of these files open. Root sees all processes; others only their own.
+
+    A container, or whoever made a node with mknod(2), has the same device under another name: it is found by its number.
+    """
+    nodes = {node: path for path in wanted for node in [root.node(path)] if node is not None}
     for pid in pids(root):
         for fd in root.listdir("/proc", pid, "fd"):
             path = root.readlink("/proc", pid, "fd", fd)
-            if path is not None and path in wanted:
+            if path is None or not path.startswith("/"):  # socket:[1], pipe:[2] and the like
+                continue
+            if path not in wanted:
+                node = root.node("/proc", pid, "fd", fd) if nodes else None
+                path = nodes.get(node) if node is not None else None
+            if path is not None:
                 yield Open(pid, fd, path)
+
+
+def sockets_of(root: Root, name: str) -> dict[str, str]:
+    """Return the inodes of the sockets that processes of this name have, each with the process id."""
+    found = {}
+    for pid in (pid for pid in pids(root) if name_of(root, pid) == name):
+        for fd in root.listdir("/proc", pid, "fd"):
+            match = _SOCKET.match(root.readlink("/proc", pid, "fd", fd) or "")
+            if match:
+                found[match.group(1)] = pid
+    return found
 
 
 def name_of(root: Root, pid: str) -> str:

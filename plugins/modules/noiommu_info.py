@@ -496,7 +496,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import Declaration, Preflight
 from ansible_collections.baremetal.noiommu.plugins.module_utils._select import ELEMENT_SPEC
 from ansible_collections.baremetal.noiommu.plugins.module_utils._sriov import ELEMENT_SPEC as SRIOV_SPEC

@@ -275,7 +275,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._kernel import Kernel
 from ansible_collections.baremetal.noiommu.plugins.module_utils._lock import exclusive
 from ansible_collections.baremetal.noiommu.plugins.module_utils._select import ELEMENT_SPEC

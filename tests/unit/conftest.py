@@ -11,6 +11,7 @@ import pytest
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils import _apply, _insecure, _kernel
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
+from ansible_collections.baremetal.noiommu.tests.unit.guarding import NIC
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 
@@ -18,6 +19,14 @@ from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 def tree(tmp_path: Path) -> Tree:
     """An empty host."""
     return Tree(tmp_path / "host")
+
+
+@pytest.fixture
+def nic(tree: Tree) -> Tree:
+    """A host with one network card and its interface."""
+    tree.pci(NIC, driver="e1000e")
+    tree.net("eth1", NIC, up=True)
+    return tree
 
 
 NOW = datetime.datetime(2026, 3, 1, 12, 0, 0, tzinfo=datetime.timezone.utc)

@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._boot import Boot
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import NetState
 
 from .fake_kernel import Machine

@@ -18,7 +18,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils import _boot, _p
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._boot import Boot
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
 from ansible_collections.baremetal.noiommu.tests.unit.killing import Killer
 from ansible_collections.baremetal.noiommu.tests.unit.transactions import NOTHING, binding, boot, converge

@@ -202,3 +202,17 @@ def test_several_refusals_are_numbered() -> None:
     one = HostError("a", "First.", ["x is y"], "Do this.")
     assert str(Refused([one])) == "First. Evidence: x is y. Remedy: Do this."
     assert str(Refused([one, HostError("b", "Second.")])).endswith("2) Second.")
+
+
+# --- device nodes ---
+
+
+def test_a_device_node_is_known_by_its_number(tmp_path: Path) -> None:
+    (tmp_path / "another-name").symlink_to("/dev/null")
+    assert Root("/").node(str(tmp_path), "another-name") == Root("/").node("/dev/null") == ("c", "1:3")
+    assert Root("/").node("/etc/passwd") is None and Root("/").node("/none") is None
+
+
+def test_another_root_has_no_devices(tmp_path: Path) -> None:
+    (tmp_path / "null").symlink_to("/dev/null")
+    assert Root(str(tmp_path)).node("/null") is None

@@ -11,35 +11,20 @@ import os
 
 import pytest
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _guards, _namespaces, _netlink
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _guard_context, _namespaces, _netlink
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext, check
+from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import check
+from ansible_collections.baremetal.noiommu.plugins.module_utils._namespaces import Elsewhere
 from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import Address, Link, NetState, Route
 from ansible_collections.baremetal.noiommu.plugins.module_utils._pci import PciBus
+from ansible_collections.baremetal.noiommu.tests.unit.guarding import NIC, guards, kinds
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
-
-NIC, DISK = "0000:00:04.0", "0000:00:06.0"
-
-
-def guards(tree: Tree, address: str, net: NetState | None = None, ssh: str | None = None) -> list[_guards.Guard]:
-    bus = PciBus(tree.root)
-    return check(GuardContext(tree.root, net, ssh), bus, bus.get(address))
-
-
-def kinds(found: list[_guards.Guard]) -> list[str]:
-    return [guard.kind for guard in found]
 
 
 def route(index: int, family: str = "inet", table: str = "main", destination: str = "default") -> NetState:
     return NetState([], [Route(family, table, destination, "192.0.2.1", (index,), False)])
-
-
-@pytest.fixture
-def nic(tree: Tree) -> Tree:
-    tree.pci(NIC, driver="e1000e")
-    tree.net("eth1", NIC, up=True)
-    return tree
 
 
 # --- network ---
@@ -114,6 +99,33 @@ def test_an_open_vswitch_port_is_refused(nic: Tree) -> None:
     assert kinds(found) == ["openvswitch"] and "ovs-vsctl del-port" in found[0].remedy
 
 
+PACKET = """sk               RefCnt Type Proto  Iface R Rmem   User   Inode
+00000000 3      3    88cc   %(other)d     1 0      0      8001
+00000000 3      3    0003   %(index)d     1 0      0      8002
+00000000 3      3    0003   0     1 0      0      8003
+"""
+
+
+@pytest.mark.parametrize("owner,guarded", [("ovs-vswitchd", True), ("lldpd", False)])
+@pytest.mark.parametrize("above", [None, "bond0"])
+def test_a_port_of_open_vswitchs_userspace_datapath_is_refused(
+    nic: Tree, owner: str, guarded: bool, above: str | None
+) -> None:
+    index = nic.root.read_int("/sys/class/net/eth1/ifindex")
+    if above:
+        index = nic.net(above)
+        nic.stack(above, "eth1", master=True)
+    nic.file("/proc/net/packet", PACKET % {"index": index, "other": index + 100})
+    nic.file("/proc/812/comm", owner)
+    nic.dir("/proc/812/fd")
+    for fd, target in enumerate(("/dev/null", "pipe:[8002]", "socket:[8002]", "socket:[8003]")):
+        nic.at("/proc/812/fd/%d" % fd).symlink_to(target)
+    found = guards(nic, NIC)
+    assert kinds(found) == (["openvswitch"] if guarded else ["stacked"] if above else [])
+    chain = "bond0 on eth1" if above else "eth1"
+    assert not guarded or found[0].evidence == [chain + ": packet socket of process 812 (ovs-vswitchd)"]
+
+
 @pytest.mark.parametrize("above,master,command", [
     ("br0", True, "ip link set eth1 nomaster"), ("bond0", True, "ip link set eth1 nomaster"),
     ("vlan7", False, "ip link delete vlan7"), ("macvtap0", False, "ip link delete macvtap0"),
@@ -168,6 +180,45 @@ def test_an_interface_in_another_namespace_is_refused(nic: Tree) -> None:
     assert kinds(found) == ["namespace"] and "driver e1000e" in found[0].evidence[0]
 
 
+@pytest.mark.parametrize("bus,name,below", [("pci", NIC, ""), ("virtio", "virtio0", "/virtio0")])
+def test_one_of_several_interfaces_in_another_namespace_is_refused(
+    nic: Tree, bus: str, name: str, below: str
+) -> None:
+    """As an mlx4 has them; eth1 is here. Nothing in sysfs tells."""
+    nic.dir(nic.real(NIC) + below)
+    if bus != "pci":
+        nic.link("/sys/bus/%s/devices/%s" % (bus, name), nic.real(NIC) + below)
+    links = [Link("eth0", None, None, False, bus, name), Link("lo", None, None, False)]
+    context, pci = GuardContext(nic.root, NetState([], [])), PciBus(nic.root)
+    context.__dict__["elsewhere"] = Elsewhere({}, _namespaces.of_devices(nic.root, links, "the namespace of process 7"))
+    found = check(context, pci, pci.get(NIC))
+    assert kinds(found) == ["namespace"] and found[0].evidence == ["eth0 is in the namespace of process 7"]
+    nic.bind(NIC, "vfio-pci")
+    assert check(context, pci, pci.get(NIC)) == []
+
+
+def test_an_interface_plugged_into_a_usb_controller_may_be_in_another_namespace(tree: Tree) -> None:
+    tree.pci(NIC, "8086:a36d", "0c0330", driver="xhci_hcd")
+    interface = tree.real(NIC) + "/usb1/1-2/1-2:1.0"
+    tree.dir(interface + "/net")
+    tree.link("/sys/bus/usb/devices/1-2:1.0", interface)
+    context, bus = GuardContext(tree.root, NetState([], [])), PciBus(tree.root)
+    links = [Link("enx0", None, None, False, "usb", "1-2:1.0")]
+    context.__dict__["elsewhere"] = Elsewhere({}, _namespaces.of_devices(tree.root, links, "the network namespace x"))
+    assert check(context, bus, bus.get(NIC))[0].evidence == ["enx0 is in the network namespace x"]
+
+
+def test_a_virtual_function_in_another_namespace_counts_for_the_physical_one(nic: Tree) -> None:
+    nic.sriov(NIC, number=1)
+    function = nic.vf_address(NIC, 0)
+    nic.bind(function, "igbvf")
+    context, bus = GuardContext(nic.root, NetState([], [])), PciBus(nic.root)
+    context.__dict__["elsewhere"] = Elsewhere({}, [(nic.real(function), "net1 is in the namespace of process 7")])
+    assert check(context, bus, bus.get(NIC))[0].evidence == [
+        "virtual function %s, net1 is in the namespace of process 7" % function
+    ]
+
+
 def test_a_driver_without_an_interface_is_not_another_namespace(tree: Tree) -> None:
     tree.pci(NIC, driver="e1000e")
     tree.pci("0000:00:05.0", driver="vfio-pci")
@@ -206,8 +257,8 @@ TCP6 = """  sl  local_address                         remote_address            
 
 
 def test_incoming_connections_are_those_to_listening_ports() -> None:
-    assert _guards.incoming_connections(TCP) == [("10.0.0.5", 22, "10.0.0.2")]
-    assert [row[0] for row in _guards.incoming_connections(TCP6)] == ["10.0.0.8", "2001:db8::5"]
+    assert _guard_context.incoming_connections(TCP) == [("10.0.0.5", 22, "10.0.0.2")]
+    assert [row[0] for row in _guard_context.incoming_connections(TCP6)] == ["10.0.0.8", "2001:db8::5"]
 
 
 @pytest.mark.parametrize("source", ["proc", "environment"])
@@ -232,7 +283,7 @@ def test_a_link_local_management_connection_counts_although_its_routes_do_not(ni
 
 
 def test_ssh_over_something_else_than_tcp_is_no_address(tree: Tree) -> None:
-    assert _guards.management_addresses(tree.root, "UNKNOWN 65535 UNKNOWN 65535") == {}
+    assert _guard_context.management_addresses(tree.root, "UNKNOWN 65535 UNKNOWN 65535") == {}
 
 
 def test_every_guard_is_listed(nic: Tree) -> None:
@@ -252,218 +303,6 @@ def test_many_routes_are_counted_not_all_shown(nic: Tree) -> None:
     assert "40 of the host's routes" in found.message and found.evidence[-1] == "and 35 more"
 
 
-# --- storage ---
-
-
-@pytest.fixture
-def disk(tree: Tree) -> Tree:
-    tree.pci(DISK, "1af4:1042", "010000", driver="virtio-pci")
-    real = tree.block("vda", tree.real(DISK) + "/virtio1/block", "254:0")
-    tree.block("vda1", real, "254:1")
-    tree.mounts(("0:22", "/sys", "sysfs"))
-    return tree
-
-
-def test_an_unused_disk_is_free(disk: Tree) -> None:
-    assert guards(disk, DISK) == []
-
-
-def test_a_mounted_partition_counts(disk: Tree) -> None:
-    disk.mounts(("254:1", "/srv/my\\040data", "/dev/root"))
-    found = guards(disk, DISK)
-    assert kinds(found) == ["mount"]
-    assert found[0].evidence == ["vda1 (254:1) is mounted on /srv/my data"]
-
-
-def test_without_privileges_the_own_mount_table_is_read(disk: Tree) -> None:
-    disk.mounts(("254:1", "/srv", "/dev/root"))
-    disk.at("/proc/self").mkdir()
-    disk.at("/proc/1/mountinfo").rename(disk.at("/proc/self/mountinfo"))
-    assert kinds(guards(disk, DISK)) == ["mount"]
-
-
-def test_a_mount_is_found_by_its_source_too(disk: Tree) -> None:
-    disk.file("/dev/vda1")
-    disk.link("/dev/disk/by-uuid/1234", "/dev/vda1")
-    disk.mounts(("0:40", "/data", "/dev/disk/by-uuid/1234"))
-    assert kinds(guards(disk, DISK)) == ["mount"]
-
-
-def test_lvm_on_raid_on_a_partition_counts(disk: Tree) -> None:
-    disk.hold("md0", "9:0", "vda1")
-    disk.hold("dm-3", "253:3", "md0")
-    disk.mounts(("253:3", "/var", "/dev/mapper/vg-var"))
-    assert guards(disk, DISK)[0].evidence == ["dm-3 on md0 on vda1 (253:3) is mounted on /var"]
-
-
-def test_a_partition_of_a_raid_counts(disk: Tree) -> None:
-    disk.block("md0p2", disk.hold("md0", "9:0", "vda"), "259:2")
-    disk.mounts(("259:2", "/boot", "/dev/md0p2"))
-    assert kinds(guards(disk, DISK)) == ["mount"]
-
-
-def test_swap_counts_directly_and_through_lvm(disk: Tree) -> None:
-    disk.hold("dm-0", "253:0", "vda1")
-    disk.file("/proc/swaps", "Filename Type Size Used Priority\n/dev/dm-0 partition 1 0 -2\n/swapfile file 1 0 -3")
-    found = guards(disk, DISK)
-    assert kinds(found) == ["swap"] and found[0].evidence == ["dm-0 on vda1 is in /proc/swaps"]
-
-
-def test_nvme_multipath_hides_the_disk_below_its_subsystem(tree: Tree) -> None:
-    tree.pci(DISK, "144d:a808", "010802", driver="nvme")
-    controller = tree.real(DISK) + "/nvme/nvme0"
-    tree.dir(controller)
-    tree.link("/sys/class/nvme/nvme0", controller)
-    subsystem = "/sys/devices/virtual/nvme-subsystem/nvme-subsys0"
-    tree.block("nvme0n1", subsystem, "259:0")
-    tree.link(subsystem + "/nvme0", controller)
-    tree.link("/sys/class/nvme-subsystem/nvme-subsys0", subsystem)
-    tree.mounts(("259:0", "/", "/dev/nvme0n1"))
-    assert kinds(guards(tree, DISK)) == ["mount"]
-
-
-def test_every_member_of_a_mounted_btrfs_counts(disk: Tree) -> None:
-    disk.link("/sys/fs/btrfs/0f0f/devices/vda1", disk.root.realpath("/sys/class/block/vda1"))
-    assert "belongs to a mounted btrfs" in guards(disk, DISK)[0].evidence[0]
-
-
-def test_a_disk_in_use_without_a_trace_in_sysfs_counts(disk: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_guards, "_is_claimed", lambda root, name: name == "vda1")
-    found = guards(disk, DISK)
-    assert kinds(found) == ["disk_in_use"] and "ZFS" in found[0].remedy
-
-
-def test_a_disk_behind_a_controller_that_is_its_own_pci_domain_counts(tree: Tree) -> None:
-    tree.pci("0000:00:0e.0", "8086:467f", "010400", driver="vmd")
-    inner = tree.pci("10000:01:00.0", "144d:a808", "010802", driver="nvme", below=tree.real("0000:00:0e.0"))
-    tree.block("nvme0n1", inner + "/nvme/nvme0", "259:0")
-    tree.mounts(("259:0", "/", "/dev/nvme0n1"))
-    assert kinds(guards(tree, "0000:00:0e.0")) == ["mount"]
-
-
-def test_a_disk_that_something_holds_is_in_use_mounted_or_not(disk: Tree) -> None:
-    disk.hold("dm-0", "253:0", "vda1")
-    disk.file("/sys/class/block/dm-0/dm/name", "vg-root")
-    found = guards(disk, DISK)
-    assert kinds(found) == ["disk_in_use"] and found[0].evidence == ["vda1 is held by dm-0 (vg-root)"]
-
-
-@pytest.mark.parametrize("kind,guarded", [("LVM2_member", True), ("linux_raid_member", True), ("ext4", False)])
-def test_a_member_of_a_volume_that_nobody_uses_counts(disk: Tree, kind: str, guarded: bool) -> None:
-    disk.file("/run/udev/data/b254:1", "S:disk/by-id/x\nE:ID_FS_TYPE=%s\nG:systemd" % kind)
-    found = guards(disk, DISK)
-    assert kinds(found) == (["disk_member"] if guarded else [])
-    assert not guarded or found[0].evidence[0].startswith("vda1 is a member of ") and "wipefs" in found[0].remedy
-
-
-@pytest.mark.parametrize("source,link", [
-    ("/dev/vda1", None), ("/dev/disk/by-id/virtio-x-part1", "by-id/virtio-x-part1"),
-    ("UUID=0F-12ab", "by-uuid/0f-12AB"), ('UUID="0f-12ab"', "by-uuid/0f-12ab"), ("LABEL=data", "by-label/data"),
-    ("LABEL=my\\040data", "by-label/my\\x20data"), ("LABEL=a/ü", "by-label/a\\x2fü"),
-    ("PARTUUID=ab-01", "by-partuuid/ab-01"), ("PARTLABEL=x", "by-partlabel/x"),
-])
-@pytest.mark.parametrize("rest", ["/srv/a\\040b ext4 noauto 0 0", "none swap sw", "/srv auto"])
-def test_what_fstab_names_is_the_hosts_mounted_or_not(disk: Tree, source: str, link: str | None, rest: str) -> None:
-    disk.file("/dev/vda1")
-    if link:
-        disk.link("/dev/disk/" + link, "/dev/vda1")
-    disk.file("/etc/fstab", "# by hand\n\n  %s\t%s\n" % (source, rest.replace(" ", "\t")))
-    found = guards(disk, DISK)
-    assert kinds(found) == ["mount"] and found[0].message.endswith("holds what /etc/fstab names.")
-    assert found[0].evidence == ["vda1 is named in /etc/fstab: %s %s" % (source, rest)]
-
-
-@pytest.mark.parametrize("line", [
-    "#/dev/vda1 /srv ext4", "# /dev/vda1 /srv ext4", "/dev/vda1", "/dev/vda1 /srv", "UUID=1 /srv ext4",
-    "UUID= /srv ext4", "/dev/vdb1 /srv ext4", "host:/dev/vda1 /srv nfs", "tmpfs /dev/vda1 tmpfs", "NAME=vda1 /srv ext4",
-    "=", "\\",
-])
-def test_what_fstab_does_not_name_is_free(disk: Tree, line: str) -> None:
-    disk.file("/dev/vda1")
-    disk.link("/dev/disk/by-uuid/2", "/dev/vda1")
-    disk.file("/etc/fstab", line)
-    assert guards(disk, DISK) == []
-
-
-def test_fstab_counts_through_every_layer_and_is_not_repeated_for_what_is_in_use(disk: Tree) -> None:
-    disk.hold("dm-0", "253:0", "vda1")
-    disk.file("/dev/dm-0")
-    disk.link("/dev/mapper/vg-data", "/dev/dm-0")
-    disk.file("/etc/fstab", "/dev/mapper/vg-data /data xfs nofail\n/dev/vda swap swap")
-    assert guards(disk, DISK)[0].evidence == [
-        "vda is named in /etc/fstab: /dev/vda swap swap",
-        "dm-0 on vda1 is named in /etc/fstab: /dev/mapper/vg-data /data xfs nofail",
-    ]
-    disk.mounts(("253:0", "/data", "/dev/mapper/vg-data"))
-    disk.file("/proc/swaps", "Filename Type Size Used Priority\n/dev/vda partition 1 0 -2")
-    found = guards(disk, DISK)
-    assert kinds(found) == ["mount", "swap"] and found[0].evidence == ["dm-0 on vda1 (253:0) is mounted on /data"]
-
-
-def test_a_disk_of_fcoe_over_a_vlan_counts(nic: Tree) -> None:
-    nic.net("eth1.100")
-    nic.stack("eth1.100", "eth1")
-    nic.block("sdb", "/sys/devices/virtual/net/eth1.100/ctlr_0/host7/rport-7:0-0/target7:0:0/7:0:0:0/block", "8:16")
-    nic.mounts(("8:16", "/san", "/dev/sdb"))
-    found = guards(nic, NIC)
-    assert kinds(found) == ["stacked", "mount"]
-    assert found[1].evidence == ["sdb on eth1.100 on eth1 (8:16) is mounted on /san"]
-
-
-def test_a_loop_device_is_on_top_of_its_disk(disk: Tree) -> None:
-    disk.file(disk.block("loop0", "/sys/devices/virtual/block", "7:0") + "/loop/backing_file", "/dev/vda1")
-    disk.file(disk.block("loop1", "/sys/devices/virtual/block", "7:1") + "/loop/backing_file", "/var/lib/vda1")
-    found = guards(disk, DISK)
-    assert kinds(found) == ["disk_in_use"] and found[0].evidence == ["vda1 is held by loop0"]
-    disk.mounts(("7:0", "/mnt", "/dev/loop0"))
-    assert guards(disk, DISK)[0].evidence == ["loop0 on vda1 (7:0) is mounted on /mnt"]
-
-
-def opened(tree: Tree, pid: str, comm: str, path: str, flags: str) -> None:
-    tree.file("/proc/%s/comm" % pid, comm)
-    tree.file("/proc/%s/fdinfo/3" % pid, "pos:\t0\nflags:\t%s\nmnt_id:\t24" % flags)
-    tree.dir("/proc/%s/fd" % pid)
-    tree.at("/proc/%s/fd/3" % pid).symlink_to(path)
-
-
-def test_a_disk_that_a_process_writes_to_is_in_use(disk: Tree) -> None:
-    opened(disk, "70", "qemu-system-x86", "/dev/vda1", "0140002")
-    opened(disk, "71", "asm_dbw0", "/dev/vda1", "0100001")
-    found = guards(disk, DISK)
-    assert kinds(found) == ["disk_in_use"] and "virtual machine" in found[0].remedy
-    assert found[0].evidence == [
-        "vda1 is open for writing in process 70 (qemu-system-x86)", "vda1 is open for writing in process 71 (asm_dbw0)",
-    ]
-
-
-@pytest.mark.parametrize("comm,path,flags", [
-    ("blkid", "/dev/vda1", "0100000"), ("(udev-worker)", "/dev/vda", "0100002"), ("systemd-udevd", "/dev/vda", "02"),
-    ("qemu-system-x86", "/dev/vdb", "02"), ("rsyslogd", "/var/log/vda1", "02"), ("ended", "/dev/vda", ""),
-])
-def test_who_only_looks_at_a_disk_does_not_use_it(disk: Tree, comm: str, path: str, flags: str) -> None:
-    opened(disk, "70", comm, path, flags)
-    assert guards(disk, DISK) == []
-
-
-def test_only_for_a_disk_are_open_files_looked_at(nic: Tree) -> None:
-    context, bus = GuardContext(nic.root), PciBus(nic.root)
-    assert check(context, bus, bus.get(NIC)) == [] and "writers" not in context.__dict__
-
-
-@pytest.mark.parametrize("driver,fstype", [("virtiofs", "virtiofs"), ("9pnet_virtio", "9p")])
-def test_what_a_hypervisor_shares_counts_while_it_is_mounted(tree: Tree, driver: str, fstype: str) -> None:
-    tree.pci(DISK, "1af4:105a", "018000", driver="virtio-pci")
-    tree.dir(tree.real(DISK) + "/virtio3")
-    tree.link(tree.real(DISK) + "/virtio3/driver", "/sys/bus/virtio/drivers/" + driver)
-    assert guards(tree, DISK) == []
-    tree.file("/proc/1/mountinfo", "30 1 0:30 / /srv/share rw shared:1 - %s data rw" % fstype)
-    found = guards(tree, DISK)
-    assert kinds(found) == ["mount"]
-    assert found[0].evidence == ["virtio3: driver %s; data (%s) is mounted on /srv/share" % (driver, fstype)]
-    tree.file("/proc/1/mountinfo", "30 1 0:30 / /srv/share rw shared:1 - nfs4 data rw")
-    assert guards(tree, DISK) == []
-
-
 # --- addresses without routes, and containers ---
 
 
@@ -477,7 +316,7 @@ def test_an_address_on_an_interface_that_is_down_counts(nic: Tree) -> None:
 def test_what_containers_have_on_top_of_an_interface_counts(nic: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     index = nic.root.read_int("/sys/class/net/eth1/ifindex")
     context = GuardContext(nic.root, NetState([], []))
-    context.__dict__["elsewhere"] = {index: ["macvlan eth0 in the namespace of process 7 (pause)"]}
+    context.__dict__["elsewhere"] = Elsewhere({index: ["macvlan eth0 in the namespace of process 7 (pause)"]}, [])
     bus = PciBus(nic.root)
     found = check(context, bus, bus.get(NIC))
     assert kinds(found) == ["namespace"]
@@ -494,6 +333,14 @@ def test_only_what_is_on_top_of_another_namespaces_interface_counts() -> None:
     assert _namespaces.on_top(links, "c1") == {
         2: ["macvlan eth0 in c1", "ipvlan ip0 in c1"], 4: ["macsec sec0 in c1"], 5: ["ipoib ib0.8001 in c1"],
     }
+
+
+def test_the_running_kernel_says_which_device_an_interface_belongs_to() -> None:
+    root = Root("/")
+    expected = {name: root.realpath("/sys/class/net", name, "device") for name in root.listdir("/sys/class/net")
+                if root.exists("/sys/class/net", name, "device")}
+    found = {what.split()[0]: path for path, what in _namespaces.of_devices(root, _netlink.read_links(), "ours")}
+    assert found == expected
 
 
 def in_namespaces(tree: Tree, **numbers: int) -> None:
@@ -559,7 +406,9 @@ def test_a_namespace_that_cannot_be_entered_is_not_an_empty_one(
 
 
 def test_the_running_kernel_is_asked_without_a_failure() -> None:
-    assert all(isinstance(lines, list) for lines in _namespaces.links_in_other_namespaces(Root("/")).values())
+    found = _namespaces.look_elsewhere(Root("/"))
+    assert all(isinstance(lines, list) for lines in found.on_top.values())
+    assert all(path.startswith("/sys/") for path, _what in found.devices)
     assert "lo" in [link.name for link in _netlink.read_links()]
     _namespaces.ensure_ours(Root("/"))
 
@@ -605,7 +454,7 @@ def test_renames_and_containers_that_come_and_go_are_no_other_namespace(nic: Tre
 
 def test_the_running_host_is_asked_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(_guards, "ensure_ours", asked.append)
+    monkeypatch.setattr(_guard_context, "ensure_ours", asked.append)
     monkeypatch.setattr(NetState, "read", lambda: NetState([], []))
     context = GuardContext(Root("/"))
     assert context.net == context.net == NetState([], []) and len(asked) == 1

@@ -15,7 +15,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils import _insecure
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._boot import Boot
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import NetState
 from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import Declaration, Preflight
 from ansible_collections.baremetal.noiommu.plugins.module_utils._store import BINDINGS, load_json

@@ -11,7 +11,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._backend import 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline import CommandLine
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import Refused
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._iommu import host_iommu
 from ansible_collections.baremetal.noiommu.plugins.module_utils._iommu_enable import OWNER, Enabling, enabling
 from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import Declaration, Preflight

@@ -18,7 +18,7 @@ import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils import _lock
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._lock import exclusive
 from ansible_collections.baremetal.noiommu.plugins.module_utils._paths import LOCK
 from ansible_collections.baremetal.noiommu.plugins.modules import vfio_binding

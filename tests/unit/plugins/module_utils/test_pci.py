@@ -91,6 +91,14 @@ def test_an_address_lasts_only_if_it_is_the_cards_own(
     assert select(host, {"mac": "52:54:00:00:00:12"}) == [B]
 
 
+def test_of_an_infiniband_address_only_the_ports_guid_lasts(host: Tree) -> None:
+    """The first four bytes have the queue pair's number, and the subnet manager gives the next eight."""
+    address = "80:00:02:08:fe:80:00:00:00:00:00:00:b8:ce:f6:03:00:a1:b2:c3"
+    host.file("/sys/class/net/eth2/address", address)
+    link = PciBus(host.root).get(B).interfaces[0]
+    assert (link.mac, link.permanent) == (address, "b8:ce:f6:03:00:a1:b2:c3")
+
+
 def test_the_owner_of_an_address_is_meant_and_not_who_was_given_it(host: Tree) -> None:
     host.file("/sys/class/net/eth2/addr_assign_type", "3")
     host.file("/sys/class/net/eth2/address", "52:54:00:00:00:11")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import NetState
 from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import (
     Declaration,

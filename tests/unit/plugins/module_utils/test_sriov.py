@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils import _boot, _guards, _store
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import Address, NetState, Route
 from ansible_collections.baremetal.noiommu.plugins.module_utils._pci import PciBus
 from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import Declaration, Preflight
@@ -282,6 +282,16 @@ def test_preflight_judges_those_that_do_not_exist_yet(host: Machine) -> None:
     assert not [one for one in report["verdict"]["refusals"] if one["code"] in ("selector", "sriov")]
     report = Preflight(host.root, GuardContext(host.root), Declaration(devices, [], accept_unsafe=True)).report()
     assert "selector" in [one["code"] for one in report["verdict"]["refusals"]]
+
+
+def test_preflight_knows_that_functions_are_undone_which_are_declared_no_more(host: Machine) -> None:
+    """The run would take the number back, and find no device then."""
+    host.tree.file("/proc/sys/kernel/osrelease", os.uname().release)
+    host.tree.file("/proc/sys/kernel/tainted", "0")
+    converge(host, THREE_OF_FOUR)
+    declared = Declaration([{"pf": PF, "vf": ["0"]}], [], accept_unsafe=True)
+    refusals = Preflight(host.root, GuardContext(host.root), declared).report()["verdict"]["refusals"]
+    assert "selector" in [one["code"] for one in refusals]
 
 
 # --- at boot ---

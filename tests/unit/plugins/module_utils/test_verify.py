@@ -26,7 +26,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils import (
 )
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._paths import MODPROBE, VERIFY, WANTS
 from ansible_collections.baremetal.noiommu.plugins.module_utils._store import BINDINGS
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import UNSAFE_INTERRUPTS, Machine

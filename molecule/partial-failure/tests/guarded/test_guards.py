@@ -38,6 +38,24 @@ STORAGE = [
      "{disk} is held by dm-0 (vg7-data)"),
     ("pvcreate -qy /dev/{disk}", "true", "{disk} is a member of LVM"),
 ]
+# Nothing in sysfs leads from these devices to what uses them.
+HIDDEN_NETWORK = [
+    ("ip netns add away && ip link set {nic} netns away",
+     "ip -n away link set {nic} netns 1; ip netns del away", "{nic} is in the network namespace /run/netns/away"),
+]
+HIDDEN_STORAGE = [
+    ("mknod /root/volume0 b $(stat -c '0x%t 0x%T' /dev/{disk})"
+     " && systemd-run -q --unit=pod sh -c 'exec sleep 3600 9<>/root/volume0'",
+     "systemctl stop pod; rm /root/volume0", "{disk} is open for writing in process"),
+    ("modprobe nvmet && cd /sys/kernel/config/nvmet/subsystems && mkdir -p nqn.test/namespaces/1"
+     " && cd nqn.test/namespaces/1 && echo -n /dev/{disk} > device_path && echo 1 > enable",
+     "cd /sys/kernel/config/nvmet/subsystems; echo 0 > nqn.test/namespaces/1/enable; rmdir nqn.test/namespaces/1 nqn.test",
+     "{disk} is exported to other hosts: /sys/kernel/config/nvmet/subsystems/nqn.test/namespaces/1/enable is 1"),
+    ("mknod /root/volume2 b $(stat -c '0x%t 0x%T' /dev/{disk}) && losetup /dev/loop7 /root/volume2",
+     "losetup -d /dev/loop7; rm /root/volume2", "{disk} is held by loop7"),
+    ("systemd-run -q --unit=raw sh -c 'exec sleep 3600 9<>/dev/{raw}'", "systemctl stop raw",
+     "{raw} is open for writing in process"),
+]
 DISKS = [f"0000:00:{slot}.0" for slot in ("18", "19", "1a", "1b")]
 
 
@@ -54,17 +72,23 @@ def modules() -> set[str]:
     return set(on(HOST, "cut -d' ' -f1 /proc/modules").split())
 
 
-@pytest.fixture
-def lived_on():
-    """Give the host a use for every one of them; return what must be said of it."""
-    cases = [(case, {"nic": interface(address)}) for case, address in zip(NETWORK, nics(HOST))]
-    cases += [(case, {"disk": disk(address)}) for case, address in zip(STORAGE, DISKS)]
+def raw(address: str) -> str:
+    return on(HOST, f"basename $(ls -d /sys/class/nvme-generic/* | xargs readlink -f | grep {address})").strip()
+
+
+@pytest.fixture(params=[(NETWORK, STORAGE), (HIDDEN_NETWORK, HIDDEN_STORAGE)], ids=["layers", "hidden"])
+def lived_on(request):
+    """Give the host a use for each of these devices; return them, and what must be said of each."""
+    network, storage = request.param
+    cards, disks = nics(HOST)[:len(network)], DISKS[:len(storage)]
+    cases = [(case, {"nic": interface(address)}) for case, address in zip(network, cards)]
+    cases += [(case, {"disk": disk(address), "raw": raw(address)}) for case, address in zip(storage, disks)]
     before = modules()
     try:
         for (setup, _undo, _evidence), name in cases:
             on(HOST, setup.format(**name))
         on(HOST, "udevadm settle")
-        yield [evidence.format(**name) for (_setup, _undo, evidence), name in cases]
+        yield [*cards, *disks], [evidence.format(**name) for (_setup, _undo, evidence), name in cases]
     finally:
         for (_setup, undo, _evidence), name in cases:
             on(HOST, undo.format(**name) + "; true")
@@ -76,9 +100,10 @@ def lived_on():
 
 
 def test_one_refusal_names_all_of_it(lived_on):
-    said = refused(HOST, "guarded_device", *lived_on, noiommu_devices=[{"address": ",".join([*nics(HOST), *DISKS])}])
-    assert all(address in said for address in [*nics(HOST), *DISKS])
-    for address in [*nics(HOST), *DISKS]:
+    devices, evidence = lived_on
+    said = refused(HOST, "guarded_device", *evidence, noiommu_devices=[{"address": ",".join(devices)}])
+    assert all(address in said for address in devices)
+    for address in devices:
         assert "vfio" not in on(HOST, f"readlink /sys/bus/pci/devices/{address}/driver")
 
 

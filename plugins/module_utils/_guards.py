@@ -62,6 +62,8 @@ def _owners(bus: PciBus, device: PciDevice) -> list[tuple[PciDevice, str]]:
 def _network_guards(
     context: GuardContext, owners: list[tuple[PciDevice, str]], device: PciDevice, chains: dict[str, str]
 ) -> list[Guard]:
+    if not chains:
+        return _other_namespace(context, owners, device)
     guards = _management(context, device, chains) + _routes(context, device, chains)
     if not guards:
         guards = _addresses(context, device, chains)

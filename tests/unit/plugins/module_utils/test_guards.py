@@ -219,6 +219,12 @@ def test_a_virtual_function_in_another_namespace_counts_for_the_physical_one(nic
     ]
 
 
+def test_of_a_device_without_an_interface_the_network_is_not_read(tree: Tree) -> None:
+    tree.pci(NIC, driver="vfio-pci")
+    context, bus = GuardContext(tree.root), PciBus(tree.root)
+    assert check(context, bus, bus.get(NIC)) == [] and not {"net", "elsewhere"} & set(context.__dict__)
+
+
 def test_a_driver_without_an_interface_is_not_another_namespace(tree: Tree) -> None:
     tree.pci(NIC, driver="e1000e")
     tree.pci("0000:00:05.0", driver="vfio-pci")

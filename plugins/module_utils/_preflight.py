@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any, Container, NamedTuple
 
 from . import _backend, _hugepages, _hugetlb_mounts, _insecure, _kernels, _pools, _predict, _signing, _taint
 from ._errors import HostError
@@ -40,6 +41,14 @@ class Declaration(NamedTuple):
     insecure_until: str | None = None
 
 
+# What noiommu_info returns besides the verdict.
+PARTS = (
+    "kernel", "iommu", "iommu_boot", "secure_boot", "module_signing", "lockdown", "module", "vfio", "taint", "insecure",
+    "devices", "hugepages", "recorded", "os", "packages_missing", "prebuilt_kernels", "applications", "container",
+)
+ALL = "all"
+
+
 class Preflight:
     """One look at the host for one declaration."""
 
@@ -68,41 +77,40 @@ class Preflight:
         self._lacking = {} if self._prebuilt else _kernels.missing_for_build(root, self._release)
         self._signing = _signing.read(root, self._prebuilt)
 
-    def report(self) -> dict[str, Any]:
-        """Return everything, as noiommu_info does."""
-        system = _kernels.read_os(self._root)
-        devices = [self._device(one) for one in self._shown()]
-        taint = _taint.report(self._root)
-        return {
-            "kernel": self._kernel(),
-            "iommu": self._iommu._asdict(),
-            "iommu_boot": self._enabling.report(),
-            "secure_boot": _signing.secure_boot(self._root),
-            "module_signing": self._signing.report(),
-            "lockdown": _backend.lockdown(self._root),
-            "module": self._module(),
-            "vfio": {one: read_parameters(self._root, one) for one in _VFIO_MODULES},
-            "taint": taint,
-            "insecure": _insecure.report(self._root, taint, self._until, self._now),
-            "devices": devices,
-            "hugepages": _pools.Pools(self._root).report(),
-            "recorded": {
-                name: self._root.exists(path)
-                for name, path in (("hugepages", _hugepages.RECORD), ("hugepage_mounts", _hugetlb_mounts.RECORD))
-            },
-            "os": system._asdict(),
-            "packages_missing": sorted(self._lacking),
-            "prebuilt_kernels": self._prebuilt_kernels(),
-            "verdict": self._verdict(),
-            "applications": _predict.applications(
-                _predict.Situation(self._root, self._choice.backend, os.uname().machine, self._selected)
-            ),
-            "container": _predict.container(
-                self._choice.backend, [one["chardev"] for one in devices if self._by_selector and one["chardev"]]
-            ),
+    def report(self, subset: Container[str] = (ALL,)) -> dict[str, Any]:
+        """Return the verdict and these parts of what it rests on (``PARTS``), as noiommu_info does."""
+        found = {
+            "kernel": self._kernel,
+            "iommu": self._iommu._asdict,
+            "iommu_boot": self._enabling.report,
+            "secure_boot": lambda: _signing.secure_boot(self._root),
+            "module_signing": self._signing.report,
+            "lockdown": lambda: _backend.lockdown(self._root),
+            "module": self._module,
+            "vfio": lambda: {one: read_parameters(self._root, one) for one in _VFIO_MODULES},
+            "taint": lambda: self._taint,
+            "insecure": lambda: _insecure.report(self._root, self._taint, self._until, self._now),
+            "devices": lambda: self._devices,
+            "hugepages": _pools.Pools(self._root).report,
+            "recorded": self._recorded_settings,
+            "os": lambda: _kernels.read_os(self._root)._asdict(),
+            "packages_missing": lambda: sorted(self._lacking),
+            "prebuilt_kernels": self._prebuilt_kernels,
+            "applications": self._applications,
+            "container": self._container,
         }
+        wanted = [part for part in PARTS if ALL in subset or part in subset]
+        return {**{part: found[part]() for part in wanted}, "verdict": self._verdict()}
 
     # --- the host ---
+
+    @cached_property
+    def _taint(self) -> dict[str, Any]:
+        return _taint.report(self._root)
+
+    def _recorded_settings(self) -> dict[str, bool]:
+        records = {"hugepages": _hugepages.RECORD, "hugepage_mounts": _hugetlb_mounts.RECORD}
+        return {name: self._root.exists(path) for name, path in records.items()}
 
     def _kernel(self) -> dict[str, Any]:
         return {
@@ -132,6 +140,18 @@ class Preflight:
         return sorted({self._release, *_kernels.installed(self._root)}) if wanted else []
 
     # --- the devices ---
+
+    @cached_property
+    def _devices(self) -> list[dict[str, Any]]:
+        return [self._device(one) for one in self._shown()]
+
+    def _applications(self) -> dict[str, Any]:
+        machine = os.uname().machine
+        return _predict.applications(_predict.Situation(self._root, self._choice.backend, machine, self._selected))
+
+    def _container(self) -> dict[str, Any]:
+        nodes = [one["chardev"] for one in self._devices if self._by_selector and one["chardev"]]
+        return _predict.container(self._choice.backend, nodes)
 
     def _shown(self) -> list[PciDevice]:
         if self._by_selector:

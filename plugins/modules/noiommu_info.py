@@ -68,6 +68,15 @@ options:
       - After it the verdict is a refusal, V(insecure_expired), on a host that only an insecure backend can serve.
       - Without a date there is no end.
     type: str
+  gather_subset:
+    description:
+      - Which of the returned values are gathered. The verdict always is.
+      - What is not gathered costs nothing on the host, and no memory on the control node.
+    type: list
+    elements: str
+    choices: [all, kernel, iommu, iommu_boot, secure_boot, module_signing, lockdown, module, vfio, taint, insecure, devices,
+              hugepages, recorded, os, packages_missing, prebuilt_kernels, applications, container]
+    default: [all]
 seealso:
   - module: baremetal.noiommu.kernel_cmdline
   - module: baremetal.noiommu.vfio_binding
@@ -136,7 +145,7 @@ verdict:
       type: bool
 kernel:
   description: The running and the installed kernels.
-  returned: success
+  returned: when gathered
   type: dict
   contains:
     release:
@@ -164,7 +173,7 @@ kernel:
           type: bool
 iommu:
   description: The hardware IOMMU.
-  returned: success
+  returned: when gathered
   type: dict
   contains:
     state:
@@ -187,7 +196,7 @@ iommu:
       elements: str
 iommu_boot:
   description: What O(enable_iommu) takes.
-  returned: success
+  returned: when gathered
   type: dict
   contains:
     parameters:
@@ -206,11 +215,11 @@ iommu_boot:
       type: bool
 secure_boot:
   description: Whether Secure Boot is on; V(null) if the firmware does not say.
-  returned: success
+  returned: when gathered
   type: bool
 module_signing:
   description: Whether the running kernel loads signed modules only, and whether it trusts the key that DKMS signs with.
-  returned: success
+  returned: when gathered
   type: dict
   contains:
     enforced:
@@ -246,12 +255,12 @@ module_signing:
       - reboot, and at the console choose `Enroll MOK` in MokManager and enter that password
 lockdown:
   description: The kernel's lockdown mode; V(null) if it has none.
-  returned: success
+  returned: when gathered
   type: str
   sample: none
 module:
   description: The kernel module C(noiommu).
-  returned: success
+  returned: when gathered
   type: dict
   contains:
     loaded:
@@ -265,15 +274,15 @@ module:
       type: dict
 vfio:
   description: The parameters of each VFIO module; V(null) for one that is not loaded.
-  returned: success
+  returned: when gathered
   type: dict
 taint:
   description: What M(baremetal.noiommu.kernel_taint_info) returns.
-  returned: success
+  returned: when gathered
   type: dict
 insecure:
   description: Insecure passthrough on this host over time.
-  returned: success
+  returned: when gathered
   type: dict
   contains:
     active:
@@ -299,7 +308,7 @@ insecure:
       type: bool
 devices:
   description: The selected devices, or all that a data plane might drive.
-  returned: success
+  returned: when gathered
   type: list
   elements: dict
   contains:
@@ -356,7 +365,7 @@ devices:
         remedy: *remedy
 hugepages:
   description: Every hugetlb pool; the host's total of each size, then each node's.
-  returned: success
+  returned: when gathered
   type: list
   elements: dict
   contains:
@@ -380,7 +389,7 @@ hugepages:
       type: int
 recorded:
   description: What this collection has changed on the host and can take back, besides devices.
-  returned: success
+  returned: when gathered
   type: dict
   contains:
     hugepages:
@@ -391,7 +400,7 @@ recorded:
       type: bool
 os:
   description: The distribution.
-  returned: success
+  returned: when gathered
   type: dict
   contains:
     id:
@@ -405,7 +414,7 @@ os:
       type: str
 prebuilt_kernels:
   description: With O(kmod_build=prebuilt) the kernels that want a module from a build host, else empty.
-  returned: success
+  returned: when gathered
   type: list
   elements: str
 applications:
@@ -413,7 +422,7 @@ applications:
     - What each application would choose for the selected devices if it were started as it comes, and whether it works.
     - The keys are V(dpdk), V(spdk), V(ovs), V(vpp_dpdk) for VPP with its DPDK plugin, and V(vpp_native) for VPP's own
       drivers.
-  returned: success
+  returned: when gathered
   type: dict
   contains:
     backend:
@@ -450,7 +459,7 @@ applications:
       capabilities: [CAP_SYS_RAWIO, CAP_SYS_ADMIN]
 container:
   description: What a container has to be given to drive the selected devices with DPDK as its root user.
-  returned: success
+  returned: when gathered
   type: dict
   contains:
     devices:
@@ -485,7 +494,7 @@ container:
       elements: str
 packages_missing:
   description: Packages that the backend V(dkms) needs for building and that are not there.
-  returned: success
+  returned: when gathered
   type: list
   elements: str
 """
@@ -497,7 +506,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
-from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import Declaration, Preflight
+from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import ALL, PARTS, Declaration, Preflight
 from ansible_collections.baremetal.noiommu.plugins.module_utils._select import ELEMENT_SPEC
 from ansible_collections.baremetal.noiommu.plugins.module_utils._sriov import ELEMENT_SPEC as SRIOV_SPEC
 
@@ -509,6 +518,7 @@ ARGUMENTS = {
     "enable_iommu": {"type": "bool", "default": False},
     "kmod_build": {"type": "str", "choices": ["on_host", "prebuilt"], "default": "on_host"},
     "insecure_until": {"type": "str"},
+    "gather_subset": {"type": "list", "elements": "str", "choices": [ALL, *PARTS], "default": [ALL]},
 }
 
 
@@ -518,7 +528,8 @@ def main() -> None:
     root = Root()
     context = GuardContext(root, ssh_connection=os.environ.get("SSH_CONNECTION"))
     try:
-        result = Preflight(root, context, Declaration(**module.params)).report()
+        subset = module.params.pop("gather_subset")
+        result = Preflight(root, context, Declaration(**module.params)).report(subset)
     except HostError as exc:
         module.fail_json(**exc.as_failure())
     module.exit_json(changed=False, **result)

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _taint
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import NetState
 from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import (
+    PARTS,
     Declaration,
     Preflight,
     read_parameters,
@@ -252,6 +254,15 @@ def test_forged_interrupts_beside_an_iommu_are_a_warning(host: Tree) -> None:
     host.group(3, NIC)
     host.file("/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts", "Y")
     assert "allow_unsafe_interrupts" in report(host, {"mac": MAC})["verdict"]["warnings"][0]
+
+
+def test_only_what_is_asked_for_is_gathered(host: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = Declaration([{"mac": MAC}], [], accept_unsafe=True)
+    full = report(host, {"mac": MAC})
+    assert set(full) == {*PARTS, "verdict"}
+    monkeypatch.setattr(_taint, "report", lambda root: pytest.fail("nobody asked for the taint"))
+    part = Preflight(host.root, GuardContext(host.root, NetState([], [])), declared).report(["devices", "os"])
+    assert part == {name: full[name] for name in ("devices", "os", "verdict")}
 
 
 def test_the_loaded_module_is_described_without_what_cannot_be_read(host: Tree) -> None:

@@ -6,22 +6,33 @@ from __future__ import annotations
 import pytest
 from live import changes_since_baseline, on, refused
 
-NIC = "0000:00:10.0"
+HOST, NIC = "spare", "0000:00:10.0"
+DATABASE = "/etc/openvswitch/conf.db"
+
+
+def modules() -> set[str]:
+    return set(on(HOST, "cut -d' ' -f1 /proc/modules").split())
 
 
 @pytest.fixture
 def port():
-    name = on("spare", f"ls /sys/bus/pci/devices/{NIC}/net").strip()
-    on("spare", f"ovs-vsctl add-br br0 -- set bridge br0 datapath_type=netdev -- add-port br0 {name}")
-    assert "ovs-system" not in on("spare", "ls /sys/class/net")
-    yield name
-    on("spare", f"ovs-vsctl del-br br0; ip link set {name} down")
+    """An interface that is a port; afterwards Open vSwitch has its first database, and is stopped."""
+    name, before = on(HOST, f"ls /sys/bus/pci/devices/{NIC}/net").strip(), modules()
+    on(HOST, f"cp -p {DATABASE} /run/conf.db")
+    try:
+        on(HOST, f"ovs-vsctl add-br br0 -- set bridge br0 datapath_type=netdev -- add-port br0 {name}")
+        assert "ovs-system" not in on(HOST, "ls /sys/class/net")
+        yield name
+    finally:
+        on(HOST, f"ovs-vsctl del-br br0; ip link set {name} down; systemctl stop ovs-vswitchd ovsdb-server;"
+                 f" cp -p /run/conf.db {DATABASE} && rm /run/conf.db")
+        on(HOST, f"modprobe -r {' '.join(modules() - before)}; true")
 
 
 def test_it_is_refused(port):
-    refused("spare", "guarded_device", f"{port}: packet socket of process", "(ovs-vswitchd)", "ovs-vsctl del-port",
+    refused(HOST, "guarded_device", f"{port}: packet socket of process", "(ovs-vswitchd)", "ovs-vsctl del-port",
             noiommu_devices=[{"address": NIC}])
 
 
 def test_the_host_is_as_it_was():
-    assert changes_since_baseline("spare") == []
+    assert changes_since_baseline(HOST) == []

@@ -16,7 +16,7 @@ from ._disks import Disks
 from ._errors import HostError
 from ._fs import Root
 from ._namespaces import Elsewhere, ensure_ours, look_elsewhere
-from ._netlink import NetState
+from ._netlink import NetState, read_links
 from ._pci import NET, below
 from ._processes import name_of, sockets_of
 
@@ -84,6 +84,12 @@ class GuardContext:
         """The interfaces that PPPoE sessions go through, each with the other end's MAC address."""
         rows = [line.split() for line in (self.root.read_text("/proc/net/pppoe") or "").splitlines()[1:]]
         return {row[-1]: row[1] for row in rows if len(row) == 3}
+
+    @cached_property
+    def xdp_programs(self) -> dict[int, int]:
+        """The interfaces whose packets an XDP program sees before the kernel does, each with the program's number."""
+        links = read_links() if self._net is None and self.root.is_live else []
+        return {link.index: link.xdp for link in links if link.xdp is not None}
 
     @cached_property
     def vswitch_sockets(self) -> dict[int, str]:

@@ -197,6 +197,22 @@ def _stacked(
                 "Take it out of its bridge first: ovs-vsctl del-port <interface>.",
             )
         ]
+    programs = [
+        "%s: XDP program %s is attached" % (chains[name], context.xdp_programs[index] or "of several modes")
+        for index, name in _ifindexes(context, chains).items()
+        if index in context.xdp_programs
+    ]
+    if programs:
+        return [
+            Guard(
+                "xdp",
+                "Something takes packets from %s by XDP, and the host's own traffic may pass through it."
+                % device.address,
+                shorten(programs),
+                "Stop what uses it (Open vSwitch's or another AF_XDP port, a load balancer: bpftool net), "
+                "or detach the program (ip link set <interface> xdp off), then run again.",
+            )
+        ]
     own = _own_interfaces(context, owners)
     evidence = [chain for name, chain in chains.items() if name not in own]
     if not evidence:

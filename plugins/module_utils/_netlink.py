@@ -30,7 +30,8 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH, _RTA_TABLE, _RTA_NH_ID = 1, 4,
 _NHA_ID, _NHA_GROUP, _NHA_OIF = 1, 2, 5
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFLA_IFNAME, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_LINK_NETNSID, _IFLA_INFO_KIND = 3, 5, 18, 37, 1
-_IFLA_PARENT_DEV_NAME, _IFLA_PARENT_DEV_BUS_NAME = 56, 57
+_IFLA_XDP, _IFLA_PARENT_DEV_NAME, _IFLA_PARENT_DEV_BUS_NAME = 43, 56, 57
+_IFLA_XDP_ATTACHED, _IFLA_XDP_PROG_ID = 2, 4
 _RTM_F_CLONED = 0x200
 # Who made a route: 0 to 2 are the kernel itself, everything above is an administrator or a daemon.
 _LAST_KERNEL_PROTOCOL = 2
@@ -72,6 +73,8 @@ class Link(NamedTuple):
     elsewhere: bool  # the lower one is in another network namespace
     bus: str | None = None  # pci, virtio, usb: since Linux 5.14
     device: str | None = None  # its name on that bus
+    index: int = 0
+    xdp: int | None = None  # number of the XDP program that is attached; 0 if there are several, in several modes
 
 
 class NetState(NamedTuple):
@@ -144,9 +147,17 @@ def parse_links(data: bytes) -> list[Link]:
                 _IFLA_LINK_NETNSID in attributes,
                 _text(attributes, _IFLA_PARENT_DEV_BUS_NAME),
                 _text(attributes, _IFLA_PARENT_DEV_NAME),
+                struct.unpack_from("=i", message, 4)[0],
+                _xdp(_attributes(attributes.get(_IFLA_XDP, memoryview(b"")))),
             )
         )
     return links
+
+
+def _xdp(attributes: dict[int, memoryview]) -> int | None:
+    if not any(attributes.get(_IFLA_XDP_ATTACHED, b"")):
+        return None
+    return _u32(attributes[_IFLA_XDP_PROG_ID]) if _IFLA_XDP_PROG_ID in attributes else 0
 
 
 def parse_addresses(data: bytes) -> list[Address]:

@@ -3,12 +3,15 @@
 """Whatever the host lives on is found on a real kernel, through every layer, in one refusal that names all of it."""
 from __future__ import annotations
 
+import base64
 import shlex
+from pathlib import Path
 
 import pytest
 from live import changes_since_baseline, nics, on, refused
 
 HOST = "golf"
+ATTACH_XDP = base64.b64encode(Path(__file__).with_name("attach_xdp.py").read_bytes()).decode()
 # Each takes the interface of one NIC and undoes itself; the evidence is what the refusal must say of it.
 NETWORK = [
     ("ip link set {nic} up && ip link add link {nic} name vlan7 type vlan id 7 && ip link set vlan7 up"
@@ -42,6 +45,10 @@ STORAGE = [
 HIDDEN_NETWORK = [
     ("ip netns add away && ip link set {nic} netns away",
      "ip -n away link set {nic} netns 1; ip netns del away", "{nic} is in the network namespace /run/netns/away"),
+    (f"echo {ATTACH_XDP} | base64 -d > /root/attach_xdp.py"
+     " && systemd-run -q --unit=xdp python3 /root/attach_xdp.py {nic}"
+     " && timeout 60 sh -c 'until ip link show {nic} | grep -q prog/xdp; do sleep 1; done'",
+     "systemctl stop xdp; rm /root/attach_xdp.py", "{nic}: XDP program"),
 ]
 HIDDEN_STORAGE = [
     ("mknod /root/volume0 b $(stat -c '0x%t 0x%T' /dev/{disk})"

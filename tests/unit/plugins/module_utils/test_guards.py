@@ -43,6 +43,14 @@ def test_a_route_of_any_family_in_any_table_counts(nic: Tree, family: str, table
     assert found[0].remedy
 
 
+@pytest.mark.parametrize("program,shown", [(42, "XDP program 42 is attached"), (0, "XDP program of several modes")])
+def test_an_interface_with_an_xdp_program_is_refused(nic: Tree, program: int, shown: str) -> None:
+    context, bus = GuardContext(nic.root, NetState([], [])), PciBus(nic.root)
+    context.__dict__["xdp_programs"] = {nic.root.read_int("/sys/class/net/eth1/ifindex"): program}
+    found = check(context, bus, bus.get(NIC))
+    assert kinds(found) == ["xdp"] and found[0].evidence[0].startswith("eth1: " + shown)
+
+
 @pytest.mark.parametrize("above", ["vlan100", "bond0", "br0", "team0", "macvlan0"])
 def test_a_route_above_counts(nic: Tree, above: str) -> None:
     index = nic.net(above)

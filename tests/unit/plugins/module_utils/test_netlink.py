@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 
@@ -144,3 +145,15 @@ def test_the_running_kernel() -> None:
     ):
         assert route in seen["routes"]
     assert not any(route[0].startswith(("fe80", "ff00")) for route in seen["routes"])
+
+
+def _attribute(kind: int, data: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(data), kind) + data + b"\0" * (-len(data) % 4)
+
+
+@pytest.mark.parametrize("attached,program,expected", [(0, None, None), (1, 42, 42), (2, 7, 7), (4, None, 0)])
+def test_the_xdp_program_of_a_link(attached: int, program: int | None, expected: int | None) -> None:
+    xdp = _attribute(2, bytes([attached])) + (_attribute(4, struct.pack("=I", program)) if program else b"")
+    body = struct.pack("=BxHiII", 0, 1, 5, 0, 0) + _attribute(3, b"eth0\0") + _attribute(43, xdp)
+    links = _netlink.parse_links(struct.pack("=IHHII", 16 + len(body), 16, 0, 0, 0) + body)
+    assert [(link.name, link.index, link.xdp) for link in links] == [("eth0", 5, expected)]

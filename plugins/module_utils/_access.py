@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import re
 import stat
 from typing import Any, Callable, NamedTuple
@@ -18,10 +20,9 @@ from ._files import FileSet, RenderedFile
 from ._fs import Root, Runner, RunResult
 from ._iommu import VFIO_DIR, chardevs
 from ._mounts import read_mounts
-from ._paths import ACCESS_RECORD, UDEV_RULES, UNITS_DIR
+from ._paths import ACCESS_RECORD, DROP_IN, HUGETLBFS_UNIT, LIMITS, UDEV_RULES, UNITS_DIR, drop_in_path
 from ._store import dump_json, load_record
 
-LIMITS = "/etc/security/limits.d/60-noiommu.conf"
 PIN_NODE = "/dev/noiommu"
 
 GRANTED_MODE = 0o660
@@ -78,6 +79,27 @@ class Request(NamedTuple):
 
 def _user_names(root: Root) -> set[str]:
     return {line.split(":")[0] for line in (root.read_text("/etc/passwd") or "").splitlines() if ":" in line}
+
+
+def _primary_groups(root: Root) -> list[tuple[str, int]]:
+    """Return users and the numbers of their primary groups, those of directory services that tell included."""
+    lines = (line.split(":") for line in (root.read_text("/etc/passwd") or "").splitlines())
+    found = [(fields[0], int(fields[3])) for fields in lines if len(fields) > 3 and fields[3].isdigit()]
+    found += [(one.pw_name, one.pw_gid) for one in (pwd.getpwall() if root.is_live else ())]
+    return list(dict.fromkeys(found))
+
+
+def _directory_group(root: Root, name: str, gid: int | None) -> str | None:
+    """Say what a directory service has by a group's name or number; /etc/group is not asked."""
+    try:
+        found = grp.getgrnam(name) if root.is_live else None
+    except KeyError:
+        found = None
+    try:
+        found = found or (grp.getgrgid(gid) if root.is_live and gid is not None else None)
+    except KeyError:
+        pass
+    return "%s, gid %d" % (found.gr_name, found.gr_gid) if found else None
 
 
 def _node(root: Root, path: str) -> Node:
@@ -173,7 +195,7 @@ class Plan:
         self._make_group = self.group is not None and self.group not in self.groups
         old = self.record
         self._drop_group = bool(old and old.group_made and old.group != self.group and old.group in self.groups)
-        self._refuse_primary()
+        self._keep_if_primary()
         self._backend = self._settle_backend()
         self._units: dict[str, _units.Unit] = {}
         self._services = self._plan_services()
@@ -189,7 +211,7 @@ class Plan:
     # --- planning: the group ---
 
     def _check(self, group: str) -> None:
-        if not re.match(r"^[a-z_][a-z0-9_-]{0,31}$", group):
+        if not re.match(r"^[a-z_][a-z0-9_-]{0,31}\Z", group):
             raise HostError(
                 "group",
                 "%r is not a group name." % group,
@@ -212,6 +234,14 @@ class Plan:
                 "The group number %d is taken." % gid,
                 evidence=["/etc/group: gid %d is %s" % (gid, taken[0])],
                 remedy="Leave gid out, or declare a free one.",
+            )
+        known = _directory_group(self._root, group, gid) if account is None else None
+        if known:
+            raise HostError(
+                "group",
+                "The group %s cannot be made: a directory service has its name or number." % group,
+                evidence=["/etc/group: no line for %s" % group, "name service switch: %s" % known],
+                remedy="Choose another name or number. udev gives devices to groups of /etc/group only.",
             )
         unknown = sorted(set(self._users) - _user_names(self._root))
         if unknown:
@@ -237,18 +267,17 @@ class Plan:
         members = account.members if account else []
         return [name for name in self._users if name not in members]
 
-    def _refuse_primary(self) -> None:
+    def _keep_if_primary(self) -> None:
+        """Nobody can remove a group that is some user's primary one. All else is given back, the insecure devices too."""
         if not self._drop_group or self.record is None:
             return
-        gid = str(self.groups[self.record.group].gid)
-        lines = (self._root.read_text("/etc/passwd") or "").splitlines()
-        users = [fields[0] for fields in (line.split(":") for line in lines) if len(fields) > 3 and fields[3] == gid]
+        account = self.groups[self.record.group]
+        users = [name for name, gid in _primary_groups(self._root) if gid == account.gid]
         if users:
-            raise HostError(
-                "group",
-                "The group %s cannot be removed: it is a user's primary group." % self.record.group,
-                evidence=["/etc/passwd: %s has gid %s" % (name, gid) for name in users],
-                remedy="Give these users another primary group (usermod -g), then run again.",
+            self._drop_group = False
+            self.warnings.append(
+                "The group %s stays: it is the primary group of %s. Once it is not (usermod -g), remove it by"
+                " `groupdel %s`." % (account.name, ", ".join(users), account.name)
             )
 
     def _gid(self) -> int:
@@ -309,10 +338,16 @@ class Plan:
     def _plan_programs(self) -> list[Application]:
         if self._backend is None:
             return []
-        return [
-            self._application(self._program_path(declared["path"]), declared, _profiles.BINARY, self._backend)
-            for declared in self._request.binaries
-        ]
+        found: dict[str, Application] = {}
+        for declared in self._request.binaries:
+            name = self._program_path(declared["path"])
+            one = self._application(name, declared, _profiles.BINARY, self._backend)
+            if name in found:  # by another name: it needs what either use of it needs
+                had = {grant.capability for grant in found[name].grants}
+                more = [grant for grant in one.grants if grant.capability not in had]
+                one = found[name]._replace(grants=found[name].grants + more)
+            found[name] = one
+        return list(found.values())
 
     def _program_path(self, path: str) -> str:
         if not path.startswith("/"):
@@ -428,15 +463,15 @@ class Plan:
             RenderedFile(LIMITS, limits(group, memlock) if group else None),
         ]
         mount = _units.hugetlbfs_drop_in(self._root, self._gid(), _HEADER) if self._grants_mount else None
-        files.append(RenderedFile(_units.drop_in_path(_units.HUGETLBFS_UNIT), mount))
+        files.append(RenderedFile(drop_in_path(HUGETLBFS_UNIT), mount))
         nodes = [PIN_NODE] if self._backend == _backend.DKMS else []
         for one in self._services:
             text = _units.drop_in(self._units[one.name], group or "", memlock, one.grants, nodes, _HEADER)
-            files.append(RenderedFile(_units.drop_in_path(one.name), text))
+            files.append(RenderedFile(drop_in_path(one.name), text))
         wanted = {one.path for one in files}
         # Whatever else there is by our name is of services that are listed no more.
         for name in self._root.listdir(UNITS_DIR):
-            path = "%s/%s/%s" % (UNITS_DIR, name, _units.DROP_IN)
+            path = "%s/%s/%s" % (UNITS_DIR, name, DROP_IN)
             if name.endswith(".service.d") and path not in wanted and self._is_ours(path):
                 files.append(RenderedFile(path, None))
         return files
@@ -564,7 +599,7 @@ class Plan:
         found = []
         for one in self._services:
             gid = account.gid if account else None
-            seen = _units.unserved(self._root, one.name, gid, self._request.memlock, one.grants)
+            seen = _units.unserved(self._root, self._units[one.name], gid, self._request.memlock, one.grants)
             if seen:
                 found.append({"service": one.name, "evidence": seen})
         return found
@@ -645,8 +680,8 @@ class Plan:
         """Remove directories of drop-ins that became empty, in this run or in one that was killed."""
         paths = [path for path in self._files.changed_paths if path.startswith(UNITS_DIR)]
         if self.record is not None:
-            units = self.record.services + ([_units.HUGETLBFS_UNIT] if self.record.hugetlbfs else [])
-            paths += map(_units.drop_in_path, units)
+            units = self.record.services + ([HUGETLBFS_UNIT] if self.record.hugetlbfs else [])
+            paths += map(drop_in_path, units)
         for path in paths:
             self._root.remove_empty_dir(os.path.dirname(path))
 

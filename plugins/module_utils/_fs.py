@@ -235,7 +235,7 @@ class Root:
     def remove_empty_dir(self, path: str) -> bool:
         """Remove a directory if it is empty; say whether it was removed."""
         # A read-only filesystem refuses before it looks whether there is anything to remove.
-        if not os.path.isdir(self.path(path)):
+        if not os.path.isdir(self.path(path)) or os.path.islink(self.path(path)):
             return False
         try:
             os.rmdir(self.path(path))

@@ -13,15 +13,13 @@ from . import _kernels
 from ._files import HEADER, RenderedFile
 from ._fs import Root
 from ._paths import HUGEPAGES_SCRIPT as SCRIPT
-from ._paths import UNITS_DIR, WANTS_DIR
+from ._paths import HUGEPAGES_UNIT as UNIT
+from ._paths import HUGEPAGES_UNIT_NAME as UNIT_NAME
+from ._paths import HUGEPAGES_WANTS as WANTS
 from ._words import Parameters, split
 
 if TYPE_CHECKING:
     from ._hugepages import Counts, Wanted
-
-UNIT_NAME = "noiommu-hugepages.service"
-UNIT = UNITS_DIR + "/" + UNIT_NAME
-WANTS = WANTS_DIR + "/" + UNIT_NAME
 
 GIGANTIC = 1 << 30
 # Before, the kernel does not know hugepages=<node>:<count>.

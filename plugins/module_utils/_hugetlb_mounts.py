@@ -19,11 +19,11 @@ from ._files import HEADER, FileSet, RenderedFile
 from ._fs import Root, Runner
 from ._hugepages import parse_size
 from ._hugetlbfs import left_over, mounts_of, remove
+from ._paths import HUGETLB_MOUNTS_RECORD as RECORD
 from ._paths import UNITS_DIR, WANTS_DIR
 from ._pools import SIZES_DIR, Pools, format_size
 from ._store import dump_json, load_record
 
-RECORD = "/var/lib/noiommu/hugetlb-mounts.json"
 _THE_RECORD = "the record"
 
 _UNIT = """[Unit]
@@ -97,7 +97,7 @@ def parse_mounts(root: Root, host: Pools, mounts: list[dict[str, Any]], dry_run:
 
 def _parse(root: Root, host: Pools, one: dict[str, Any], dry_run: bool) -> Wanted:
     path, size = one["path"], parse_size(one["size"])
-    if not re.match(r"^(/[A-Za-z0-9:_.@+-]+)+$", path) or {"..", "."} & set(path.split("/")):
+    if not re.match(r"^(/[A-Za-z0-9:_.@+-]+)+\Z", path) or {"..", "."} & set(path.split("/")):
         seen = ["expected an absolute path of letters, digits and :_.@+-, without . and .."]
         raise _bad("%r cannot be a mount point." % path, seen, "Choose another path.")
     real = root.realpath(path)

@@ -13,7 +13,7 @@ from typing import Any
 from ._backend import BUILTIN, DKMS
 from ._errors import HostError
 from ._fs import Root
-from ._iommu import read_groups
+from ._iommu import host_iommu, read_groups
 from ._store import BINDINGS, load_json
 
 INSECURE = (BUILTIN, DKMS)
@@ -44,17 +44,18 @@ def end_of(until: str | None) -> datetime.datetime | None:
     if not text:
         return None
     try:
-        if not re.match(r"^\d{4}-\d\d-\d\d$", text):
+        if not re.match(r"^\d{4}-\d\d-\d\d\Z", text):
             raise ValueError("expected YYYY-MM-DD, such as 2027-01-31")
         day = datetime.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=datetime.timezone.utc)
-        return day + datetime.timedelta(days=1)
-    except (ValueError, OverflowError) as exc:
+    except ValueError as exc:
         raise HostError(
             "insecure_until",
             "%r is not the date until which insecure passthrough is accepted." % text,
             evidence=["insecure_until (noiommu_insecure_until): %s" % exc],
             remedy="Write the last day on which it is accepted as YYYY-MM-DD; the day ends at midnight UTC.",
         ) from exc
+    # The last day that a calendar here knows means for ever.
+    return day + datetime.timedelta(days=1) if day.date() < datetime.date.max else day
 
 
 def expired(until: str | None, now: datetime.datetime) -> bool:
@@ -87,14 +88,15 @@ def for_record(
 
 def report(root: Root, taint: dict[str, Any], until: str | None, now: datetime.datetime) -> dict[str, Any]:
     """Return what noiommu_info says of it; ``taint`` is what kernel_taint_info returns."""
-    active = any(not group.hardware and group.devices for group in read_groups(root).values())
+    active = any(group.devices and not (group.hardware or group.emulated) for group in read_groups(root).values())
     since = _since(root, taint) if active else (None, None)
     return {
         "active": active,
         "since": since[0],
         "since_from": since[1],
         "until": until or None,
-        "expired": expired(until, now),
+        # With a working IOMMU, and nothing beside it, there is nothing that expires.
+        "expired": expired(until, now) and (active or host_iommu(root).state != "active"),
         "used_since_boot": taint["insecure_passthrough"],
     }
 

@@ -21,6 +21,8 @@ OUR_PREFIX = "noiommu-"
 # Groups by these names promise nothing: the first is this collection's module, the second VFIO's own no-IOMMU mode.
 UNSAFE_GROUP_NAMES = ("noiommu", "vfio-noiommu")
 
+# The name of a mediated device: a UUID.
+_MEDIATED = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _CHARDEV = re.compile(r"^(noiommu-)?\d+$")
 
 # Drivers that VFIO tolerates beside a device in the same group.
@@ -61,7 +63,12 @@ class Group(NamedTuple):
     @property
     def chardev(self) -> str:
         """The character device VFIO gives this group."""
-        return _chardev(self.number, self.name)
+        return _chardev(self.number, None if self.emulated else self.name)
+
+    @property
+    def emulated(self) -> bool:
+        """Whether it is of mediated devices (vGPUs), whose drivers confine them: since Linux 5.16 by that name too."""
+        return bool(self.devices) and all(_MEDIATED.match(name) for name in self.devices)
 
 
 class HostIommu(NamedTuple):

@@ -36,6 +36,11 @@ def exclusive(root: Root, wait: float | None = None) -> Iterator[None]:
         os.close(handle)
 
 
+def unless_check_mode(root: Root, check_mode: bool) -> contextlib.AbstractContextManager[None]:
+    """Keep other runs out of one that changes something."""
+    return contextlib.nullcontext() if check_mode else exclusive(root)
+
+
 def _open(root: Root) -> int:
     try:
         root.make_dirs(os.path.dirname(LOCK))
@@ -60,7 +65,7 @@ def _take(root: Root, handle: int, wait: float) -> None:
             if time.monotonic() >= deadline:
                 raise HostError(
                     "busy",
-                    "Another run works on this host's devices, and did not end within %d s." % wait,
+                    "Another run works on this host, and did not end within %d s." % wait,
                     evidence=["%s is locked by %s" % (LOCK, _holder(root))],
                     remedy="Wait until it has ended, or end it, then run again.",
                 ) from exc

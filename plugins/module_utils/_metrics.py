@@ -54,7 +54,9 @@ def _metrics(record: dict[str, Any], checked: float, whole: bool) -> Iterable[_M
     )
     yield from _insecurity(record["insecure"])
     yield from _taint(record["taint"])
-    drifted = {one["concern"] for one in record["drift"]}
+    # Nobody is to be woken by a host that is worked on.
+    awake = record["state"] != "maintenance"
+    drifted = {one["concern"] for one in record["drift"] if awake}
     yield _Metric(
         "noiommu_drift",
         "What differs from the declared state.",
@@ -68,7 +70,7 @@ def _metrics(record: dict[str, Any], checked: float, whole: bool) -> Iterable[_M
     known = whole and record["state"] not in ("unreachable", "failed", "unknown")
     yield _Metric(
         "noiommu_reboot_pending", "Whether something takes effect only after a reboot.",
-        _known(bool(record["reboot_pending"]) if known or record["reboot_pending"] else None),
+        _known(bool(record["reboot_pending"]) if awake and (known or record["reboot_pending"]) else None),
     )
     yield _Metric(
         "noiommu_keys_to_enrol", "Signing keys that the firmware does not trust yet.",

@@ -16,10 +16,22 @@ UNIT = UNITS_DIR + "/" + UNIT_NAME
 WANTS = WANTS_DIR + "/" + UNIT_NAME
 TOOL = "/usr/local/lib/noiommu/noiommu_host"
 VERIFY = "/usr/local/sbin/noiommu-verify"
-# Held by whoever changes bindings; /run forgets it with the boot.
+# Held by whoever changes something; /run forgets it with the boot.
 LOCK = "/run/noiommu.lock"
 
 # What noiommu-verify reads of the other roles.
 ACCESS_RECORD = "/var/lib/noiommu/access.json"
 UDEV_RULES = "/etc/udev/rules.d/60-noiommu-vfio.rules"
+LIMITS = "/etc/security/limits.d/60-noiommu.conf"
 HUGEPAGES_SCRIPT = "/usr/local/lib/noiommu/reserve-hugepages"
+HUGEPAGES_UNIT_NAME = "noiommu-hugepages.service"
+HUGEPAGES_UNIT = UNITS_DIR + "/" + HUGEPAGES_UNIT_NAME
+HUGEPAGES_WANTS = WANTS_DIR + "/" + HUGEPAGES_UNIT_NAME
+HUGETLB_MOUNTS_RECORD = "/var/lib/noiommu/hugetlb-mounts.json"
+HUGETLBFS_UNIT = "dev-hugepages.mount"
+DROP_IN = "60-noiommu.conf"
+
+
+def drop_in_path(name: str) -> str:
+    """Return where our drop-in for a unit is."""
+    return "%s/%s.d/%s" % (UNITS_DIR, name, DROP_IN)

@@ -16,7 +16,8 @@ import json
 import re
 from typing import Any, Callable, Iterable, Mapping
 
-from ._insecure import parse_stamp
+from ._errors import HostError
+from ._insecure import end_of, parse_stamp
 from ._metrics import CHECKED
 from ._record import blank, reason
 
@@ -199,7 +200,10 @@ def _reboot_reason(facts: Mapping[str, Any]) -> str:
 
 
 def _day(value: Any) -> str | None:
-    return value if isinstance(value, str) and _time(value + "T00:00:00Z") else None
+    try:
+        return value if isinstance(value, str) and end_of(value) else None
+    except HostError:
+        return None
 
 
 def _taint(taint: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Iterator
 from . import _profiles
 from ._errors import HostError
 from ._fs import Root
-from ._paths import UNIT_NAME, UNITS_DIR
+from ._paths import DROP_IN, HUGETLBFS_UNIT, UNIT_NAME, UNITS_DIR
 from ._processes import pids
 
 _PACKAGED = ("/usr/local/lib/systemd/system", "/lib/systemd/system", "/usr/lib/systemd/system")
@@ -35,7 +35,6 @@ UNIT_DIRS = (
     *_PACKAGED,
     "/run/systemd/generator.late",
 )
-DROP_IN = "60-noiommu.conf"
 # Where Open vSwitch's units look up which user the daemons change to, and in what; what comes later wins.
 _OVS_SETTINGS = ("/etc/openvswitch/default.conf", "/etc/sysconfig/openvswitch", "/etc/default/openvswitch-switch")
 _OVS_USER = {
@@ -43,7 +42,9 @@ _OVS_USER = {
     "OPTIONS": r"--ovs-user=[\"']?([\w-]+)",
     "OVS_CTL_OPTS": r"--ovs-user=[\"']?([\w-]+)",
 }
-_NAME = re.compile(r"^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.service$")
+# What PrivateUsers= may be besides a boolean.
+_USER_NAMESPACES = ("self", "identity", "full", "managed")
+_NAME = re.compile(r"^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.service\Z")
 
 
 class Unit:
@@ -64,7 +65,7 @@ class Unit:
 
     def is_on(self, key: str) -> bool:
         """Whether a switch of the service is on."""
-        return self.last("Service", key).lower() in ("1", "yes", "true", "on", "self", "identity")
+        return self.last("Service", key).lower() in ("1", "yes", "y", "true", "t", "on", *_USER_NAMESPACES)
 
     @property
     def as_root(self) -> bool:
@@ -105,11 +106,6 @@ def full_name(name: str) -> str:
             remedy="Correct the name.",
         )
     return full
-
-
-def drop_in_path(name: str) -> str:
-    """Return where our drop-in for a unit is."""
-    return "%s/%s.d/%s" % (UNITS_DIR, name, DROP_IN)
 
 
 def read_unit(root: Root, name: str) -> Unit | None:
@@ -163,15 +159,27 @@ def _less_specific(name: str) -> Iterator[str]:
 
 def _parse(text: str, settings: dict[tuple[str, str], list[str]]) -> None:
     section = ""
-    lines = (line.strip() for line in re.sub(r"\\\n", " ", text).splitlines())
-    for line in lines:
-        if not line or line[0] in "#;":
-            continue
+    for line in _logical_lines(text):
         if line[0] == "[":
             section = line.strip("[]")
         elif "=" in line:
             key, value = line.split("=", 1)
             settings.setdefault((section, key.strip()), []).append(value.strip())
+
+
+def _logical_lines(text: str) -> Iterator[str]:
+    """Join what a backslash continues. A comment continues nothing, and ends nothing that goes on."""
+    begun = ""
+    for line in text.splitlines():
+        if line.lstrip()[:1] in ("#", ";"):
+            continue
+        line = begun + line
+        continues = (len(line) - len(line.rstrip("\\"))) % 2 == 1
+        begun = line[:-1] + " " if continues else ""
+        if not continues and line.strip():
+            yield line.strip()
+    if begun.strip():
+        yield begun.strip()
 
 
 def _join(folder: str, name: str) -> str:
@@ -278,16 +286,18 @@ def drop_in(
     return header + "\n".join(lines) + "\n"
 
 
-def unserved(root: Root, name: str, gid: int | None, memlock: str, grants: list[_profiles.Grant]) -> list[str]:
+def unserved(root: Root, unit: Unit, gid: int | None, memlock: str, grants: list[_profiles.Grant]) -> list[str]:
     """Say that none of a running service's processes has what it needs: they were started before.
 
     Nothing is said of a service that does not run.
     """
     wanted = _profiles.mask([grant.capability for grant in grants])
     seen = []
+    # The control group has the name of the file that an alias leads to.
+    names = {unit.name, os.path.basename(root.realpath(unit.fragment))}
     for pid in pids(root):
         control = root.read_text("/proc", pid, "cgroup") or ""
-        if not any(name in line.split("/") for line in control.splitlines()):
+        if not any(names.intersection(line.split("/")) for line in control.splitlines()):
             continue
         status = dict(
             line.split(":", 1) for line in (root.read_text("/proc", pid, "status") or "").splitlines() if ":" in line
@@ -320,7 +330,6 @@ def _less(limit: str, wanted: str) -> bool:
 # --- the mount of /dev/hugepages ---
 
 HUGETLBFS = "/dev/hugepages"
-HUGETLBFS_UNIT = "dev-hugepages.mount"
 HUGETLBFS_MODE = 0o1770
 
 

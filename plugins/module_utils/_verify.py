@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -19,14 +20,21 @@ from ._accounts import read_groups
 from ._errors import HostError
 from ._fs import Root
 from ._iommu import chardevs
+from ._mounts import read_mounts
 from ._paths import (
     ACCESS_RECORD,
     HUGEPAGES_SCRIPT,
+    HUGEPAGES_UNIT,
+    HUGEPAGES_WANTS,
+    HUGETLB_MOUNTS_RECORD,
+    HUGETLBFS_UNIT,
+    LIMITS,
     MODPROBE,
     UDEV_RULES,
     UNIT,
     UNIT_NAME,
     WANTS,
+    drop_in_path,
 )
 from ._pci import PciBus
 from ._plan import observe, plan
@@ -123,6 +131,8 @@ class Verify:
             yield "%s does not start at boot" % UNIT_NAME
 
     def _devices(self) -> Iterator[str]:
+        if self._bindings is None and self._root.exists(UNIT):
+            yield "%s is missing: the next boot binds nothing" % BINDINGS
         for one in (self._bindings or {}).get("sriov", []):
             found = self._root.read_int("/sys/bus/pci/devices", one["address"], "sriov_numvfs")
             if found != one["vfs"]:
@@ -147,6 +157,16 @@ class Verify:
             found = persistent(self._root, directory)
             if found != int(count):
                 yield "%s: %d pages instead of %s" % (directory, found, count)
+        boot = (HUGEPAGES_SCRIPT, HUGEPAGES_UNIT, HUGEPAGES_WANTS)
+        missing = [path for path in boot if not self._root.exists(path)]
+        if len(missing) < len(boot):
+            for path in missing:
+                yield "%s is missing: the next boot reserves nothing" % path
+        damage, remedy = "The record of the hugetlbfs mounts is damaged.", "Run the deploy playbook."
+        mounted = {one.target for one in read_mounts(self._root) if one.fstype == "hugetlbfs"}
+        for path in sorted(load_record(self._root, HUGETLB_MOUNTS_RECORD, _mount_points, damage, remedy) or ()):
+            if path not in mounted:
+                yield "%s is not mounted" % path
 
     def _access(self) -> Iterator[str]:
         damage, remedy = "The record of what was granted is damaged.", "Run the deploy playbook: it says what to do."
@@ -163,6 +183,10 @@ class Verify:
                 yield "%s is not a member of %s" % (user, group)
         if 'GROUP:="%s"' % group not in (self._root.read_text(UDEV_RULES) or ""):
             yield "%s does not give the devices to %s" % (UDEV_RULES, group)
+        drop_ins = granted.get("services", []) + ([HUGETLBFS_UNIT] if granted.get("hugetlbfs") else [])
+        for path in [LIMITS, *map(drop_in_path, drop_ins)]:
+            if not self._root.exists(path):
+                yield "%s is missing" % path
         for path, node in sorted(nodes(self._root).items()):
             if (node.st_gid, stat.S_IMODE(node.st_mode)) != (account.gid, 0o660):
                 yield "%s has gid %d and mode %04o" % (path, node.st_gid, stat.S_IMODE(node.st_mode))
@@ -171,9 +195,17 @@ class Verify:
                 yield "%s has lost its capabilities" % path
 
 
+def _mount_points(stored: dict[str, Any]) -> list[str]:
+    return list(stored["mounts"])
+
+
 def nodes(root: Root) -> dict[str, os.stat_result]:
     """Return the device nodes of VFIO's groups."""
-    return {path: os.stat(root.path(path)) for path in chardevs(root)}
+    found = {}
+    for path in chardevs(root):
+        with contextlib.suppress(FileNotFoundError):  # its device is given back this very moment
+            found[path] = os.stat(root.path(path))
+    return found
 
 
 def has_capabilities(root: Root, path: str) -> bool:
@@ -216,7 +248,7 @@ def main(argv: list[str], root: Root | None = None) -> int:
         if root.is_live and os.geteuid() != 0:
             raise HostError("root", "Only root can read the records and the kernel's log.", remedy="Run it as root.")
         record = Verify(root).record()
-    except (HostError, KeyError, TypeError, ValueError) as exc:
+    except (HostError, OSError, AttributeError, LookupError, TypeError, ValueError) as exc:
         why = str(exc) if isinstance(exc, HostError) else "a record on this host is unusable: %r" % exc
         record = blank("unknown", " ".join(why.split()))
     if options.prometheus:

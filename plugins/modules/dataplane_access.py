@@ -227,6 +227,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.noiommu.plugins.module_utils._access import Plan, Request, parse_memlock
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner
+from ansible_collections.baremetal.noiommu.plugins.module_utils._lock import unless_check_mode
 from ansible_collections.baremetal.noiommu.plugins.module_utils._profiles import PROFILES
 
 _PROFILE = {"type": "str", "choices": list(PROFILES)}
@@ -298,8 +299,10 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=ARGUMENTS, required_if=[("state", "present", ("group",))], supports_check_mode=True
     )
+    root = Root()
     try:
-        run(module, Root(), Runner())
+        with unless_check_mode(root, module.check_mode):
+            run(module, root, Runner())
     except HostError as exc:
         module.fail_json(**exc.as_failure())
 

@@ -226,6 +226,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_prebuilt i
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_source import Source, unpack
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner
+from ansible_collections.baremetal.noiommu.plugins.module_utils._lock import unless_check_mode
 
 ARGUMENTS = {
     "source": {"type": "path"},
@@ -399,9 +400,12 @@ def main() -> None:
         ],
         supports_check_mode=True,
     )
+    root, state = Root(), module.params["state"]
+    action = {"present": present, "absent": absent, "archived": archived}[state]
     try:
-        action = {"present": present, "absent": absent, "archived": archived}[module.params["state"]]
-        result = action(module, Root(), Runner())
+        # On a build host nothing is installed.
+        with unless_check_mode(root, module.check_mode or state == "archived"):
+            result = action(module, root, Runner())
     except HostError as exc:
         module.fail_json(**exc.as_failure())
     if not module._diff or not result["changed"]:

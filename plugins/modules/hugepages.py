@@ -239,6 +239,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import H
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages import Plan
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugetlb_mounts import MountPlan
+from ansible_collections.baremetal.noiommu.plugins.module_utils._lock import unless_check_mode
 
 ARGUMENTS = {
     "pools": {
@@ -318,8 +319,10 @@ def _apply(mounts: MountPlan | None, pools: Plan | None) -> None:
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    root = Root()
     try:
-        run(module, Root(), Runner())
+        with unless_check_mode(root, module.check_mode):
+            run(module, root, Runner())
     except HostError as exc:
         module.fail_json(**exc.as_failure())
 

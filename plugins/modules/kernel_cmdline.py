@@ -123,6 +123,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline import CommandLine
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner
+from ansible_collections.baremetal.noiommu.plugins.module_utils._lock import unless_check_mode
 from ansible_collections.baremetal.noiommu.plugins.module_utils._words import parse
 
 ARGUMENTS = {
@@ -149,8 +150,10 @@ def run(module: AnsibleModule, root: Root, runner: Runner) -> None:
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    root = Root()
     try:
-        run(module, Root(), Runner())
+        with unless_check_mode(root, module.check_mode):
+            run(module, root, Runner())
     except HostError as exc:
         module.fail_json(**exc.as_failure())
 

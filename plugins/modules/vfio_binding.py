@@ -266,7 +266,6 @@ refusals:
       type: str
 """
 
-import contextlib
 import os
 import re
 
@@ -277,14 +276,14 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import H
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._kernel import Kernel
-from ansible_collections.baremetal.noiommu.plugins.module_utils._lock import exclusive
+from ansible_collections.baremetal.noiommu.plugins.module_utils._lock import unless_check_mode
 from ansible_collections.baremetal.noiommu.plugins.module_utils._select import ELEMENT_SPEC
 from ansible_collections.baremetal.noiommu.plugins.module_utils._sriov import ELEMENT_SPEC as SRIOV_SPEC
 
 
 def run(kernel: Kernel, context: GuardContext, request: Request, check_mode: bool, want_diff: bool) -> dict:
     """Bring the host to the declared state, or predict it, and return the module's result."""
-    with contextlib.nullcontext() if check_mode else exclusive(kernel.root):
+    with unless_check_mode(kernel.root, check_mode):
         return _run(kernel, context, request, check_mode, want_diff)
 
 
@@ -325,7 +324,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = dict(module.params)
-    if not re.match(r"^[A-Za-z0-9_-]+$", given["driver"]):
+    if not re.match(r"^[A-Za-z0-9_-]+\Z", given["driver"]):
         module.fail_json(msg="%r is not a driver name. Remedy: use vfio-pci." % given["driver"])
     if given.pop("state") == "absent":
         given["devices"] = given["sriov"] = []

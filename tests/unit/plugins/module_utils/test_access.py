@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _filecaps, _profiles
-from ansible_collections.baremetal.noiommu.plugins.module_utils._access import LIMITS, Plan, parse_memlock
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _access, _filecaps, _profiles
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access import Plan, parse_memlock
 from ansible_collections.baremetal.noiommu.plugins.module_utils._accounts import read_groups
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Runner, RunResult
-from ansible_collections.baremetal.noiommu.plugins.module_utils._paths import ACCESS_RECORD, UDEV_RULES
+from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._paths import ACCESS_RECORD, LIMITS, UDEV_RULES
 from ansible_collections.baremetal.noiommu.plugins.modules import dataplane_access
 from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
 from ansible_collections.baremetal.noiommu.tests.unit.killing import Killer, left
@@ -244,7 +244,38 @@ def test_a_group_that_became_somebodys_primary_stays(accounts: Accounts, tree: T
     run(accounts, group="dataplane")
     accounts.ran.clear()
     tree.file("/etc/passwd", "bob:x:1002:990::/:/bin/sh")
-    assert refused(accounts, state="absent").evidence == ["/etc/passwd: bob has gid 990"]
+    done = run(accounts, state="absent")
+    assert any("The group dataplane stays: it is the primary group of bob" in one for one in done["warnings"])
+    assert done["after"]["groups"] == {"dataplane": {"gid": 990, "members": []}}
+    assert not tree.root.exists(ACCESS_RECORD) and not any(one.startswith("groupdel") for one in accounts.ran)
+    assert not run(accounts, state="absent")["changed"]
+
+
+@pytest.mark.parametrize("gid", [None, 5000])
+def test_a_group_of_a_directory_service_is_not_made(
+    accounts: Accounts, monkeypatch: pytest.MonkeyPatch, gid: int | None
+) -> None:
+    monkeypatch.setattr(_access, "_directory_group", lambda root, name, number: "dataplane, gid 5000")
+    assert "name service switch: dataplane, gid 5000" in refused(accounts, group="dataplane", gid=gid).evidence
+
+
+def test_the_running_hosts_name_service_is_asked() -> None:
+    assert _access._directory_group(Root("/"), "root", None) == "root, gid 0"
+    assert _access._directory_group(Root("/"), "no-such-group", 0) == "root, gid 0"
+    assert _access._directory_group(Root("/"), "no-such-group", None) is None
+    assert ("root", 0) in _access._primary_groups(Root("/"))
+
+
+def test_a_name_ends_where_it_ends(accounts: Accounts) -> None:
+    assert refused(accounts, group="dataplane\n").code == "group"
+
+
+def test_a_link_to_a_drop_ins_directory_stays(accounts: Accounts, tree: Tree) -> None:
+    run(accounts, group="dataplane")
+    tree.dir("/srv/dropins")
+    tree.link("/etc/systemd/system/dev-hugepages.mount.d", "/srv/dropins")
+    run(accounts, state="absent")
+    assert tree.root.exists("/srv/dropins")
 
 
 def test_a_damaged_record(accounts: Accounts, tree: Tree) -> None:

@@ -16,6 +16,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._boot import Boot
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._iommu import read_group
 from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import NetState
 from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import Declaration, Preflight
 from ansible_collections.baremetal.noiommu.plugins.module_utils._store import BINDINGS, load_json
@@ -69,8 +70,24 @@ def test_without_a_date_there_is_no_end(until: str | None) -> None:
     assert not _insecure.expired(until, datetime.datetime.max.replace(tzinfo=UTC))
 
 
+def test_the_last_day_of_all_never_ends() -> None:
+    assert not _insecure.expired("9999-12-31", datetime.datetime(2999, 1, 1, tzinfo=UTC))
+
+
+def test_mediated_devices_beside_an_iommu_are_not_insecure(host: Machine) -> None:
+    """VFIO calls their groups as those of its own no-IOMMU mode."""
+    host.tree.remove("/sys/kernel/iommu_groups")
+    host.tree.dir("/sys/class/iommu/dmar0")
+    base = "/sys/kernel/iommu_groups/9"
+    host.tree.dir(base + "/devices/83b8f4f2-509f-382f-3c1e-e6bfe0fa1001")
+    host.tree.file(base + "/name", "vfio-noiommu")
+    found = _insecure.report(host.root, {"flags": [], "insecure_passthrough": False}, "2020-01-01", _insecure.utc_now())
+    assert not found["active"] and not found["expired"]
+    assert read_group(host.root, 9).chardev == "/dev/vfio/9"
+
+
 @pytest.mark.parametrize(
-    "until", ["soon", "2026-13-01", "2026-02-30", "01.03.2026", "20260301", "2026-3-1", "9999-12-31"]
+    "until", ["soon", "2026-13-01", "2026-02-30", "01.03.2026", "20260301", "2026-3-1"]
 )
 def test_what_is_no_date_is_refused_with_the_right_form(until: str) -> None:
     with pytest.raises(HostError) as caught:

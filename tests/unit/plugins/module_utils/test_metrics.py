@@ -73,6 +73,12 @@ def test_drift_and_what_is_pending() -> None:
     assert of("edge4")["noiommu_insecure_expired"] == 1
 
 
+def test_of_a_host_in_maintenance_nothing_else_counts() -> None:
+    found = parse(render(host_record("edge2", fleet.realistic()["edge2"], "disk replaced"), 1.0))
+    assert found['noiommu_state{state="maintenance"}'] == 1
+    assert not [sample for sample in found if sample.startswith(("noiommu_drift", "noiommu_reboot"))]
+
+
 def test_of_keys_and_reboots_the_host_itself_says_what_it_knows() -> None:
     def waiting(name: str) -> dict[str, int]:
         found = parse(render(host_record(name, fleet.realistic()[name]), 1.0, whole=False))

@@ -119,3 +119,32 @@ def test_a_unit_that_a_generator_made_late(tree: Tree) -> None:
     assert user(tree, "fwd.service") == "late"
     tree.file(USR + "fwd.service", "[Service]\nUser=vendor")
     assert user(tree, "fwd.service") == "vendor"
+
+
+@pytest.mark.parametrize("text,expected", [
+    ("[Service]\n#Environment=X \\\nUser=dp", "dp"),
+    ("[Service]\nUser=d\\\n# a word between\np", "d p"),
+    ("[Service]\nUser=dp\\", "dp"),
+    ("[Service]\nUser=a\\\\\nUser=dp", "dp"),
+    ("[Service]\n; x\\\n\nUser = dp ", "dp"),
+])
+def test_a_comment_continues_nothing(tree: Tree, text: str, expected: str) -> None:
+    tree.file(USR + "fwd.service", text)
+    assert user(tree, "fwd.service") == expected
+
+
+@pytest.mark.parametrize("value,on", [("full", True), ("y", True), ("t", True), ("no", False), ("", False), ("f", False)])
+def test_what_counts_as_on(tree: Tree, value: str, on: bool) -> None:
+    tree.file(USR + "fwd.service", "[Service]\nPrivateUsers=" + value)
+    unit = _units.read_unit(tree.root, "fwd.service")
+    assert unit is not None and unit.is_on("PrivateUsers") is on
+
+
+def test_a_service_is_found_by_the_name_that_an_alias_leads_to(tree: Tree) -> None:
+    tree.file(USR + "real.service", "[Service]\nUser=dp")
+    tree.link(ETC + "alias.service", USR + "real.service")
+    tree.file("/proc/7/cgroup", "0::/system.slice/real.service")
+    tree.file("/proc/7/status", "Name:\tfwd\nUid:\t1\nGroups:\t\nCapPrm:\t0")
+    unit = _units.read_unit(tree.root, "alias.service")
+    assert unit is not None
+    assert _units.unserved(tree.root, unit, 990, "unlimited", []) == ["process 7 (fwd) lacks the group 990"]

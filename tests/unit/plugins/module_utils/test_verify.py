@@ -33,6 +33,7 @@ from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import UNSAFE_
 
 NIC, VIRTIO = "0000:00:04.0", "0000:00:05.0"
 POOL = "/sys/kernel/mm/hugepages/hugepages-2048kB"
+DROP_INS = [_paths.drop_in_path(name) for name in ("fwd.service", "dev-hugepages.mount")]
 BOOT_SCRIPT = "reserve() {\n    name=$1\n}\nreserve '2M' %s %d /proc/meminfo\nexit $failed"
 
 
@@ -50,10 +51,15 @@ def host(machine: Machine) -> Machine:
     for name, value in (("nr", "130"), ("surplus", "2"), ("free", "100")):
         tree.file("%s/%s_hugepages" % (POOL, name), value)
     tree.file(_paths.HUGEPAGES_SCRIPT, BOOT_SCRIPT % (POOL, 128))
-    granted = {"group": "dpdk", "group_made": True, "users_added": ["ann"], "version": 1}
+    granted = {"group": "dpdk", "group_made": True, "users_added": ["ann"], "version": 1,
+               "services": ["fwd.service"], "hugetlbfs": ["/dev/hugepages", 0, 0, 0o755]}
     tree.file(_paths.ACCESS_RECORD, json.dumps(granted))
     tree.file("/etc/group", "root:x:0:\ndpdk:x:990:ann")
     tree.file(_paths.UDEV_RULES, _access.udev_rules("dpdk"))
+    for path in (_paths.LIMITS, _paths.HUGEPAGES_UNIT, _paths.HUGEPAGES_WANTS, *DROP_INS):
+        tree.file(path)
+    tree.file(_paths.HUGETLB_MOUNTS_RECORD, json.dumps({"version": 1, "mounts": {"/mnt/huge": []}}))
+    tree.file("/proc/1/mountinfo", "30 1 0:30 / /mnt/huge rw shared:1 - hugetlbfs hugetlbfs rw,pagesize=2M")
     return machine
 
 
@@ -106,6 +112,16 @@ DRIFT: dict[str, tuple[Callable[[Machine], Any], str]] = {
         lambda host: host.tree.file(UNSAFE_INTERRUPTS, "N"), "kernel module: %s is N instead of Y" % UNSAFE_INTERRUPTS,
     ),
     "options gone": (lambda host: host.tree.remove(MODPROBE), "kernel module: %s is missing" % MODPROBE),
+    "no bindings": (lambda host: host.tree.remove(BINDINGS), "device bindings: %s is missing: the next boot" % BINDINGS),
+    **{
+        path: (lambda host, path=path: host.tree.remove(path), "%s is missing: the next boot reserves nothing" % path)
+        for path in (_paths.HUGEPAGES_SCRIPT, _paths.HUGEPAGES_UNIT, _paths.HUGEPAGES_WANTS)
+    },
+    **{
+        path: (lambda host, path=path: host.tree.remove(path), "access: %s is missing" % path)
+        for path in (_paths.LIMITS, *DROP_INS)
+    },
+    "a mount gone": (lambda host: host.tree.remove("/proc/1/mountinfo"), "hugepages: /mnt/huge is not mounted"),
     "not at boot": (lambda host: host.tree.remove(WANTS), "noiommu-bindings.service does not start at boot"),
     "no module for this kernel": (
         lambda host: host.module_index("vfio-pci", "vfio_iommu_type1"),
@@ -251,3 +267,14 @@ def test_the_command_is_installed_and_runs_the_installed_copy(host: Machine) -> 
     assert (done.returncode, done.stdout[:14]) in ((0, "OK: 0 devices;"), (2, "UNKNOWN: Only ")), done
     Binding(host.kernel, GuardContext(host.root), Request([])).apply()
     assert not command.exists()
+
+
+def test_a_node_that_is_given_back_meanwhile_is_no_failure(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(_verify, "chardevs", lambda root: ["/dev/vfio/71", "/dev/vfio/0"])
+    assert list(_verify.nodes(host.root)) == ["/dev/vfio/0"]
+
+
+def test_a_record_of_another_shape_is_not_drift(host: Machine, capsys: pytest.CaptureFixture) -> None:
+    host.tree.file(_paths.ACCESS_RECORD, json.dumps({"group": "dpdk", "users_added": ["ann"], "version": 1, "binaries": []}))
+    assert run(host, capsys)[0] == 2

@@ -17,6 +17,8 @@ from ._guard_context import GuardContext
 from ._guards import carried, check, disturbed, loss_refusals
 from ._iommu import ISOLATED, NONE, UNSAFE, chardev_of, group_refusals
 from ._kernel import Kernel, nodes_of
+from ._mounts import refuse_late
+from ._paths import LIBRARY, STATE
 from ._pci import PciBus, PciDevice
 from ._plan import UNBIND, DeviceState, Step, Target, observe, plan
 from ._select import resolve
@@ -71,6 +73,8 @@ class Binding:
         self.devices = self._select(refusals, check_mode)
         self.moves = self._plan_returns() + self._plan_takes()
         refusals = self._expired() + self._in_use() + self._backend_missing()
+        if self._declared and request.persistent:
+            refusals += refuse_late(self.root, (LIBRARY, STATE))
         if refusals:
             raise Refused(refusals)
         self._note_functions()

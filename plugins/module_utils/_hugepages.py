@@ -17,10 +17,12 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence
 from . import _hugepages_boot as boot
 from . import _kernels, _sysctl, _systemd
 from ._cmdline import CommandLine, Record
-from ._errors import HostError
+from ._errors import HostError, Refused
 from ._files import FileSet, RenderedFile
 from ._fs import Root, Runner
 from ._hugetlbfs import LeftOver, left_over, mounts_of, remove
+from ._mounts import refuse_late
+from ._paths import HUGEPAGES_UNIT_NAME, LIBRARY
 from ._pools import NODES_DIR, SIZES_DIR, UNITS, Pool, Pools, format_size, meminfo
 from ._store import dump_json, load_record
 from ._words import holds
@@ -182,6 +184,9 @@ class Plan:
         self._refuse_more_than_total()
         self._out_of_reach = self._foresee()  # and what is then tried in vain
         self._wants_boot = self.declared if persistent else []
+        refusals = refuse_late(root, (LIBRARY,)) if self._wants_boot else []
+        if refusals:
+            raise Refused(refusals)
         try:
             self.cmdline = self._plan_cmdline()
         except HostError as exc:
@@ -395,7 +400,7 @@ class Plan:
             exc.evidence += left or originals.rollback()
             raise
         if boot.UNIT in self.files.changed_paths:
-            _systemd.reload_if_stale(self._root, self._runner, boot.UNIT_NAME)
+            _systemd.reload_if_stale(self._root, self._runner, HUGEPAGES_UNIT_NAME)
         if not self.declared:
             for folder in (os.path.dirname(boot.SCRIPT), os.path.dirname(RECORD)):
                 self._root.remove_empty_dir(folder)

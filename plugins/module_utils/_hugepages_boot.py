@@ -14,7 +14,6 @@ from ._files import HEADER, RenderedFile
 from ._fs import Root
 from ._paths import HUGEPAGES_SCRIPT as SCRIPT
 from ._paths import HUGEPAGES_UNIT as UNIT
-from ._paths import HUGEPAGES_UNIT_NAME as UNIT_NAME
 from ._paths import HUGEPAGES_WANTS as WANTS
 from ._words import Parameters, split
 

@@ -7,11 +7,19 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Iterable, NamedTuple
 
+from ._errors import HostError
 from ._fs import Root
 
 MOUNTS = "/proc/1/mountinfo"
+# As systemd knows them: it mounts these after the network (systemd.mount(5)).
+_OVER_NETWORK = (
+    "afs", "ceph", "cifs", "davfs", "gfs", "gfs2", "glusterfs", "lustre", "ncp", "ncpfs", "nfs", "nfs4", "ocfs2",
+    "pvfs2", "smb3", "smbfs", "sshfs",
+)
+# Mounted before systemd starts any unit of the host's.
+_BEFORE_ALL = ("/", "/usr")
 
 
 class Mount(NamedTuple):
@@ -51,3 +59,46 @@ def mount_of(root: Root, path: str) -> Mount | None:
         if inside and (best is None or len(one.target) >= len(best.target)):
             best = one
     return best
+
+
+def late_mount(root: Root, path: str) -> str | None:
+    """Say which mount a path is on that comes after the network at boot; None if there is no such mount."""
+    place = root.realpath(path)
+    for line in (root.read_text("/etc/fstab") or "").splitlines():
+        fields = line.split()
+        if len(fields) >= 4 and not fields[0].startswith("#"):
+            target, options = unescape(fields[1]), fields[3].split(",")
+            if _is_over(target, place) and ("_netdev" in options or _is_of_network(fields[2])):
+                return "/etc/fstab: " + " ".join(fields[:4])
+    mount = mount_of(root, place)
+    if mount is not None and _is_over(mount.target, place) and _is_of_network(mount.fstype):
+        return "%s: %s (%s) is mounted on %s" % (MOUNTS, mount.source, mount.fstype, mount.target)
+    return None
+
+
+def _is_over(target: str, place: str) -> bool:
+    return target not in _BEFORE_ALL and (place + "/").startswith(target.rstrip("/") + "/")
+
+
+def _is_of_network(fstype: str) -> bool:
+    return fstype.rpartition("fuse.")[2] in _OVER_NETWORK
+
+
+def refuse_late(root: Root, paths: Iterable[str]) -> list[HostError]:
+    """Say why what the host needs at boot cannot be kept there.
+
+    Units that need such a mount and come before the network make an ordering cycle. systemd breaks it by leaving out
+    whatever it likes: the network itself, for example.
+    """
+    found = dict.fromkeys(seen for seen in (late_mount(root, path) for path in paths) if seen)
+    if not found:
+        return []
+    return [
+        HostError(
+            "late_mount",
+            "What binds the devices and reserves the pages at boot would be on a filesystem that comes after the network.",
+            evidence=list(found),
+            remedy="Keep /usr/local and /var/lib/noiommu on local disks: the boot could otherwise lose the network, and"
+            " other hosts that share the filesystem would share the settings.",
+        )
+    ]

@@ -14,7 +14,8 @@ MODPROBE = "/etc/modprobe.d/noiommu.conf"
 UNIT_NAME = "noiommu-bindings.service"
 UNIT = UNITS_DIR + "/" + UNIT_NAME
 WANTS = WANTS_DIR + "/" + UNIT_NAME
-TOOL = "/usr/local/lib/noiommu/noiommu_host"
+LIBRARY, STATE = "/usr/local/lib/noiommu", "/var/lib/noiommu"
+TOOL = LIBRARY + "/noiommu_host"
 VERIFY = "/usr/local/sbin/noiommu-verify"
 # Held by whoever changes something; /run forgets it with the boot.
 LOCK = "/run/noiommu.lock"

@@ -16,10 +16,10 @@ from . import _boot, _store, _systemd, _verify
 from ._files import HEADER, RenderedFile
 from ._fs import Root
 from ._kernel import Kernel
-from ._paths import MODPROBE, TOOL, UNIT, UNIT_NAME, VERIFY, WANTS
+from ._paths import LIBRARY, MODPROBE, STATE, TOOL, UNIT, UNIT_NAME, VERIFY, WANTS
 
 _BYTECODE = TOOL + "/__pycache__"
-_DIRECTORIES = (_BYTECODE, TOOL, "/usr/local/lib/noiommu", "/etc/noiommu", "/var/lib/noiommu")
+_DIRECTORIES = (_BYTECODE, TOOL, LIBRARY, "/etc/noiommu", STATE)
 
 
 _MAIN = '''"""Run as: python3 /usr/local/lib/noiommu/noiommu_host (bind | status | verify)"""
@@ -49,7 +49,7 @@ _UNIT = """[Unit]
 Description=Bind the declared PCI devices to VFIO
 Documentation=https://github.com/baremetal-noiommu/baremetal.noiommu
 DefaultDependencies=no
-RequiresMountsFor=/usr/local/lib/noiommu /var/lib/noiommu
+RequiresMountsFor=%(library)s %(state)s
 After=local-fs.target systemd-modules-load.service systemd-udevd.service systemd-udev-trigger.service
 Wants=network-pre.target
 Before=network-pre.target
@@ -101,7 +101,8 @@ def _unit() -> str:
 
 
 def _words() -> dict[str, str]:
-    return {"header": HEADER, "bindings": _store.BINDINGS, "python": _interpreter(), "tool": TOOL}
+    return {"header": HEADER, "bindings": _store.BINDINGS, "python": _interpreter(), "tool": TOOL,
+            "library": LIBRARY, "state": STATE}
 
 
 def _interpreter() -> str:

@@ -17,6 +17,8 @@ from ._guard_context import GuardContext
 from ._guards import check, loss_refusals
 from ._iommu import HostIommu, classify, group_refusals, host_iommu, read_group
 from ._iommu_enable import enabling
+from ._mounts import refuse_late
+from ._paths import LIBRARY, STATE
 from ._pci import PciBus, PciDevice
 from ._select import Recorded, resolve
 from ._sriov import losses, plan_functions
@@ -195,6 +197,8 @@ class Preflight:
             there = [device for device in self._selected if not device.planned]
             refusals += group_refusals(self._root, self._bus, there, addresses)
         refusals += self._vfio_missing() + self._unsigned()
+        if self._by_selector:
+            refusals += refuse_late(self._root, (LIBRARY, STATE))
         return {
             "backend": self._choice.backend or "none",
             "safe": self._choice.backend == _backend.IOMMU and self._iommu.state == "active",

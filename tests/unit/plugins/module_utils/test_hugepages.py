@@ -273,6 +273,12 @@ def test_an_older_record_also_names_nodes_that_were_not_declared(root: HugetlbRo
     assert root.counts() == {(M2, 0): 3, (M2, 1): 50}
 
 
+def test_what_the_boot_needs_is_not_kept_on_a_network_mount(root: HugetlbRoot, tree: Tree) -> None:
+    tree.file("/etc/fstab", "nas:/local /usr/local nfs defaults 0 0")
+    assert refused(root, {"size": "2M", "count": 8}).code == "late_mount"
+    run(root, [{"size": "2M", "count": 8}], persistent=False)
+
+
 def test_not_persistent_writes_no_boot_file(root: HugetlbRoot, tree: Tree) -> None:
     run(root, [{"size": "2M", "count": 4}], persistent=False)
     assert not tree.root.exists(UNIT) and not tree.root.exists(SCRIPT) and tree.root.exists(RECORD)

@@ -20,12 +20,11 @@ from ._files import FileSet, RenderedFile
 from ._fs import Root, Runner, RunResult
 from ._iommu import VFIO_DIR, chardevs
 from ._mounts import read_mounts
-from ._paths import ACCESS_RECORD, DROP_IN, HUGETLBFS_UNIT, LIMITS, UDEV_RULES, UNITS_DIR, drop_in_path
+from ._paths import ACCESS_RECORD, DROP_IN, GRANTED_MODE, HUGETLBFS_UNIT, LIMITS, UDEV_RULES, UNITS_DIR, drop_in_path
 from ._store import dump_json, load_record
 
 PIN_NODE = "/dev/noiommu"
 
-GRANTED_MODE = 0o660
 KERNEL_MODE = 0o600
 
 # The number of a group that is not made yet: groupadd chooses it.

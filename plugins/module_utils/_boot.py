@@ -9,22 +9,26 @@ Each device is a transaction of its own: one that is gone or refused must not ke
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 import time
 from collections import Counter
 from typing import Any, Callable, Iterable, NamedTuple
 
 from . import _names
+from ._accounts import read_groups
 from ._apply import INTERRUPTED, Transaction
 from ._backend import IOMMU, choose, needs, target
 from ._errors import HostError, Refused
 from ._fs import Root, Runner
 from ._guard_context import GuardContext
 from ._guards import check, loss_refusals
-from ._iommu import chardev_of, group_refusals
+from ._iommu import chardev_of, chardevs, group_refusals
 from ._kernel import Kernel
 from ._lock import exclusive
+from ._paths import ACCESS_RECORD, GRANTED_MODE
 from ._pci import PciBus, PciDevice
 from ._plan import observe, plan
 from ._select import plain_serials
@@ -259,7 +263,17 @@ class Boot:
         for entry, match in found:
             failed += not self._bind_one(entry, match, bus, bindings, originals)
         _names.update(self.root, originals)
+        self._give_nodes()
         return failed
+
+    def _give_nodes(self) -> None:
+        """Give the nodes to those to whom udev will give them: a service that starts after this may be sooner."""
+        granted = load_json(self.root, ACCESS_RECORD) or {}
+        account = read_groups(self.root).get(granted.get("group", ""))
+        for path in chardevs(self.root) if account is not None else ():
+            with contextlib.suppress(OSError):  # udev does it then
+                os.chown(self.root.path(path), 0, account.gid)
+                os.chmod(self.root.path(path), GRANTED_MODE)
 
     def _prepare(self, bindings: dict[str, Any], originals: Originals) -> None:
         # The operator accepted insecure mode when the bindings were declared; an IOMMU that works now overrules it.

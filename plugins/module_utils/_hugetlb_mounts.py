@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, Container, NamedTuple
 
 from . import _systemd
 from ._errors import HostError, Refused
@@ -83,9 +83,9 @@ def escape(path: str) -> str:
     return found.replace("\0", "-")
 
 
-def parse_mounts(root: Root, host: Pools, mounts: list[dict[str, Any]], dry_run: bool) -> list[Wanted]:
-    """Check the declared mounts against the host and each other."""
-    wanted = [_parse(root, host, one, dry_run) for one in mounts]
+def parse_mounts(root: Root, host: Pools, mounts: list[dict[str, Any]], groups_to_come: Container[str]) -> list[Wanted]:
+    """Check the declared mounts against the host and each other; ``groups_to_come`` need not exist yet."""
+    wanted = [_parse(root, host, one, groups_to_come) for one in mounts]
     paths = [one.path for one in wanted]
     for number, path in enumerate(paths):
         for other in paths[:number] + paths[number + 1:]:
@@ -95,7 +95,7 @@ def parse_mounts(root: Root, host: Pools, mounts: list[dict[str, Any]], dry_run:
     return wanted
 
 
-def _parse(root: Root, host: Pools, one: dict[str, Any], dry_run: bool) -> Wanted:
+def _parse(root: Root, host: Pools, one: dict[str, Any], groups_to_come: Container[str]) -> Wanted:
     path, size = one["path"], parse_size(one["size"])
     if not re.match(r"^(/[A-Za-z0-9:_.@+-]+)+\Z", path) or {"..", "."} & set(path.split("/")):
         seen = ["expected an absolute path of letters, digits and :_.@+-, without . and .."]
@@ -117,7 +117,7 @@ def _parse(root: Root, host: Pools, one: dict[str, Any], dry_run: bool) -> Wante
     uid = _number(root, "user", one.get("uid"), one.get("owner"))
     gid: int | None = one.get("gid")
     # In a dry run of a whole play, the task that makes the group has not made it.
-    if not (dry_run and one.get("group") and _find(root, "group", one["group"]) is None):
+    if one.get("group") not in groups_to_come or _find(root, "group", one["group"]) is not None:
         gid = _number(root, "group", gid, one.get("group"))
     limit = None if one.get("limit") is None else parse_size(one["limit"])
     if limit is not None and limit % size:
@@ -161,9 +161,9 @@ class MountPlan:
     The list is the whole state: a mount of ours that is not declared any more is taken away.
     """
 
-    def __init__(self, root: Root, runner: Runner, mounts: list[dict[str, Any]], dry_run: bool) -> None:
+    def __init__(self, root: Root, runner: Runner, mounts: list[dict[str, Any]], groups_to_come: Container[str]) -> None:
         self._root, self._runner = root, runner
-        self.wanted = parse_mounts(root, Pools(root), mounts, dry_run)
+        self.wanted = parse_mounts(root, Pools(root), mounts, groups_to_come)
         self._record = _read_record(root)
         self._mounted = {one.path: one for one in mounts_of(root)}
         paths = {one.path: one for one in self.wanted}

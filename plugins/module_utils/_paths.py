@@ -23,6 +23,7 @@ LOCK = "/run/noiommu.lock"
 # What noiommu-verify reads of the other roles.
 ACCESS_RECORD = "/var/lib/noiommu/access.json"
 UDEV_RULES = "/etc/udev/rules.d/60-noiommu-vfio.rules"
+GRANTED_MODE = 0o660  # of the device nodes
 LIMITS = "/etc/security/limits.d/60-noiommu.conf"
 HUGEPAGES_SCRIPT = "/usr/local/lib/noiommu/reserve-hugepages"
 HUGEPAGES_UNIT_NAME = "noiommu-hugepages.service"

@@ -23,6 +23,7 @@ from ._iommu import chardevs
 from ._mounts import read_mounts
 from ._paths import (
     ACCESS_RECORD,
+    GRANTED_MODE,
     HUGEPAGES_SCRIPT,
     HUGEPAGES_UNIT,
     HUGEPAGES_WANTS,
@@ -188,7 +189,7 @@ class Verify:
             if not self._root.exists(path):
                 yield "%s is missing" % path
         for path, node in sorted(nodes(self._root).items()):
-            if (node.st_gid, stat.S_IMODE(node.st_mode)) != (account.gid, 0o660):
+            if (node.st_gid, stat.S_IMODE(node.st_mode)) != (account.gid, GRANTED_MODE):
                 yield "%s has gid %d and mode %04o" % (path, node.st_gid, stat.S_IMODE(node.st_mode))
         for path, program in sorted(granted.get("binaries", {}).items()):
             if program["capabilities"] and not has_capabilities(self._root, path):

@@ -103,13 +103,18 @@ options:
         type: int
       group:
         description:
-          - The name of the group, which has to exist but in check mode, where an earlier task may be the one that
-            makes it.
+          - The name of the group, which has to exist; in check mode it may be one of O(groups_to_come).
         type: str
       limit:
         description:
           - The most that all its files together may hold, as a size. The pool is the limit without it.
         type: str
+  groups_to_come:
+    description:
+      - Groups that an earlier task of the same run makes, so that in check mode they do not exist yet.
+    type: list
+    elements: str
+    default: []
   state:
     description:
       - V(present) keeps what is declared. V(absent) unmounts, gives back the recorded counts and removes the files.
@@ -266,6 +271,7 @@ ARGUMENTS = {
             "limit": {"type": "str"},
         },
     },
+    "groups_to_come": {"type": "list", "elements": "str", "default": []},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
@@ -275,7 +281,8 @@ def run(module: AnsibleModule, root: Root, runner: Runner) -> None:
     params, present = module.params, module.params["state"] == "present"
     mounts = pools = None
     if params["mounts"] is not None or not present:
-        mounts = MountPlan(root, runner, params["mounts"] if present else [], module.check_mode)
+        to_come = params["groups_to_come"] if present and module.check_mode else []
+        mounts = MountPlan(root, runner, params["mounts"] if present else [], to_come)
     if params["pools"] is not None or not present:
         gone = mounts.left_over if mounts else []
         pools = Plan(root, runner, params["pools"] if present else [], params["persistent"], gone)

@@ -559,6 +559,20 @@ def test_a_signal_ends_the_run_and_puts_its_device_back(host: Machine, monkeypat
     assert (host.driver_of(NIC), host.driver_of(VIRTIO)) == ("e1000e", "virtio-pci")
 
 
+def test_the_nodes_belong_to_the_group_when_the_unit_is_done(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """udev's rule does the same, but a service that is ordered after the unit may be sooner."""
+    given = []
+    monkeypatch.setattr(os, "chown", lambda path, uid, gid: given.append((path, uid, gid)))
+    host.tree.file("/dev/vfio/7")
+    host.tree.file("/etc/group", "dpdk:x:990:")
+    boot(host)
+    assert given == []
+    host.tree.file("/var/lib/noiommu/access.json", '{"version": 1, "group": "dpdk"}')
+    boot(host)
+    assert (host.root.path("/dev/vfio/7"), 0, 990) in given
+    assert host.tree.at("/dev/vfio/7").stat().st_mode & 0o777 == 0o660
+
+
 def test_status(host: Machine) -> None:
     tool = Boot(host.kernel, GuardContext(host.root), print)
     assert tool.status()["ok"] is False

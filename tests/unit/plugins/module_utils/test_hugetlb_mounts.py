@@ -85,7 +85,8 @@ def one(path: str = "/dev/huge-1G", size: str = "1G", **more: Any) -> dict[str, 
 
 
 def run(mounts: Mounts, *wanted: dict[str, Any], check: bool = False, state: str = "present") -> dict[str, Any]:
-    module = FakeModule({"pools": None, "persistent": True, "mounts": list(wanted), "state": state}, check)
+    module = FakeModule({"pools": None, "persistent": True, "mounts": list(wanted), "state": state,
+                         "groups_to_come": ["to-come"]}, check)
     hugepages.run(module, mounts.tree.root, mounts)
     return module.result
 
@@ -281,13 +282,17 @@ def test_without_a_group_it_is_roots_in_a_dry_run_too(mounts: Mounts) -> None:
     assert run(mounts, wanted, check=True)["mounts"][0]["gid"] == 0
 
 
-def test_a_group_that_is_not_there_may_come_from_an_earlier_task_of_a_dry_run(mounts: Mounts) -> None:
-    wanted = one(gid=None, group="nobody-here")
+def test_a_group_that_an_earlier_task_makes_need_not_be_there_in_a_dry_run(mounts: Mounts) -> None:
+    wanted = one(gid=None, group="to-come")
     predicted = run(mounts, wanted, check=True)
     assert predicted["changed"] and predicted["mounts"][0]["gid"] is None
-    with pytest.raises(HostError, match="There is no group nobody-here"):
+    with pytest.raises(HostError, match="There is no group to-come"):
         run(mounts, wanted)
     assert mounts.ran == []
+
+
+def test_a_group_that_nobody_makes_is_refused_in_a_dry_run_too(mounts: Mounts) -> None:
+    assert refused(mounts, one(gid=None, group="nobody-here")).message == "There is no group nobody-here on this host."
 
 
 @pytest.mark.parametrize("second", ["/srv/a", "/srv/a/b"])

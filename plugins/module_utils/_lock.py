@@ -19,6 +19,8 @@ from ._processes import name_of
 
 # So long another run may take before this one gives up; the tool at boot has five minutes for everything.
 WAIT = 60.0
+# A module that is built for several kernels takes longer, and goes on if its playbook was killed.
+BUILD_WAIT = 900.0
 
 
 @contextlib.contextmanager
@@ -36,9 +38,11 @@ def exclusive(root: Root, wait: float | None = None) -> Iterator[None]:
         os.close(handle)
 
 
-def unless_check_mode(root: Root, check_mode: bool) -> contextlib.AbstractContextManager[None]:
+def unless_check_mode(
+    root: Root, check_mode: bool, wait: float | None = None
+) -> contextlib.AbstractContextManager[None]:
     """Keep other runs out of one that changes something."""
-    return contextlib.nullcontext() if check_mode else exclusive(root)
+    return contextlib.nullcontext() if check_mode else exclusive(root, wait)
 
 
 def _open(root: Root) -> int:

@@ -226,7 +226,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_prebuilt i
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_source import Source, unpack
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner
-from ansible_collections.baremetal.noiommu.plugins.module_utils._lock import unless_check_mode
+from ansible_collections.baremetal.noiommu.plugins.module_utils._lock import BUILD_WAIT, unless_check_mode
 
 ARGUMENTS = {
     "source": {"type": "path"},
@@ -404,7 +404,7 @@ def main() -> None:
     action = {"present": present, "absent": absent, "archived": archived}[state]
     try:
         # On a build host nothing is installed.
-        with unless_check_mode(root, module.check_mode or state == "archived"):
+        with unless_check_mode(root, module.check_mode or state == "archived", BUILD_WAIT):
             result = action(module, root, Runner())
     except HostError as exc:
         module.fail_json(**exc.as_failure())

@@ -6,26 +6,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import importlib
 import os
 import stat
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
+from typing import Iterator
 
 import pytest
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils import _lock
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
-from ansible_collections.baremetal.noiommu.plugins.module_utils._lock import exclusive
+from ansible_collections.baremetal.noiommu.plugins.module_utils._lock import exclusive, unless_check_mode
 from ansible_collections.baremetal.noiommu.plugins.module_utils._paths import LOCK
 from ansible_collections.baremetal.noiommu.plugins.modules import vfio_binding
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
 from ansible_collections.baremetal.noiommu.tests.unit.transactions import boot
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
+MODULES = "ansible_collections.baremetal.noiommu.plugins.modules."
 _HOLD = """
 import fcntl, sys, time
 with open(sys.argv[1], "a") as lock:
@@ -111,3 +117,35 @@ def test_those_that_change_bindings_take_it(machine: Machine, monkeypatch: pytes
         assert not vfio_binding.run(*nothing, check_mode=True, want_diff=False)["changed"]
     assert not vfio_binding.run(*nothing, check_mode=False, want_diff=False)["changed"]
     assert boot(machine)[0] == 0
+
+
+def test_check_mode_waits_for_nobody(tree: Tree) -> None:
+    with exclusive(tree.root), unless_check_mode(tree.root, True):
+        pass
+    with exclusive(tree.root), pytest.raises(HostError, match="did not end within 0 s"):
+        with unless_check_mode(tree.root, False, 0.0):
+            pass
+
+
+@pytest.mark.parametrize("name", ["dataplane_access", "dkms_module", "hugepages", "kernel_cmdline"])
+def test_every_module_that_changes_the_host_takes_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each from where it is called by Ansible, with everything else left out."""
+    module = importlib.import_module(MODULES + name)
+    order: list[str] = []
+
+    @contextlib.contextmanager
+    def held(root: Root, check_mode: bool, wait: float | None = None) -> Iterator[None]:
+        order.append("locked")
+        yield
+        order.append("free")
+
+    def work(*_args: object) -> dict[str, object]:
+        order.append("worked")
+        return {"changed": False}
+
+    fake = SimpleNamespace(check_mode=False, _diff=False, params={"state": "present"}, exit_json=lambda **_result: None)
+    monkeypatch.setattr(module, "AnsibleModule", lambda **_options: fake)
+    monkeypatch.setattr(module, "unless_check_mode", held)
+    monkeypatch.setattr(module, "present" if name == "dkms_module" else "run", work)
+    module.main()
+    assert order == ["locked", "worked", "free"]

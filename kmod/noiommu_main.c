@@ -26,7 +26,8 @@
 
 static char *devices[NOIOMMU_MAX_DEVICES];
 static unsigned int nr_devices;
-module_param_array(devices, charp, &nr_devices, 0444);
+/* Not in sysfs: the kernel prints an array of strings past the end of its page */
+module_param_array(devices, charp, &nr_devices, 0);
 MODULE_PARM_DESC(devices, "PCI devices to take at load: domain:bus:device.function, separated by commas");
 
 static bool dpdk_pa_hint = true;

@@ -104,6 +104,11 @@ struct noiommu_extent {
  * inherit its parent's mappings, and of private memory it gets copies, which are
  * elsewhere.
  *
+ * Open this file before the VFIO device: of a process that is killed, the kernel
+ * closes last what was opened first, and the device must have stopped before its
+ * memory is given back. Memory that is mapped in the VFIO container as well stays
+ * until then in any case.
+ *
  * All of the buffer counts against RLIMIT_MEMLOCK of the caller, as with VFIO:
  * each mapping counts, and CAP_IPC_LOCK lifts the limit.
  *

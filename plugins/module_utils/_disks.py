@@ -12,7 +12,7 @@ import re
 from functools import cached_property
 
 from ._fs import Root
-from ._mounts import Mount, read_mounts, unescape
+from ._mounts import Mount, read_fstab, read_mounts, unescape
 from ._pci import below
 from ._processes import Open, name_of, open_files
 
@@ -127,7 +127,11 @@ class Disks:
     @cached_property
     def fstab(self) -> dict[str, str]:
         """Kernel names of what the host mounts or swaps to at one time or another, each with its line."""
-        found = read_fstab(self.root)
+        found: dict[str, str] = {}
+        for fields in read_fstab(self.root):
+            path = _fstab_path(self.root, unescape(fields[0]))
+            if path is not None:
+                found.setdefault(os.path.basename(self.root.realpath(path)), " ".join(fields))
         # Any of the disks of a filesystem that has several may be the one that is named.
         lines = {self._udev(name, "ID_FS_UUID"): line for name, line in found.items()}
         for name in self.paths if found else ():
@@ -229,17 +233,6 @@ def _is_for_writing(root: Root, one: Open) -> bool:
     text = root.read_text("/proc", one.pid, "fdinfo", one.fd) or ""
     flags = re.search(r"^flags:\s*([0-7]+)", text, re.MULTILINE)
     return flags is not None and int(flags.group(1), 8) & os.O_ACCMODE != os.O_RDONLY
-
-
-def read_fstab(root: Root) -> dict[str, str]:
-    """Return the block devices that /etc/fstab names, by kernel name, each with its line."""
-    found: dict[str, str] = {}
-    for fields in (line.split() for line in (root.read_text("/etc/fstab") or "").splitlines()):
-        if len(fields) >= 3 and not fields[0].startswith("#"):
-            path = _fstab_path(root, unescape(fields[0]))
-            if path is not None:
-                found.setdefault(os.path.basename(root.realpath(path)), " ".join(fields))
-    return found
 
 
 def _fstab_path(root: Root, source: str) -> str | None:

@@ -86,10 +86,11 @@ class GuardContext:
         return {row[-1]: row[1] for row in rows if len(row) == 3}
 
     @cached_property
-    def xdp_programs(self) -> dict[int, int]:
-        """The interfaces whose packets an XDP program sees before the kernel does, each with the program's number."""
+    def xdp_programs(self) -> dict[int, str]:
+        """The interfaces whose packets an XDP program sees before the kernel does, each with which it is."""
         links = read_links() if self._net is None and self.root.is_live else []
-        return {link.index: link.xdp for link in links if link.xdp is not None}
+        return {link.index: "XDP program %s is attached" % (link.xdp or "of several modes")
+                for link in links if link.xdp is not None}
 
     @cached_property
     def vswitch_sockets(self) -> dict[int, str]:

@@ -67,8 +67,8 @@ def _network_guards(
     guards = _management(context, device, chains) + _routes(context, device, chains)
     if not guards:
         guards = _addresses(context, device, chains)
-    if not guards:
-        guards = _stacked(context, owners, device, chains)
+    guards = guards or _vswitch_port(context, device, chains) or _xdp(context, device, chains)
+    guards = guards or _stacked(context, owners, device, chains)
     guards += _pppoe(context, device, chains) + _containers(context, device, chains)
     return guards + _other_namespace(context, owners, device)
 
@@ -174,6 +174,42 @@ def _containers(context: GuardContext, device: PciDevice, chains: dict[str, str]
     ]
 
 
+def _vswitch_port(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
+    evidence = [chains[_OVS]] if _OVS in chains else []
+    evidence += _seen(context, chains, context.vswitch_sockets)
+    if not evidence:
+        return []
+    return [
+        Guard(
+            "openvswitch",
+            "%s is a port of Open vSwitch, and the host's own traffic may pass through it." % device.address,
+            shorten(evidence),
+            "Take it out of its bridge first: ovs-vsctl del-port <interface>.",
+        )
+    ]
+
+
+def _xdp(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
+    evidence = _seen(context, chains, context.xdp_programs)
+    if not evidence:
+        return []
+    return [
+        Guard(
+            "xdp",
+            "Something takes packets from %s by XDP, and the host's own traffic may pass through it." % device.address,
+            shorten(evidence),
+            "Stop what uses it (Open vSwitch's or another AF_XDP port, a load balancer: bpftool net), "
+            "or detach the program (ip link set <interface> xdp off), then run again.",
+        )
+    ]
+
+
+def _seen(context: GuardContext, chains: dict[str, str], found: dict[int, str]) -> list[str]:
+    """Return what was found of these interfaces, by index, each with its chain."""
+    return ["%s: %s" % (chains[name], found[index]) for index, name in _ifindexes(context, chains).items()
+            if index in found]
+
+
 def _stacked(
     context: GuardContext, owners: list[tuple[PciDevice, str]], device: PciDevice, chains: dict[str, str]
 ) -> list[Guard]:
@@ -182,37 +218,6 @@ def _stacked(
     A bridge may pass on what the host sends through a veth or tap, and nothing in sysfs leads from one end of those to
     the other. And the layers would not come back with the device.
     """
-    ports = [chains[_OVS]] if _OVS in chains else []
-    ports += [
-        "%s: %s" % (chains[name], context.vswitch_sockets[index])
-        for index, name in _ifindexes(context, chains).items()
-        if index in context.vswitch_sockets
-    ]
-    if ports:
-        return [
-            Guard(
-                "openvswitch",
-                "%s is a port of Open vSwitch, and the host's own traffic may pass through it." % device.address,
-                shorten(ports),
-                "Take it out of its bridge first: ovs-vsctl del-port <interface>.",
-            )
-        ]
-    programs = [
-        "%s: XDP program %s is attached" % (chains[name], context.xdp_programs[index] or "of several modes")
-        for index, name in _ifindexes(context, chains).items()
-        if index in context.xdp_programs
-    ]
-    if programs:
-        return [
-            Guard(
-                "xdp",
-                "Something takes packets from %s by XDP, and the host's own traffic may pass through it."
-                % device.address,
-                shorten(programs),
-                "Stop what uses it (Open vSwitch's or another AF_XDP port, a load balancer: bpftool net), "
-                "or detach the program (ip link set <interface> xdp off), then run again.",
-            )
-        ]
     own = _own_interfaces(context, owners)
     evidence = [chain for name, chain in chains.items() if name not in own]
     if not evidence:

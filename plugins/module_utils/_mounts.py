@@ -45,6 +45,12 @@ def read_mounts(root: Root, table: str = MOUNTS) -> list[Mount]:
     return mounts
 
 
+def read_fstab(root: Root) -> list[list[str]]:
+    """Return the fields of each line of /etc/fstab that mounts something, escaped: source, place, type and so on."""
+    lines = (line.split() for line in (root.read_text("/etc/fstab") or "").splitlines())
+    return [fields for fields in lines if len(fields) >= 3 and not fields[0].startswith("#")]
+
+
 def unescape(text: str) -> str:
     """Return a field of mountinfo or fstab with its spaces and the like."""
     return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code.group(1), 8)), text)
@@ -64,12 +70,10 @@ def mount_of(root: Root, path: str) -> Mount | None:
 def late_mount(root: Root, path: str) -> str | None:
     """Say which mount a path is on that comes after the network at boot; None if there is no such mount."""
     place = root.realpath(path)
-    for line in (root.read_text("/etc/fstab") or "").splitlines():
-        fields = line.split()
-        if len(fields) >= 4 and not fields[0].startswith("#"):
-            target, options = unescape(fields[1]), fields[3].split(",")
-            if _is_over(target, place) and ("_netdev" in options or _is_of_network(fields[2])):
-                return "/etc/fstab: " + " ".join(fields[:4])
+    for fields in read_fstab(root):
+        options = fields[3].split(",") if len(fields) > 3 else []
+        if _is_over(unescape(fields[1]), place) and ("_netdev" in options or _is_of_network(fields[2])):
+            return "/etc/fstab: " + " ".join(fields[:4])
     mount = mount_of(root, place)
     if mount is not None and _is_over(mount.target, place) and _is_of_network(mount.fstype):
         return "%s: %s (%s) is mounted on %s" % (MOUNTS, mount.source, mount.fstype, mount.target)

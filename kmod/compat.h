@@ -15,6 +15,14 @@
 #include <linux/pci.h>
 #include <linux/platform_device.h>
 
+/*
+ * Elsewhere a device's dma_range_map is not all that can make its bus addresses
+ * differ from physical ones.
+ */
+#if !defined(CONFIG_X86_64) && !defined(CONFIG_ARM64)
+#error "noiommu is for x86_64 and arm64"
+#endif
+
 /* The parameters of iommu_domain_ops::attach_dev */
 #ifdef NOIOMMU_ATTACH_DEV_OLD
 #define NOIOMMU_ATTACH_ARGS \

@@ -20,8 +20,9 @@
  *    as far as VFIO asks for it, see noiommu_iova_to_phys().
  *
  * Locking: device lock of the PCI device, then noiommu_lock, then whatever the
- * IOMMU core takes. The core calls probe_device() under a lock of its own from
- * inside iommu_device_register(), so that callback may only take list_lock.
+ * IOMMU core takes. The core calls probe_device() and attach_dev() under locks of
+ * its own, also from inside iommu_device_register(), so that these callbacks may
+ * only take list_lock.
  *
  * iommu_device_register() and iommu_device_unregister() look at every device of
  * every bus, and are made for boot: they take no lock against the core's own bus
@@ -47,6 +48,7 @@
 #include <linux/panic.h>
 #include <linux/pci.h>
 #include <linux/sched.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/security.h>
 #include <linux/slab.h>
@@ -64,6 +66,11 @@
  * @iommu: its IOMMU, as the core knows it
  * @pdev: the device; a reference is held
  * @entry: in noiommu_devices
+ * @id: never used twice, unlike its address
+ * @use: number of the use that goes on, 0 while nobody has the device; under
+ *	list_lock
+ * @user: address space of who has it, of which the structure is held, or NULL;
+ *	under list_lock
  * @vetted: id of the paging domain that a capable process attached last; under
  *	the group's mutex, as all attaching is
  * @announced: the kernel log has been told who uses the device
@@ -72,6 +79,9 @@ struct noiommu_device {
 	struct iommu_device iommu;
 	struct pci_dev *pdev;
 	struct list_head entry;
+	u64 id;
+	u64 use;
+	struct mm_struct *user;
 	u64 vetted;
 	bool announced;
 };
@@ -110,7 +120,10 @@ static bool noiommu_exiting;
 /* Protects the list, together with noiommu_lock for writers */
 static DEFINE_SPINLOCK(list_lock);
 static LIST_HEAD(noiommu_devices);
+/* Protected by list_lock alone */
+static u64 last_use;
 
+static atomic64_t last_device_id;
 static atomic64_t last_domain_id;
 
 static const struct iommu_ops noiommu_ops;
@@ -128,6 +141,89 @@ static struct noiommu_device *find_added(struct device *dev)
 	}
 	spin_unlock(&list_lock);
 	return found;
+}
+
+/*
+ * Uses. VFIO claims a group, which attaches the blocked domain, before anybody
+ * can open the device, and gives it back, which attaches the identity domain,
+ * after the last one has closed it and it has been stopped. What happens in
+ * between is one use.
+ */
+
+/* The caller has the device from now on, or has it, too */
+static void note_user(struct noiommu_device *nd)
+{
+	struct mm_struct *user = current->mm, *former;
+
+	if (user)
+		mmgrab(user);
+	spin_lock(&list_lock);
+	if (!nd->use)
+		nd->use = ++last_use;
+	former = nd->user;
+	nd->user = user;
+	spin_unlock(&list_lock);
+	if (former)
+		mmdrop(former);
+}
+
+static void end_use(struct noiommu_device *nd)
+{
+	struct mm_struct *user;
+	u64 use;
+
+	spin_lock(&list_lock);
+	use = nd->use;
+	nd->use = 0;
+	user = nd->user;
+	nd->user = NULL;
+	spin_unlock(&list_lock);
+	if (user)
+		mmdrop(user);
+	if (use)
+		noiommu_pin_settle();
+}
+
+/**
+ * noiommu_iommu_last_use() - which use of any device began last
+ *
+ * Return: its number; those that begin later have higher ones.
+ */
+u64 noiommu_iommu_last_use(void)
+{
+	u64 use;
+
+	spin_lock(&list_lock);
+	use = last_use;
+	spin_unlock(&list_lock);
+	return use;
+}
+
+/**
+ * noiommu_iommu_is_used() - may a device still be writing to some memory
+ * @id: the device that the memory was meant for, from noiommu_iommu_reach()
+ * @mm: the address space that the memory belongs to; whoever has several devices
+ *	may have told each of them of it
+ * @until: the last use that is asked about, from noiommu_iommu_last_use()
+ *
+ * When the answer becomes no, noiommu_pin_settle() is called.
+ *
+ * Return: whether such a use still goes on.
+ */
+bool noiommu_iommu_is_used(u64 id, const struct mm_struct *mm, u64 until)
+{
+	struct noiommu_device *nd;
+	bool used = false;
+
+	spin_lock(&list_lock);
+	list_for_each_entry(nd, &noiommu_devices, entry) {
+		used = nd->use && nd->use <= until &&
+		       (nd->id == id || nd->user == mm);
+		if (used)
+			break;
+	}
+	spin_unlock(&list_lock);
+	return used;
 }
 
 /* Domains */
@@ -212,6 +308,8 @@ static int noiommu_attach_paging(NOIOMMU_ATTACH_ARGS)
 	if (ret)
 		return ret;
 
+	if (nd->vetted != d->id)
+		note_user(nd);
 	nd->vetted = d->id;
 	if (!nd->announced) {
 		nd->announced = true;
@@ -317,8 +415,19 @@ static struct iommu_domain *noiommu_domain_alloc_paging(struct device *dev)
 	return &d->domain;
 }
 
-static int noiommu_attach_static(NOIOMMU_ATTACH_ARGS)
+static int noiommu_attach_identity(NOIOMMU_ATTACH_ARGS)
 {
+	end_use(dev_iommu_priv_get(dev));
+	return 0;
+}
+
+static int noiommu_attach_blocked(NOIOMMU_ATTACH_ARGS)
+{
+	struct noiommu_device *nd = dev_iommu_priv_get(dev);
+
+	/* Within a use it is a reset, by whomever, or a container that goes */
+	if (!READ_ONCE(nd->use))
+		note_user(nd);
 	return 0;
 }
 
@@ -326,19 +435,24 @@ static void noiommu_free_static(struct iommu_domain *domain)
 {
 }
 
-static const struct iommu_domain_ops noiommu_static_ops = {
-	.attach_dev	= noiommu_attach_static,
+static const struct iommu_domain_ops noiommu_identity_ops = {
+	.attach_dev	= noiommu_attach_identity,
+	.free		= noiommu_free_static,
+};
+
+static const struct iommu_domain_ops noiommu_blocked_ops = {
+	.attach_dev	= noiommu_attach_blocked,
 	.free		= noiommu_free_static,
 };
 
 static struct iommu_domain noiommu_identity = {
 	.type	= IOMMU_DOMAIN_IDENTITY,
-	.ops	= &noiommu_static_ops,
+	.ops	= &noiommu_identity_ops,
 };
 
 static struct iommu_domain noiommu_blocked = {
 	.type	= IOMMU_DOMAIN_BLOCKED,
-	.ops	= &noiommu_static_ops,
+	.ops	= &noiommu_blocked_ops,
 };
 
 #ifndef NOIOMMU_STATIC_DOMAINS
@@ -386,6 +500,7 @@ static void noiommu_release_device(struct device *dev)
 	struct noiommu_device *nd = dev_iommu_priv_get(dev);
 
 	nd->vetted = 0;
+	end_use(nd);
 }
 
 static struct iommu_group *noiommu_device_group(struct device *dev)
@@ -639,6 +754,7 @@ static int add_locked(struct pci_dev *pdev, bool pa_hint)
 	nd = kzalloc(sizeof(*nd), GFP_KERNEL);
 	if (!nd)
 		return -ENOMEM;
+	nd->id = atomic64_inc_return(&last_device_id);
 	nd->pdev = pci_dev_get(pdev);
 
 	/* No parent: its class directory would take the name of the iommu link */
@@ -749,6 +865,7 @@ int noiommu_iommu_remove(struct pci_dev *pdev)
  * @bus: its bus
  * @devfn: its device and function number
  * @limit: set to the last bus address that the platform lets through
+ * @id: set to the number of the device, which noiommu_iommu_is_used() takes
  *
  * The device's own limit is not asked for: its DMA mask is the 32 bits that all
  * start with until a driver in the kernel knows better.
@@ -756,7 +873,7 @@ int noiommu_iommu_remove(struct pci_dev *pdev)
  * Return: 0, -ENODEV if it was not added, or -ERANGE if the kernel would not let
  * a device there reach any memory in place.
  */
-int noiommu_iommu_reach(int segment, u8 bus, u8 devfn, u64 *limit)
+int noiommu_iommu_reach(int segment, u8 bus, u8 devfn, u64 *limit, u64 *id)
 {
 	struct noiommu_device *nd;
 	int ret = -ENODEV;
@@ -775,6 +892,7 @@ int noiommu_iommu_reach(int segment, u8 bus, u8 devfn, u64 *limit)
 		ret = is_swiotlb_force_bounce(&pdev->dev) ||
 		      READ_ONCE(pdev->dev.dma_range_map) ? -ERANGE : 0;
 		*limit = device_limit(&pdev->dev);
+		*id = nd->id;
 		break;
 	}
 	spin_unlock(&list_lock);

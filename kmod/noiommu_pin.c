@@ -11,16 +11,22 @@
  * one pin for each time that it is mapped in the buffer: it can neither be split
  * nor mapped in part. These are found again by walking from folio to folio.
  *
+ * Who is killed has his files closed in an order that is not his, and his device
+ * may still be writing when the file of its memory goes. So what is left of a
+ * file is held until the devices that may know of its memory have been stopped.
+ *
  * A pin gives no access that the device did not have before. So the kernel is
  * not tainted here, but where a device is handed over. Physical addresses are
  * worth protecting all the same, hence the capability.
  *
- * Locking: the lock of the open file, then mmap_lock of the caller.
+ * Locking: the lock of the open file, then mmap_lock of the caller. held_lock is
+ * for what nobody has open any more.
  */
 
 #include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/hugetlb.h>
+#include <linux/list.h>
 #include <linux/magic.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
@@ -35,6 +41,7 @@
 #include <linux/security.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <linux/workqueue.h>
 
 #include "include/uapi/noiommu.h"
 #include "noiommu.h"
@@ -57,6 +64,7 @@ struct extent {
  * @node: in the file's tree, ordered by @mm and @start
  * @mm: the address space that @start is in and that pays for the memory; the
  *	structure is held, not what it describes
+ * @device: the device it is for, from noiommu_iommu_reach()
  * @start: where the buffer starts
  * @npages: its size
  * @nr: how many extents it takes
@@ -66,6 +74,7 @@ struct extent {
 struct mapping {
 	struct rb_node node;
 	struct mm_struct *mm;
+	u64 device;
 	unsigned long start;
 	unsigned long npages;
 	unsigned long nr;
@@ -73,10 +82,18 @@ struct mapping {
 	struct extent extents[];
 };
 
-/* An open file; @lock is for all of it */
+/**
+ * struct pin_file - an open file, or what is left of it
+ * @lock: held throughout each call
+ * @mappings: those made through it
+ * @held: in held_files after the last close, under held_lock
+ * @last_use: the last use of a device that began before that close
+ */
 struct pin_file {
-	struct mutex lock; /* held throughout each call */
+	struct mutex lock; /* see above */
 	struct rb_root mappings;
+	struct list_head held;
+	u64 last_use;
 };
 
 /**
@@ -295,7 +312,8 @@ static void unaccount(struct mm_struct *mm, unsigned long npages)
 
 /* Pin and account for a buffer of the caller's address space */
 static struct mapping *create_mapping(unsigned long start,
-				      unsigned long npages, u64 limit)
+				      unsigned long npages, u64 limit,
+				      u64 device)
 {
 	struct pinning p = {
 		.reach = (limit >> PAGE_SHIFT) + !(~limit & ~PAGE_MASK),
@@ -322,6 +340,7 @@ static struct mapping *create_mapping(unsigned long start,
 	}
 	mmgrab(current->mm);
 	m->mm = current->mm;
+	m->device = device;
 	m->start = start;
 	m->npages = npages;
 	m->nr = p.nr;
@@ -500,7 +519,7 @@ static int do_map(struct pin_file *pf, union argument *arg, void __user *uarg)
 	struct noiommu_map *map = &arg->map;
 	unsigned long last;
 	struct mapping *m;
-	u64 limit;
+	u64 limit, device;
 	int ret;
 
 	ret = check_user();
@@ -517,7 +536,7 @@ static int do_map(struct pin_file *pf, union argument *arg, void __user *uarg)
 
 	ret = noiommu_iommu_reach(map->segment, map->bus,
 				  PCI_DEVFN(map->device, map->function),
-				  &limit);
+				  &limit, &device);
 	if (ret)
 		return ret;
 	if (map->last_addr)
@@ -529,7 +548,8 @@ static int do_map(struct pin_file *pf, union argument *arg, void __user *uarg)
 	if (!access_ok((void __user *)(unsigned long)map->user_va, map->length))
 		return -EFAULT;
 
-	m = create_mapping(map->user_va, map->length >> PAGE_SHIFT, limit);
+	m = create_mapping(map->user_va, map->length >> PAGE_SHIFT, limit,
+			   device);
 	if (IS_ERR(m))
 		return PTR_ERR(m);
 	ret = put_extents(m, 0, map->length, u64_to_user_ptr(map->extents),
@@ -665,14 +685,83 @@ static int pin_open(struct inode *inode, struct file *file)
 	return nonseekable_open(inode, file);
 }
 
-static int pin_release(struct inode *inode, struct file *file)
+static void free_file(struct pin_file *pf)
 {
-	struct pin_file *pf = file->private_data;
 	struct mapping *m, *next;
 
 	rbtree_postorder_for_each_entry_safe(m, next, &pf->mappings, node)
 		destroy_mapping(m);
 	kfree(pf);
+}
+
+/* May a device that had a user at the last close still be writing? */
+static bool is_used(struct pin_file *pf)
+{
+	struct mapping *m, *former = NULL;
+	struct rb_node *node;
+
+	for (node = rb_first(&pf->mappings); node; node = rb_next(node)) {
+		m = to_mapping(node);
+		/* Most files are one process's, and for one device */
+		if (former && m->mm == former->mm &&
+		    m->device == former->device)
+			continue;
+		if (noiommu_iommu_is_used(m->device, m->mm, pf->last_use))
+			return true;
+		former = m;
+		cond_resched();
+	}
+	return false;
+}
+
+/* What is left of closed files, which devices may be writing to */
+static DEFINE_MUTEX(held_lock);
+static LIST_HEAD(held_files);
+
+static void free_unused(struct work_struct *work)
+{
+	struct pin_file *pf, *next;
+	LIST_HEAD(unused);
+
+	mutex_lock(&held_lock);
+	list_for_each_entry_safe(pf, next, &held_files, held) {
+		if (!is_used(pf))
+			list_move(&pf->held, &unused);
+	}
+	mutex_unlock(&held_lock);
+
+	list_for_each_entry_safe(pf, next, &unused, held)
+		free_file(pf);
+}
+
+static DECLARE_WORK(free_unused_work, free_unused);
+
+/**
+ * noiommu_pin_settle() - give back memory of devices that have been stopped
+ *
+ * To be called when a device no longer counts as used. Returns at once, and may
+ * be called under any lock.
+ */
+void noiommu_pin_settle(void)
+{
+	schedule_work(&free_unused_work);
+}
+
+static int pin_release(struct inode *inode, struct file *file)
+{
+	struct pin_file *pf = file->private_data;
+	bool used;
+
+	/* A use that ends between the two has the list looked at once more */
+	mutex_lock(&held_lock);
+	pf->last_use = noiommu_iommu_last_use();
+	used = is_used(pf);
+	if (used)
+		list_add(&pf->held, &held_files);
+	mutex_unlock(&held_lock);
+
+	if (!used)
+		free_file(pf);
 	return 0;
 }
 
@@ -696,7 +785,9 @@ int noiommu_pin_init(void)
 	return misc_register(&pin_device);
 }
 
+/* No device is added any more, so none is in use and nothing needs to be held */
 void noiommu_pin_exit(void)
 {
 	misc_deregister(&pin_device);
+	flush_work(&free_unused_work);
 }

@@ -6,7 +6,7 @@
  * Copyright (c) 2026, baremetal.noiommu contributors
  */
 #define _GNU_SOURCE
-#include "guest.h"
+#include "client.h"
 
 #include "include/uapi/noiommu.h"
 
@@ -711,6 +711,134 @@ static void test_processes(void)
 	ok(huge_free() == read_number("/proc/meminfo", "HugePages_Total"), "and all huge pages");
 }
 
+/* Memory of devices that VFIO has handed out */
+
+#define SLOT_A	2
+#define SLOT_V	4
+
+/*
+ * Start a process that has memory for the device at @slot: a huge page, which is
+ * one pin. First it gets the device @bdf from VFIO, if one is named, and that is
+ * what @device becomes here, too: who has it open keeps it from being stopped.
+ */
+static pid_t start_user(const char *bdf, int slot, int *device)
+{
+	int pipes[2], pidfd, fd;
+	pid_t pid;
+
+	if (pipe(pipes))
+		die("pipe");
+	pid = fork();
+	if (!pid) {
+		void *h = get_memory(HUGE, MAP_HUGETLB);
+		struct noiommu_map map = map_arg(h, HUGE);
+		struct client c = NO_CLIENT;
+
+		map.device = slot;
+		if (bdf && client_start(&c, bdf))
+			_exit(1);
+		if (call(open_pin(), NOIOMMU_MAP, &map) ||
+		    write(pipes[1], &c.device, sizeof(c.device)) < 0)
+			_exit(2);
+		for (;;)
+			pause();
+	}
+	close(pipes[1]);
+	if (read(pipes[0], &fd, sizeof(fd)) != sizeof(fd))
+		ok(false, "a process that uses %s", bdf ?: "nothing");
+	close(pipes[0]);
+	if (device) {
+		pidfd = syscall(SYS_pidfd_open, pid, 0);
+		*device = syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+		if (*device < 0)
+			die("pidfd_getfd");
+		close(pidfd);
+	}
+	return pid;
+}
+
+static void end_user(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+static bool stays_pinned(long pages)
+{
+	usleep(200000);
+	return pinned() == pages;
+}
+
+/* After the device has been stopped, which nobody waits for */
+static bool comes_back(void)
+{
+	double end = now() + 20;
+
+	while (pinned() && now() < end)
+		usleep(10000);
+	return !pinned();
+}
+
+static void test_uses(void)
+{
+	long all = huge_free();
+	char *p = small_pages(4);
+	struct client c;
+	int fd, device;
+	pid_t pid;
+
+	expect(add(V), 0, "add another device");
+	expect(bind_vfio(A), 0, "bind vfio-pci");
+
+	pid = start_user(A, SLOT_A, NULL);
+	end_user(pid);
+	ok(comes_back(), "the memory of a user that was killed comes back");
+
+	pid = start_user(A, SLOT_A, &device);
+	end_user(pid);
+	ok(stays_pinned(1) && huge_free() == all - 1,
+	   "but not before its device is closed (%ld pinned)", pinned());
+	close(device);
+	ok(comes_back() && huge_free() == all, "but then");
+
+	pid = start_user(A, SLOT_V, &device);
+	end_user(pid);
+	ok(stays_pinned(1), "the same if it was mapped for another device (%ld pinned)", pinned());
+	close(device);
+	ok(comes_back(), "it comes back");
+
+	expect(client_start(&c, A), 0, "use the device");
+	pid = start_user(NULL, SLOT_V, NULL);
+	end_user(pid);
+	ok(!pinned(), "it does not matter to others who have nothing to do with it");
+	pid = start_user(NULL, SLOT_A, NULL);
+	end_user(pid);
+	ok(stays_pinned(1), "but to others who have memory for it (%ld pinned)", pinned());
+	fd = open_pin();
+	do_map(fd, p, 4 * PAGE);
+	ok(do_unmap(fd, p, 4 * PAGE) == 4 * (int64_t)PAGE && pinned() == 1 && !locked(),
+	   "what is unmapped comes back at once");
+	do_map(fd, p, 4 * PAGE);
+	close(fd);
+	ok(stays_pinned(5) && locked() == 4,
+	   "what is left of a closed file stays, and counts (%ld pinned, %ld locked)", pinned(),
+	   locked());
+	client_close(&c);
+	expect(client_start(&c, A), 0, "use the device once more");
+	ok(comes_back() && !locked(), "what is left of the use before comes back");
+
+	fd = open_pin();
+	do_map(fd, p, 4 * PAGE);
+	close(fd);
+	ok(pinned() == 4, "what is left of a closed file stays again");
+	client_close(&c);
+	ok(!unbind_vfio(A) && !del(A) && !del(V) && !unload("noiommu"),
+	   "the module can be unloaded at once");
+	ok(!pinned() && !locked(), "all is back by then");
+	munmap(p, 4 * PAGE);
+	expect(load("noiommu", "devices=" A), 0, "load it again");
+}
+
 /* Threads that map, query, unmap and change what is below, all on one file */
 
 static atomic_bool stop;
@@ -1005,6 +1133,7 @@ int main(int argc, char **argv)
 		test_ranges();
 		test_memlock();
 		test_processes();
+		test_uses();
 		test_races();
 		test_compat();
 		test_faults();

@@ -17,9 +17,9 @@ int noiommu_iommu_init(void);
 void noiommu_iommu_exit(void);
 int noiommu_iommu_add(struct pci_dev *pdev, bool pa_hint);
 int noiommu_iommu_remove(struct pci_dev *pdev);
-int noiommu_iommu_reach(int segment, u8 bus, u8 devfn, u64 *limit, u64 *id);
+int noiommu_iommu_reach(int segment, u8 bus, u8 devfn, u64 *limit, u32 *id);
 u64 noiommu_iommu_last_use(void);
-bool noiommu_iommu_is_used(u64 id, const struct mm_struct *mm, u64 until);
+bool noiommu_iommu_is_used(u32 id, const struct mm_struct *mm, u64 until);
 
 /* Pin and translate, noiommu_pin.c */
 int noiommu_pin_init(void);

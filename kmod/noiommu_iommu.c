@@ -66,9 +66,9 @@
  * @iommu: its IOMMU, as the core knows it
  * @pdev: the device; a reference is held
  * @entry: in noiommu_devices
- * @id: never used twice, unlike its address
  * @use: number of the use that goes on, 0 while nobody has the device; under
  *	list_lock
+ * @id: not used again for a long time, unlike its address
  * @user: address space of who has it, of which the structure is held, or NULL;
  *	under list_lock
  * @vetted: id of the paging domain that a capable process attached last; under
@@ -79,8 +79,8 @@ struct noiommu_device {
 	struct iommu_device iommu;
 	struct pci_dev *pdev;
 	struct list_head entry;
-	u64 id;
 	u64 use;
+	u32 id;
 	struct mm_struct *user;
 	u64 vetted;
 	bool announced;
@@ -123,7 +123,7 @@ static LIST_HEAD(noiommu_devices);
 /* Protected by list_lock alone */
 static u64 last_use;
 
-static atomic64_t last_device_id;
+static atomic_t last_device_id;
 static atomic64_t last_domain_id;
 
 static const struct iommu_ops noiommu_ops;
@@ -210,7 +210,7 @@ u64 noiommu_iommu_last_use(void)
  *
  * Return: whether such a use still goes on.
  */
-bool noiommu_iommu_is_used(u64 id, const struct mm_struct *mm, u64 until)
+bool noiommu_iommu_is_used(u32 id, const struct mm_struct *mm, u64 until)
 {
 	struct noiommu_device *nd;
 	bool used = false;
@@ -754,7 +754,7 @@ static int add_locked(struct pci_dev *pdev, bool pa_hint)
 	nd = kzalloc(sizeof(*nd), GFP_KERNEL);
 	if (!nd)
 		return -ENOMEM;
-	nd->id = atomic64_inc_return(&last_device_id);
+	nd->id = atomic_inc_return(&last_device_id);
 	nd->pdev = pci_dev_get(pdev);
 
 	/* No parent: its class directory would take the name of the iommu link */
@@ -873,7 +873,7 @@ int noiommu_iommu_remove(struct pci_dev *pdev)
  * Return: 0, -ENODEV if it was not added, or -ERANGE if the kernel would not let
  * a device there reach any memory in place.
  */
-int noiommu_iommu_reach(int segment, u8 bus, u8 devfn, u64 *limit, u64 *id)
+int noiommu_iommu_reach(int segment, u8 bus, u8 devfn, u64 *limit, u32 *id)
 {
 	struct noiommu_device *nd;
 	int ret = -ENODEV;

@@ -64,20 +64,20 @@ struct extent {
  * @node: in the file's tree, ordered by @mm and @start
  * @mm: the address space that @start is in and that pays for the memory; the
  *	structure is held, not what it describes
- * @device: the device it is for, from noiommu_iommu_reach()
  * @start: where the buffer starts
  * @npages: its size
  * @nr: how many extents it takes
+ * @device: the device it is for, from noiommu_iommu_reach()
  * @hugetlb: some of it is hugetlb memory
  * @extents: what it is made of
  */
 struct mapping {
 	struct rb_node node;
 	struct mm_struct *mm;
-	u64 device;
 	unsigned long start;
 	unsigned long npages;
 	unsigned long nr;
+	u32 device;
 	bool hugetlb;
 	struct extent extents[];
 };
@@ -313,7 +313,7 @@ static void unaccount(struct mm_struct *mm, unsigned long npages)
 /* Pin and account for a buffer of the caller's address space */
 static struct mapping *create_mapping(unsigned long start,
 				      unsigned long npages, u64 limit,
-				      u64 device)
+				      u32 device)
 {
 	struct pinning p = {
 		.reach = (limit >> PAGE_SHIFT) + !(~limit & ~PAGE_MASK),
@@ -519,7 +519,8 @@ static int do_map(struct pin_file *pf, union argument *arg, void __user *uarg)
 	struct noiommu_map *map = &arg->map;
 	unsigned long last;
 	struct mapping *m;
-	u64 limit, device;
+	u32 device;
+	u64 limit;
 	int ret;
 
 	ret = check_user();

@@ -98,16 +98,16 @@ struct noiommu_extent {
  * of a file gets private copies, as from any write.
  *
  * The mapping is known by the caller's address space and @user_va, and stays
- * until NOIOMMU_UNMAP, or the last close of the open file: at the latest when
- * all processes that have it are gone. Neither munmap(), nor exec(), nor removal
- * of the device ends it: a device may be writing there still. A child does not
- * inherit its parent's mappings, and of private memory it gets copies, which are
- * elsewhere.
+ * until NOIOMMU_UNMAP, or the last close of the open file, which comes at the
+ * latest when all processes that have it are gone. Neither munmap(), nor exec(),
+ * nor removal of the device ends it: a device may be writing there still. A child
+ * does not inherit its parent's mappings, and of private memory it gets copies,
+ * which are elsewhere.
  *
- * Open this file before the VFIO device: of a process that is killed, the kernel
- * closes last what was opened first, and the device must have stopped before its
- * memory is given back. Memory that is mapped in the VFIO container as well stays
- * until then in any case.
+ * The order in which the files of a process are closed does not matter. After the
+ * last close the memory stays pinned and counted until VFIO has stopped each device
+ * that was in use then and either is one that a mapping of the file is for, or was
+ * attached by a process whose memory a mapping of the file is.
  *
  * All of the buffer counts against RLIMIT_MEMLOCK of the caller, as with VFIO:
  * each mapping counts, and CAP_IPC_LOCK lifts the limit.

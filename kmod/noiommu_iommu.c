@@ -22,7 +22,7 @@
  * Locking: device lock of the PCI device, then noiommu_lock, then whatever the
  * IOMMU core takes. The core calls probe_device() and attach_dev() under locks of
  * its own, also from inside iommu_device_register(), so that these callbacks may
- * only take list_lock.
+ * take nothing but the spinlocks of this file.
  *
  * iommu_device_register() and iommu_device_unregister() look at every device of
  * every bus, and are made for boot: they take no lock against the core's own bus
@@ -71,8 +71,8 @@
  * @id: not used again for a long time, unlike its address
  * @user: address space of who has it, of which the structure is held, or NULL;
  *	under list_lock
- * @vetted: id of the paging domain that a capable process attached last; under
- *	the group's mutex, as all attaching is
+ * @vetted: id of the paging domain that a capable process attached last in this
+ *	use; under the group's mutex, as all attaching is
  * @announced: the kernel log has been told who uses the device
  */
 struct noiommu_device {
@@ -117,7 +117,7 @@ static DECLARE_WAIT_QUEUE_HEAD(moving_wait);
 static LIST_HEAD(unplugged_devices);
 static bool noiommu_exiting;
 
-/* Protects the list, together with noiommu_lock for writers */
+/* Protects the list, together with noiommu_lock for writers, and the uses */
 static DEFINE_SPINLOCK(list_lock);
 static LIST_HEAD(noiommu_devices);
 /* Protected by list_lock alone */
@@ -150,7 +150,7 @@ static struct noiommu_device *find_added(struct device *dev)
  * between is one use.
  */
 
-/* The caller has the device from now on, or has it, too */
+/* The caller has the device from now on */
 static void note_user(struct noiommu_device *nd)
 {
 	struct mm_struct *user = current->mm, *former;
@@ -172,6 +172,7 @@ static void end_use(struct noiommu_device *nd)
 	struct mm_struct *user;
 	u64 use;
 
+	nd->vetted = 0;
 	spin_lock(&list_lock);
 	use = nd->use;
 	nd->use = 0;
@@ -497,10 +498,7 @@ static struct iommu_device *noiommu_probe_device(struct device *dev)
 
 static void noiommu_release_device(struct device *dev)
 {
-	struct noiommu_device *nd = dev_iommu_priv_get(dev);
-
-	nd->vetted = 0;
-	end_use(nd);
+	end_use(dev_iommu_priv_get(dev));
 }
 
 static struct iommu_group *noiommu_device_group(struct device *dev)
@@ -683,6 +681,7 @@ static int check_device(struct pci_dev *pdev)
 
 static void free_device(struct noiommu_device *nd)
 {
+	WARN_ON(nd->use);
 	iommu_device_sysfs_remove(&nd->iommu);
 	pci_dev_put(nd->pdev);
 	kfree(nd);

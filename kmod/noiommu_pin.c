@@ -696,7 +696,7 @@ static void free_file(struct pin_file *pf)
 }
 
 /* May a device that had a user at the last close still be writing? */
-static bool is_used(struct pin_file *pf)
+static bool file_is_used(struct pin_file *pf)
 {
 	struct mapping *m, *former = NULL;
 	struct rb_node *node;
@@ -718,6 +718,8 @@ static bool is_used(struct pin_file *pf)
 /* What is left of closed files, which devices may be writing to */
 static DEFINE_MUTEX(held_lock);
 static LIST_HEAD(held_files);
+/* Of our own, since unpinning may take a CPU for seconds */
+static struct workqueue_struct *held_wq;
 
 static void free_unused(struct work_struct *work)
 {
@@ -726,7 +728,7 @@ static void free_unused(struct work_struct *work)
 
 	mutex_lock(&held_lock);
 	list_for_each_entry_safe(pf, next, &held_files, held) {
-		if (!is_used(pf))
+		if (!file_is_used(pf))
 			list_move(&pf->held, &unused);
 	}
 	mutex_unlock(&held_lock);
@@ -745,7 +747,7 @@ static DECLARE_WORK(free_unused_work, free_unused);
  */
 void noiommu_pin_settle(void)
 {
-	schedule_work(&free_unused_work);
+	queue_work(held_wq, &free_unused_work);
 }
 
 static int pin_release(struct inode *inode, struct file *file)
@@ -756,7 +758,7 @@ static int pin_release(struct inode *inode, struct file *file)
 	/* A use that ends between the two has the list looked at once more */
 	mutex_lock(&held_lock);
 	pf->last_use = noiommu_iommu_last_use();
-	used = is_used(pf);
+	used = file_is_used(pf);
 	if (used)
 		list_add(&pf->held, &held_files);
 	mutex_unlock(&held_lock);
@@ -783,12 +785,22 @@ static struct miscdevice pin_device = {
 
 int noiommu_pin_init(void)
 {
-	return misc_register(&pin_device);
+	int ret;
+
+	held_wq = alloc_workqueue(KBUILD_MODNAME, WQ_UNBOUND, 0);
+	if (!held_wq)
+		return -ENOMEM;
+
+	ret = misc_register(&pin_device);
+	if (ret)
+		destroy_workqueue(held_wq);
+	return ret;
 }
 
-/* No device is added any more, so none is in use and nothing needs to be held */
+/* No device is in a group any more, so that none is used and nothing is held */
 void noiommu_pin_exit(void)
 {
 	misc_deregister(&pin_device);
-	flush_work(&free_unused_work);
+	destroy_workqueue(held_wq);
+	WARN_ON(!list_empty(&held_files));
 }

@@ -104,13 +104,16 @@ struct noiommu_extent {
  * does not inherit its parent's mappings, and of private memory it gets copies,
  * which are elsewhere.
  *
- * The order in which the files of a process are closed does not matter. After the
- * last close the memory stays pinned and counted until VFIO has stopped each device
- * that was in use then and either is one that a mapping of the file is for, or was
- * attached by a process whose memory a mapping of the file is.
+ * A process that is killed has its files closed in any order. So after the last
+ * close the memory stays pinned until VFIO has given back each device that was in
+ * use then and either is one that a mapping of the file is for, or was attached
+ * last by a process, not its parent nor what it was before exec(), whose memory a
+ * mapping of the file is. To name more devices, map again by another open file.
+ * While a device stays in use, NOIOMMU_UNMAP gives back what it no longer needs.
  *
  * All of the buffer counts against RLIMIT_MEMLOCK of the caller, as with VFIO:
- * each mapping counts, and CAP_IPC_LOCK lifts the limit.
+ * each mapping counts, as long as the address space exists, and CAP_IPC_LOCK lifts
+ * the limit.
  *
  * Errors: EPERM no CAP_SYS_RAWIO, or the kernel is locked down; ENODEV the device
  * was not added to the noiommu module; EINVAL not aligned to pages, length 0 or

@@ -106,9 +106,9 @@ struct noiommu_extent {
  *
  * A process that is killed has its files closed in any order. So after the last
  * close the memory stays pinned until VFIO has given back each device that was in
- * use then and either is one that a mapping of the file is for, or was attached
- * last by a process, not its parent nor what it was before exec(), whose memory a
- * mapping of the file is. To name more devices, map again by another open file.
+ * use then, if a mapping of the file is for it, or is in the address space that it
+ * was attached from (fork() and exec() make another one). For more devices than
+ * these, map the buffer by another open file as well.
  * While a device stays in use, NOIOMMU_UNMAP gives back what it no longer needs.
  *
  * All of the buffer counts against RLIMIT_MEMLOCK of the caller, as with VFIO:

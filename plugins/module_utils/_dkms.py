@@ -26,6 +26,8 @@ TREE = "/var/lib/dkms"
 SOURCES = "/usr/src"
 # On the filesystem of the real tree, so that moving is renaming; DKMS does not look at hidden directories.
 STAGE = TREE + "/.noiommu-stage"
+# What a run that could not put everything back leaves of what it replaced, until one succeeds.
+KEPT = TREE + "/.noiommu-kept"
 # How the name of a source ends as long as it is not whole.
 HALF = ".new"
 # Where distributions make DKMS install: Debian, SUSE, Red Hat.
@@ -382,7 +384,7 @@ class AbsentPlan:
     @property
     def changed(self) -> bool:
         """Whether anything is there."""
-        noted = self.root.exists(record_path(self.tree.name))
+        noted = self.root.exists(record_path(self.tree.name)) or self.root.exists(KEPT)
         return bool(self.versions or self.before or self.loaded or self.misled or noted or self.tree.half_done())
 
     def refuse_if_used(self) -> None:

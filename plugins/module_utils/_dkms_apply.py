@@ -13,10 +13,11 @@ from typing import Callable
 
 from . import _dkms_checks as checks
 from . import _kernels, _signing
-from ._dkms import HALF, INSTALLED, STAGE, TREE, AbsentPlan, Plan, Record, Tree, built_with, record_path
+from ._dkms import HALF, INSTALLED, KEPT, STAGE, TREE, AbsentPlan, Plan, Record, Tree, built_with, record_path
 from ._dkms_source import Source, digest, read_conf, read_source
 from ._errors import HostError
 from ._fs import Root, Runner
+from ._undo import UndoStack
 
 _KEYS = _signing.DKMS_PAIR
 # How DKMS ends where BUILD_EXCLUSIVE_* excludes a kernel; before 3.0.11 by a code that has other meanings too.
@@ -31,7 +32,7 @@ class Installer:
         self._runner = runner
         self._plan = plan
         self._tree = plan.tree
-        self._undo: list[Callable[[], None]] = []
+        self._undo = UndoStack()
         self._signing = _signing.read(root)
         self.skipped: dict[str, str] = {}  # kernels that the source turned out not to be for
         self.failed: dict[str, list[str]] = {}  # kernels other than the running one that a build failed for: the cause
@@ -88,34 +89,55 @@ class Installer:
             for path in _KEYS:
                 root.remove_file(path)
         if not any(root.exists(path) for path in _KEYS):
-            self._undo.append(lambda: record.save(root, name))
+            self._undo.push(record_path(name), lambda: record.save(root, name))
             record._replace(digest=self._plan.digest, made_keys=True).save(root, name)
 
     def transact(self, action: Callable[[], None], keep_stage: bool = False) -> bool:
         """Do something of which nothing is left if it fails; return whether DKMS made its key meanwhile."""
         had_keys = any(self._root.exists(path) for path in _KEYS)
+        if not had_keys:  # Made by a failed attempt, so enrolled nowhere.
+            self._undo.push("DKMS's signing key", self._remove_keys)
         done = False
         try:
             action()
             done = True
         except (HostError, OSError) as exc:
-            while self._undo:
-                self._undo.pop()()
-            if not had_keys:  # Made by this attempt, so enrolled nowhere.
-                for path in _KEYS:
-                    self._root.remove_file(path)
-            if isinstance(exc, HostError):
-                raise
-            raise HostError(
-                "file",
-                "Installing %s %s failed; the host is as it was." % (self._tree.name, self._plan.version),
-                evidence=[str(exc)],
-                remedy="Make the filesystem that holds the path usable, then run again.",
-            ) from exc
+            raise self._roll_back(exc) from exc
         finally:
             if not (done and keep_stage):
                 self.drop_stage()
+        drop_kept(self._root)
         return not had_keys and self._root.exists(_KEYS[0])
+
+    def _remove_keys(self) -> None:
+        for path in _KEYS:
+            self._root.remove_file(path)
+
+    def _roll_back(self, failure: HostError | OSError) -> HostError:
+        """Undo what was done, and return the failure with what became of the host."""
+        problems = self._undo.unwind()
+        if problems:
+            problems += self._keep_old()
+        error = failure if isinstance(failure, HostError) else HostError(
+            "file",
+            "Installing %s %s failed." % (self._tree.name, self._plan.version),
+            evidence=[str(failure)],
+            remedy="Make the filesystem that holds the path usable, then run again.",
+        )
+        outcome = "NOT everything could be put back" if problems else "the host is as it was"
+        error.message = "%s; %s." % (error.message.rstrip("."), outcome)
+        error.evidence += problems
+        return error
+
+    def _keep_old(self) -> list[str]:
+        """Save the copies of what was replaced from being dropped with the stage; say where they are."""
+        old = STAGE + "/old"
+        if self._root.exists(old) and not self._root.exists(KEPT):  # an earlier one is what worked last
+            try:
+                os.rename(self._real(old), self._real(KEPT))
+            except OSError as exc:
+                return ["NOT kept: the copies in %s: %s" % (old, exc)]
+        return ["%s: copies of what was replaced, until a run succeeds" % KEPT] * self._root.exists(KEPT)
 
     def drop_stage(self) -> None:
         """Remove what was built aside."""
@@ -124,21 +146,22 @@ class Installer:
     def _drop(self, kernel: str) -> None:
         """Take the module's files out of a kernel, keeping what it takes to bring them back."""
         kept = {path: self._root.read_bytes(path) or b"" for path in self._tree.installed_files(kernel)}
-        self._undo.append(lambda: self._put_back(kernel, kept))
+        self._undo.push("the module of kernel " + kernel, lambda: self._put_back(kernel, kept))
         drop_installed(self._root, self._runner, self._tree, [kernel])
 
     def _put_back(self, kernel: str, kept: dict[str, bytes]) -> None:
         for path, content in kept.items():
             self._root.write_file(path, content)
-        if kept:
-            self._runner.run("depmod", kernel)
+        done = self._runner.run("depmod", kernel) if kept else None
+        if done is not None and done.rc != 0 and self._tree.is_indexed(kernel) is False:
+            raise _left("depmod %s: rc %d: %s" % (kernel, done.rc, done.stderr.strip()))
 
     def _depmod(self, kernel: str) -> None:
         done = self._runner.run("depmod", kernel)
         if done.rc != 0:
             raise HostError(
                 "install_failed",
-                "Indexing the modules of kernel %s failed; the host is as it was." % kernel,
+                "Indexing the modules of kernel %s failed." % kernel,
                 evidence=["depmod %s: rc %d" % (kernel, done.rc), *checks.cause(done.stdout + "\n" + done.stderr)],
                 remedy="Mend the cause above, then run again.",
             )
@@ -195,8 +218,7 @@ class Installer:
                 reasons = [line for line in said.splitlines() if re.search(r"sign|certificate|key", line, re.I)]
                 raise HostError(
                     "not_signed",
-                    "This kernel loads signed modules only, and DKMS did not sign the one for %s; the host is as it"
-                    " was." % kernel,
+                    "This kernel loads signed modules only, and DKMS did not sign the one for %s." % kernel,
                     evidence=[*self._signing.enforced_by, *(reasons or ["%s: no signature" % os.path.basename(path)])],
                     remedy="See that DKMS finds sign-file (Debian: the package linux-kbuild of this kernel) and its key"
                     " (/etc/dkms/framework.conf), then run again.",
@@ -237,8 +259,7 @@ class Installer:
                 log += text
         return HostError(
             "build_failed",
-            "Building %s %s for kernel %s failed; the host is as it was."
-            % (self._tree.name, self._plan.version, kernel),
+            "Building %s %s for kernel %s failed." % (self._tree.name, self._plan.version, kernel),
             evidence=["dkms build: rc %d" % rc, *checks.cause(_shorten_paths(log or said))],
             remedy="Mend the cause above, then run again.",
         )
@@ -254,7 +275,7 @@ class Installer:
                 self._set_aside(version)
         if plan.fresh:
             target = tree.source_dir(plan.version)
-            self._undo.append(lambda: shutil.rmtree(self._real(target), ignore_errors=True))
+            self._undo.push("the new source", lambda: self._remove_tree(target))
             # In two steps, so that a killed run leaves no half source under the right name.
             self._write_source(target + HALF, source)
             shutil.rmtree(self._real(target), ignore_errors=True)
@@ -265,13 +286,15 @@ class Installer:
         home = "%s/%s" % (tree.directory, plan.version)
         os.makedirs(self._real(home), exist_ok=True)
         if plan.fresh:
-            self._undo.append(lambda: self._forget(plan.version))
+            self._undo.push("the new version", lambda: self._forget(plan.version))
             self._root.write_link(home + "/source", tree.source_dir(plan.version))
         for kernel in self._root.listdir(built):
             if kernel not in plan.build or not self._root.exists(built, kernel):
                 continue
             if not plan.fresh:
-                self._undo.append(lambda kernel=kernel: self._forget_kernel(plan.version, kernel))
+                self._undo.push(
+                    "the module of kernel " + kernel, lambda kernel=kernel: self._forget_kernel(plan.version, kernel)
+                )
                 shutil.rmtree(self._real("%s/%s" % (home, kernel)), ignore_errors=True)
             os.rename(self._real("%s/%s" % (built, kernel)), self._real("%s/%s" % (home, kernel)))
 
@@ -286,7 +309,7 @@ class Installer:
         for here, there in moves:
             if self._root.exists(here):
                 shutil.copytree(self._real(here), self._real(there), symlinks=True)
-        self._undo.append(lambda: self._bring_back(version, moves, kernels))
+        self._undo.push("version %s in DKMS" % version, lambda: self._bring_back(version, moves, kernels))
         remove_version(self._root, self._runner, tree, version)
 
     def _bring_back(self, version: str, moves: list[tuple[str, str]], kernels: list[str]) -> None:
@@ -295,13 +318,23 @@ class Installer:
                 shutil.rmtree(self._real(here), ignore_errors=True)
                 shutil.copytree(self._real(there), self._real(here), symlinks=True)
         for kernel in kernels:
-            self._runner.run("dkms", "install", "-m", self._tree.name, "-v", version, "-k", kernel)
+            done = self._runner.run("dkms", "install", "-m", self._tree.name, "-v", version, "-k", kernel)
+            if self._tree.state(version, kernel) != INSTALLED:
+                raise _left("dkms install for kernel %s: rc %d: %s" % (kernel, done.rc, done.stderr.strip()))
 
     def _forget(self, version: str) -> None:
         remove_version(self._root, self._runner, self._tree, version)
+        if version in self._tree.versions():
+            raise _left("%s/%s is still there" % (self._tree.directory, version))
 
     def _forget_kernel(self, version: str, kernel: str) -> None:
-        self._runner.run("dkms", "remove", "-m", self._tree.name, "-v", version, "-k", kernel)
+        done = self._runner.run("dkms", "remove", "-m", self._tree.name, "-v", version, "-k", kernel)
+        if self._root.exists(self._tree.directory, version, kernel):
+            raise _left("dkms remove for kernel %s: rc %d: %s" % (kernel, done.rc, done.stderr.strip()))
+
+    def _remove_tree(self, path: str) -> None:
+        if self._root.exists(path):
+            shutil.rmtree(self._real(path))
 
     def _install(self, kernel: str) -> None:
         plan = self._plan
@@ -315,8 +348,7 @@ class Installer:
         if done.rc != 0 or state != INSTALLED:
             raise HostError(
                 "install_failed",
-                "Installing %s %s for kernel %s failed; the host is as it was."
-                % (self._tree.name, plan.version, kernel),
+                "Installing %s %s for kernel %s failed." % (self._tree.name, plan.version, kernel),
                 evidence=["dkms install: rc %d" % done.rc, *checks.cause(done.stdout + "\n" + done.stderr)],
                 remedy="Mend the cause above, then run again.",
             )
@@ -338,6 +370,11 @@ class Installer:
                 evidence=["rc %d" % done.rc, *checks.cause(done.stdout + "\n" + done.stderr)],
                 remedy="Mend the cause above, then run again.",
             )
+
+
+def _left(evidence: str) -> HostError:
+    """What an undo raises that has not undone its step."""
+    return HostError("undo", evidence)
 
 
 def _shorten_paths(log: str) -> str:
@@ -407,6 +444,11 @@ def drop_half_done(root: Root, tree: Tree) -> None:
         shutil.rmtree(root.path(path), ignore_errors=True)
 
 
+def drop_kept(root: Root) -> None:
+    """Remove what a run kept that could not put everything back."""
+    shutil.rmtree(root.path(KEPT), ignore_errors=True)
+
+
 def remove_all(root: Root, runner: Runner, plan: AbsentPlan) -> None:
     """Bring an absent plan about."""
     plan.refuse_if_used()
@@ -420,6 +462,7 @@ def remove_all(root: Root, runner: Runner, plan: AbsentPlan) -> None:
                 remedy="See what uses it (lsmod), stop that, then run again.",
             )
     drop_half_done(root, plan.tree)
+    drop_kept(root)
     problems = [line for version in plan.versions for line in remove_version(root, runner, plan.tree, version)]
     drop_installed(root, runner, plan.tree, root.listdir(_kernels.MODULES))
     for entry in root.listdir(plan.tree.directory):

@@ -178,7 +178,10 @@ class PrebuiltInstaller(Installer):
     def _place(self, kernel: str, archive: Archive) -> None:
         family = _kernels.read_os(self._root).family
         directory = "%s/%s/%s" % (_kernels.MODULES, kernel, _INSTALL_DIR.get(family, "updates"))
-        self._undo.append(lambda: drop_installed(self._root, self._runner, self._tree, [kernel]))
+        self._undo.push(
+            "the new module of kernel " + kernel,
+            lambda: drop_installed(self._root, self._runner, self._tree, [kernel]),
+        )
         for name, content in archive.modules.items():
             self._root.write_file("%s/%s" % (directory, name), content)
         self._depmod(kernel)

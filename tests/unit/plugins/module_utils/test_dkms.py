@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 from typing import Any
 
@@ -466,6 +467,52 @@ def test_a_failing_installation_brings_the_old_state_back(dkms: FakeDkms, older:
     dkms.failing["dkms install --force -m noiommu -v 1.0.0 -k " + OTHER] = RunResult(6, "", "cp: No space left\n")
     error = refused(dkms)
     assert error.code == "install_failed" and "cp: No space left" in error.evidence
+
+
+def test_an_undo_that_fails_hides_no_error_stops_no_other_and_keeps_the_old_version(
+    dkms: FakeDkms, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Run(dkms, source("0.9.0", "int old;"))
+    dkms.failing["dkms install --force -m noiommu -v 1.0.0 -k " + OTHER] = RunResult(6, "", "cp: No space left\n")
+    copy, kept = shutil.copytree, "/var/lib/dkms/.noiommu-kept"
+
+    def full(source: Any, target: str, *options: Any, **more: Any) -> str:
+        if "/.noiommu-stage/old/" in os.fspath(source):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), target)
+        return copy(source, target, *options, **more)
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    with pytest.raises(HostError) as caught:
+        Run(dkms)
+    error = caught.value
+    assert error.code == "install_failed" and "cp: No space left" in error.evidence
+    assert error.message.endswith("; NOT everything could be put back.")
+    assert any(line.startswith("NOT put back: version 0.9.0 in DKMS: [Errno 28]") for line in error.evidence)
+    assert not tree.root.exists("/usr/src/noiommu-1.0.0") and not tree.root.exists("/var/lib/dkms/noiommu/1.0.0")
+    # Removed from its place, and the copy is the only one
+    assert tree.root.read_text(kept + "/source/0.9.0/noiommu.c") == "int old;"
+    assert kept + ": copies of what was replaced, until a run succeeds" in error.evidence
+
+    with pytest.raises(HostError):  # a second failure does not lose it
+        Run(dkms)
+    assert tree.root.read_text(kept + "/source/0.9.0/noiommu.c") == "int old;"
+    dkms.failing.clear()
+    assert Run(dkms).result["after"] == BOTH and not tree.root.exists(kept)
+
+
+def test_a_removal_takes_what_was_kept_as_well(dkms: FakeDkms, tree: Tree) -> None:
+    tree.file("/var/lib/dkms/.noiommu-kept/source/0.9.0/noiommu.c")
+    assert remove(dkms)[0]["changed"] and not tree.root.exists("/var/lib/dkms/.noiommu-kept")
+
+
+def test_an_old_version_that_dkms_does_not_install_again_is_told(dkms: FakeDkms) -> None:
+    Run(dkms, source("0.9.0"))
+    dkms.failing["dkms install --force -m noiommu -v 1.0.0 -k " + OTHER] = RunResult(6, "", "no\n")
+    dkms.failing["dkms install -m noiommu -v 0.9.0 -k " + KERNEL] = RunResult(6, "", "dkms: out of order\n")
+    with pytest.raises(HostError) as caught:
+        Run(dkms)
+    told = "dkms install for kernel %s: rc 6: dkms: out of order" % KERNEL
+    assert any("NOT put back: version 0.9.0 in DKMS" in line and told in line for line in caught.value.evidence)
 
 
 def test_a_failing_installation_for_one_more_kernel_leaves_the_others(dkms: FakeDkms) -> None:

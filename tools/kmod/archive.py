@@ -17,7 +17,8 @@ from pathlib import Path
 from rig.common import RigError, cache_dir, locked, run_logged, say
 from rig.image import KEYRING, apt_options, archives
 
-LISTS_AGE = 24 * 3600  # seconds until package lists are fetched again
+# Seconds until package lists are fetched again. The archive keeps no file that its lists have dropped.
+LISTS_AGE = 3600
 
 
 def kmod_cache() -> Path:
@@ -95,6 +96,10 @@ class Archive:
         """Names of packages that match all of the pattern."""
         wanted = re.compile(pattern)
         return [name for name in self.query(["apt-cache", "pkgnames"]).split() if wanted.fullmatch(name)]
+
+    def versions(self, package: str) -> list[str]:
+        """All versions of a package, the newest first."""
+        return re.findall(r"^Version: (\S+)$", self.query(["apt-cache", "show", package]), re.M)
 
     def version(self, package: str) -> str:
         """The newest version of a package."""

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ FLAVOURS = {"6.1-cloud": "bookworm", "6.1-rt": "bookworm", "6.1-arm64": "bookwor
             "6.12-cloud": "trixie", "6.12-rt": "trixie", "6.12-arm64": "trixie", "7.3-cloud": "trixie",
             "7.3-rt": "trixie", "7.3-arm64": "trixie"}
 ARM64 = "-arm64"
+HEADERS = "linux-headers-"
 CHECKPATCH = ("scripts/checkpatch.pl", "scripts/spelling.txt", "scripts/const_structs.checkpatch")
 SAMPLE = "samples/vfio-mdev/mtty.c"
 
@@ -43,7 +45,7 @@ class Kernel:
 
 
 def find(series: str) -> Kernel:
-    """The newest kernel of a series, or of a flavour of it."""
+    """The newest kernel of a series that can be tested, or of a flavour of it that can be built for."""
     known = {**RELEASES, **FLAVOURS, debug.SERIES: debug.RELEASE}
     if series not in known:
         raise RigError(f"there is no kernel {series!r}", "", "use some of: " + ", ".join(known))
@@ -53,17 +55,63 @@ def find(series: str) -> Kernel:
         return Kernel(series, debug.release(archive), archive)
     version, _dash, flavour = series.partition("-")
     suffix = {"": "-amd64", "backports": "-amd64", "arm64": ARM64}.get(flavour, f"-{flavour}-amd64")
-    # Packages for arm64 have the versions of those for this machine
-    listed = "-amd64" if suffix == ARM64 else suffix
-    pattern = rf"linux-headers-(%s[.][0-9.]+(?:-[0-9]+)?(?:[+]deb[0-9.]+)?{listed})"
-    names = archive.names(pattern % re.escape(version))
-    if not names:
-        others = sorted(archive.names(pattern % "[0-9]+[.][0-9]+"), key=_version)
-        raise RigError(f"Debian {archive.release} has no headers of kernel {series} any more",
-                       "it has: " + " ".join(others), "change RELEASES or FLAVOURS in tools/kmod/kernels.py")
-    release = max(names, key=_version).removeprefix("linux-headers-").removesuffix(listed) + suffix
+    names = archive.names("linux-(?:headers|image|binary|modules)-[0-9].*")
+    if suffix == ARM64:  # the tools of a build run here, so this machine's headers are needed besides
+        others = Archive(archive.release, "arm64")
+        others.open()
+        names = both_architectures(names, others.names("linux-headers-[0-9].*"))
+    release, passed_over = newest(names, version, suffix, boots=series in RELEASES)
+    if release is None:
+        headers = sorted((name for name in names if name.startswith(HEADERS) and name.endswith(suffix)), key=_version)
+        raise RigError(f"Debian {archive.release} has no kernel {series} any more",
+                       "it has: " + " ".join([*headers, *passed_over]),
+                       "change RELEASES or FLAVOURS in tools/kmod/kernels.py")
+    if passed_over:
+        say(f"kernel {series}: {release}; passed over: " + "; ".join(passed_over))
     return Kernel(series, release, archive,
                   ("ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-") if suffix == ARM64 else ())
+
+
+def of_release(release: str) -> Kernel:
+    """The kernel with this release, as a machine says it with `uname -r`; not always the newest of its series."""
+    series = ".".join(release.split(".")[:2])
+    archive = Archive(RELEASES.get(series, ""))
+    if series in RELEASES:
+        archive.open()
+        if HEADERS + release in archive.names(re.escape(HEADERS + release)):
+            return Kernel(series, release, archive)
+    raise RigError(f"the archive has no headers of kernel {release} any more", f"Debian {archive.release or '?'}",
+                   "remove the image of that machine from the cache ($NOIOMMU_CACHE), so that it is built anew")
+
+
+def newest(names: Iterable[str], version: str, suffix: str, boots: bool) -> tuple[str | None, list[str]]:
+    """The newest release of a series among these packages, and why newer ones are passed over.
+
+    Headers come into the archive before the image of the same release, which has to be signed first: where the kernel is
+    to be booted, both have to be there.
+    """
+    there = set(names)
+    pattern = re.compile(rf"{HEADERS}({re.escape(version)}[.][0-9.]+(?:-[0-9]+)?(?:[+]deb[0-9.]+)?{suffix})")
+    releases = [match.group(1) for match in map(pattern.fullmatch, there) if match]
+    passed_over: list[str] = []
+    for release in sorted(releases, key=_version, reverse=True):
+        lacking = [] if not boots else [name for name in image_packages(release, there) if name not in there]
+        if not lacking:
+            return release, passed_over
+        passed_over.append(f"{release} has headers, and no {' or '.join(lacking)} yet")
+    return None, passed_over
+
+
+def image_packages(release: str, there: Container[str]) -> list[str]:
+    """The packages that hold what boots: one, or since Linux 7.2 the image and its modules apart."""
+    apart = [f"linux-binary-{release}", f"linux-modules-{release}"]
+    return apart if any(name in there for name in apart) else [f"linux-image-{release}"]
+
+
+def both_architectures(names: Iterable[str], arm64: Iterable[str]) -> list[str]:
+    """The headers for arm64 whose counterparts for this machine are there as well."""
+    there = set(names)
+    return [name for name in arm64 if name.endswith(ARM64) and name.removesuffix(ARM64) + "-amd64" in there]
 
 
 def _version(name: str) -> list[int]:

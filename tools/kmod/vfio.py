@@ -20,18 +20,22 @@ OPTION = "CONFIG_VFIO_NOIOMMU"
 LEFT_OUT = ("CONFIG_VFIO_MDEV=", "CONFIG_VFIO_PLATFORM=", "CONFIG_MLX5_VFIO_PCI=", "CONFIG_HISI_ACC_VFIO_PCI=")
 
 
-def noiommu_modules(series: str) -> tuple[str, Path]:
-    """The release of the newest kernel of a series, and its rebuilt modules in the layout of drivers/vfio."""
-    kernel = kernels.find(series)
-    source = f"linux-source-{series}"
-    version = kernel.archive.version(source)
+def noiommu_modules(release: str) -> Path:
+    """The rebuilt modules of this kernel in the layout of drivers/vfio."""
+    kernel = kernels.of_release(release)
+    source = f"linux-source-{kernel.series}"
+    # The archive may have a newer source already; it builds, too, but the same one is what the kernel was made from.
+    version = kernel.archive.version(f"{kernels.HEADERS}{release}")
+    if version not in kernel.archive.versions(source):
+        version = kernel.archive.version(source)
+        say(f"the source of kernel {release} is not in the archive any more, {source} {version} is taken")
     digest = hashlib.sha256((version + Path(__file__).read_text(encoding="utf-8")).encode()).hexdigest()[:12]
     final = kmod_cache() / f"vfio-{kernel.release}-{digest}"
     with locked(final.with_name(final.name + ".lock"), "building VFIO"):
         if not final.is_dir():
             forget(f"vfio-{kernel.release}-*", final)
-            _build(kernel, source, final)
-    return kernel.release, final
+            _build(kernel, f"{source}={version}", final)
+    return final
 
 
 def _build(kernel: kernels.Kernel, source: str, final: Path) -> None:
@@ -43,8 +47,9 @@ def _build(kernel: kernels.Kernel, source: str, final: Path) -> None:
     try:
         with kernel.archive.download(f"the source of kernel {kernel.series}", [source]) as debs:
             say("unpacking the source of VFIO")
-            pipe = (f'set -o pipefail; dpkg-deb --fsys-tarfile "$0" | tar -xO ./usr/src/{source}.tar.xz'
-                    f' | tar -xJ -C "$1" --strip-components=3 {source}/drivers/vfio')
+            name = source.partition("=")[0]
+            pipe = (f'set -o pipefail; dpkg-deb --fsys-tarfile "$0" | tar -xO ./usr/src/{name}.tar.xz'
+                    f' | tar -xJ -C "$1" --strip-components=3 {name}/drivers/vfio')
             subprocess.run(["bash", "-c", pipe, debs[0], work], check=True)
         # The headers' configuration says no; code and makefiles are told otherwise.
         out = chroot(root, ["make", "-C", f"/usr/lib/modules/{kernel.release}/build", f"-j{os.cpu_count()}",

@@ -2,10 +2,10 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 """Runs on the host: bind devices with each tool in turn, put them back in between, print seconds as JSON.
 
-    python3 - ALL ONE NOTHING DEVICE...
+    python3 - ALL FEW NOTHING TABLES COUNT DEVICE...
 
-ALL is the module vfio_binding as Ansible sends it, with its arguments: what is timed is what Ansible runs here. ONE is
-the same for the first device alone, NOTHING with an empty list.
+ALL is the module vfio_binding as Ansible sends it, with its arguments: what is timed is what Ansible runs here. FEW is
+the same for the first COUNT devices, NOTHING with an empty list. TABLES is how many of the two states to start from.
 """
 import concurrent.futures
 import json
@@ -15,7 +15,9 @@ import subprocess
 import sys
 import time
 
-ALL, ONE, NOTHING, DEVICES = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
+ALL, FEW, NOTHING = sys.argv[1:4]
+TABLES, COUNT = int(sys.argv[4]), int(sys.argv[5])
+DEVICES = sys.argv[6:]
 PCI = "/sys/bus/pci/devices/"
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
 
@@ -67,7 +69,7 @@ def plain_at_once(devices):
 
 
 def vfio_binding(devices):
-    module(ONE if len(devices) == 1 else ALL, True)
+    module(FEW if len(devices) == COUNT else ALL, True)
 
 
 def devbind(devices):
@@ -122,11 +124,11 @@ def timed(run, *args):
 start = min(timed(module, NOTHING, False) for _again in range(2))
 subprocess.run(["modprobe", "vfio-pci"], check=True)
 rounds = {}
-for title, probe in (("from the host's driver", True), ("from no driver", False)):
+for title, probe in (("from the host's driver", True), ("from no driver", False))[:TABLES]:
     seconds = rounds[title] = {"vfio_binding, no devices": {"all": start}}
     for name, (run, after) in TOOLS.items():
         seconds[name] = {}
-        for much, devices in (("one", DEVICES[:1]), ("all", DEVICES)):
+        for much, devices in (("few", DEVICES[:COUNT]), ("all", DEVICES)):
             give_back(probe)
             assert bound() == 0, name
             seconds[name][much] = timed(run, devices)

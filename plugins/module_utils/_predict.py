@@ -4,7 +4,8 @@
 
 """What each application would choose on this host if it were started as it comes, and whether that works.
 
-The rules are those of the applications' own sources; which was seen to hold is said in docs/guide.md.
+As it comes is without any option, thus without a list of allowed devices (-a). The rules are those of the
+applications' own sources; which was seen to hold is said in docs/guide.md.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Situation(NamedTuple):
 
     @property
     def hint(self) -> bool:
-        """Whether DPDK is made to choose physical addresses, by devices that are taken or else by the parameter."""
+        """Whether the devices carry the hint for DPDK: told by those that are taken, or else by the parameter."""
         for device in self.devices:
             if (device.iommu or "").startswith("noiommu-"):
                 return self.root.exists(device.path, "iommu/intel-iommu/cap")
@@ -59,7 +60,7 @@ def applications(situation: Situation) -> dict[str, dict[str, Any]]:
     for name, predict in _PREDICTORS.items():
         one = _none(situation) if situation.backend is None else predict(situation)
         pages = _pages(situation.root)
-        if one.works and not pages:
+        if (one.works or one.remedy) and not pages:
             one = one._replace(reasons=[*one.reasons, "%s: no pages are reserved yet, and it needs some" % SIZES_DIR])
         found[name] = {
             "backend": situation.backend or "none",
@@ -95,42 +96,52 @@ def _pages(root: Root) -> int:
 # --- the rules ---
 
 
-def _dpdk(at: Situation, how: str = "--iova-mode=pa") -> Prediction:
+def _dpdk(at: Situation, how: str = "--iova-mode=pa", allow: str = "-a") -> Prediction:
     if at.backend == _backend.IOMMU:
         return Prediction("VA", TYPE1, True, ["an IOMMU translates for every device: DPDK takes virtual addresses"])
     if at.backend == _backend.BUILTIN:
         return Prediction(
             "PA", NOIOMMU, True, ["%s: Y, and DPDK then takes physical addresses" % _backend.NOIOMMU_MODE, _ADMIN]
         )
-    if at.hint and at.machine in _X86:
-        return Prediction(
-            "PA",
-            TYPE1,
-            True,
-            ["iommu/intel-iommu/cap of the devices is no number (dpdk_pa_hint): DPDK on x86 then takes PA", _ADMIN],
+    remedy = "Start it with %s." % how
+    if not at.hint:
+        why = "the hint is off (dpdk_pa_hint=N)"
+    elif at.machine not in _X86:
+        why = "DPDK on %s does not look for the hint" % at.machine
+    else:
+        why = (
+            "DPDK on x86 looks for the hint (dpdk_pa_hint) at the first PCI device of its list only: without %s that "
+            "is the first one of the host, usually a bridge" % allow
         )
-    why = "DPDK on %s does not look for the hint" % at.machine if at.hint else "the hint is off (dpdk_pa_hint=N)"
-    return Prediction(
-        "VA",
-        TYPE1,
-        False,
-        [why, _GROUPS],
-        "Start it with %s." % how,
-    )
+        remedy += " DPDK 20.11 to 24.11 do without if each %s names a device of this backend." % allow
+    return Prediction("VA", TYPE1, False, [why, _GROUPS, _ADMIN], remedy)
 
 
-_GROUPS = "an IOMMU group exists: DPDK takes virtual addresses, and attaching a device fails"
-_ADMIN = "it reads physical addresses from /proc/self/pagemap: as root, or with CAP_SYS_ADMIN"
+_GROUPS = "an IOMMU group exists: DPDK takes virtual addresses, and attaching a device fails (error 22)"
+_ADMIN = "with physical addresses it reads /proc/self/pagemap: as root, or with CAP_SYS_ADMIN"
 
 
 def _spdk(at: Situation) -> Prediction:
+    if at.machine in _X86 and at.backend != _backend.BUILTIN and not _may_be_intel(at.root):
+        one = _dpdk(at)
+        remedy = _WITH_VA if one.works else "Start it with --iova-mode=pa."
+        return one._replace(reasons=[_NOT_INTEL, *one.reasons], remedy=remedy)
     width = _iommu_width(at.root)
     if at.machine in _X86 and width < _SPDK_WIDTH and at.backend != _backend.BUILTIN:
         node = "%s/dmar*: %s" % (NODES, "%d address bits" % width if width else "none")
         reasons = [node + ", less than the %d bits that SPDK wants: it takes physical addresses" % _SPDK_WIDTH, _ADMIN]
-        remedy = "With the option --iova-mode=va it needs no capability." if at.backend == _backend.IOMMU else None
-        return Prediction("PA", TYPE1, True, reasons, remedy)
+        return Prediction("PA", TYPE1, True, reasons, _WITH_VA if at.backend == _backend.IOMMU else None)
     return _dpdk(at)
+
+
+_WITH_VA = "With the option --iova-mode=va it needs no capability."
+_NOT_INTEL = "the processor is not Intel's: SPDK 25.09 and later leave the choice to DPDK, earlier ones take PA"
+
+
+def _may_be_intel(root: Root) -> bool:
+    """Return what SPDK makes of the processor: an unknown vendor is as good as Intel."""
+    vendor = re.search(r"^vendor_id\s*:\s*(\S+)", root.read_text("/proc/cpuinfo") or "", re.MULTILINE)
+    return vendor is None or vendor.group(1) == "GenuineIntel"
 
 
 def _iommu_width(root: Root) -> int:
@@ -161,7 +172,8 @@ def _ovs(at: Situation) -> Prediction:
 
 
 def _vpp_dpdk(at: Situation) -> Prediction:
-    return _dpdk(at, "`dpdk { iova-mode pa }` in startup.conf")
+    # VPP allows the devices that have a `dev` in its configuration, and all if there is none.
+    return _dpdk(at, "`dpdk { iova-mode pa }` in startup.conf", "`dev`")
 
 
 def _vpp_native(at: Situation) -> Prediction:

@@ -78,8 +78,8 @@ options:
     default: true
   dpdk_pa_hint:
     description:
-      - Whether the devices of the backend V(dkms) carry the attribute that makes an unmodified DPDK on x86 use physical
-        addresses (IOVA=PA) by itself.
+      - Whether the devices of the backend V(dkms) carry the attribute that makes DPDK on x86 use physical addresses
+        (IOVA=PA) by itself if each of its C(-a) options names such a device. C(--iova-mode=pa) always works.
     type: bool
     default: true
   insecure_until:

@@ -51,7 +51,7 @@ def test_their_names_lead_to_their_groups(index):
 
 
 def test_dpdk_opens_them():
-    """Unmodified, and in the mode that the backend needs, chosen by itself. They answer while the physical one is up."""
+    """Unmodified and, with -a for them only, in the right mode. They answer while the physical one is up."""
     addresses = [on(HOST, f"basename $(readlink {function(index)})").strip() for index in TAKEN[:2]]
     interface = on(HOST, f"ls /sys/bus/pci/devices/{PF}/net").strip()
     pages = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"

@@ -33,13 +33,18 @@ def chosen(found: dict[str, dict[str, Any]]) -> dict[str, tuple[str | None, str 
 def test_the_module_with_its_hint(tree: Tree) -> None:
     found = predict(tree, "dkms")
     assert chosen(found) == {
-        "dpdk": ("PA", "type1", True),
+        # Seen: without -a DPDK looks for the hint at the host bridge.
+        "dpdk": ("VA", "type1", False),
         "spdk": ("PA", "type1", True),
         "ovs": ("VA", "type1", False),
-        "vpp_dpdk": ("PA", "type1", True),
+        "vpp_dpdk": ("VA", "type1", False),
         "vpp_native": ("VA", "type1", False),
     }
     assert found["dpdk"]["capabilities"] == ["CAP_SYS_RAWIO", "CAP_SYS_ADMIN"]
+    # Both ways out are named: the option that always works, and when the hint is enough.
+    assert "--iova-mode=pa." in found["dpdk"]["remedy"] and "each -a names" in found["dpdk"]["remedy"]
+    assert "iova-mode pa }" in found["vpp_dpdk"]["remedy"] and "each `dev` names" in found["vpp_dpdk"]["remedy"]
+    assert "without -a" in found["dpdk"]["reasons"][0]
     assert "DPDK plugin" in found["vpp_native"]["remedy"]
     # Seen: DPDK is started without a device, and then nothing tells it not to use virtual addresses.
     assert "dpdk-extra=--iova-mode=pa" in found["ovs"]["remedy"]
@@ -51,7 +56,7 @@ def test_without_the_hint_dpdk_needs_an_option(tree: Tree, hint: str, machine: s
     tree.file("/sys/module/noiommu/parameters/dpdk_pa_hint", hint)
     found = predict(tree, "dkms", machine)
     assert chosen(found)["dpdk"] == ("VA", "type1", False)
-    assert "--iova-mode=pa" in found["dpdk"]["remedy"] and "dpdk-extra" in found["ovs"]["remedy"]
+    assert found["dpdk"]["remedy"] == "Start it with --iova-mode=pa." and "dpdk-extra" in found["ovs"]["remedy"]
     assert any("virtual addresses" in reason for reason in found["dpdk"]["reasons"])
     # SPDK looks for an Intel IOMMU by itself, on x86.
     assert found["spdk"]["works"] == (machine == "x86_64")
@@ -64,7 +69,7 @@ def test_devices_that_are_taken_tell_more_than_the_parameter(tree: Tree, hint: b
     tree.group(0, NIC, name="noiommu", node="noiommu-" + NIC)
     if hint:
         tree.file("/sys/class/iommu/noiommu-%s/intel-iommu/cap" % NIC, "none")
-    assert predict(tree, "dkms", "x86_64", NIC)["dpdk"]["works"] is hint
+    assert ("each -a names" in predict(tree, "dkms", "x86_64", NIC)["dpdk"]["remedy"]) is hint
 
 
 def test_vfios_own_mode(tree: Tree) -> None:
@@ -89,6 +94,21 @@ def test_spdk_does_not_trust_a_narrow_iommu(tree: Tree) -> None:
     assert chosen(found)["spdk"] == ("PA", "type1", True) and chosen(found)["dpdk"] == ("VA", "type1", True)
     assert found["spdk"]["capabilities"] == ["CAP_SYS_ADMIN"] and "--iova-mode=va" in found["spdk"]["remedy"]
     assert "39 address bits" in found["spdk"]["reasons"][0]
+
+
+@pytest.mark.parametrize(("vendor", "works"), [("GenuineIntel", True), ("AuthenticAMD", False)])
+def test_spdk_forces_physical_addresses_on_intel_only(tree: Tree, vendor: str, works: bool) -> None:
+    tree.file("/proc/cpuinfo", "processor\t: 0\nvendor_id\t: %s\ncpu family\t: 25" % vendor)
+    one = predict(tree, "dkms")["spdk"]
+    assert (one["iova_mode"], one["works"]) == (("PA", True) if works else ("VA", False))
+    assert works or ("25.09" in one["reasons"][0] and one["remedy"] == "Start it with --iova-mode=pa.")
+
+
+def test_spdk_leaves_the_choice_to_dpdk_beside_an_iommu_of_amd(tree: Tree) -> None:
+    tree.file("/proc/cpuinfo", "vendor_id\t: AuthenticAMD")
+    one = predict(tree, "iommu")["spdk"]
+    assert (one["iova_mode"], one["works"], one["capabilities"]) == ("VA", True, [])
+    assert "--iova-mode=va" in one["remedy"]
 
 
 def test_an_open_vswitch_that_changes_its_user(tree: Tree) -> None:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 MODULES = (
-    "dataplane_access", "dkms_module", "fleet_report", "host_report", "hugepages", "kernel_cmdline",
+    "dataplane_access", "declaration", "dkms_module", "fleet_report", "host_report", "hugepages", "kernel_cmdline",
     "kernel_taint_info", "noiommu_info",
 )
 

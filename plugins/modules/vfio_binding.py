@@ -283,6 +283,19 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._lock import unl
 from ansible_collections.baremetal.noiommu.plugins.module_utils._select import ELEMENT_SPEC
 from ansible_collections.baremetal.noiommu.plugins.module_utils._sriov import ELEMENT_SPEC as SRIOV_SPEC
 
+ARGUMENTS = {
+    # Without defaults: what is left out is not an empty list.
+    "devices": ELEMENT_SPEC,
+    "sriov": SRIOV_SPEC,
+    "driver": {"type": "str", "default": "vfio-pci"},
+    "backend": {"type": "str", "choices": ["auto", "iommu", "builtin", "dkms"], "default": "auto"},
+    "accept_unsafe": {"type": "bool", "default": False},
+    "persistent": {"type": "bool", "default": True},
+    "dpdk_pa_hint": {"type": "bool", "default": True},
+    "insecure_until": {"type": "str"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+}
+
 
 def run(kernel: Kernel, context: GuardContext, request: Request, check_mode: bool, want_diff: bool) -> dict:
     """Bring the host to the declared state, or predict it, and return the module's result."""
@@ -312,20 +325,7 @@ def _run(kernel: Kernel, context: GuardContext, request: Request, check_mode: bo
 
 def main() -> None:
     """Entry point."""
-    module = AnsibleModule(
-        argument_spec={
-            "devices": ELEMENT_SPEC,
-            "sriov": SRIOV_SPEC,
-            "driver": {"type": "str", "default": "vfio-pci"},
-            "backend": {"type": "str", "choices": ["auto", "iommu", "builtin", "dkms"], "default": "auto"},
-            "accept_unsafe": {"type": "bool", "default": False},
-            "persistent": {"type": "bool", "default": True},
-            "dpdk_pa_hint": {"type": "bool", "default": True},
-            "insecure_until": {"type": "str"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     given = dict(module.params)
     if not re.match(r"^[A-Za-z0-9_-]+\Z", given["driver"]):
         module.fail_json(msg="%r is not a driver name. Remedy: use vfio-pci." % given["driver"])

@@ -17,6 +17,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context i
 from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import NetState
 from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import Declaration, Preflight
 from ansible_collections.baremetal.noiommu.plugins.module_utils._undeclared import KINDS, undeclared
+from ansible_collections.baremetal.noiommu.plugins.modules import vfio_binding
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
 from ansible_collections.baremetal.noiommu.tests.unit.transactions import binding, converge
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
@@ -70,6 +71,7 @@ def test_a_host_that_never_had_anything_needs_no_word(host: Machine) -> None:
 
 
 def test_the_module_alone_refuses_it_too(host: Machine) -> None:
+    assert "default" not in vfio_binding.ARGUMENTS["devices"] and "default" not in vfio_binding.ARGUMENTS["sriov"]
     request = Request(None, sriov=None)
     assert not binding(host, request).changed, "nothing is recorded yet"
     converge(host, TAKEN)

@@ -13,7 +13,7 @@ import yaml
 
 MODULES = (
     "dataplane_access", "declaration", "dkms_module", "fleet_report", "host_report", "hugepages", "kernel_cmdline",
-    "kernel_taint_info", "noiommu_info",
+    "kernel_taint_info", "noiommu_info", "vfio_binding",
 )
 
 

@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import testinfra
@@ -76,11 +77,11 @@ def differences(before: dict, after: dict, path: str = "") -> list[str]:
 
 
 def playbook(name: str, host: str, *, check: bool = False, environ: dict[str, str] | None = None,
-             **variables) -> subprocess.CompletedProcess:
+             inventory: Path = SCENARIO / "inventory", **variables) -> subprocess.CompletedProcess:
     """Run one of the collection's playbooks as an operator does, limited to some hosts; all it says is in stdout."""
     command = [
         "ansible-playbook", f"baremetal.noiommu.{name}", "--limit", host,
-        f"--inventory={RUN / 'inventory.yml'}", f"--inventory={SCENARIO / 'inventory'}",
+        f"--inventory={RUN / 'inventory.yml'}", f"--inventory={inventory}",
         "--extra-vars", json.dumps(variables), *(["--check"] if check else []),
     ]
     # molecule asks for colours, and for failures on stderr.
@@ -108,6 +109,14 @@ def refused(host: str, *expected: str, **variables) -> str:
     assert done.returncode != 0, done.stdout
     assert not missing and "Traceback" not in done.stdout, f"not said: {missing}\n{done.stdout}"
     return done.stdout
+
+
+def declaration(path: Path, edit: Callable[[dict], dict]) -> Path:
+    """Write the scenario's inventory with the group's variables edited; return it."""
+    declared = yaml.safe_load((SCENARIO / "inventory/hosts.yml").read_text(encoding="utf-8"))
+    declared["noiommu"]["vars"] = edit(declared["noiommu"]["vars"])
+    path.write_text(yaml.safe_dump(declared), encoding="utf-8")
+    return path
 
 
 def save_baseline(name: str) -> None:

@@ -13,6 +13,7 @@ from ._apply import Transaction, release_target
 from ._backend import DKMS, IOMMU, Needs, choose, module_installed, module_loaded, needs, superfluous, target
 from ._errors import HostError, Refused
 from ._files import FileSet
+from ._fs import Root
 from ._guard_context import GuardContext
 from ._guards import carried, check, disturbed, loss_refusals
 from ._iommu import ISOLATED, NONE, UNSAFE, chardev_of, group_refusals
@@ -24,20 +25,21 @@ from ._plan import UNBIND, DeviceState, Step, Target, observe, plan
 from ._select import resolve
 from ._sriov import AUTOPROBE, count, losses, plan_functions
 from ._store import BINDINGS, Originals, identity, interface_state, load_json, permanent_macs
+from ._undeclared import undeclared
 
 _TAINT_BITS = ((6, "userspace drove a device without isolation"), (12, "out-of-tree"), (13, "unsigned module"))
 
 
 class Request(NamedTuple):
-    """What the operator declared. No devices: give everything back."""
+    """What the operator declared. Empty lists give everything back; None says nothing, and must not."""
 
-    devices: list[dict[str, Any]]
+    devices: list[dict[str, Any]] | None
     driver: str = "vfio-pci"
     backend: str = "auto"
     accept_unsafe: bool = False
     persistent: bool = True
     dpdk_pa_hint: bool = True
-    sriov: list[dict[str, Any]] = []
+    sriov: list[dict[str, Any]] | None = []
     insecure_until: str | None = None
 
 
@@ -57,7 +59,8 @@ class Binding:
 
     def __init__(self, kernel: Kernel, context: GuardContext, request: Request, check_mode: bool = False) -> None:
         """Raise :class:`Refused` with every reason against the request."""
-        self.kernel, self.root, self.request = kernel, kernel.root, request
+        self.kernel, self.root = kernel, kernel.root
+        self.request = request = _explicit(self.root, request)
         self._context, self._check_mode = context, check_mode
         self.present = PciBus(self.root)
         self.bus = PciBus(self.root)  # as it will be: with the virtual functions that are still to be made
@@ -414,6 +417,14 @@ class Binding:
         texts = _as_text(before), _as_text(after)
         devices = [{"before_header": "devices", "after_header": "devices", "before": texts[0], "after": texts[1]}]
         return (devices if texts[0] != texts[1] else []) + self.files.diff()
+
+
+def _explicit(root: Root, request: Request) -> Request:
+    """Return what is declared; refuse to take a missing word for an order to give back what is recorded."""
+    refusals = undeclared(root, [name for name in ("devices", "sriov") if getattr(request, name) is None])
+    if refusals:
+        raise Refused(refusals)
+    return request._replace(devices=request.devices or [], sriov=request.sriov or [])
 
 
 def _predict(move: Move, backend: str | None) -> DeviceState:

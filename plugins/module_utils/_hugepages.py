@@ -22,12 +22,12 @@ from ._files import FileSet, RenderedFile
 from ._fs import Root, Runner
 from ._hugetlbfs import LeftOver, left_over, mounts_of, remove
 from ._mounts import refuse_late
+from ._paths import HUGEPAGES_RECORD as RECORD
 from ._paths import HUGEPAGES_UNIT_NAME, LIBRARY
 from ._pools import NODES_DIR, SIZES_DIR, UNITS, Pool, Pools, format_size, meminfo
 from ._store import dump_json, load_record
 from ._words import holds
 
-RECORD = "/var/lib/noiommu/hugepages.json"
 OWNER = "hugepages"  # of the parameters on the kernel command line
 
 _RETRIES = 4

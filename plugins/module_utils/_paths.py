@@ -29,6 +29,7 @@ HUGEPAGES_SCRIPT = "/usr/local/lib/noiommu/reserve-hugepages"
 HUGEPAGES_UNIT_NAME = "noiommu-hugepages.service"
 HUGEPAGES_UNIT = UNITS_DIR + "/" + HUGEPAGES_UNIT_NAME
 HUGEPAGES_WANTS = WANTS_DIR + "/" + HUGEPAGES_UNIT_NAME
+HUGEPAGES_RECORD = "/var/lib/noiommu/hugepages.json"
 HUGETLB_MOUNTS_RECORD = "/var/lib/noiommu/hugetlb-mounts.json"
 HUGETLBFS_UNIT = "dev-hugepages.mount"
 DROP_IN = "60-noiommu.conf"

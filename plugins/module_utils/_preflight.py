@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from typing import Any, Container, NamedTuple
+from typing import Any, Container, NamedTuple, Sequence
 
-from . import _backend, _hugepages, _hugetlb_mounts, _insecure, _kernels, _pools, _predict, _signing, _taint
+from . import _backend, _insecure, _kernels, _pools, _predict, _signing, _taint
 from ._errors import HostError
 from ._fs import Root
 from ._guard_context import GuardContext
@@ -18,11 +18,12 @@ from ._guards import check, loss_refusals
 from ._iommu import HostIommu, classify, group_refusals, host_iommu, read_group
 from ._iommu_enable import enabling
 from ._mounts import refuse_late
-from ._paths import LIBRARY, STATE
+from ._paths import ACCESS_RECORD, HUGEPAGES_RECORD, HUGETLB_MOUNTS_RECORD, LIBRARY, STATE
 from ._pci import PciBus, PciDevice
 from ._select import Recorded, resolve
 from ._sriov import losses, plan_functions
 from ._store import Originals
+from ._undeclared import undeclared
 
 MODULE = "noiommu"
 _VFIO_MODULES = ("vfio", "vfio_pci", "vfio_pci_core", "vfio_iommu_type1")
@@ -41,6 +42,7 @@ class Declaration(NamedTuple):
     enable_iommu: bool = False
     kmod_build: str = "on_host"
     insecure_until: str | None = None
+    undeclared: Sequence[str] = ()  # what no variable says anything of, see _undeclared
 
 
 # What noiommu_info returns besides the verdict.
@@ -61,10 +63,10 @@ class Preflight:
         originals = self._originals = Originals.load(root)
         self._recorded = {one.address: one for one in originals.identities()}
         known = list(self._recorded.values())
+        self._undeclared = undeclared(root, declared.undeclared)
         # Without a declaration the virtual functions are judged as they are.
-        plans, errors = plan_functions(
-            root, self._bus, declared.sriov, known, originals.sriov if declared.sriov or declared.devices else {}
-        )
+        judged = bool(declared.sriov or declared.devices) and "sriov" not in declared.undeclared
+        plans, errors = plan_functions(root, self._bus, declared.sriov, known, originals.sriov if judged else {})
         present = PciBus(root)
         errors += loss_refusals(context, present, losses(plans, present), set(self._recorded))
         self._selected, self._selector_errors = resolve(declared.devices, self._bus, known)
@@ -111,7 +113,9 @@ class Preflight:
         return _taint.report(self._root)
 
     def _recorded_settings(self) -> dict[str, bool]:
-        records = {"hugepages": _hugepages.RECORD, "hugepage_mounts": _hugetlb_mounts.RECORD}
+        records = {
+            "hugepages": HUGEPAGES_RECORD, "hugepage_mounts": HUGETLB_MOUNTS_RECORD, "access": ACCESS_RECORD
+        }
         return {name: self._root.exists(path) for name, path in records.items()}
 
     def _kernel(self) -> dict[str, Any]:
@@ -186,7 +190,9 @@ class Preflight:
     # --- the verdict ---
 
     def _verdict(self) -> dict[str, Any]:
-        refusals = [*self._enabling.refusals, *self._choice.refusals, *self._selector_errors]
+        refusals = [
+            *self._undeclared, *self._enabling.refusals, *self._choice.refusals, *self._selector_errors
+        ]
         if _insecure.expired(self._until, self._now) and self._choice.backend in _insecure.INSECURE:
             refusals.append(_insecure.refusal(self._until, self._now))
         for device in self._selected:

@@ -68,6 +68,15 @@ options:
       - After it the verdict is a refusal, V(insecure_expired), on a host that only an insecure backend can serve.
       - Without a date there is no end.
     type: str
+  undeclared:
+    description:
+      - What the inventory says nothing of, as its variable is not defined or empty.
+      - Where an earlier run recorded something of that on this host, the verdict is a refusal, V(undeclared), since a
+        deploy would give all of it back.
+    type: list
+    elements: str
+    choices: [devices, sriov, hugepages, hugepage_mounts, access]
+    default: []
   gather_subset:
     description:
       - Which of the returned values are gathered. The verdict always is.
@@ -122,7 +131,8 @@ verdict:
           description:
             - The kind of reason, as V(unsafe_not_accepted), V(backend_unavailable), V(iommu_active), V(lockdown),
               V(selector), V(sriov), V(guarded_device), V(group_not_viable), V(iommu_wanted), V(iommu_lost),
-              V(iommu_stays_off), V(vfio_missing), V(key_not_enrolled), V(key_pending) or V(insecure_expired).
+              V(iommu_stays_off), V(vfio_missing), V(key_not_enrolled), V(key_pending), V(insecure_expired) or
+              V(undeclared).
           type: str
         message: &message
           description: The reason.
@@ -398,6 +408,9 @@ recorded:
     hugepage_mounts:
       description: Whether it keeps mounts of hugetlbfs.
       type: bool
+    access:
+      description: Whether it keeps grants.
+      type: bool
 os:
   description: The distribution.
   returned: when gathered
@@ -520,6 +533,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context i
 from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import ALL, PARTS, Declaration, Preflight
 from ansible_collections.baremetal.noiommu.plugins.module_utils._select import ELEMENT_SPEC
 from ansible_collections.baremetal.noiommu.plugins.module_utils._sriov import ELEMENT_SPEC as SRIOV_SPEC
+from ansible_collections.baremetal.noiommu.plugins.module_utils._undeclared import KINDS
 
 ARGUMENTS = {
     "devices": {**ELEMENT_SPEC, "default": []},
@@ -529,6 +543,7 @@ ARGUMENTS = {
     "enable_iommu": {"type": "bool", "default": False},
     "kmod_build": {"type": "str", "choices": ["on_host", "prebuilt"], "default": "on_host"},
     "insecure_until": {"type": "str"},
+    "undeclared": {"type": "list", "elements": "str", "choices": list(KINDS), "default": []},
     "gather_subset": {"type": "list", "elements": "str", "choices": [ALL, *PARTS], "default": [ALL]},
 }
 

@@ -14,6 +14,8 @@ description:
   - Binds all listed PCI devices to C(vfio-pci) with the backend that the host offers, now and at every boot.
   - The list is the whole declared state. A device that an earlier run took and that is not listed any more is given
     back to the driver it had before the first run.
+  - An empty list gives all back. A list that is left out or V(null) does not. It is refused, with V(undeclared), on a
+    host where an earlier run took something.
   - The list is one transaction. If one device fails, everything that this run did is put back, and the task fails.
   - One run at a time works on a host. Another one, and the unit at boot, waits for it for a minute, then fails.
   - Virtual functions are part of it. They are made without waking the host's drivers, and given back with the rest.
@@ -34,12 +36,14 @@ options:
       - The devices, each entry by exactly one selector, which may mean several.
       - A device stays selected by its interface, MAC address or serial number while VFIO has it, although the host does
         not show that then.
+      - V([]) gives all devices back. Left out or V(null), it means the same on a host where none was ever taken, and is
+        refused on any other, unless O(state=absent).
     type: list
     elements: dict
-    default: []
   sriov:
     description:
       - How many virtual functions physical ones shall have. The list is the whole declared state, as O(devices) is.
+        Left out, it is refused where numbers are recorded, too.
       - A physical function that is not listed any more gets the number back that it had before the first run.
       - The number of one that has virtual functions is changed only if none of them is guarded or in use, as the kernel
         destroys them all.
@@ -47,7 +51,6 @@ options:
         ones were made; otherwise they are taken back.
     type: list
     elements: dict
-    default: []
   driver:
     description: The VFIO driver to bind to.
     type: str
@@ -280,6 +283,19 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._lock import unl
 from ansible_collections.baremetal.noiommu.plugins.module_utils._select import ELEMENT_SPEC
 from ansible_collections.baremetal.noiommu.plugins.module_utils._sriov import ELEMENT_SPEC as SRIOV_SPEC
 
+ARGUMENTS = {
+    # Without defaults: what is left out is not an empty list.
+    "devices": ELEMENT_SPEC,
+    "sriov": SRIOV_SPEC,
+    "driver": {"type": "str", "default": "vfio-pci"},
+    "backend": {"type": "str", "choices": ["auto", "iommu", "builtin", "dkms"], "default": "auto"},
+    "accept_unsafe": {"type": "bool", "default": False},
+    "persistent": {"type": "bool", "default": True},
+    "dpdk_pa_hint": {"type": "bool", "default": True},
+    "insecure_until": {"type": "str"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+}
+
 
 def run(kernel: Kernel, context: GuardContext, request: Request, check_mode: bool, want_diff: bool) -> dict:
     """Bring the host to the declared state, or predict it, and return the module's result."""
@@ -309,20 +325,7 @@ def _run(kernel: Kernel, context: GuardContext, request: Request, check_mode: bo
 
 def main() -> None:
     """Entry point."""
-    module = AnsibleModule(
-        argument_spec={
-            "devices": dict(ELEMENT_SPEC, default=[]),
-            "sriov": dict(SRIOV_SPEC, default=[]),
-            "driver": {"type": "str", "default": "vfio-pci"},
-            "backend": {"type": "str", "choices": ["auto", "iommu", "builtin", "dkms"], "default": "auto"},
-            "accept_unsafe": {"type": "bool", "default": False},
-            "persistent": {"type": "bool", "default": True},
-            "dpdk_pa_hint": {"type": "bool", "default": True},
-            "insecure_until": {"type": "str"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     given = dict(module.params)
     if not re.match(r"^[A-Za-z0-9_-]+\Z", given["driver"]):
         module.fail_json(msg="%r is not a driver name. Remedy: use vfio-pci." % given["driver"])

@@ -25,7 +25,8 @@ from ansible.plugins.callback import CallbackBase
 # What happens on the control node alone.
 LOCAL = {"ansible.builtin." + name for name in (
     "assert", "debug", "fail", "import_role", "import_tasks", "include_role", "include_tasks", "meta", "set_fact",
-    "validate_argument_spec")}
+    "validate_argument_spec")} | {"baremetal.noiommu." + name for name in (
+        "declaration", "fleet_report", "host_report")}
 
 
 class CallbackModule(CallbackBase):

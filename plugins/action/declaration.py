@@ -1,0 +1,34 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Check what a host's variables declare before anything is asked of the host. Does nothing on the host."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Mapping
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
+from ansible_collections.baremetal.noiommu.plugins.plugin_utils.variables import unknown_names
+
+# Each gets all variables of a host and returns what is wrong with them.
+CHECKS: tuple[Callable[[Mapping[str, Any]], list[HostError]], ...] = (unknown_names,)
+
+
+class ActionModule(ActionBase):
+    """Looks at the variables of the host as the task sees them, wherever they were set."""
+
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Say everything that is wrong at once."""
+        super().run(tmp, task_vars)
+        _result, args = self.validate_argument_spec({"refuse": {"type": "bool", "default": True}})
+        problems = [problem for check in CHECKS for problem in check(task_vars or {})]
+        if not problems:
+            return {"changed": False}
+        if args["refuse"]:
+            return {"failed": True, **Refused(problems).as_failure()}
+        return {"changed": False, "warnings": [str(problem) for problem in problems]}

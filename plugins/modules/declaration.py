@@ -1,0 +1,59 @@
+#!/usr/bin/python
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Documentation of the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: declaration
+short_description: Refuses variables of a host that this collection would ignore
+version_added: 1.0.0
+author:
+  - baremetal.noiommu contributors (@baremetal-noiommu)
+description:
+  - Looks at the names of all variables that the host has here, from the inventory, extra variables, the play and roles.
+  - A name that begins with C(noiommu_) and is not a variable of this collection is refused, with the nearest one. So is
+    one of its variables with a prefix that is nearly this, as C(noiomu_devices).
+  - Runs on the controller and does not connect to the host. All problems of a host are in one message.
+extends_documentation_fragment:
+  - baremetal.noiommu._attributes
+  - baremetal.noiommu._attributes.info
+options:
+  refuse:
+    description:
+      - Whether the task fails where something is wrong. Otherwise it warns.
+    type: bool
+    default: true
+seealso:
+  - module: baremetal.noiommu.noiommu_info
+"""
+
+EXAMPLES = r"""
+- name: Refuse misspelt variables before anything is asked of the host
+  baremetal.noiommu.declaration:
+"""
+
+RETURN = r"""
+refusals:
+  description: Everything that is wrong.
+  returned: failure
+  type: list
+  elements: dict
+  contains:
+    code:
+      description: The kind of reason, V(unknown_variable).
+      type: str
+    message:
+      description: What is wrong.
+      type: str
+    evidence:
+      description: What was seen.
+      type: list
+      elements: str
+    remedy:
+      description: What to do about it.
+      type: str
+"""

@@ -1,0 +1,88 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Misspelt variables end a run before any host is asked anything, wherever they were written.
+
+The playbooks are the real ones, run by ansible-playbook.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ansible_collections.baremetal.noiommu.tests.unit.control_node import Control, play, role
+
+
+@pytest.fixture(scope="module")
+def control(tmp_path_factory: pytest.TempPathFactory) -> Control:
+    return Control(tmp_path_factory.mktemp("control"))
+
+
+def test_deploy_reaches_no_host_whose_own_variables_are_misspelt(control: Control) -> None:
+    """Neither one that would be passed over, nor one that would be taken back."""
+    hosts = {
+        "right": {},
+        "devices": {"noiommu_device": []},
+        "maintained": {"noiommu_maintainance": "a new disk"},
+        "absent": {"noiommu_state": "absent", "noiommu_acces": {}},
+        "several": {"noiommu_hugepage": [], "noiommu_insecure_untill": "2030-01-01", "noiommu_maintenance": "x"},
+    }
+    done = control.run("baremetal.noiommu.deploy", hosts)
+    assert done.rc != 0 and "Traceback" not in done.said
+    assert done.reached == {"right"}, "a host that is well declared is reached: the script is asked"
+    assert "Write noiommu_devices." in done.told("devices")
+    assert "Write noiommu_maintenance." in done.told("maintained")
+    assert "Write noiommu_access." in done.told("absent")
+    assert all("Write %s." % name in done.told("several") for name in ("noiommu_hugepages", "noiommu_insecure_until"))
+
+
+@pytest.mark.parametrize("playbook", ["deploy", "verify"])
+def test_group_and_extra_variables(control: Control, playbook: str) -> None:
+    done = control.run("baremetal.noiommu." + playbook, {"a": {}, "b": {}}, "-e", "noiommu_acces={}", noiommu_device=[])
+    assert done.rc != 0 and done.reached == set()
+    for host in "ab":
+        assert "Write noiommu_access." in done.told(host) and "Write noiommu_devices." in done.told(host)
+
+
+def test_the_report_lists_it_as_refused_and_leaves_the_host_alone(control: Control) -> None:
+    hosts = {"right": {}, "wrong": {"noiommu_device": [], "noiommu_metrics_dir": "/var/lib/metrics"}}
+    done = control.run("baremetal.noiommu.report", hosts)
+    assert done.rc == 0 and done.reached == {"right"}, done.said
+    report = json.loads((control.path / "noiommu-report/report.json").read_text())
+    states = {one["name"]: (one["state"], [refusal["code"] for refusal in one["refusals"]]) for one in report["hosts"]}
+    assert states == {"right": ("unreachable", []), "wrong": ("refused", ["unknown_variable"])}
+
+
+def test_a_rollback_warns_and_goes_on(control: Control) -> None:
+    done = control.run("baremetal.noiommu.rollback", {"a": {"noiommu_device": []}})
+    assert done.reached == {"a"} and "[WARNING]" in done.said
+    assert "noiommu_device is not a variable" in " ".join(done.said.split())
+
+
+def test_roles_in_plays_of_others(control: Control) -> None:
+    """As variables of a play, of a role, of an include; each role that works alone, and the way back."""
+    passthrough, wrong = "baremetal.noiommu.passthrough", {"noiommu_device": []}
+    plays = [
+        play("right", roles=[passthrough]),
+        play("vars", roles=[passthrough], vars=wrong),
+        play("params", roles=[{"role": passthrough, **wrong}]),
+        play("included", tasks=[role("include", "passthrough", **wrong)]),
+        play("imported", tasks=[role("import", "passthrough", **wrong)]),
+        play("preflight", roles=["baremetal.noiommu.preflight"], vars=wrong),
+        play("hugepages", roles=["baremetal.noiommu.hugepages"], vars={**wrong, "noiommu_hugepages": []}),
+        play("access", roles=["baremetal.noiommu.access"], vars={**wrong, "noiommu_access": {}}),
+        play("back", roles=[{"role": passthrough, "passthrough_state": "absent"}], vars=wrong),
+    ]
+    hosts = [one["hosts"] for one in plays]
+    # A run ends with the first play that has lost all hosts: one that does nothing is never lost.
+    leave = {"ansible.builtin.meta": "end_host", "when": "inventory_hostname == 'bystander'"}
+    plays = [{**one, "hosts": one["hosts"] + ",bystander", "pre_tasks": [leave]} for one in plays]
+    done = control.run(plays, {host: {} for host in [*hosts, "bystander"]})
+    assert done.rc != 0 and done.reached == {"right", "back"}, done.said
+    for host in hosts[1:-1]:
+        # Ansible itself knows no parameters of a role but those of its specification.
+        expected = "noiommu_device. Supported parameters" if host == "params" else "Write noiommu_devices."
+        assert expected in done.told(host), host

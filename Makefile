@@ -28,20 +28,33 @@ PYTEST := PYTHONPATH=.cache/unit pytest -q -p no:cacheprovider -p no:testinfra
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-# Everything in molecule/ is a scenario. CI runs the first of these lists.
-SCENARIOS := $(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
+# Everything in molecule/ is a scenario. The tests always run those of the second list, and of the others as many as fit
+# into so many seconds, in turn: tools/gate/turns.py has the rule. SCENARIOS="one another" chooses them by hand.
+ALL_SCENARIOS := $(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
 CI_SCENARIOS := default
-LEFT_OUT := $(filter-out $(CI_SCENARIOS),$(SCENARIOS))
+TURN_BUDGET := 1500
+TURNS = --budget $(TURN_BUDGET) --always "$(CI_SCENARIOS)" \
+	$(if $(filter undefined,$(origin SCENARIOS)),,--only "$(SCENARIOS)")
+# How a run that proves something whole is recorded: docs/proofs.md.
+PROOF := tools/proofs run
 
 demo: machine venv collection ## Boot VMs, deploy, count packets through unmodified DPDK, leave nothing running
 	@tools/demo
 
-test: machine venv lint unit sanity kmod-build kmod-selftest molecule ## Run everything that .ci/run runs
-	@echo "All tests passed. Left out, in make test-all only:" \
-		"the scenarios $(LEFT_OUT), make report-test and make test-kmod."
+always: machine venv lint unit sanity kmod-build kmod-selftest bench-small molecule
 
-test-all: test report-test test-kmod $(LEFT_OUT:%=molecule-%) ## Run that, every other scenario, and the long tests
-	@echo "All tests passed, with every scenario: $(SCENARIOS)."
+test: machine turns always take-turns ## Run everything that .ci/run runs
+	@echo "All tests passed. Left out: the scenarios named above, report-test and test-kmod, which make test-all runs," \
+		"and the benches as a whole."
+
+test-all: always report-test test-kmod $(ALL_SCENARIOS:%=molecule-%) ## Run that, every scenario, and the long tests
+	@echo "All tests passed, with every scenario: $(ALL_SCENARIOS). Left out: the benches as a whole."
+
+turns: machine ## Say which scenarios make test takes on besides those that it always runs
+	@tools/proofs plan $(TURNS)
+
+take-turns: machine venv collection
+	@tools/proofs take $(TURNS)
 
 machine: ## Install the Debian packages that the VMs and the builds need
 	@test -x /usr/bin/python3 || \
@@ -59,12 +72,13 @@ collection: venv ## Install this collection where the playbooks find it
 	@ansible-galaxy collection build --output-path .cache/build . >/dev/null
 	@ansible-galaxy collection install --offline -p $(COLLECTIONS) .cache/build/*.tar.gz >/dev/null
 
-lint: venv collection ## yamllint, ansible-lint, and the documentation of every module and role
+lint: venv collection ## yamllint, ansible-lint, the documentation of every module and role, and old proofs
 	$(call stage,yamllint,yamllint --strict .)
 	$(call stage,ansible-lint,ansible-lint --offline --strict --profile production)
 	$(call stage,documentation of modules and roles,\
 		antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=self \
 			--disallow-unknown-collection-refs .)
+	$(call stage,proofs of what was run whole,tools/proofs check)
 
 reference: venv collection ## Generate the reference of every module and role into docs/reference
 	@rm -rf docs/reference; mkdir -p docs/reference
@@ -77,7 +91,8 @@ unit: venv ## Unit tests on sysfs trees in temporary directories
 
 report-test: browser ## The fleet report in headless Chromium; its metrics and alerts before promtool
 	@$(as_installed)
-	$(call stage,fleet report,PATH=$(CURDIR)/.cache/promtool/usr/bin:$$PATH $(PYTEST) tests/report)
+	$(call stage,fleet report,PATH=$(CURDIR)/.cache/promtool/usr/bin:$$PATH \
+		$(PROOF) report-test -- env $(PYTEST) tests/report)
 
 browser: venv
 	$(call stage,browser and promtool,tools/report-deps .cache/promtool)
@@ -89,26 +104,61 @@ kmod-build: machine ## Compile the module without a warning for every supported 
 	$(call stage,kernel module against all supported kernels,tools/kmod-build)
 
 kmod-selftest: kmod-build ## Boot every supported kernel and try everything that the module promises
-	$(call stage,kernel module in small VMs of all supported kernels,tests/kmod/run)
+	$(call stage,kernel module in small VMs of all supported kernels,$(PROOF) kmod-selftest -- tests/kmod/run)
 
-test-kmod: kmod-selftest ## The long tests as well: flavours, arm64, a debugging kernel, a fuzzer, 10000 cycles
+test-kmod: kmod-selftest kmod-flavours kmod-debug kmod-fuzz kmod-cycles kmod-cycles-debug ## Run that and the long tests
+
+kmod-flavours: machine ## Compile the module for more flavours of the kernel and for arm64
 	$(call stage,kernel module against more flavours and arm64,tools/kmod-build --flavours)
-	$(call stage,selftests on the debugging kernel (its build takes about ten minutes),tests/kmod/run debug)
-	$(call stage,a million random calls on the debugging kernel,tests/kmod/long fuzz)
-	$(call stage,ten thousand cycles,tests/kmod/long cycles)
-	$(call stage,cycles on the debugging kernel,tests/kmod/long cycles --kernel debug --cycles 2000)
 
-molecule: $(CI_SCENARIOS:%=molecule-%) ## The scenarios of CI in real VMs, verified by testinfra; molecule-NAME for one
+kmod-debug: machine ## Try what the module promises on a kernel made for finding bugs
+	$(call stage,selftests on the debugging kernel (its build takes about ten minutes),\
+		$(PROOF) kmod-debug -- tests/kmod/run debug)
+
+kmod-fuzz: machine ## A million random calls on that kernel
+	$(call stage,a million random calls on the debugging kernel,$(PROOF) kmod-fuzz -- tests/kmod/long fuzz)
+
+kmod-cycles: machine ## Add, attach, detach and remove a device ten thousand times
+	$(call stage,ten thousand cycles,$(PROOF) kmod-cycles -- tests/kmod/long cycles)
+
+kmod-cycles-debug: machine ## The same two thousand times on the debugging kernel
+	$(call stage,cycles on the debugging kernel,\
+		$(PROOF) kmod-cycles-debug -- tests/kmod/long cycles --kernel debug --cycles 2000)
+
+bench-small: bench-bind-small bench-scale-small bench-translate-small ## See that each bench runs; no times are judged
+
+bench-bind-small: machine venv collection
+	$(call stage,bench/bind on few devices,bench/bind --small)
+
+bench-scale-small: machine venv
+	$(call stage,bench/scale on few hosts,bench/scale --small)
+
+bench-translate-small: machine
+	$(call stage,bench/translate on little memory,bench/translate --small)
+
+bench-bind: machine venv collection ## Measure how long it takes to bind 64 devices
+	$(call stage,bench/bind,$(PROOF) bench-bind -- bench/bind)
+
+bench-scale: machine venv ## Measure what up to a thousand hosts cost the control node (some hours)
+	$(call stage,bench/scale,$(PROOF) bench-scale -- bench/scale)
+
+bench-translate: machine ## Measure how long it takes to learn the bus addresses of memory, and to map it
+	$(call stage,bench/translate,$(PROOF) bench-translate -- bench/translate)
+
+molecule: $(CI_SCENARIOS:%=molecule-%) ## The scenarios that make test always runs; molecule-NAME for one
 
 molecule-fleet: browser
 
-$(SCENARIOS:%=molecule-%): molecule-%: machine venv collection
+$(ALL_SCENARIOS:%=molecule-%): molecule-%: machine venv collection
 	$(call stage,images of scenario $*,tools/vm image --of molecule/$*/machines.yml)
-	$(call stage,molecule scenario $*,molecule test --scenario-name $* --destroy always --no-command-borders)
+	$(call stage,molecule scenario $*,\
+		$(PROOF) molecule-$* -- molecule test --scenario-name $* --destroy always --no-command-borders)
 
 clean: ## Remove what was built in this directory (the image cache stays)
 	rm -rf .cache $(VENV) docs/reference
 	$(MAKE) -C kmod clean
 
-.PHONY: help demo test test-all $(SCENARIOS:%=molecule-%) machine venv collection lint reference unit report-test \
-	browser sanity kmod-build kmod-selftest test-kmod molecule clean
+.PHONY: help demo always test test-all turns take-turns $(ALL_SCENARIOS:%=molecule-%) machine venv collection lint \
+	reference unit report-test browser sanity kmod-build kmod-selftest test-kmod kmod-flavours kmod-debug kmod-fuzz \
+	kmod-cycles kmod-cycles-debug bench-small bench-bind-small bench-scale-small bench-translate-small bench-bind \
+	bench-scale bench-translate molecule clean

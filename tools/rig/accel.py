@@ -20,6 +20,19 @@ TRIAL = 25.0  # seconds; a stock kernel is at its login prompt in 5 to 10 under 
 
 def choose(image: Path) -> str:
     """`kvm` if the image's kernel really boots with it, else `tcg`. The verdict holds until this machine reboots."""
+    settled = known()
+    if settled:
+        return settled
+    with locked(cache_dir() / "accel.lock", "trying KVM"):
+        settled = known()
+        if not settled:
+            settled = "kvm" if works(image) else "tcg"
+            _note().write_text(json.dumps({"boot_id": _boot(), "accel": settled}), encoding="utf-8")
+    return settled
+
+
+def known() -> str:
+    """What is used on this machine as far as it is known without a trial; else empty."""
     forced = os.environ.get("NOIOMMU_ACCEL")
     if forced:
         if forced not in ("kvm", "tcg"):
@@ -27,17 +40,19 @@ def choose(image: Path) -> str:
         return forced
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    note = cache_dir() / "accel.json"
-    with locked(cache_dir() / "accel.lock", "trying KVM"):
-        try:
-            verdict = json.loads(note.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            verdict = {}
-        if verdict.get("boot_id") != boot:
-            verdict = {"boot_id": boot, "accel": "kvm" if works(image) else "tcg"}
-            note.write_text(json.dumps(verdict), encoding="utf-8")
-    return str(verdict["accel"])
+    try:
+        verdict = json.loads(_note().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(verdict["accel"]) if verdict.get("boot_id") == _boot() else ""
+
+
+def _note() -> Path:
+    return cache_dir() / "accel.json"
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def works(image: Path) -> bool:

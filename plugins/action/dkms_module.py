@@ -110,7 +110,7 @@ class ActionModule(ActionBase):
     def _have_built(
         self, args: dict[str, Any], source: Source, directory: str, lacking: dict[str, str]
     ) -> dict[str, Any]:
-        """Install what the host says that the build needs, have it built and fetch it; note what could not be installed."""
+        """Install what the build needs, have it built and fetch it; note in ``lacking`` what could not be installed."""
         result = self._call(args)  # without the source nothing is built
         result.pop("source_needed", None)
         result.pop("made", None)

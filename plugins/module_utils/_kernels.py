@@ -14,8 +14,9 @@ from ._errors import HostError
 from ._fs import Root
 
 MODULES = "/lib/modules"
-# What `uname -r` says on every distribution. A release becomes part of paths, package names and arguments.
-_RELEASE = re.compile(r"[0-9][A-Za-z0-9.+~_-]{0,63}\Z")  # the kernel itself has 64 characters for it
+# What `uname -r` says on every distribution. A release becomes part of paths, package names and arguments. The kernel
+# itself has 64 characters for it; apt-get removes a package whose name ends in a hyphen.
+_RELEASE = re.compile(r"[0-9](?:[A-Za-z0-9.+~_-]{0,62}[A-Za-z0-9+])?\Z")
 _PROGRAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}\Z")
 _COMPILER = re.compile(r"(?:\w+-)*(?:gcc|clang|cc)(?:-[0-9.]+)?\Z")
 BIN_DIRS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
@@ -108,7 +109,7 @@ def compiler(root: Root, release: str) -> str | None:
     if built_with and not _PROGRAM.match(built_with):
         raise HostError(
             "compiler_name",
-            "The configuration of the kernel %s does not name its compiler as one of %s." % (release, ":".join(BIN_DIRS)),
+            "The configuration of the kernel %s does not name its compiler by a plain file name." % release,
             evidence=["CONFIG_CC_VERSION_TEXT: %.100r" % built_with],
             remedy="Find out who wrote that configuration (/boot/config-%s, or .config of its headers); reinstall the"
             " package it belongs to." % release,

@@ -17,15 +17,18 @@ _KEPT_BY_ANSIBLE = ("ansible_facts", "ansible_stats")
 # Ansible puts this one there, and drops it where a module says it.
 _BY_ANSIBLE = "discovered_interpreter_"
 _LINES, _LINE = 12, 400
+_KERNELS = 100  # of one host: a build host installs headers for each
 
 
 def require_harmless(result: dict[str, Any]) -> dict[str, Any]:
     """Return a module's answer, or refuse one with keys that no module of this collection returns."""
     found = []
     for key in _KEPT_BY_ANSIBLE:
-        names = [str(name) for name in result.get(key) or {} if not str(name).startswith(_BY_ANSIBLE)]
+        kept = result.get(key) or {}
+        names = [str(name) for name in (kept if isinstance(kept, dict) else [kept])]
+        names = [name for name in names if not name.startswith(_BY_ANSIBLE)]
         if names:
-            found.append("%s: %s" % (key, ", ".join(sorted(names)[:_LINES])))
+            found.append("%s: %s" % (key, _cut(", ".join(sorted(names)))))
     if found:
         raise malformed("it contains facts or statistics, which would change what later tasks do", found)
     return result
@@ -35,6 +38,8 @@ def require_releases(kernels: Any, what: str) -> list[str]:
     """Return kernel releases that a host named, or refuse them."""
     if not isinstance(kernels, list):
         raise malformed("%s is not a list" % what, ["%s: %s" % (what, _cut(kernels))])
+    if len(kernels) > _KERNELS:
+        raise malformed("%s has too many entries" % what, ["%s: %d, at most %d" % (what, len(kernels), _KERNELS)])
     for kernel in kernels:
         _kernels.require_release(kernel, what)
     return kernels
@@ -63,8 +68,8 @@ def malformed(why: str, evidence: list[str]) -> HostError:
         "answer",
         "The host's answer was not accepted: %s." % why,
         evidence=evidence,
-        remedy="This collection's modules never answer so. Find out what runs as ansible_python_interpreter on the host,"
-        " and whether somebody else controls the host.",
+        remedy="This collection's modules never answer so. Find out what runs as ansible_python_interpreter on the"
+        " host, and whether somebody else controls the host.",
     )
 
 

@@ -67,7 +67,7 @@ def unknown_build_host(variables: Mapping[str, Any]) -> list[HostError]:
             "build_host_unknown",
             "The build host is not a host of the inventory.",
             evidence=["%s: %s" % (BUILD_HOST, name)],
-            remedy="Correct the name, or add the host to the inventory. The control node builds only where the inventory"
-            " lists localhost.",
+            remedy="Correct the name, or add the host to the inventory. The control node builds only where the"
+            " inventory lists localhost.",
         )
     ]

@@ -59,7 +59,9 @@ class Fleet:
         self._others: dict[str, None] = {}
         (path / "facts").mkdir()
 
-    def add(self, name: str, answers: Answers, facts: dict[str, Any] | None = None, group: bool = True, **own: Any) -> None:
+    def add(
+        self, name: str, answers: Answers, facts: dict[str, Any] | None = None, group: bool = True, **own: Any
+    ) -> None:
         """Add a host, with facts that Ansible has kept from an earlier run."""
         interpreter, told = self.path / (name + ".python"), self.path / (name + ".json")
         told.write_text(json.dumps(answers))
@@ -78,12 +80,13 @@ class Fleet:
     def _log(self, name: str) -> Path:
         return self.path / (name + ".log")
 
-    def play(self, playbook: str, limit: str = "all", **variables: Any) -> Played:
-        """Run a playbook of the collection."""
+    def play(self, playbook: str, limit: str = "all", inject: bool = True, **variables: Any) -> Played:
+        """Run a playbook of the collection; ``inject`` is whether facts are variables, as they are by default."""
         inventory = {"noiommu": {"hosts": self._hosts, "vars": variables}, "others": {"hosts": self._others}}
         (self.path / "hosts.yml").write_text(yaml.safe_dump(inventory))
         (self.path / "ansible.cfg").write_text(
-            "[defaults]\nfact_caching = jsonfile\nfact_caching_connection = %s/facts\nforks = 4\n" % self.path
+            "[defaults]\nfact_caching = jsonfile\nfact_caching_connection = %s/facts\nforks = 4\n"
+            "inject_facts_as_vars = %s\n" % (self.path, inject)
         )
         for name in (*self._hosts, *self._others):
             self._log(name).write_text("")

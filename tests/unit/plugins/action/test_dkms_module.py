@@ -168,7 +168,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory, source: str) -> str:
 
 
 # What it answers before it gets the source.
-PROBED: dict[str, Any] = {"changed": True, "made": {}, "failed_kernels": {}, "packages_missing": [], "source_needed": True}
+PROBED: dict[str, Any] = {"changed": True, "made": {}, "failed_kernels": {}, "packages_missing": []}
 
 
 def archive_args(source: str, directory: Any, *kernels: str) -> dict[str, Any]:
@@ -219,7 +219,8 @@ def test_what_cannot_be_installed_is_told_to_those_who_need_it(source: str, remo
         K1: ["%s is not installed on the build host" % H1, "%s could not be installed: no such package" % H1]
     }
     wanting = Action(
-        {"source": source, "build": "prebuilt", "archives": str(tmp_path / "kept"), "builds": [{**result, "item": "b"}]},
+        {"source": source, "build": "prebuilt", "archives": str(tmp_path / "kept"),
+         "builds": [{**result, "item": "b"}]},
         [{"archives_needed": []}],
     )
     wanting.run()
@@ -310,7 +311,8 @@ def test_a_converged_prebuilt_host_is_asked_once(source: str, kept: str) -> None
 
 @pytest.mark.parametrize("check", [True, False])
 def test_check_mode_counts_on_what_is_still_to_be_built(source: str, kept: str, check: bool) -> None:
-    args = {"source": source, "build": "prebuilt", "archives": kept, "builds": [{"archived": {K1: "x", K2: "x"}}, {"skipped": True}]}
+    builds = [{"archived": {K1: "x", K2: "x"}}, {"skipped": True}]
+    args = {"source": source, "build": "prebuilt", "archives": kept, "builds": builds}
     action = Action(args, [{"archives_needed": []}], check_mode=check)
     action.run()
     known = {K1: archives.sha256(b"content")}

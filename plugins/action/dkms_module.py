@@ -11,10 +11,11 @@ import tempfile
 from typing import Any
 
 from ansible import constants as C
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils import _dkms_archive as archives
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _kernels
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_source import (
     Source,
     digest,
@@ -23,8 +24,10 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_source imp
     read_source,
 )
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.plugin_utils import answers, settings
 
 _MODULE = "baremetal.noiommu.dkms_module"
+_SET_HERE = ("digest", "archive", "available", "archive_files", "destination", "unbuilt")
 
 
 class ActionModule(ActionBase):
@@ -36,16 +39,22 @@ class ActionModule(ActionBase):
         """Run the module, twice if something has to be sent."""
         super().run(tmp, task_vars)
         args = dict(self._task.args)
-        self._vars = task_vars
+        self._vars = task_vars or {}
         try:
+            settings.require_no_override(self._vars)
+            builds = args.pop("builds", None) or []
             source = self._describe(args)
             state = args.get("state", "present")
             if state == "archived":
                 return self._archive(args, source or {})
             if state == "present" and args.get("build", "on_host") == "prebuilt":
-                return self._install_prebuilt(args)
+                return self._install_prebuilt(args, builds)
+            return self._install(args, source, state)
         except HostError as exc:
             return {"failed": True, **exc.as_failure()}
+
+    def _install(self, args: dict[str, Any], source: Source | None, state: str) -> dict[str, Any]:
+        """Have the host build it, and send the source where the host has another one."""
         result = self._call(args)
         needed = bool(result.pop("source_needed", False))
         if result.get("failed") or state != "present":
@@ -59,7 +68,9 @@ class ActionModule(ActionBase):
         return result
 
     def _call(self, args: dict[str, Any]) -> dict[str, Any]:
-        return self._execute_module(module_name=_MODULE, module_args=args, task_vars=self._vars)
+        """Ask the host; nothing in its answer acts on anything else."""
+        result = self._execute_module(module_name=_MODULE, module_args=args, task_vars=self._vars)
+        return answers.require_harmless(result)
 
     # --- archives ---
 
@@ -72,23 +83,97 @@ class ActionModule(ActionBase):
 
     def _archive(self, args: dict[str, Any], source: Source) -> dict[str, Any]:
         """Have the host build what the directory lacks, and fetch it."""
+        for kernel in args.get("kernels") or []:
+            _kernels.require_release(kernel, "kernels")
         directory, there = self._stored(args)
-        args["kernels"] = [one for one in args.get("kernels") or [] if one not in there]
+        args["kernels"] = [kernel for kernel in args.get("kernels") or [] if kernel not in there]
         nothing = {"changed": False, "archived": {}, "failed_kernels": {}, "packages_missing": []}
         if not args["kernels"]:
             return {**nothing, "name": args["name"], "version": args["version"]}
-        if not self._task.check_mode:
-            args["archive"] = self._send("source.tar.gz", pack(source))
-            args["destination"] = self._connection._shell.tmpdir
+        lacking: dict[str, str] = {}
+        try:
+            result = self._have_built(args, source, directory, lacking)
+        except HostError as exc:
+            result = {"failed": True, **exc.as_failure()}
+        except AnsibleError as exc:  # such as one that cannot be reached
+            result = {"failed": True, "msg": "The build host could not be asked: %s" % exc}
+        if result.get("failed"):
+            # Told to every host that needs one of these kernels.
+            result["failed_kernels"] = {kernel: answers.lines(result.get("msg")) for kernel in args["kernels"]}
+        for kernel, why in result["failed_kernels"].items():
+            why += [
+                "%s could not be installed: %s" % (package, reason)
+                for package, reason in lacking.items() if _concerns(package, kernel, args["kernels"])
+            ]
+        return result
+
+    def _have_built(
+        self, args: dict[str, Any], source: Source, directory: str, lacking: dict[str, str]
+    ) -> dict[str, Any]:
+        """Install what the build needs, have it built and fetch it; note in ``lacking`` what could not be installed."""
+        result = self._call(args)  # without the source nothing is built
+        result.pop("source_needed", None)
+        result.pop("made", None)
+        if result.get("failed"):
+            return result
+        # Computed on the host from releases that were checked, and installed there and nowhere else.
+        for package in map(str, result.get("packages_missing") or []):
+            why = self._install_package(package)
+            if why is not None:
+                lacking[package] = why
+        if self._task.check_mode:
+            hopeless = [
+                kernel for kernel in args["kernels"]
+                if any(_concerns(package, kernel, args["kernels"]) for package in lacking)
+            ]
+            result["archived"] = {kernel: directory for kernel in args["kernels"] if kernel not in hopeless}
+            result["failed_kernels"] = {kernel: [] for kernel in hopeless}
+            return result
+        args["archive"] = self._send("source.tar.gz", pack(source))
+        args["destination"] = self._connection._shell.tmpdir
         result = self._call(args)
         result.pop("source_needed", None)
         made = result.pop("made", {})
         if result.get("failed"):
             return result
-        result["archived"] = dict.fromkeys(args["kernels"], directory) if self._task.check_mode else {}
-        for kernel, one in made.items():
-            result["archived"][kernel] = self._fetch(one["path"], one["sha256"], directory)
+        failed = result.get("failed_kernels")
+        answers.require_releases(list(failed) if isinstance(failed, dict) else failed, "failed_kernels")
+        result["failed_kernels"] = {kernel: answers.lines(why) for kernel, why in failed.items()}
+        result["archived"] = {
+            kernel: self._fetch(path, checksum, directory) for kernel, path, checksum in self._made(args, made)
+        }
         return result
+
+    def _install_package(self, name: str) -> str | None:
+        """Install one package on the host; return why it could not be done. The others are tried all the same."""
+        task = self._task.copy()
+        task.args = {"name": name, "state": "present"}
+        action = self._shared_loader_obj.action_loader.get(
+            "ansible.builtin.package", task=task, connection=self._connection, play_context=self._play_context,
+            loader=self._loader, templar=self._templar, shared_loader_obj=self._shared_loader_obj,
+        )
+        try:
+            result = action.run(task_vars=self._vars)
+        except AnsibleError as exc:
+            result = {"failed": True, "msg": str(exc)}
+        if not result.get("failed"):
+            return None
+        return " ".join(answers.lines(result.get("msg") or "no reason given"))
+
+    @staticmethod
+    def _made(args: dict[str, Any], made: Any) -> list[tuple[str, str, str]]:
+        """Return kernel, path and checksum of what was built, if it is what was asked for."""
+        found = []
+        for kernel, entry in made.items() if isinstance(made, dict) else [(made, None)]:
+            path, checksum = (entry.get("path"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
+            # The name becomes that of a file on the controller.
+            named = archives.kernel_of(os.path.basename(str(path)), args["name"], args["version"], args["digest"])
+            if kernel not in args["kernels"] or named != kernel or not isinstance(checksum, str):
+                raise answers.malformed(
+                    "it names an archive that was not asked for", answers.lines("made: %s: %s" % (kernel, entry))
+                )
+            found.append((kernel, path, checksum))
+        return found
 
     def _fetch(self, remote: str, checksum: str, directory: str) -> str:
         with tempfile.NamedTemporaryFile(dir=C.DEFAULT_LOCAL_TMP) as local:
@@ -98,15 +183,19 @@ class ActionModule(ActionBase):
         archives.check_sum(content, checksum, remote)
         return archives.store(directory, os.path.basename(remote), content)
 
-    def _install_prebuilt(self, args: dict[str, Any]) -> dict[str, Any]:
-        """Tell the host which archives there are, and send those that it wants."""
+    def _install_prebuilt(self, args: dict[str, Any], builds: list[dict[str, Any]]) -> dict[str, Any]:
+        """Tell the host which archives there are and why others are not, and send those that it wants."""
         _directory, there = self._stored(args)
         args["available"] = {kernel: one.sha256 for kernel, one in there.items()}
+        args["unbuilt"] = answers.reasons(builds)
         if self._task.check_mode:
-            for kernel in args.get("expected") or []:
+            for kernel in {kernel for build in builds for kernel in build.get("archived") or {}}:
                 args["available"].setdefault(kernel, "still to be built")
         result = self._call(args)
         needed = result.pop("archives_needed", [])
+        answers.require_releases(needed, "archives_needed")
+        if not self._task.check_mode and not there.keys() >= set(needed):
+            raise answers.malformed("it asks for an archive that it was not offered", answers.lines(needed))
         if needed and not result.get("failed") and not self._task.check_mode:
             args["archive_files"] = {}
             for number, kernel in enumerate(needed):
@@ -147,7 +236,7 @@ class ActionModule(ActionBase):
 
     def _describe(self, args: dict[str, Any]) -> Source | None:
         """Fill in what the source on the controller says of itself."""
-        for key in ("digest", "archive", "available", "archive_files", "destination"):
+        for key in _SET_HERE:
             if key in args:
                 raise AnsibleActionFail("%s is set by the action plugin; leave it out." % key)
         given = args.get("source")
@@ -191,3 +280,8 @@ class ActionModule(ActionBase):
             self._transfer_file(local.name, remote)
         self._fixup_perms2((self._connection._shell.tmpdir, remote))
         return remote
+
+
+def _concerns(package: str, kernel: str, kernels: list[str]) -> bool:
+    """Whether a package is needed for a kernel: its headers, or what a build for any kernel needs."""
+    return kernel in package or not any(other in package for other in kernels)

@@ -17,10 +17,12 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._insecure import stamp, utc_now
 from ansible_collections.baremetal.noiommu.plugins.module_utils._metrics import render
 from ansible_collections.baremetal.noiommu.plugins.module_utils._record import blank
+from ansible_collections.baremetal.noiommu.plugins.plugin_utils import settings
 
 _PARTS = {"page": "page.html", "style": "style.css", "script": "script.js"}
 _PARTS_DIR = os.path.normpath(os.path.join(os.path.dirname(__file__), "..", "..", "playbooks", "files", "report"))
 _METRICS = "metrics"
+_DIR, _DEFAULT_DIR = "noiommu_report_dir", "noiommu-report"
 
 
 class ActionModule(ActionBase):
@@ -34,19 +36,31 @@ class ActionModule(ActionBase):
         _result, args = self.validate_argument_spec(
             {"hosts": {"type": "list", "elements": "str", "required": True}, "dest": {"type": "str", "required": True}}
         )
-        dest = os.path.abspath(os.path.expanduser(args["dest"]))
-        hostvars = (task_vars or {})["hostvars"]
-        report = _report.fleet((_record(hostvars, name) for name in args["hosts"]), stamp(utc_now()))
+        known = task_vars or {}
+        hostvars = known["hostvars"]
         try:
+            # Run once, this has the variables of any one host, and facts of that host may have decided over dest.
+            said = _declared_dest(hostvars, args["hosts"]) if settings.is_fact(known, _DIR) else args["dest"]
+            dest = os.path.abspath(os.path.expanduser(said))
+            report = _report.fleet((_record(hostvars, name) for name in args["hosts"]), stamp(utc_now()))
             changed = write(report, dest, self._task.check_mode)
         except HostError as exc:
             return {"failed": True, **exc.as_failure()}
         return {"changed": changed, "dest": dest, "summary": report["summary"]}
 
 
+def _declared_dest(hostvars: Any, names: list[str]) -> str:
+    """Return the directory that is declared for the first host whose facts do not decide over variables of ours."""
+    honest = [name for name in names if not settings.foreign_facts(hostvars.raw_get(name) or {})]
+    if not honest:
+        settings.require_no_override(hostvars.raw_get(names[0]))
+    return str(hostvars[honest[0]].get(_DIR, _DEFAULT_DIR))
+
+
 def _record(hostvars: Any, name: str) -> dict[str, Any]:
     """Return a host's record; the raw variables, for nothing that a host said is ever a template."""
-    registered = (hostvars.raw_get(name) or {}).get("host_report_result") or {}
+    known = hostvars.raw_get(name) or {}
+    registered = {} if settings.is_fact(known, "host_report_result") else known.get("host_report_result") or {}
     if "record" in registered:
         return registered["record"]
     why = _report.text(registered.get("msg") or "The run did not get to this host.")

@@ -13,6 +13,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.baremetal.noiommu.plugins.module_utils._insecure import utc_now
 from ansible_collections.baremetal.noiommu.plugins.module_utils._metrics import render
 from ansible_collections.baremetal.noiommu.plugins.module_utils._report import REGISTERED, host_record
+from ansible_collections.baremetal.noiommu.plugins.plugin_utils import settings
 
 
 class ActionModule(ActionBase):
@@ -29,7 +30,7 @@ class ActionModule(ActionBase):
         known = task_vars or {}
         record = host_record(
             known.get("inventory_hostname", ""),
-            {name: known[name] for name in REGISTERED if name in known},
+            {name: known[name] for name in REGISTERED if name in known and not settings.is_fact(known, name)},
             args["maintenance"],
         )
         found = "%s: %s" % (record["state"], record["reason"]) if record["reason"] else "in the declared state"

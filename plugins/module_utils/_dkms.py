@@ -190,6 +190,8 @@ def require_installed(root: Root, asked: list[str]) -> list[str]:
     running = _kernels.running(root)
     chosen: list[str] = []
     for one in asked:
+        if one not in ("running", "all"):
+            _kernels.require_release(one, "kernels")
         chosen += {"running": [running], "all": _kernels.installed(root)}.get(one, [one])
     unknown = [one for one in chosen if not root.exists(_kernels.MODULES, one) and one != running]
     if unknown:

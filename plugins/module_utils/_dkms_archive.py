@@ -18,6 +18,7 @@ import tarfile
 import tempfile
 from typing import Dict, NamedTuple
 
+from . import _kernels
 from ._errors import HostError
 
 _ABOUT = "./dkms_binaries_only/"
@@ -82,6 +83,7 @@ def unpack(packed: bytes, where: str) -> Archive:
         )}
         modules = {place.group(3): members[place.group(0)] for place in found}
         conf = members[_ABOUT + "dkms.conf"]
+        _kernels.require_release(kernel, where)
     except (OSError, EOFError, ValueError, KeyError, tarfile.TarError) as exc:
         raise HostError(
             "archive",
@@ -102,14 +104,20 @@ def file_name(name: str, version: str, digest: str, kernel: str, arch: str) -> s
 
 def stored(directory: str, name: str, version: str, digest: str) -> dict[str, Stored]:
     """Return a real directory's archives of one source, by kernel."""
-    form = re.compile(r"%s-kernel(.+)-[^-]+-%s\.dkms\.tar\.gz$" % (re.escape("%s-%s" % (name, version)), digest[:12]))
     found = {}
     for entry in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
-        match = form.match(entry)
-        if match:
+        kernel = kernel_of(entry, name, version, digest)
+        if kernel is not None:
             path = os.path.join(directory, entry)
-            found[match.group(1)] = Stored(path, _noted_sum(path))
+            found[kernel] = Stored(path, _noted_sum(path))
     return found
+
+
+def kernel_of(entry: str, name: str, version: str, digest: str) -> str | None:
+    """Return the kernel of an archive of one source by its file name, None for any other file."""
+    form = r"%s-kernel(.+)-\w+-%s\.dkms\.tar\.gz\Z" % (re.escape("%s-%s" % (name, version)), digest[:12])
+    match = re.match(form, entry)
+    return match.group(1) if match and _kernels.is_release(match.group(1)) else None
 
 
 def store(directory: str, name: str, content: bytes) -> str:

@@ -29,11 +29,13 @@ class PrebuiltPlan(Plan):
     """What one run shall do to have a version installed from archives. Made from files alone."""
 
     def __init__(
-        self, root: Root, name: str, version: str, wanted: str, asked: list[str], available: dict[str, str]
+        self, root: Root, name: str, version: str, wanted: str, asked: list[str], available: dict[str, str],
+        unbuilt: dict[str, list[str]] | None = None,
     ) -> None:
-        """``available`` has the checksum of each kernel's archive."""
+        """``available`` has the checksum of each kernel's archive, ``unbuilt`` why others could not be made."""
         super().__init__(root, name, version, wanted)
         self.available = available
+        self._unbuilt = unbuilt or {}
         running, every = _kernels.running(root), _kernels.installed(root)
         wanted_kernels = require_installed(root, asked) if asked else {running, *every}
         self.kernels = sorted(wanted_kernels, key=_kernels.version_key)
@@ -64,7 +66,7 @@ class PrebuiltPlan(Plan):
 
     def failures(self) -> dict[str, list[str]]:
         """The kernels that stay without the module."""
-        return {kernel: ["no prebuilt archive for it"] for kernel in self.missing}
+        return {kernel: ["no prebuilt archive for it", *self._unbuilt.get(kernel, [])] for kernel in self.missing}
 
     def lacking(self) -> HostError | None:
         """Return the error for a needed kernel without an archive."""
@@ -75,7 +77,8 @@ class PrebuiltPlan(Plan):
             "There is no prebuilt module for the kernel %s." % ", ".join(self.needed),
             evidence=[
                 "archives of %s %s, source %s: %s"
-                % (self.tree.name, self.version, self.digest[:12], ", ".join(sorted(self.available)) or "none")
+                % (self.tree.name, self.version, self.digest[:12], ", ".join(sorted(self.available)) or "none"),
+                *(why for kernel in self.needed for why in self._unbuilt.get(kernel, [])),
             ],
             remedy="Name a build host (noiommu_kmod_build_host) that has or can install the headers of this kernel, or"
             " put an archive that was built elsewhere into the archive directory (noiommu_kmod_archives).",

@@ -14,6 +14,11 @@ from ._errors import HostError
 from ._fs import Root
 
 MODULES = "/lib/modules"
+# What `uname -r` says on every distribution. A release becomes part of paths, package names and arguments. The kernel
+# itself has 64 characters for it; apt-get removes a package whose name ends in a hyphen.
+_RELEASE = re.compile(r"[0-9](?:[A-Za-z0-9.+~_-]{0,62}[A-Za-z0-9+])?\Z")
+_PROGRAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}\Z")
+_COMPILER = re.compile(r"(?:\w+-)*(?:gcc|clang|cc)(?:-[0-9.]+)?\Z")
 BIN_DIRS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
@@ -23,6 +28,23 @@ class Os(NamedTuple):
     id: str
     version_id: str
     family: str  # debian | redhat | unknown
+
+
+def is_release(name: object) -> bool:
+    """Whether something can be the release of a kernel."""
+    return isinstance(name, str) and _RELEASE.match(name) is not None and ".." not in name
+
+
+def require_release(name: object, where: str) -> None:
+    """Refuse what is no kernel's release, wherever one comes from outside."""
+    if not is_release(name):
+        raise HostError(
+            "kernel_release",
+            "This is not the release of a kernel.",
+            evidence=["%s: %.100r" % (where, name)],
+            remedy="A release is what `uname -r` says, as 6.1.0-57-amd64: a digit first, then letters, digits and .+~_-"
+            " only, without two dots in a row. If a host answered it, find out who controls that host.",
+        )
 
 
 def running(root: Root) -> str:
@@ -79,9 +101,20 @@ def find_program(root: Root, name: str) -> str | None:
 
 
 def compiler(root: Root, release: str) -> str | None:
-    """Return the compiler for a kernel's modules: the one the kernel was built with, else the usual one."""
+    """Return the compiler for a kernel's modules: the one the kernel was built with, else the usual one.
+
+    It is run as root, so a kernel's configuration may name one of the system's compilers and nothing else.
+    """
     built_with = (read_config(root, release) or {}).get("CONFIG_CC_VERSION_TEXT", "").strip('"').split(" ")[0]
-    names = [built_with] if built_with else []
+    if built_with and not _PROGRAM.match(built_with):
+        raise HostError(
+            "compiler_name",
+            "The configuration of the kernel %s does not name its compiler by a plain file name." % release,
+            evidence=["CONFIG_CC_VERSION_TEXT: %.100r" % built_with],
+            remedy="Find out who wrote that configuration (/boot/config-%s, or .config of its headers); reinstall the"
+            " package it belongs to." % release,
+        )
+    names = [built_with] if _COMPILER.match(built_with) else []
     return next(filter(None, (find_program(root, name) for name in [*names, "gcc", "cc"])), None)
 
 

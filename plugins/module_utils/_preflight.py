@@ -143,7 +143,9 @@ class Preflight:
     def _prebuilt_kernels(self) -> list[str]:
         """The kernels that want a module from a build host."""
         wanted = self._prebuilt and self._choice.backend == _backend.DKMS
-        return sorted({self._release, *_kernels.installed(self._root)}) if wanted else []
+        # A directory of another name is not a kernel's; what runs is, and is refused by the controller.
+        others = filter(_kernels.is_release, _kernels.installed(self._root))
+        return sorted({self._release, *others}) if wanted else []
 
     # --- the devices ---
 

@@ -70,7 +70,8 @@ options:
       - V(present) keeps it installed. V(absent) unloads it, and removes all its versions from DKMS, from the kernels
         and from C(/usr/src). That fails while the module is in use.
       - V(archived) builds it for O(kernels) and keeps the result on the controller, in O(archives), one archive for
-        each kernel. Nothing is installed. What is there already is not built again, and the host is not even asked.
+        each kernel. Of the module nothing is installed; compiler, DKMS and headers are, where they are missing. What is
+        there already is not built again, and the host is not even asked.
     type: str
     choices: [present, absent, archived]
     default: present
@@ -94,12 +95,12 @@ options:
       - A keyring on the controller. If given, an archive is used only if C(gpgv) finds it signed by a key of this
         keyring, with the detached signature in the file with the suffix C(.sig) or C(.asc) beside it.
     type: path
-  expected:
+  builds:
     description:
-      - Kernels for which a task before this one makes the archive, so that check mode can count on it. Ignored
-        otherwise.
+      - The results of tasks with O(state=archived) before this one. Check mode counts on the archives that they would
+        make, and why they could not make one is said where an archive is missing.
     type: list
-    elements: str
+    elements: dict
     default: []
   digest:
     description:
@@ -112,6 +113,11 @@ options:
   available:
     description:
       - The checksum of each kernel's archive. Set by the action plugin.
+    type: dict
+    default: {}
+  unbuilt:
+    description:
+      - Why there is no archive, for each kernel. Set by the action plugin.
     type: dict
     default: {}
   archive_files:
@@ -200,7 +206,7 @@ archived:
   type: dict
   sample: {"6.1.0-56-amd64": "/root/noiommu-archives/noiommu-1.0.0-kernel6.1.0-56-amd64-x86_64-0f3a.dkms.tar.gz"}
 packages_missing:
-  description: The packages that the host lacks to build.
+  description: The packages that the host lacked to build.
   returned: success, with O(state=archived)
   type: list
   elements: str
@@ -226,6 +232,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_prebuilt i
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_source import Source, unpack
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner
+from ansible_collections.baremetal.noiommu.plugins.module_utils._kernels import require_release
 from ansible_collections.baremetal.noiommu.plugins.module_utils._lock import BUILD_WAIT, unless_check_mode
 
 ARGUMENTS = {
@@ -237,10 +244,11 @@ ARGUMENTS = {
     "build": {"type": "str", "choices": ["on_host", "prebuilt"], "default": "on_host"},
     "archives": {"type": "path"},
     "archive_keyring": {"type": "path"},
-    "expected": {"type": "list", "elements": "str", "default": []},
+    "builds": {"type": "list", "elements": "dict", "default": []},
     "digest": {"type": "str"},
     "archive": {"type": "path"},
     "available": {"type": "dict", "default": {}},
+    "unbuilt": {"type": "dict", "default": {}},
     "archive_files": {"type": "dict", "default": {}},
     "destination": {"type": "path"},
 }
@@ -279,7 +287,8 @@ def prebuilt(module: AnsibleModule, root: Root, runner: Runner) -> dict:
     """Have the version installed from archives."""
     params = module.params
     plan = PrebuiltPlan(
-        root, params["name"], params["version"], params["digest"], params["kernels"], params["available"]
+        root, params["name"], params["version"], params["digest"], params["kernels"], params["available"],
+        params["unbuilt"],
     )
     result = _result(plan)
     result["archives_needed"] = plan.install
@@ -299,6 +308,8 @@ def prebuilt(module: AnsibleModule, root: Root, runner: Runner) -> dict:
 def archived(module: AnsibleModule, root: Root, runner: Runner) -> dict:
     """Build, and leave an archive for each kernel for the action plugin to fetch."""
     params = module.params
+    for kernel in params["kernels"]:
+        require_release(kernel, "kernels")
     builder = ArchiveBuilder(root, runner, params["name"], params["version"], params["digest"], params["kernels"])
     result = {
         "changed": True,

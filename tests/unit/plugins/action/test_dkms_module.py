@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 
 from ansible_collections.baremetal.noiommu.plugins.action.dkms_module import ActionModule
 from ansible_collections.baremetal.noiommu.plugins.module_utils import _dkms_archive as archives
@@ -30,6 +30,8 @@ class Action(ActionModule):
         self._loader = SimpleNamespace(path_dwim=os.path.abspath)
         self.answers = answers
         self.calls: list[dict[str, Any]] = []
+        self.not_installable: dict[str, str] = {}
+        self.packages: list[str] = []
         self.sent: list[bytes] = []
         self.sent_to: list[str] = []
 
@@ -37,6 +39,10 @@ class Action(ActionModule):
         assert module_name == "baremetal.noiommu.dkms_module"
         self.calls.append(dict(module_args))
         return dict(self.answers[len(self.calls) - 1])
+
+    def _install_package(self, name: str) -> str | None:
+        self.packages.append(name)
+        return self.not_installable.get(name)
 
     def _make_tmp_path(self, remote_user: str | None = None) -> str:
         self._connection._shell.tmpdir = "/remote/tmp"
@@ -112,7 +118,7 @@ def test_present_needs_a_source() -> None:
         Action({"name": "noiommu"}, []).run()
 
 
-@pytest.mark.parametrize("key", ["digest", "archive", "available", "archive_files", "destination"])
+@pytest.mark.parametrize("key", ["digest", "archive", "available", "archive_files", "destination", "unbuilt"])
 def test_what_the_plugin_sets_cannot_be_given(source: str, key: str) -> None:
     with pytest.raises(AnsibleActionFail, match=key):
         Action({"source": source, key: "x"}, []).run()
@@ -161,6 +167,10 @@ def kept(tmp_path_factory: pytest.TempPathFactory, source: str) -> str:
     return directory
 
 
+# What it answers before it gets the source.
+PROBED: dict[str, Any] = {"changed": True, "made": {}, "failed_kernels": {}, "packages_missing": []}
+
+
 def archive_args(source: str, directory: Any, *kernels: str) -> dict[str, Any]:
     return {"source": source, "state": "archived", "archives": str(directory), "kernels": list(kernels)}
 
@@ -168,10 +178,10 @@ def archive_args(source: str, directory: Any, *kernels: str) -> dict[str, Any]:
 def test_many_hosts_and_two_kernels_are_two_builds(source: str, remote: Path, tmp_path: Path) -> None:
     builds = 0
     for kernels in ([K1], [K1], [K1, K2], [K2], [K1, K2]):  # five hosts, one after the other
-        answer = [built(source, remote, K2 if K2 in kernels else K1)]
+        answer = [PROBED, built(source, remote, K2 if K2 in kernels else K1)]
         action = Action(archive_args(source, tmp_path / "kept", *kernels), answer)
         result = action.run()
-        asked = [kernel for call in action.calls for kernel in call["kernels"]]
+        asked = [kernel for call in action.calls[1:] for kernel in call["kernels"]]
         builds += len(asked)
         assert result["changed"] is bool(asked) and list(result["archived"]) == asked
         assert all(Path(path).is_file() for path in result["archived"].values())
@@ -179,19 +189,109 @@ def test_many_hosts_and_two_kernels_are_two_builds(source: str, remote: Path, tm
 
 
 def test_check_mode_builds_nothing(source: str, tmp_path: Path) -> None:
-    action = Action(archive_args(source, tmp_path, K1), [{"changed": True, "made": {}}], check_mode=True)
+    action = Action(archive_args(source, tmp_path, K1), [PROBED], check_mode=True)
     assert action.run()["changed"] and action.sent == [] and action.calls[0]["kernels"] == [K1]
 
 
 def test_a_failing_build_host(source: str, tmp_path: Path) -> None:
     action = Action(archive_args(source, tmp_path, K1), [{"failed": True, "msg": "no compiler"}])
-    assert action.run() == {"failed": True, "msg": "no compiler"}
+    assert action.run() == {"failed": True, "msg": "no compiler", "failed_kernels": {K1: ["no compiler"]}}
+
+
+def test_a_build_host_that_cannot_be_reached(source: str, tmp_path: Path) -> None:
+    action = Action(archive_args(source, tmp_path, K1), [])
+    action._execute_module = lambda **_given: (_ for _ in ()).throw(AnsibleConnectionFailure("no route"))
+    result = action.run()
+    assert result["failed"] and "no route" in result["failed_kernels"][K1][0]
+
+
+H1, H2 = "linux-headers-" + K1, "linux-headers-" + K2
+
+
+def test_what_cannot_be_installed_is_told_to_those_who_need_it(source: str, remote: Path, tmp_path: Path) -> None:
+    probed = {**PROBED, "packages_missing": ["gcc", H1, H2]}
+    answer = {**built(source, remote, K2), "failed_kernels": {K1: ["%s is not installed on the build host" % H1]}}
+    action = Action(archive_args(source, tmp_path / "kept", K1, K2), [probed, answer])
+    action.not_installable = {H1: "no such package", "make": "never asked for"}
+    result = action.run()
+    assert action.packages == ["gcc", H1, H2] and list(result["archived"]) == [K2] and not result.get("failed")
+    assert result["failed_kernels"] == {
+        K1: ["%s is not installed on the build host" % H1, "%s could not be installed: no such package" % H1]
+    }
+    wanting = Action(
+        {"source": source, "build": "prebuilt", "archives": str(tmp_path / "kept"),
+         "builds": [{**result, "item": "b"}]},
+        [{"archives_needed": []}],
+    )
+    wanting.run()
+    assert wanting.calls[0]["unbuilt"] == {K1: ["b: " + line for line in result["failed_kernels"][K1]]}
+    assert "builds" not in wanting.calls[0]
+
+
+def test_without_a_compiler_all_kernels_are_told(source: str, tmp_path: Path) -> None:
+    probed = {**PROBED, "packages_missing": ["gcc", H1]}
+    action = Action(archive_args(source, tmp_path, K1, K2), [probed, {"failed": True, "msg": "needs gcc"}])
+    action.not_installable = {"gcc": "broken", H1: "no such package"}
+    result = action.run()
+    assert result["failed_kernels"] == {
+        K1: ["needs gcc", "gcc could not be installed: broken", H1 + " could not be installed: no such package"],
+        K2: ["needs gcc", "gcc could not be installed: broken"],
+    }
+
+
+def test_check_mode_does_not_count_on_headers_that_cannot_be_had(source: str, tmp_path: Path) -> None:
+    probed = {**PROBED, "packages_missing": [H1, H2], "failed_kernels": {K1: ["not installed"], K2: ["not installed"]}}
+    action = Action(archive_args(source, tmp_path, K1, K2), [probed], check_mode=True)
+    action.not_installable = {H1: "no such package"}
+    result = action.run()
+    assert list(result["archived"]) == [K2]
+    assert result["failed_kernels"] == {K1: [H1 + " could not be installed: no such package"]}
+
+
+def test_a_kernel_that_is_none_asks_nobody(source: str, tmp_path: Path) -> None:
+    action = Action(archive_args(source, tmp_path, K1, "amd64,inetutils-telnetd"), [])
+    result = action.run()
+    assert result["refusals"][0]["code"] == "kernel_release" and action.calls == [] and action.packages == []
+
+
+@pytest.mark.parametrize("made", [
+    {K2: {"path": "/tmp/x", "sha256": "0"}}, {"../x": {"path": "/tmp/x", "sha256": "0"}},
+    {K1: {"path": "/tmp/.profile", "sha256": "0"}}, {K1: {"path": None, "sha256": "0"}}, {K1: "x"}, [K1], None,
+])
+def test_a_build_host_that_names_other_files(source: str, remote: Path, tmp_path: Path, made: Any) -> None:
+    action = Action(archive_args(source, tmp_path / "kept", K1), [PROBED, {**PROBED, "made": made}])
+    result = action.run()
+    assert result["refusals"][0]["code"] == "answer" and K1 in result["failed_kernels"]
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("needed", [["6.6.6"], [K1, "../../x"], "x", None, [["x"]]])
+def test_a_host_that_asks_for_what_it_was_not_offered(source: str, kept: str, needed: Any) -> None:
+    action = Action({"source": source, "build": "prebuilt", "archives": kept}, [{"archives_needed": needed}])
+    result = action.run()
+    assert result["failed"] and result["refusals"][0]["code"] in ("answer", "kernel_release") and action.sent == []
+
+
+@pytest.mark.parametrize("state", ["present", "absent", "archived"])
+def test_facts_decide_nothing(source: str, state: str) -> None:
+    facts = {"noiommu_kmod_build_host": "localhost", "kmod_source": "/etc", "system": "Linux"}
+    action = Action({"source": source, "state": state, "archives": "/x", "kernels": [K1]}, [])
+    result = action.run(task_vars={"ansible_facts": facts, **facts})
+    assert result["refusals"][0]["code"] == "facts_override" and action.calls == []
+    assert result["refusals"][0]["evidence"] == ["ansible_facts: kmod_source, noiommu_kmod_build_host"]
+
+
+def test_an_answer_with_facts_is_refused(source: str) -> None:
+    action = Action({"source": source}, [{"changed": False, "ansible_facts": {"kmod_source": "/etc"}}])
+    assert action.run()["refusals"][0]["code"] == "answer"
+    found = {"changed": False, "ansible_facts": {"discovered_interpreter_python": "/usr/bin/python3"}}
+    assert not Action({"source": source}, [found]).run().get("failed")
 
 
 def test_an_archive_damaged_on_its_way_is_not_kept(source: str, remote: Path, tmp_path: Path) -> None:
     answer = built(source, remote, K1)
     answer["made"][K1]["sha256"] = "0" * 64
-    result = Action(archive_args(source, tmp_path / "kept", K1), [answer]).run()
+    result = Action(archive_args(source, tmp_path / "kept", K1), [PROBED, answer]).run()
     assert result["refusals"][0]["code"] == "archive_checksum" and not (tmp_path / "kept").exists()
 
 
@@ -211,7 +311,8 @@ def test_a_converged_prebuilt_host_is_asked_once(source: str, kept: str) -> None
 
 @pytest.mark.parametrize("check", [True, False])
 def test_check_mode_counts_on_what_is_still_to_be_built(source: str, kept: str, check: bool) -> None:
-    args = {"source": source, "build": "prebuilt", "archives": kept, "expected": [K1, K2]}
+    builds = [{"archived": {K1: "x", K2: "x"}}, {"skipped": True}]
+    args = {"source": source, "build": "prebuilt", "archives": kept, "builds": builds}
     action = Action(args, [{"archives_needed": []}], check_mode=check)
     action.run()
     known = {K1: archives.sha256(b"content")}

@@ -48,6 +48,10 @@ class HostVars:
         """Return variables as they are: a host's answer is not a template."""
         return self._hosts[name]
 
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        """Return the same with templates done; there are none here."""
+        return self._hosts[name]
+
 
 def write(dest: Path, hosts: dict[str, dict[str, Any]], check_mode: bool = False) -> dict[str, Any]:
     known = {
@@ -142,3 +146,43 @@ def test_hostile_hosts_get_files_of_their_own_inside_the_directory(tmp_path: Pat
     hosts = fleet.hostile()
     write(tmp_path / "report", hosts)
     assert os.listdir(tmp_path) == ["report"] and len(files(tmp_path)) == len(hosts) + 2
+
+
+# --- a host that decides by facts ---
+
+
+def with_facts(tmp_path: Path, **own: Any) -> dict[str, dict[str, Any]]:
+    """One host whose facts say where the report goes and what its record is, and one whose inventory says where."""
+    facts = {"noiommu_report_dir": str(tmp_path / "theirs"), "host_report_result": {"record": {"evil": True}}}
+    return {
+        "evil": {**facts, "ansible_facts": facts, **own},
+        "edge1": {"noiommu_report_dir": str(tmp_path / "ours"), "ansible_facts": {}},
+    }
+
+
+def test_facts_of_the_first_host_do_not_say_where_the_report_goes(tmp_path: Path) -> None:
+    hosts = with_facts(tmp_path)
+    args = {"hosts": list(hosts), "dest": str(tmp_path / "theirs")}
+    result = run(fleet_report, args, {**hosts["evil"], "hostvars": HostVars(hosts)})
+    assert result["dest"] == str(tmp_path / "ours") and not (tmp_path / "theirs").exists()
+    assert json.loads(files(tmp_path / "ours")["report.json"])["hosts"][0]["state"] == "failed"
+
+
+def test_a_value_that_facts_cannot_beat_is_used(tmp_path: Path) -> None:
+    hosts = with_facts(tmp_path, noiommu_report_dir=str(tmp_path / "extra"))
+    args = {"hosts": list(hosts), "dest": str(tmp_path / "extra")}
+    assert run(fleet_report, args, {**hosts["evil"], "hostvars": HostVars(hosts)})["dest"] == str(tmp_path / "extra")
+
+
+def test_with_nobody_to_believe_nothing_is_written(tmp_path: Path) -> None:
+    hosts = {"evil": with_facts(tmp_path)["evil"]}
+    args = {"hosts": ["evil"], "dest": str(tmp_path / "theirs")}
+    result = run(fleet_report, args, {**hosts["evil"], "hostvars": HostVars(hosts)})
+    assert result["refusals"][0]["code"] == "facts_override" and list(tmp_path.iterdir()) == []
+
+
+def test_facts_are_not_what_a_run_found_out() -> None:
+    facts = {"preflight_info": {"verdict": {"backend": "iommu"}}}
+    known = {"inventory_hostname": "evil", **facts, "compare_failure": {"failed": True, "msg": "it broke"}}
+    result = run(host_report, {}, {**known, "ansible_facts": facts})
+    assert result["record"]["state"] == "failed" and result["record"]["backend"] is None

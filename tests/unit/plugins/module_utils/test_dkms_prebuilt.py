@@ -55,7 +55,7 @@ def bare(tree: Tree) -> FakeDkms:
 def params(**given: Any) -> dict[str, Any]:
     return {
         "name": "noiommu", "version": "1.0.0", "digest": DIGEST, "kernels": [], "archive": None, "build": "prebuilt",
-        "available": {}, "archive_files": {}, **given,
+        "available": {}, "unbuilt": {}, "archive_files": {}, **given,
     }
 
 
@@ -374,3 +374,32 @@ def test_two_runs_may_store_the_same_archive(tmp: Path, monkeypatch: pytest.Monk
 
 def test_the_same_content_gives_the_same_bytes() -> None:
     assert made_for(KERNEL) == made_for(KERNEL)
+
+
+def test_a_kernel_that_is_none_reaches_nothing(builder: FakeDkms, tmp: Path) -> None:
+    for check in (True, False):
+        with pytest.raises(HostError) as caught:
+            build(builder, tmp, [KERNEL, "amd64,inetutils-telnetd"], check=check)
+        assert caught.value.code == "kernel_release"
+    assert builder.ran == []
+
+
+def test_why_there_is_no_archive_is_said(bare: FakeDkms, tmp: Path) -> None:
+    why = "builder: linux-headers-%s could not be installed: not found"
+    error = refused(bare, tmp, {}, unbuilt={KERNEL: [why % KERNEL]})
+    assert error.code == "archive_missing" and why % KERNEL in error.evidence
+    run = Run(bare, tmp, {KERNEL: made_for(KERNEL)}, unbuilt={OTHER: [why % OTHER]})
+    assert why % OTHER in run.result["failed_kernels"][OTHER] and any(why % OTHER in one for one in run.module.warnings)
+
+
+def test_a_stored_name_without_a_release_is_another_file(tmp: Path) -> None:
+    for kernel in (KERNEL, "..", "6.1.0,x", "x"):
+        archives.store(str(tmp), archives.file_name("noiommu", "1.0.0", DIGEST, kernel, "x86_64"), b"content")
+    assert list(archives.stored(str(tmp), "noiommu", "1.0.0", DIGEST)) == [KERNEL]
+
+
+def test_an_archive_for_what_is_no_release(tmp: Path) -> None:
+    packed = archives.pack(Archive("noiommu", "1.0.0", DIGEST, "..", "x86_64", {"noiommu.ko": b""}, b"", None))
+    with pytest.raises(HostError) as caught:
+        archives.unpack(packed, "here")
+    assert caught.value.code == "kernel_release"

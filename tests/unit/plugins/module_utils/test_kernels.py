@@ -85,3 +85,45 @@ def test_everything_missing_is_named_by_package(tree: Tree) -> None:
     assert sorted(_kernels.missing_for_build(tree.root, KERNEL)) == ["dkms", "gcc", "linux-headers-" + KERNEL, "make"]
     tree.file("/etc/os-release", "ID=fedora")
     assert "kernel-devel-" + KERNEL in _kernels.missing_for_build(tree.root, KERNEL)
+
+
+@pytest.mark.parametrize("release", [
+    "6.1.0-57-amd64", "6.12.118+deb13-amd64", "5.14.0-503.el9.x86_64+rt", "6.8.0-1021-aws", "6.12.0-rc1", "6.1.0~bpo11",
+    "6.12.0+", "7", "7" * 64,
+])
+def test_releases(release: str) -> None:
+    assert _kernels.is_release(release)
+    _kernels.require_release(release, "here")
+
+
+@pytest.mark.parametrize("release", [
+    "amd64,inetutils-telnetd", "6.1.0,inetutils-telnetd", "../../../x", "6.1.0/../../x",
+    "6..1", "6.1.0-", "6.", "", "x6", "-6.1", ".6",
+    "6.1.0 x", "6.1.0\n", "6.1.0\n6", "6.1.0;id", "6.1.0$x", "6=1", "6.1.0{{ x }}", "\u0666.1", "7" * 65, None, 6, 6.1,
+    ["6.1"], {"6.1": 1},
+])
+def test_what_is_no_release(release: object) -> None:
+    with pytest.raises(HostError) as caught:
+        _kernels.require_release(release, "here")
+    error = caught.value
+    assert error.code == "kernel_release" and error.evidence[0].startswith("here: ") and error.remedy
+
+
+@pytest.mark.parametrize("named", ["/tmp/x", "../gcc", "./gcc", "-gcc", "gcc;id", "gcc\tx", "g" * 65])
+def test_a_compiler_is_named_plainly(tree: Tree, named: str) -> None:
+    tree.file("/tmp/x")
+    tree.file("/boot/config-" + KERNEL, 'CONFIG_CC_VERSION_TEXT="%s 12.2.0"' % named)
+    with pytest.raises(HostError) as caught:
+        _kernels.compiler(tree.root, KERNEL)
+    assert caught.value.code == "compiler_name" and named[:8] in caught.value.evidence[0].replace("\\t", "\t")
+
+
+@pytest.mark.parametrize("text, found", [
+    ("gcc-12 (Debian 12.2.0-14) 12.2.0", "gcc-12"), ("x86_64-linux-gnu-gcc-13 (Ubuntu) 13", "x86_64-linux-gnu-gcc-13"),
+    ("clang version 15.0.6", "clang"), ("Debian clang version 14.0.6", "gcc"), ("reboot 1.0", "gcc"),
+])
+def test_nothing_but_a_compiler_is_run_as_one(tree: Tree, text: str, found: str) -> None:
+    for program in ("gcc", "clang", "reboot", "Debian", "x86_64-linux-gnu-gcc-13"):
+        tree.file("/usr/bin/" + program)
+    tree.file("/boot/config-" + KERNEL, 'CONFIG_CC_VERSION_TEXT="%s"' % text)
+    assert _kernels.compiler(tree.root, KERNEL) == "/usr/bin/" + found

@@ -248,6 +248,8 @@ def test_a_prebuilt_module_needs_no_packages_and_no_key_here(host: Tree) -> None
     assert result["verdict"]["ok"] and result["packages_missing"] == [] and result["verdict"]["warnings"] == []
     assert result["prebuilt_kernels"] == [KERNEL, OTHER] and result["module_signing"]["enrolled"] == "unknown"
     assert report(host, {"mac": MAC})["prebuilt_kernels"] == []
+    host.dir("/lib/modules/a copy/kernel")
+    assert Preflight(host.root, context, declared).report()["prebuilt_kernels"] == [KERNEL, OTHER]
 
 
 def test_forged_interrupts_beside_an_iommu_are_a_warning(host: Tree) -> None:

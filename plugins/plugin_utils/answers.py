@@ -1,0 +1,78 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a host may answer. Nothing in an answer may change anything but the host's own result."""
+
+from __future__ import annotations
+
+from typing import Any, Iterable
+
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _kernels
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+
+# What Ansible takes out of a result and keeps for later tasks, of every host where a task has run_once. The other keys
+# of this kind (add_host, add_group, _ansible_*) it drops from a module's answer by itself.
+_KEPT_BY_ANSIBLE = ("ansible_facts", "ansible_stats")
+# Ansible puts this one there, and drops it where a module says it.
+_BY_ANSIBLE = "discovered_interpreter_"
+_LINES, _LINE = 12, 400
+_KERNELS = 100  # of one host: a build host installs headers for each
+
+
+def require_harmless(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a module's answer, or refuse one with keys that no module of this collection returns."""
+    found = []
+    for key in _KEPT_BY_ANSIBLE:
+        kept = result.get(key) or {}
+        names = [str(name) for name in (kept if isinstance(kept, dict) else [kept])]
+        names = [name for name in names if not name.startswith(_BY_ANSIBLE)]
+        if names:
+            found.append("%s: %s" % (key, _cut(", ".join(sorted(names)))))
+    if found:
+        raise malformed("it contains facts or statistics, which would change what later tasks do", found)
+    return result
+
+
+def require_releases(kernels: Any, what: str) -> list[str]:
+    """Return kernel releases that a host named, or refuse them."""
+    if not isinstance(kernels, list):
+        raise malformed("%s is not a list" % what, ["%s: %s" % (what, _cut(kernels))])
+    if len(kernels) > _KERNELS:
+        raise malformed("%s has too many entries" % what, ["%s: %d, at most %d" % (what, len(kernels), _KERNELS)])
+    for kernel in kernels:
+        _kernels.require_release(kernel, what)
+    return kernels
+
+
+def lines(said: Any) -> list[str]:
+    """Return what a host gave as its reasons, as lines of bounded number and length."""
+    if not isinstance(said, (list, tuple)):
+        said = [said]
+    return [_cut(line) for line in said[:_LINES]]
+
+
+def reasons(results: Iterable[Any]) -> dict[str, list[str]]:
+    """Return by kernel what the results of state=archived say about why there is no archive."""
+    found: dict[str, list[str]] = {}
+    for result in results:
+        for kernel, said in (result.get("failed_kernels") or {}).items():
+            host = result.get("item")
+            found.setdefault(kernel, []).extend("%s: %s" % (host, line) if host else line for line in lines(said))
+    return found
+
+
+def malformed(why: str, evidence: list[str]) -> HostError:
+    """Return the error for an answer that this collection's modules cannot have given."""
+    return HostError(
+        "answer",
+        "The host's answer was not accepted: %s." % why,
+        evidence=evidence,
+        remedy="This collection's modules never answer so. Find out what runs as ansible_python_interpreter on the"
+        " host, and whether somebody else controls the host.",
+    )
+
+
+def _cut(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= _LINE else text[:_LINE] + "..."

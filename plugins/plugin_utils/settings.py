@@ -1,0 +1,73 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the controller may act on: the operator's variables, and nothing that a host said.
+
+Facts are a host's answers, kept by Ansible under the names that the host chose, also from an earlier run. Unless
+inject_facts_as_vars is off, they beat the inventory's variables and the roles' defaults.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+
+# The variables that an inventory declares, those of the roles, and those that the roles and playbooks register.
+PREFIXES = (
+    "noiommu_", "kmod_", "devices_", "hugepages_", "access_", "preflight_", "passthrough_",
+    "compare_", "host_report_", "fleet_report_", "rollback_",
+)
+BUILD_HOST = "noiommu_kmod_build_host"
+
+
+def foreign_facts(variables: Mapping[str, Any]) -> list[str]:
+    """Return the names of a host's facts that are names of this collection's variables."""
+    return sorted(name for name in variables.get("ansible_facts") or {} if str(name).startswith(PREFIXES))
+
+
+def facts_override(variables: Mapping[str, Any]) -> list[HostError]:
+    """Refuse a host whose facts would change what its operator declared."""
+    names = foreign_facts(variables)
+    if not names:
+        return []
+    return [
+        HostError(
+            "facts_override",
+            "Facts of this host have the names of this collection's variables. Facts are the host's own answers, and"
+            " must not decide what the controller does.",
+            evidence=["ansible_facts: %s" % ", ".join(names)],
+            remedy="Declare these variables in the inventory. Find out which task, file in /etc/ansible/facts.d or"
+            " cacheable set_fact made these facts, and whether somebody else controls the host; then clear what is"
+            " cached (ansible-playbook --flush-cache).",
+        )
+    ]
+
+
+def require_no_override(variables: Mapping[str, Any]) -> None:
+    """Raise what :func:`facts_override` returns."""
+    for problem in facts_override(variables):
+        raise problem
+
+
+def is_fact(variables: Mapping[str, Any], name: str) -> bool:
+    """Whether a variable has its value from a fact, and not from where facts cannot reach, as a registered one."""
+    facts = variables.get("ansible_facts") or {}
+    return name in facts and variables.get(name) == facts[name]
+
+
+def unknown_build_host(variables: Mapping[str, Any]) -> list[HostError]:
+    """Refuse a build host that the inventory does not list: Ansible would make one up, localhost included."""
+    name = variables["hostvars"][variables["inventory_hostname"]].get(BUILD_HOST)
+    if not name or name in variables["groups"]["all"]:
+        return []
+    return [
+        HostError(
+            "build_host_unknown",
+            "The build host is not a host of the inventory.",
+            evidence=["%s: %s" % (BUILD_HOST, name)],
+            remedy="Correct the name, or add the host to the inventory. The control node builds only where the"
+            " inventory lists localhost.",
+        )
+    ]

@@ -11,7 +11,6 @@
 
 #include "../tests/kmod/client.h"
 
-#define ROUNDS	20
 #define ELSEWHERE	(4 * GIB)	/* an IOVA that needs translation */
 
 /* What is mapped by one call: a page, what is contiguous, or all of it */
@@ -36,6 +35,7 @@ static uint64_t step_end(const char *p, uint64_t at, uint64_t page, enum step st
 /* In two machines at two times: what the host had to do besides shows in both of a pair */
 static void measure(struct client *c, uint64_t page, enum step step)
 {
+	int rounds = number("runs", 20);
 	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE | MAP_HUGETLB;
 	static struct { uint64_t at, iova, size; } calls[512];
 	double map = 1e18, unmap = 1e18, pin = 1e18, from;
@@ -54,7 +54,7 @@ static void measure(struct client *c, uint64_t page, enum step step)
 		calls[n++].iova = step == BY_ALL ? ELSEWHERE + at : phys_of(p + at);
 	}
 
-	for (round = 0; round < ROUNDS; round++) {
+	for (round = 0; round < rounds; round++) {
 		from = now_ns();
 		for (i = 0; i < n; i++)
 			bad += !!dma_map(c, p + calls[i].at, calls[i].iova, calls[i].size);
@@ -71,7 +71,7 @@ static void measure(struct client *c, uint64_t page, enum step step)
 	printf("# %s %lu %d %.0f %.0f %.0f\n", step_names[step], page / MIB, n, map / 1e3,
 	       unmap / 1e3, pin / 1e3);
 	ok(!bad, "1 GiB of %lu MiB pages, mapped and unmapped %d times by %s", page / MIB,
-	   ROUNDS, step_names[step]);
+	   rounds, step_names[step]);
 }
 
 int main(void)

@@ -18,7 +18,7 @@ from .verdicts import State, Verdict, judge
 
 def parser() -> argparse.ArgumentParser:
     """All subcommands."""
-    top = argparse.ArgumentParser(prog="tools/proofs", description=f"What was proven by running it whole: {table.FILE}.")
+    top = argparse.ArgumentParser(prog="tools/proofs", description=f"What was proven by running it whole: {table.FILE}")
     top.add_argument("--root", type=Path, default=REPOSITORY, help=argparse.SUPPRESS)
     commands = top.add_subparsers(dest="command", required=True)
     commands.add_parser("check", help="say which proofs are not of what is here; exit code 1 if a change waits for its"
@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("run", help="run a command that proves something whole, and record how it ended")
     sub.add_argument("name")
     sub.add_argument("cmd", nargs="+", metavar="COMMAND", help="after --, with its arguments")
-    sub = commands.add_parser("record", help="record a run that was made some other way on the commit that is checked out")
+    sub = commands.add_parser("record", help="record a run of the commit that is checked out, made some other way")
     sub.add_argument("name")
     sub.add_argument("--seconds", type=int, required=True, metavar="N")
     sub.add_argument("--failed", action="store_true")
@@ -99,7 +99,8 @@ def take(args: argparse.Namespace) -> int:
         elapsed = time.monotonic() - start
         # The guesses may have been too low.
         if args.only is None and results and elapsed + turn.seconds > args.budget:
-            left.append((turn.name, f"needs about {turn.seconds} s, {elapsed:.0f} s of {args.budget} s were gone already"))
+            left.append((turn.name, f"needs about {turn.seconds} s, {elapsed:.0f} s of {args.budget} s"
+                                    " were gone already"))
             continue
         code, interrupted = child.run(["make", "--no-print-directory", "-C", str(args.root), PREFIX + turn.name])
         if interrupted:
@@ -120,8 +121,7 @@ def print_new(root: Path) -> None:
     history = History(root)
     fresh = table.new(table.read(root).values(), "" if history.absent() else history.committed(table.FILE))
     if fresh:
-        print(f"To be committed, in the places of the lines with these names in {table.FILE} (they are written there in this"
-              " clone):")
+        print(f"To be committed: {table.FILE} has these lines now, in the places of those with the same names:")
     for line in fresh:
         print(line)
     sys.stdout.flush()

@@ -91,7 +91,8 @@ class History:
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         try:
-            return subprocess.run(["git", "-C", str(self.root), *arguments], capture_output=True, text=True, check=False)
+            return subprocess.run(["git", "-C", str(self.root), *arguments], capture_output=True, text=True,
+                                  check=False)
         except OSError as exc:
             raise RigError("git cannot be run", str(exc), "install git") from exc
 

@@ -59,5 +59,6 @@ def run(root: Path, rule: Rule, command: Sequence[str]) -> int:
     if reason:
         print(f"proofs: no line of {rule.name}: {reason}", flush=True)
     else:
-        print(f"proofs: new in {table.FILE}, to be committed:\n{record(root, rule, before, code == 0, seconds)}", flush=True)
+        line = record(root, rule, before, code == 0, seconds)
+        print(f"proofs: new in {table.FILE}, to be committed:\n{line}", flush=True)
     return code

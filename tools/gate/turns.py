@@ -33,7 +33,7 @@ class Plan:
 
 
 def choose(verdicts: Sequence[Verdict], budget: int) -> Plan:
-    """Take what is not proven as it is, the oldest proof first; then the rest, the oldest first; as the budget allows."""
+    """Take what is not proven as it is, then the rest, each the oldest proof first, as the budget allows."""
     taken: list[Turn] = []
     left: list[tuple[str, str]] = []
     remaining = budget

@@ -11,10 +11,11 @@ from typing import Any, Callable, Mapping
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
+from ansible_collections.baremetal.noiommu.plugins.plugin_utils.settings import facts_override
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils.variables import unknown_names
 
 # Each gets all variables of a host and returns what is wrong with them.
-CHECKS: tuple[Callable[[Mapping[str, Any]], list[HostError]], ...] = (unknown_names,)
+CHECKS: tuple[Callable[[Mapping[str, Any]], list[HostError]], ...] = (unknown_names, facts_override)
 
 
 class ActionModule(ActionBase):

@@ -17,6 +17,8 @@ description:
   - Looks at the names of all variables that the host has here, from the inventory, extra variables, the play and roles.
   - A name that begins with C(noiommu_) and is not a variable of this collection is refused, with the nearest one. So is
     one of its variables with a prefix that is nearly this, as C(noiomu_devices).
+  - Facts of the host that have the name of a variable of this collection are refused as well. They are answers of the
+    host itself, and would decide over the controller.
   - Runs on the controller and does not connect to the host. All problems of a host are in one message.
 extends_documentation_fragment:
   - baremetal.noiommu._attributes
@@ -44,7 +46,7 @@ refusals:
   elements: dict
   contains:
     code:
-      description: The kind of reason, V(unknown_variable).
+      description: The kind of reason, V(unknown_variable) or V(facts_override).
       type: str
     message:
       description: What is wrong.

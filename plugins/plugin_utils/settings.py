@@ -14,17 +14,27 @@ from typing import Any, Mapping
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 
-# The variables that an inventory declares, those of the roles, and those that the roles and playbooks register.
-PREFIXES = (
-    "noiommu_", "kmod_", "devices_", "hugepages_", "access_", "preflight_", "passthrough_",
-    "compare_", "host_report_", "fleet_report_", "rollback_",
-)
+# What an inventory declares begins with this, and these are the variables that the roles and playbooks have besides. By
+# name, since other people's facts may well begin with devices_ or access_.
+PREFIX = "noiommu_"
+INTERNAL = frozenset("""
+    access_accept_unsafe access_grants access_result access_state compare_facts compare_failure
+    compare_reachable devices_accept_unsafe devices_bindings devices_dpdk_pa_hint devices_insecure_until
+    devices_result devices_sriov devices_state fleet_report_result host_report_result hugepages_groups_to_come
+    hugepages_mounted hugepages_mounts hugepages_pools hugepages_result hugepages_state kmod_archive_keyring
+    kmod_archives kmod_build kmod_build_hosts kmod_built kmod_result kmod_source kmod_state kmod_wanting
+    passthrough_cmdline passthrough_now passthrough_reboot passthrough_reboot_ok passthrough_state
+    preflight_accept_unsafe preflight_backend preflight_devices preflight_enable_iommu preflight_gather_subset
+    preflight_info preflight_insecure_until preflight_kmod_build preflight_refused preflight_sriov
+    preflight_tolerated preflight_undeclared rollback_taint
+""".split())
 BUILD_HOST = "noiommu_kmod_build_host"
 
 
 def foreign_facts(variables: Mapping[str, Any]) -> list[str]:
     """Return the names of a host's facts that are names of this collection's variables."""
-    return sorted(name for name in variables.get("ansible_facts") or {} if str(name).startswith(PREFIXES))
+    names = map(str, variables.get("ansible_facts") or {})
+    return sorted(name for name in names if name.startswith(PREFIX) or name in INTERNAL)
 
 
 def facts_override(variables: Mapping[str, Any]) -> list[HostError]:

@@ -40,8 +40,9 @@ def test_every_variable_of_the_roles_and_playbooks_is_known_as_ours() -> None:
         names |= set(re.findall(r"^\s*(?:- )?register: (\w+)", text, re.MULTILINE))
         if path.parent.name in ("defaults", "vars"):
             names |= set(re.findall(r"^(\w+):", text, re.MULTILINE))
-        names |= set(re.findall(r"\bnoiommu_\w+", text)) - {"noiommu_info"}
-    assert len(names) > 40 and {name for name in names if not name.startswith(settings.PREFIXES)} == set()
+    names = {name for name in names if not name.startswith(settings.PREFIX)}
+    assert len(names) > 40 and names <= settings.INTERNAL
+    assert settings.foreign_facts({"ansible_facts": {"devices_by_rack": [], "access_level": 1}}) == []
 
 
 @pytest.mark.parametrize("value, expected", [("fact", True), ("registered", False)])

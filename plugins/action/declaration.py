@@ -15,7 +15,7 @@ from ansible_collections.baremetal.noiommu.plugins.plugin_utils.settings import 
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils.variables import unknown_names
 
 # Each gets all variables of a host and returns what is wrong with them.
-CHECKS: tuple[Callable[[Mapping[str, Any]], list[HostError]], ...] = (unknown_names, facts_override)
+CHECKS: tuple[Callable[[Mapping[str, Any]], list[HostError]], ...] = (facts_override, unknown_names)
 
 
 class ActionModule(ActionBase):

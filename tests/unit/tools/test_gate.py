@@ -470,9 +470,9 @@ def test_scenarios_can_be_chosen_by_hand(clone, capsys):
 
 
 MAKEFILE = """molecule-one:
-	@{proofs} --root . run $@ -- sh -c 'echo running $@; exit 1'
+\t@{proofs} --root . run $@ -- sh -c 'echo running $@; exit 1'
 molecule-three molecule-two:
-	@{proofs} --root . run $@ -- sleep {sleep}
+\t@{proofs} --root . run $@ -- sleep {sleep}
 """
 
 

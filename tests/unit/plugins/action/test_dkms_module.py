@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
@@ -200,7 +201,7 @@ def test_a_failing_build_host(source: str, tmp_path: Path) -> None:
 
 def test_a_build_host_that_cannot_be_reached(source: str, tmp_path: Path) -> None:
     action = Action(archive_args(source, tmp_path, K1), [])
-    action._execute_module = lambda **_given: (_ for _ in ()).throw(AnsibleConnectionFailure("no route"))
+    action._execute_module = Mock(side_effect=AnsibleConnectionFailure("no route"))
     result = action.run()
     assert result["failed"] and "no route" in result["failed_kernels"][K1][0]
 

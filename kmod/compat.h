@@ -33,8 +33,20 @@
 	struct iommu_domain *domain, struct device *dev
 #endif
 
+/* The parameters of class_interface::add_dev and ::remove_dev */
+#ifdef NOIOMMU_CLASS_INTERFACE_ARG
+#define NOIOMMU_CLASS_ARGS \
+	struct device *dev, struct class_interface *interface
+#else
+#define NOIOMMU_CLASS_ARGS \
+	struct device *dev
+#endif
+
 #ifdef CONFIG_ARM_AMBA
 #include <linux/amba/bus.h>
+#endif
+#ifdef CONFIG_CDX_BUS
+#include <linux/cdx/cdx_bus.h>
 #endif
 #ifdef CONFIG_FSL_MC_BUS
 #include <linux/fsl/mc.h>
@@ -44,7 +56,7 @@
 #endif
 
 /* The buses whose devices the IOMMU core looks at; const on newer kernels */
-static typeof(pci_bus_type) * const noiommu_buses[] = {
+static typeof(pci_bus_type) * const noiommu_buses[] __maybe_unused = {
 	&platform_bus_type,
 	&pci_bus_type,
 #ifdef CONFIG_ARM_AMBA
@@ -55,6 +67,9 @@ static typeof(pci_bus_type) * const noiommu_buses[] = {
 #endif
 #ifdef CONFIG_TEGRA_HOST1X_CONTEXT_BUS
 	&host1x_context_device_bus_type,
+#endif
+#ifdef CONFIG_CDX_BUS
+	&cdx_bus_type,
 #endif
 };
 

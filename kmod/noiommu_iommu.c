@@ -34,7 +34,6 @@
 #define dev_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/atomic.h>
-#include <linux/capability.h>
 #include <linux/cc_platform.h>
 #include <linux/device.h>
 #include <linux/dma-direct.h>
@@ -45,16 +44,13 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/notifier.h>
-#include <linux/panic.h>
 #include <linux/pci.h>
 #include <linux/sched.h>
-#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/security.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/swiotlb.h>
-#include <linux/sysfs.h>
 #include <linux/wait.h>
 #include <xen/xen.h>
 
@@ -66,33 +62,24 @@
  * @iommu: its IOMMU, as the core knows it
  * @pdev: the device; a reference is held
  * @entry: in noiommu_devices
- * @use: number of the use that goes on, 0 while nobody has the device; under
- *	list_lock
  * @id: not used again for a long time, unlike its address
- * @user: address space of who has it, of which the structure is held, or NULL;
- *	under list_lock
- * @vetted: id of the paging domain that a capable process attached last in this
- *	use; under the group's mutex, as all attaching is
- * @announced: the kernel log has been told who uses the device
+ * @use: who has the device, or NULL; under the group's mutex, as all attaching is
+ * @had_user: somebody has had it
  */
 struct noiommu_device {
 	struct iommu_device iommu;
 	struct pci_dev *pdev;
 	struct list_head entry;
-	u64 use;
 	u32 id;
-	struct mm_struct *user;
-	u64 vetted;
-	bool announced;
+	struct noiommu_use *use;
+	bool had_user;
 };
 
 /**
  * struct noiommu_domain - a paging domain
  * @domain: what the core sees
- * @id: never used twice, unlike the address of a domain
  * @lock: protects what follows it
- * @limit: the last bus address that all devices of the domain reach; 0 before
- *	the first one is attached
+ * @limit: the last bus address that all devices of the domain reach
  * @top: where the highest mapping ends
  * @gap_start: start of the range that was unmapped last, as far as its parts
  *	followed each other
@@ -100,7 +87,6 @@ struct noiommu_device {
  */
 struct noiommu_domain {
 	struct iommu_domain domain;
-	u64 id;
 	spinlock_t lock; /* see above */
 	u64 limit;
 	u64 top;
@@ -116,15 +102,13 @@ static DECLARE_WAIT_QUEUE_HEAD(moving_wait);
 /* Unplugged devices, whose IOMMUs go when nothing moves any more */
 static LIST_HEAD(unplugged_devices);
 static bool noiommu_exiting;
+static bool hint_wanted;
 
-/* Protects the list, together with noiommu_lock for writers, and the uses */
+/* Protects the list, together with noiommu_lock for writers */
 static DEFINE_SPINLOCK(list_lock);
 static LIST_HEAD(noiommu_devices);
-/* Protected by list_lock alone */
-static u64 last_use;
 
 static atomic_t last_device_id;
-static atomic64_t last_domain_id;
 
 static const struct iommu_ops noiommu_ops;
 
@@ -143,96 +127,10 @@ static struct noiommu_device *find_added(struct device *dev)
 	return found;
 }
 
-/*
- * Uses. VFIO claims a group, which attaches the blocked domain, before anybody
- * can open the device, and gives it back, which attaches the identity domain,
- * after the last one has closed it and it has been stopped. What happens in
- * between is one use.
- */
+/* What memory a device reaches */
 
-/* The caller has the device from now on */
-static void note_user(struct noiommu_device *nd)
-{
-	struct mm_struct *user = current->mm, *former;
-
-	if (user)
-		mmgrab(user);
-	spin_lock(&list_lock);
-	if (!nd->use)
-		nd->use = ++last_use;
-	former = nd->user;
-	nd->user = user;
-	spin_unlock(&list_lock);
-	if (former)
-		mmdrop(former);
-}
-
-static void end_use(struct noiommu_device *nd)
-{
-	struct mm_struct *user;
-	u64 use;
-
-	nd->vetted = 0;
-	spin_lock(&list_lock);
-	use = nd->use;
-	nd->use = 0;
-	user = nd->user;
-	nd->user = NULL;
-	spin_unlock(&list_lock);
-	if (user)
-		mmdrop(user);
-	if (use)
-		noiommu_pin_settle();
-}
-
-/**
- * noiommu_iommu_last_use() - which use of any device began last
- *
- * Return: its number; those that begin later have higher ones.
- */
-u64 noiommu_iommu_last_use(void)
-{
-	u64 use;
-
-	spin_lock(&list_lock);
-	use = last_use;
-	spin_unlock(&list_lock);
-	return use;
-}
-
-/**
- * noiommu_iommu_is_used() - may a device still be writing to some memory
- * @id: the device that the memory was meant for, from noiommu_iommu_reach()
- * @mm: the address space that the memory belongs to; whoever has several devices
- *	may have told each of them of it
- * @until: the last use that is asked about, from noiommu_iommu_last_use()
- *
- * When the answer becomes no, noiommu_pin_settle() is called.
- *
- * Return: whether such a use still goes on.
- */
-bool noiommu_iommu_is_used(u32 id, const struct mm_struct *mm, u64 until)
-{
-	struct noiommu_device *nd;
-	bool used = false;
-
-	spin_lock(&list_lock);
-	list_for_each_entry(nd, &noiommu_devices, entry) {
-		used = nd->use && nd->use <= until &&
-		       (nd->id == id || nd->user == mm);
-		if (used)
-			break;
-	}
-	spin_unlock(&list_lock);
-	return used;
-}
-
-/* Domains */
-
-static struct noiommu_domain *to_noiommu_domain(struct iommu_domain *domain)
-{
-	return container_of(domain, struct noiommu_domain, domain);
-}
+#define NOT_DIRECT \
+	"bus addresses differ from physical addresses, or all DMA is bounced (swiotlb=force)"
 
 /* The last bus address that the device reaches */
 static u64 device_limit(struct device *dev)
@@ -240,10 +138,17 @@ static u64 device_limit(struct device *dev)
 	return dev->bus_dma_limit ?: U64_MAX;
 }
 
-/* Is every bus address of the device the physical address of the same value? */
+/*
+ * Is every bus address of the device the physical address of the same value, and
+ * does it reach memory in place, without bounce buffers? Some platforms know only
+ * when the device has a driver.
+ */
 static bool device_is_direct(struct device *dev)
 {
 	const struct bus_dma_region *map = dev->dma_range_map;
+
+	if (is_swiotlb_force_bounce(dev))
+		return false;
 
 	for (; map && map->size; map++) {
 		if (map->cpu_start != map->dma_start)
@@ -253,21 +158,55 @@ static bool device_is_direct(struct device *dev)
 }
 
 /*
- * VFIO leaves the question of who may have a device to the permissions of its
- * group's file, because an IOMMU keeps that user in its place. Nothing does
- * here: whoever gets a paging domain attached can make the device write to any
- * memory, so this is where the right to do that is asked for.
+ * Uses. VFIO claims a group, which attaches the blocked domain, before anybody
+ * can open the device, and gives it back, which attaches the identity domain,
+ * after the last one has closed it and it has been stopped. Who attaches a paging
+ * domain without a claim (vhost-vdpa does) has the device, too.
  */
-static int vet_user(struct device *dev)
+
+static int begin_use(struct device *dev, struct noiommu_device *nd)
 {
-	if (!capable(CAP_SYS_RAWIO)) {
-		dev_warn_ratelimited(dev, "refused to %s[%d], which lacks CAP_SYS_RAWIO in the initial user namespace\n",
-				     current->comm, task_pid_nr(current));
-		return -EPERM;
+	struct noiommu_use *use;
+
+	if (nd->use)
+		return 0;
+	if (!device_is_direct(dev)) {
+		dev_err(dev, "%s\n", NOT_DIRECT);
+		return -EINVAL;
 	}
 
-	/* Says in the log who was refused, and what */
-	return security_locked_down(LOCKDOWN_PCI_ACCESS);
+	use = noiommu_use_begin(dev, nd->id, !nd->had_user);
+	if (IS_ERR(use))
+		return PTR_ERR(use);
+	WRITE_ONCE(nd->use, use);
+	nd->had_user = true;
+	return 0;
+}
+
+static void end_use(struct noiommu_device *nd)
+{
+	if (nd->use)
+		noiommu_use_end(nd->use);
+	WRITE_ONCE(nd->use, NULL);
+}
+
+/*
+ * Only a driver that leaves DMA to its users lets somebody claim a device. Where
+ * there is another driver or none, it is a reset, which newer kernels enclose in
+ * the blocked domain.
+ */
+static bool can_be_claimed(struct device *dev)
+{
+	struct device_driver *driver = READ_ONCE(dev->driver);
+
+	return driver && to_pci_driver(driver)->driver_managed_dma;
+}
+
+/* Domains */
+
+static struct noiommu_domain *to_noiommu_domain(struct iommu_domain *domain)
+{
+	return container_of(domain, struct noiommu_domain, domain);
 }
 
 static int noiommu_attach_paging(NOIOMMU_ATTACH_ARGS)
@@ -278,47 +217,23 @@ static int noiommu_attach_paging(NOIOMMU_ATTACH_ARGS)
 	int ret = 0;
 
 	/*
-	 * The core goes back to a domain on its own account, for instance after
-	 * a device reset, in the context of whoever caused that, and may not be
-	 * refused then.
-	 */
-	if (nd->vetted != d->id) {
-		ret = vet_user(dev);
-		if (ret)
-			return ret;
-	}
-
-	/* On some platforms known only now that the device has a driver */
-	if (!device_is_direct(dev)) {
-		dev_err(dev, "bus addresses differ from physical addresses\n");
-		return -EINVAL;
-	}
-
-	/*
 	 * One that reaches less than the others could not honour the mappings
 	 * that exist. VFIO gives it a domain of its own on -EINVAL.
 	 */
 	spin_lock(&d->lock);
-	if (!d->limit) {
-		d->limit = limit;
-		domain->geometry.aperture_end = limit;
-	} else if (limit < d->limit) {
-		ret = -EINVAL;
+	if (limit < d->limit) {
+		if (d->top) {
+			ret = -EINVAL;
+		} else {
+			d->limit = limit;
+			domain->geometry.aperture_end = limit;
+		}
 	}
 	spin_unlock(&d->lock);
 	if (ret)
 		return ret;
 
-	if (nd->vetted != d->id)
-		note_user(nd);
-	nd->vetted = d->id;
-	if (!nd->announced) {
-		nd->announced = true;
-		add_taint(TAINT_USER, LOCKDEP_STILL_OK);
-		dev_warn(dev, "handed to %s[%d] without an IOMMU: it can read and write all memory; the kernel is tainted\n",
-			 current->comm, task_pid_nr(current));
-	}
-	return 0;
+	return begin_use(dev, nd);
 }
 
 static int noiommu_map_pages(struct iommu_domain *domain, unsigned long iova,
@@ -327,6 +242,7 @@ static int noiommu_map_pages(struct iommu_domain *domain, unsigned long iova,
 {
 	struct noiommu_domain *d = to_noiommu_domain(domain);
 	size_t size = pgsize * pgcount;
+	bool reached;
 
 	/*
 	 * Physical page 0 is refused because callers take an address of 0 from
@@ -334,13 +250,18 @@ static int noiommu_map_pages(struct iommu_domain *domain, unsigned long iova,
 	 * bus where iova and paddr are the same, peers reach it or do not,
 	 * whatever is said here.
 	 */
-	if (iova != paddr || !paddr || paddr + (size - 1) > d->limit)
+	if (iova != paddr || !paddr)
 		return -EINVAL;
 
 	spin_lock(&d->lock);
-	d->top = max_t(u64, d->top, iova + size);
-	d->gap_end = 0;
+	reached = paddr + (size - 1) <= d->limit;
+	if (reached) {
+		d->top = max_t(u64, d->top, iova + size);
+		d->gap_end = 0;
+	}
 	spin_unlock(&d->lock);
+	if (!reached)
+		return -EINVAL;
 
 	*mapped = size;
 	return 0;
@@ -408,10 +329,11 @@ static struct iommu_domain *noiommu_domain_alloc_paging(struct device *dev)
 	}
 
 	spin_lock_init(&d->lock);
-	d->id = atomic64_inc_return(&last_domain_id);
 	d->domain.ops = &noiommu_paging_ops;
 	d->domain.pgsize_bitmap = PAGE_MASK;
-	d->domain.geometry.aperture_end = U64_MAX;
+	/* Older kernels do not say who it is for: then the first one attached counts */
+	d->limit = dev ? device_limit(dev) : U64_MAX;
+	d->domain.geometry.aperture_end = d->limit;
 	d->domain.geometry.force_aperture = true;
 	return &d->domain;
 }
@@ -426,10 +348,7 @@ static int noiommu_attach_blocked(NOIOMMU_ATTACH_ARGS)
 {
 	struct noiommu_device *nd = dev_iommu_priv_get(dev);
 
-	/* Within a use it is a reset, by whomever, or a container that goes */
-	if (!READ_ONCE(nd->use))
-		note_user(nd);
-	return 0;
+	return can_be_claimed(dev) ? begin_use(dev, nd) : 0;
 }
 
 static void noiommu_free_static(struct iommu_domain *domain)
@@ -481,7 +400,14 @@ static bool noiommu_capable(struct device *dev, enum iommu_cap cap)
 	 * without it, whoever has a device can raise any interrupt, and VFIO
 	 * must be told by its administrator that this is accepted.
 	 */
-	return cap == IOMMU_CAP_CACHE_COHERENCY && dev_is_dma_coherent(dev);
+	if (cap != IOMMU_CAP_CACHE_COHERENCY)
+		return false;
+	if (!dev_is_dma_coherent(dev)) {
+		/* VFIO's whole answer is -EINVAL */
+		dev_err_ratelimited(dev, "not for VFIO: its DMA is not coherent with the caches of this platform\n");
+		return false;
+	}
+	return true;
 }
 
 /* Called for every device without an IOMMU: only those added are taken */
@@ -538,34 +464,6 @@ static const struct iommu_ops noiommu_ops = {
 	.def_domain_type	= noiommu_def_domain_type,
 	.default_domain_ops	= &noiommu_paging_ops,
 	.owner			= THIS_MODULE,
-};
-
-/*
- * DPDK on x86 reads the capabilities of an Intel IOMMU from this attribute. If
- * it is there but does not parse as a hexadecimal number, DPDK takes it that
- * the IOMMU cannot do virtual addresses and uses physical ones by itself, which
- * is the only thing that works here.
- */
-static ssize_t cap_show(struct device *dev, struct device_attribute *attr,
-			char *buf)
-{
-	return sysfs_emit(buf, "noiommu: no translation, use physical addresses\n");
-}
-static DEVICE_ATTR_RO(cap);
-
-static struct attribute *pa_hint_attrs[] = {
-	&dev_attr_cap.attr,
-	NULL,
-};
-
-static const struct attribute_group pa_hint_group = {
-	.name	= "intel-iommu",
-	.attrs	= pa_hint_attrs,
-};
-
-static const struct attribute_group *pa_hint_groups[] = {
-	&pa_hint_group,
-	NULL,
 };
 
 /* Adding and removing */
@@ -673,7 +571,7 @@ static int check_device(struct pci_dev *pdev)
 		return -EPERM;
 	}
 	if (!device_is_direct(dev)) {
-		pci_err(pdev, "not added: bus addresses differ from physical addresses\n");
+		pci_err(pdev, "not added: %s\n", NOT_DIRECT);
 		return -EOPNOTSUPP;
 	}
 	return 0;
@@ -681,7 +579,7 @@ static int check_device(struct pci_dev *pdev)
 
 static void free_device(struct noiommu_device *nd)
 {
-	WARN_ON(nd->use);
+	noiommu_hint_drop(nd->iommu.dev);
 	iommu_device_sysfs_remove(&nd->iommu);
 	pci_dev_put(nd->pdev);
 	kfree(nd);
@@ -738,7 +636,36 @@ static void unlock_still(struct device *dev)
 	device_unlock(dev);
 }
 
-static int add_locked(struct pci_dev *pdev, bool pa_hint)
+/*
+ * Do what the rule of noiommu_hint.c says, now that something has changed. While
+ * a device is on its way, hints are only taken away: stops_moving() calls again.
+ */
+static void refresh_hints(void)
+{
+	struct noiommu_device *nd;
+
+	if (!hint_wanted || list_empty(&noiommu_devices)) {
+		noiommu_hint_off();
+	} else if (!moving) {
+		list_for_each_entry(nd, &noiommu_devices, entry)
+			noiommu_hint_mark(nd->iommu.dev);
+		noiommu_hint_on();
+	}
+}
+
+/**
+ * noiommu_iommu_set_hint() - switch the hint for DPDK on or off
+ * @on: which of them
+ */
+void noiommu_iommu_set_hint(bool on)
+{
+	mutex_lock(&noiommu_lock);
+	hint_wanted = on;
+	refresh_hints();
+	mutex_unlock(&noiommu_lock);
+}
+
+static int add_locked(struct pci_dev *pdev)
 {
 	struct device *dev = &pdev->dev;
 	struct noiommu_device *nd;
@@ -757,14 +684,20 @@ static int add_locked(struct pci_dev *pdev, bool pa_hint)
 	nd->pdev = pci_dev_get(pdev);
 
 	/* No parent: its class directory would take the name of the iommu link */
-	ret = iommu_device_sysfs_add(&nd->iommu, NULL,
-				     pa_hint ? pa_hint_groups : NULL,
+	ret = iommu_device_sysfs_add(&nd->iommu, NULL, NULL,
 				     KBUILD_MODNAME "-%s", pci_name(pdev));
 	if (ret) {
 		pci_dev_put(pdev);
 		kfree(nd);
 		goto err;
 	}
+
+	ret = noiommu_hint_watch(nd->iommu.dev);
+	if (ret) {
+		free_device(nd);
+		goto err;
+	}
+	noiommu_hint_drop(dev);
 
 	spin_lock(&list_lock);
 	list_add_tail(&nd->entry, &noiommu_devices);
@@ -783,6 +716,7 @@ static int add_locked(struct pci_dev *pdev, bool pa_hint)
 		goto err;
 	}
 
+	refresh_hints();
 	pci_info(pdev, "added, without any isolation\n");
 	return 0;
 
@@ -790,6 +724,7 @@ err_unlist:
 	unlist_device(nd);
 	free_device(nd);
 err:
+	noiommu_hint_give(pdev);
 	pci_err(pdev, "not added: the IOMMU core refused it (error %d)\n", ret);
 	return ret;
 }
@@ -797,18 +732,17 @@ err:
 /**
  * noiommu_iommu_add() - give a PCI device an IOMMU group
  * @pdev: the device; nothing may drive it
- * @pa_hint: whether DPDK shall be told to use physical addresses
  *
  * Return: 0, or an error whose reason is in the log.
  */
-int noiommu_iommu_add(struct pci_dev *pdev, bool pa_hint)
+int noiommu_iommu_add(struct pci_dev *pdev)
 {
 	int ret = lock_still(pdev, "added");
 
 	if (ret)
 		return ret;
 
-	ret = add_locked(pdev, pa_hint);
+	ret = add_locked(pdev);
 	unlock_still(&pdev->dev);
 	return ret;
 }
@@ -836,6 +770,8 @@ static int remove_locked(struct pci_dev *pdev)
 	unlist_device(nd);
 	iommu_device_unregister(&nd->iommu);
 	free_device(nd);
+	noiommu_hint_give(pdev);
+	refresh_hints();
 	pci_info(pdev, "removed\n");
 	return 0;
 }
@@ -864,7 +800,7 @@ int noiommu_iommu_remove(struct pci_dev *pdev)
  * @bus: its bus
  * @devfn: its device and function number
  * @limit: set to the last bus address that the platform lets through
- * @id: set to the number of the device, which noiommu_iommu_is_used() takes
+ * @id: set to the number of the device, which uses have, too
  *
  * The device's own limit is not asked for: its DMA mask is the 32 bits that all
  * start with until a driver in the kernel knows better.
@@ -885,10 +821,11 @@ int noiommu_iommu_reach(int segment, u8 bus, u8 devfn, u64 *limit, u32 *id)
 		    pdev->bus->number != bus || pdev->devfn != devfn)
 			continue;
 		/*
-		 * The map goes with the driver of the device, whose lock is not
-		 * for users to wait for: so any map will do to refuse.
+		 * Who has the device has been asked device_is_direct(). The map
+		 * that it looks at goes with the driver, whose lock is not for
+		 * users to wait for: so before, any map will do to refuse.
 		 */
-		ret = is_swiotlb_force_bounce(&pdev->dev) ||
+		ret = !READ_ONCE(nd->use) &&
 		      READ_ONCE(pdev->dev.dma_range_map) ? -ERANGE : 0;
 		*limit = device_limit(&pdev->dev);
 		*id = nd->id;
@@ -911,24 +848,28 @@ static void reap_unplugged(void)
 	}
 }
 
-static void starts_moving(void)
+static void starts_moving(struct device *dev)
 {
 	mutex_lock(&noiommu_lock);
 	moving++;
+	/* What the core does next may need the link's place, or end its directory */
+	noiommu_hint_drop(dev);
 	mutex_unlock(&noiommu_lock);
 }
 
-static void stops_moving(struct device *gone)
+static void stops_moving(struct device *dev, bool gone)
 {
 	struct noiommu_device *nd;
 
 	mutex_lock(&noiommu_lock);
-	nd = gone ? find_added(gone) : NULL;
+	nd = gone ? find_added(dev) : NULL;
 	if (nd) {
 		unlist_device(nd);
 		list_add(&nd->entry, &unplugged_devices);
-		dev_info(gone, "unplugged, no longer added\n");
+		dev_info(dev, "unplugged, no longer added\n");
 	}
+	if (!gone && dev_is_pci(dev))
+		noiommu_hint_give(to_pci_dev(dev));
 	/* One that was on its way when the module came has not been counted */
 	if (moving)
 		moving--;
@@ -936,6 +877,7 @@ static void stops_moving(struct device *gone)
 		reap_unplugged();
 		wake_up_all(&moving_wait);
 	}
+	refresh_hints();
 	mutex_unlock(&noiommu_lock);
 }
 
@@ -944,7 +886,7 @@ static int noiommu_before(struct notifier_block *nb, unsigned long action,
 			  void *data)
 {
 	if (action == BUS_NOTIFY_ADD_DEVICE || action == BUS_NOTIFY_DEL_DEVICE)
-		starts_moving();
+		starts_moving(data);
 	return NOTIFY_DONE;
 }
 
@@ -953,9 +895,9 @@ static int noiommu_after(struct notifier_block *nb, unsigned long action,
 			 void *data)
 {
 	if (action == BUS_NOTIFY_ADD_DEVICE)
-		stops_moving(NULL);
+		stops_moving(data, false);
 	else if (action == BUS_NOTIFY_REMOVED_DEVICE)
-		stops_moving(data);
+		stops_moving(data, true);
 	return NOTIFY_DONE;
 }
 

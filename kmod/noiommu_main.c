@@ -17,22 +17,15 @@
 #include <linux/moduleparam.h>
 #include <linux/pci.h>
 #include <linux/printk.h>
+#include <linux/slab.h>
 #include <linux/string.h>
+#include <linux/sysfs.h>
 
 #include "noiommu.h"
 
-/* More than a host has PCI devices to give away */
-#define NOIOMMU_MAX_DEVICES	256
-
-static char *devices[NOIOMMU_MAX_DEVICES];
-static unsigned int nr_devices;
-/* Not in sysfs: the kernel prints an array of strings past the end of its page */
-module_param_array(devices, charp, &nr_devices, 0);
-MODULE_PARM_DESC(devices, "PCI devices to take at load: domain:bus:device.function, separated by commas");
-
+/* From the command line until they have been added */
+static char *devices;
 static bool dpdk_pa_hint = true;
-module_param(dpdk_pa_hint, bool, 0644);
-MODULE_PARM_DESC(dpdk_pa_hint, "Give devices added from now on an attribute that makes DPDK on x86 use physical addresses (default: Y)");
 
 /* Parameters on the module's command line are set before the parts are up */
 static bool noiommu_up;
@@ -117,7 +110,7 @@ static int add_device(const char *val)
 	if (IS_ERR(pdev))
 		return PTR_ERR(pdev);
 
-	ret = noiommu_iommu_add(pdev, dpdk_pa_hint);
+	ret = noiommu_iommu_add(pdev);
 	pci_dev_put(pdev);
 	return ret;
 }
@@ -137,7 +130,7 @@ static int remove_device(const char *val)
 
 static int noiommu_up_check(const char *name)
 {
-	if (noiommu_up)
+	if (smp_load_acquire(&noiommu_up)) /* pairs with noiommu_init() */
 		return 0;
 	pr_err("'%s' is for a loaded module; name devices to take at load in 'devices'\n",
 	       name);
@@ -154,41 +147,152 @@ static int remove_set(const char *val, const struct kernel_param *kp)
 	return noiommu_up_check("remove") ?: remove_device(val);
 }
 
+static int hint_set(const char *val, const struct kernel_param *kp)
+{
+	bool up = smp_load_acquire(&noiommu_up); /* pairs with noiommu_init() */
+	int ret;
+
+	if (up && !capable(CAP_SYS_RAWIO))
+		return -EPERM;
+	ret = param_set_bool(val, kp);
+	if (!ret && up)
+		noiommu_iommu_set_hint(dpdk_pa_hint);
+	return ret;
+}
+
+/* The kernel's own types have limits: 1024 characters, or a number of strings */
+static int devices_set(const char *val, const struct kernel_param *kp)
+{
+	kfree(devices);
+	devices = kstrdup(val, GFP_KERNEL);
+	return devices ? 0 : -ENOMEM;
+}
+
+/* "+0000:01:00.0 2" names BAR 2, with a minus it is named no longer */
+static int wc_set(const char *val, const struct kernel_param *kp)
+{
+	int ret = noiommu_up_check("write_combining");
+	char address[20];
+	struct pci_dev *pdev;
+	size_t len;
+	bool on;
+
+	if (ret)
+		return ret;
+
+	on = *val == '+';
+	len = *val ? strcspn(val + 1, " ") : 0;
+	if ((!on && *val != '-') || len >= sizeof(address) ||
+	    val[1 + len] != ' ' || val[2 + len] < '0' || val[2 + len] > '5' ||
+	    strcmp(val + 3 + len, val[3 + len] == '\n' ? "\n" : "")) {
+		pr_err("expected + or -, a PCI address, a space and the number of a BAR, like +0000:01:00.0 2\n");
+		return -EINVAL;
+	}
+	memcpy(address, val + 1, len);
+	address[len] = '\0';
+
+	pdev = find_device(address, "write-combine");
+	if (IS_ERR(pdev))
+		return PTR_ERR(pdev);
+	ret = noiommu_wc_set(pdev, val[2 + len] - '0', on);
+	pci_dev_put(pdev);
+	return ret;
+}
+
+static int wc_get(char *buffer, const struct kernel_param *kp)
+{
+	return noiommu_wc_show(buffer);
+}
+
+/* The kernel calls it for the command line, whatever the mode is */
+static int held_set(const char *val, const struct kernel_param *kp)
+{
+	return -EPERM;
+}
+
+static int held_get(char *buffer, const struct kernel_param *kp)
+{
+	return sysfs_emit(buffer, "%llu\n", noiommu_pin_held());
+}
+
+static const struct kernel_param_ops hint_ops = {
+	.flags	= KERNEL_PARAM_OPS_FL_NOARG,
+	.set	= hint_set,
+	.get	= param_get_bool,
+};
+
+static const struct kernel_param_ops devices_ops = { .set = devices_set };
 static const struct kernel_param_ops add_ops = { .set = add_set };
 static const struct kernel_param_ops remove_ops = { .set = remove_set };
+static const struct kernel_param_ops wc_ops = { .set = wc_set, .get = wc_get };
+static const struct kernel_param_ops held_ops = { .set = held_set, .get = held_get };
 
+/* Not in sysfs: it is about loading */
+module_param_cb(devices, &devices_ops, NULL, 0);
+__MODULE_PARM_TYPE(devices, "string");
+MODULE_PARM_DESC(devices, "PCI devices to take at load: domain:bus:device.function, separated by commas");
+module_param_cb(dpdk_pa_hint, &hint_ops, &dpdk_pa_hint, 0644);
+__MODULE_PARM_TYPE(dpdk_pa_hint, "bool");
+MODULE_PARM_DESC(dpdk_pa_hint, "While a device is added, give all PCI devices without an IOMMU an attribute that makes DPDK on x86 use physical addresses (default: Y)");
 module_param_cb(add, &add_ops, NULL, 0200);
 MODULE_PARM_DESC(add, "Write the address of a PCI device without a driver to put it into a group of its own");
 module_param_cb(remove, &remove_ops, NULL, 0200);
 MODULE_PARM_DESC(remove, "Write the address of an added PCI device without a driver to take it out again");
+module_param_cb(write_combining, &wc_ops, NULL, 0600);
+MODULE_PARM_DESC(write_combining, "Write +ADDRESS BAR to have vfio-pci map a BAR write-combined, -ADDRESS BAR to have it no longer; lists what was named");
+module_param_cb(held, &held_ops, NULL, 0444);
+MODULE_PARM_DESC(held, "Bytes of closed files of /dev/noiommu that stay pinned until devices are given back");
 
 static int __init noiommu_init(void)
 {
-	unsigned int i;
+	char *rest, *address;
 	int ret;
+
+	noiommu_use_init(noiommu_pin_settle);
+	ret = noiommu_hint_init();
+	if (ret)
+		goto err_devices;
 
 	ret = noiommu_iommu_init();
 	if (ret)
-		return ret;
+		goto err_hint;
 
 	ret = noiommu_pin_init();
-	if (ret) {
-		noiommu_iommu_exit();
-		return ret;
-	}
+	if (ret)
+		goto err_iommu;
 
+	ret = noiommu_wc_init();
+	if (ret)
+		goto err_pin;
+
+	noiommu_iommu_set_hint(dpdk_pa_hint);
 	/* One refused device must not keep the others, and the host, down */
-	for (i = 0; i < nr_devices; i++)
-		add_device(devices[i]);
+	rest = devices;
+	while ((address = strsep(&rest, ",")))
+		add_device(address);
+	kfree(devices);
+	devices = NULL;
 
-	noiommu_up = true;
+	smp_store_release(&noiommu_up, true); /* sysfs is there already */
 	return 0;
+
+err_pin:
+	noiommu_pin_exit();
+err_iommu:
+	noiommu_iommu_exit();
+err_hint:
+	noiommu_hint_exit();
+err_devices:
+	kfree(devices);
+	return ret;
 }
 
 static void __exit noiommu_exit(void)
 {
+	noiommu_wc_exit();
 	noiommu_pin_exit();
 	noiommu_iommu_exit();
+	noiommu_hint_exit();
 }
 
 module_init(noiommu_init);

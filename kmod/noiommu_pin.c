@@ -11,18 +11,22 @@
  * one pin for each time that it is mapped in the buffer: it can neither be split
  * nor mapped in part. These are found again by walking from folio to folio.
  *
- * Who is killed has his files closed in an order that is not his, and his device
- * may still be writing when the file of its memory goes. So what is left of a
- * file is held until the devices that may know of its memory have been stopped.
+ * When a process is killed, its files are closed in an order that it does not
+ * choose, and its device may still be writing when the file of its memory goes.
+ * So what is left of a file is held until the devices that may know of its memory
+ * have been stopped: all uses that are going on at the last close, and are of a
+ * device that the memory was mapped for, or by a process whose memory it is.
  *
  * A pin gives no access that the device did not have before. So the kernel is
  * not tainted here, but where a device is handed over. Physical addresses are
  * worth protecting all the same, hence the capability.
  *
- * Locking: the lock of the open file, then mmap_lock of the caller. held_lock is
- * for what nobody has open any more.
+ * Locking: the lock of the open file, then mmap_lock of the caller.
  */
 
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/atomic.h>
 #include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/hugetlb.h>
@@ -86,14 +90,14 @@ struct mapping {
  * struct pin_file - an open file, or what is left of it
  * @lock: held throughout each call
  * @mappings: those made through it
- * @held: in held_files after the last close, under held_lock
- * @last_use: the last use of a device that began before that close
+ * @waiter: waits for uses of devices after the last close
+ * @npages: what it has then
  */
 struct pin_file {
 	struct mutex lock; /* see above */
 	struct rb_root mappings;
-	struct list_head held;
-	u64 last_use;
+	struct noiommu_waiter waiter;
+	unsigned long npages;
 };
 
 /**
@@ -356,12 +360,23 @@ err:
 	return ERR_PTR(ret);
 }
 
-static void destroy_mapping(struct mapping *m)
+static void unpin_mapping(struct mapping *m)
 {
 	unpin_extents(m->extents, m->nr, m->npages, m->hugetlb);
+}
+
+/* May wait for whatever the address space is locked for */
+static void free_mapping(struct mapping *m)
+{
 	unaccount(m->mm, m->npages);
 	mmdrop(m->mm);
 	kvfree(m);
+}
+
+static void destroy_mapping(struct mapping *m)
+{
+	unpin_mapping(m);
+	free_mapping(m);
 }
 
 /* The mappings of a file */
@@ -432,18 +447,20 @@ static unsigned long find_extent(const struct mapping *m, unsigned long index)
 	return low;
 }
 
-/* Write what there is from byte @from to before byte @to of a mapping */
+/*
+ * Write what there is from byte @from to before byte @to of a mapping, and how
+ * many extents that is; nothing but the latter if it is more than @room
+ */
 static int put_extents(const struct mapping *m, u64 from, u64 to,
-		       struct noiommu_extent __user *out, u32 __user *count)
+		       struct noiommu_extent __user *out, u32 room,
+		       u32 __user *count)
 {
 	unsigned long first = find_extent(m, from >> PAGE_SHIFT);
 	unsigned long last = find_extent(m, (to - 1) >> PAGE_SHIFT);
 	struct noiommu_extent buf[32];
 	unsigned long i, n = 0;
-	u32 room;
 
-	if (get_user(room, count) ||
-	    put_user((u32)min(last - first + 1, (unsigned long)U32_MAX), count))
+	if (put_user((u32)min(last - first + 1, (unsigned long)U32_MAX), count))
 		return -EFAULT;
 	if (last - first >= room)
 		return -EMSGSIZE;
@@ -554,7 +571,7 @@ static int do_map(struct pin_file *pf, union argument *arg, void __user *uarg)
 	if (IS_ERR(m))
 		return PTR_ERR(m);
 	ret = put_extents(m, 0, map->length, u64_to_user_ptr(map->extents),
-			  &user->num_extents);
+			  map->num_extents, &user->num_extents);
 	if (ret) {
 		destroy_mapping(m);
 		return ret;
@@ -585,7 +602,7 @@ static int do_query(struct pin_file *pf, union argument *arg,
 	from = query->user_va - m->start;
 	return put_extents(m, from, from + query->length,
 			   u64_to_user_ptr(query->extents),
-			   &user->num_extents);
+			   query->num_extents, &user->num_extents);
 }
 
 static int do_unmap(struct pin_file *pf, union argument *arg,
@@ -686,85 +703,120 @@ static int pin_open(struct inode *inode, struct file *file)
 	return nonseekable_open(inode, file);
 }
 
+static void unpin_file(struct pin_file *pf)
+{
+	struct mapping *m, *next;
+
+	rbtree_postorder_for_each_entry_safe(m, next, &pf->mappings, node)
+		unpin_mapping(m);
+}
+
 static void free_file(struct pin_file *pf)
 {
 	struct mapping *m, *next;
 
 	rbtree_postorder_for_each_entry_safe(m, next, &pf->mappings, node)
-		destroy_mapping(m);
+		free_mapping(m);
 	kfree(pf);
 }
 
-/* May a device that had a user at the last close still be writing? */
-static bool file_is_used(struct pin_file *pf)
+/* May this device, which this user has, be writing to memory of the file? */
+static bool use_concerns(struct noiommu_waiter *waiter, u32 device,
+			 const struct mm_struct *user)
 {
-	struct mapping *m, *former = NULL;
+	struct pin_file *pf = container_of(waiter, struct pin_file, waiter);
 	struct rb_node *node;
 
 	for (node = rb_first(&pf->mappings); node; node = rb_next(node)) {
-		m = to_mapping(node);
-		/* Most files are one process's, and for one device */
-		if (former && m->mm == former->mm &&
-		    m->device == former->device)
-			continue;
-		if (noiommu_iommu_is_used(m->device, m->mm, pf->last_use))
+		struct mapping *m = to_mapping(node);
+
+		if (m->device == device || m->mm == user)
 			return true;
-		former = m;
 		cond_resched();
 	}
 	return false;
 }
 
-/* What is left of closed files, which devices may be writing to */
-static DEFINE_MUTEX(held_lock);
-static LIST_HEAD(held_files);
-/* Of our own, since unpinning may take a CPU for seconds */
-static struct workqueue_struct *held_wq;
+/*
+ * What is left of closed files belongs to nobody who could be asked about it, and
+ * there may be much of it, for as long as somebody keeps a device: so the log
+ * tells, unless it was only a matter of who of a process's files comes first.
+ */
+#define HELD_LONG	(5 * HZ)
 
-static void free_unused(struct work_struct *work)
+static atomic_long_t held_pages;
+static unsigned long held_told;
+
+static void tell_held(struct work_struct *work)
 {
-	struct pin_file *pf, *next;
-	LIST_HEAD(unused);
+	unsigned long npages = atomic_long_read(&held_pages);
 
-	mutex_lock(&held_lock);
-	list_for_each_entry_safe(pf, next, &held_files, held) {
-		if (!file_is_used(pf))
-			list_move(&pf->held, &unused);
-	}
-	mutex_unlock(&held_lock);
-
-	list_for_each_entry_safe(pf, next, &unused, held)
-		free_file(pf);
+	if (npages == READ_ONCE(held_told))
+		return;
+	WRITE_ONCE(held_told, npages);
+	if (npages)
+		pr_info("%lu KiB of closed files stay pinned until the devices that may write to them are given back\n",
+			npages << (PAGE_SHIFT - 10));
+	else
+		pr_info("all memory of closed files has been given back\n");
 }
 
-static DECLARE_WORK(free_unused_work, free_unused);
+static DECLARE_DELAYED_WORK(tell_work, tell_held);
+
+static void count_given_back(unsigned long npages)
+{
+	if (!atomic_long_sub_return(npages, &held_pages) && READ_ONCE(held_told))
+		schedule_delayed_work(&tell_work, 0);
+}
+
+/**
+ * noiommu_pin_held() - how much memory of closed files is still pinned
+ *
+ * Return: the number of bytes.
+ */
+u64 noiommu_pin_held(void)
+{
+	return (u64)atomic_long_read(&held_pages) << PAGE_SHIFT;
+}
 
 /**
  * noiommu_pin_settle() - give back memory of devices that have been stopped
+ * @waiters: the files that it is of
  *
- * To be called when a device no longer counts as used. Returns at once, and may
- * be called under any lock.
+ * All of the memory comes first: what follows may have to wait.
  */
-void noiommu_pin_settle(void)
+void noiommu_pin_settle(struct list_head *waiters)
 {
-	queue_work(held_wq, &free_unused_work);
+	struct pin_file *pf, *next;
+
+	list_for_each_entry(pf, waiters, waiter.entry) {
+		unpin_file(pf);
+		count_given_back(pf->npages);
+	}
+	list_for_each_entry_safe(pf, next, waiters, waiter.entry)
+		free_file(pf);
 }
 
 static int pin_release(struct inode *inode, struct file *file)
 {
 	struct pin_file *pf = file->private_data;
-	bool used;
+	struct rb_node *node;
+	unsigned long npages = 0;
 
-	/* A use that ends between the two has the list looked at once more */
-	mutex_lock(&held_lock);
-	pf->last_use = noiommu_iommu_last_use();
-	used = file_is_used(pf);
-	if (used)
-		list_add(&pf->held, &held_files);
-	mutex_unlock(&held_lock);
+	for (node = rb_first(&pf->mappings); node; node = rb_next(node))
+		npages += to_mapping(node)->npages;
+	pf->npages = npages;
 
-	if (!used)
-		free_file(pf);
+	/* From here on, what waits may be gone at any time */
+	atomic_long_add(npages, &held_pages);
+	if (noiommu_use_wait(&pf->waiter, use_concerns)) {
+		schedule_delayed_work(&tell_work, HELD_LONG);
+		return 0;
+	}
+
+	unpin_file(pf);
+	count_given_back(npages);
+	free_file(pf);
 	return 0;
 }
 
@@ -785,22 +837,11 @@ static struct miscdevice pin_device = {
 
 int noiommu_pin_init(void)
 {
-	int ret;
-
-	held_wq = alloc_workqueue(KBUILD_MODNAME, WQ_UNBOUND, 0);
-	if (!held_wq)
-		return -ENOMEM;
-
-	ret = misc_register(&pin_device);
-	if (ret)
-		destroy_workqueue(held_wq);
-	return ret;
+	return misc_register(&pin_device);
 }
 
-/* No device is in a group any more, so that none is used and nothing is held */
 void noiommu_pin_exit(void)
 {
 	misc_deregister(&pin_device);
-	destroy_workqueue(held_wq);
-	WARN_ON(!list_empty(&held_files));
+	cancel_delayed_work_sync(&tell_work);
 }

@@ -30,13 +30,14 @@
 #define ERRNOS		134
 
 enum kind {
-	K_ADD, K_REMOVE, K_HINT, K_BIND, K_PLUG, K_OPEN, K_CLOSE, K_GROUP,
+	K_ADD, K_REMOVE, K_HINT, K_WC, K_BIND, K_PLUG, K_OPEN, K_CLOSE, K_GROUP,
 	K_CONTAINER, K_MAP, K_UNMAP, K_DEVICE, K_PIN, K_PIN_MAP, K_PIN_QUERY,
 	K_PIN_UNMAP, K_FORK, K_MISC, K_NR
 };
 
 static const char * const kind_names[K_NR] = {
 	"parameter add", "parameter remove", "parameter dpdk_pa_hint",
+	"parameter write_combining",
 	"driver bind and unbind", "unplug and rescan", "open", "close",
 	"group ioctl", "container ioctl", "VFIO map", "VFIO unmap",
 	"device ioctl", "NOIOMMU_INFO", "NOIOMMU_MAP", "NOIOMMU_QUERY",
@@ -225,9 +226,10 @@ static void call_parameter(void)
 		{ PARAM "add", K_ADD },
 		{ PARAM "remove", K_REMOVE },
 		{ PARAM "dpdk_pa_hint", K_HINT },
+		{ PARAM "write_combining", K_WC },
 	};
-	const int i = below(percent(95) ? 3 : 4);
-	static __thread int fds[4];
+	const int i = below(percent(95) ? 3 : 5);
+	static __thread int fds[5];
 	static __thread char text[10000];
 	size_t len;
 
@@ -236,6 +238,10 @@ static void call_parameter(void)
 	if (files[i].kind == K_HINT) {
 		text[0] = "YNyn01x"[below(7)];
 		len = 1;
+	} else if (files[i].kind == K_WC) {
+		len = 1 + rnd_address(text + 1, 64);
+		text[0] = "+-x"[below(3)];
+		len += snprintf(text + len, 8, " %d", (int)below(7));
 	} else {
 		len = rnd_address(text, percent(99) ? 128 : sizeof(text));
 	}

@@ -38,6 +38,7 @@
 #define PF	"0000:00:06.0"		/* NVMe with SR-IOV */
 #define VF	"0000:00:06.1"		/* where there are VFs */
 #define VF2	"0000:00:06.2"
+#define SHM	"0000:00:07.0"		/* memory of 1 MiB in BAR 2, registers in BAR 0 */
 #define ABSENT	"0000:00:19.0"
 #define PARAM	"/sys/module/noiommu/parameters/"
 #define PCI	"/sys/bus/pci/"

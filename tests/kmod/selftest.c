@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "client.h"
 
+#include <ctype.h>
 #include <signal.h>
 
 #define CYCLES	200
@@ -69,6 +70,68 @@ static void log_skip(void)
 	logged("", NULL);
 }
 
+/* The hint for DPDK */
+
+#define HINT	"iommu/intel-iommu/cap"
+
+/* What DPDK finds for a device: something that is not a number */
+static bool has_hint(const char *bdf)
+{
+	char path[PATH_MAX];
+	const char *text;
+
+	snprintf(path, sizeof(path), PCI "devices/%s/" HINT, bdf);
+	text = get(path);
+	return *text && !isxdigit((unsigned char)*text);
+}
+
+/* The node that the device hangs on, or an empty string */
+static const char *iommu_of(const char *bdf)
+{
+	static char link[PATH_MAX];
+	char path[PATH_MAX];
+	ssize_t len;
+
+	snprintf(path, sizeof(path), PCI "devices/%s/iommu", bdf);
+	len = readlink(path, link, sizeof(link) - 1);
+	link[len < 0 ? 0 : len] = '\0';
+	return strrchr(link, '/') ? strrchr(link, '/') + 1 : link;
+}
+
+/* How many PCI devices have the hint, and how many an iommu link of any kind */
+static int hints(int *links)
+{
+	struct dirent *e;
+	DIR *dir = opendir(PCI "devices");
+	int n = 0;
+
+	*links = 0;
+	while (dir && (e = readdir(dir))) {
+		if (e->d_name[0] == '.')
+			continue;
+		n += has_hint(e->d_name);
+		*links += *iommu_of(e->d_name) != '\0';
+	}
+	if (dir)
+		closedir(dir);
+	return n;
+}
+
+static bool all_have_hint(void)
+{
+	int links, devices = entries(PCI "devices");
+
+	return devices > 5 && hints(&links) == devices;
+}
+
+/* But for @added devices, whose own IOMMUs are linked */
+static bool none_has_hint(int added)
+{
+	int links, n = hints(&links);
+
+	return !n && links == added;
+}
+
 /* Tests */
 
 static void test_without(void)
@@ -83,6 +146,7 @@ static void test_load(void)
 	char path[PATH_MAX];
 
 	expect(load("noiommu", "add=" A), -EINVAL, "'add' as a load parameter");
+	expect(load("noiommu", "held=1"), -EPERM, "what can only be read, as a load parameter");
 	log_skip();
 	expect(load("noiommu", "devices=" A ",nonsense," ABSENT "," PORT "," A),
 	       0, "load with one good and four bad devices");
@@ -98,9 +162,7 @@ static void test_load(void)
 	expect(put(path, "DMA"), -EINVAL, "another default domain");
 	ok(there(IOMMUS "/noiommu-" A "/devices/" A),
 	   "the IOMMU is in sysfs");
-	ok(there(PCI "devices/" A "/iommu/intel-iommu/cap") &&
-	   strncasecmp(get(PCI "devices/" A "/iommu/intel-iommu/cap"),
-		       "noiommu", 7) == 0, "the hint for DPDK is there");
+	ok(has_hint(A), "the hint for DPDK is there");
 	ok((taint() & ~before & ~(1 << 13)) == TAINT_OOT,
 	   "taint at load: out-of-tree only (%lu, was %lu)", taint(), before);
 }
@@ -165,19 +227,63 @@ static void test_refusals(void)
 	ok(!(taint() & TAINT_USER), "nor a taint");
 }
 
+static int hint_off(void *arg)
+{
+	(void)arg;
+	return put(PARAM "dpdk_pa_hint", "N");
+}
+
+static void test_hint(void)
+{
+	ok(all_have_hint(), "each PCI device has the hint for DPDK");
+	ok(group_of(V) < 0 && entries(GROUPS) == 1 && entries(IOMMUS) == 1,
+	   "which makes no group and no IOMMU");
+	expect(in_child(hint_off, NULL, AS_NO_RAWIO), -EPERM,
+	       "turn it off without CAP_SYS_RAWIO");
+	expect(put(PARAM "dpdk_pa_hint", "N"), 0, "turn it off");
+	ok(none_has_hint(1), "no device has it");
+	expect(add(V), 0, "add a device");
+	ok(none_has_hint(2), "nor has that");
+	expect(put(PARAM "dpdk_pa_hint", "x"), -EINVAL, "neither on nor off");
+	expect(put(PARAM "dpdk_pa_hint", "Y"), 0, "turn it on again");
+	ok(all_have_hint(), "each device has it");
+	ok(!strcmp(iommu_of(V), "noiommu-" V), "added ones by their own IOMMU");
+	expect(del(V), 0, "remove it");
+	ok(!strcmp(iommu_of(V), "no_iommu") && has_hint(V), "it has the hint of the others");
+	expect(add(V), 0, "add it again");
+	ok(!strcmp(iommu_of(V), "noiommu-" V) && has_hint(V), "the hint makes way");
+
+	expect(del(A), 0, "remove the other");
+	ok(all_have_hint(), "one that is added is enough");
+	expect(pci_put(B, "remove", "1"), 0, "unplug a device");
+	ok(all_have_hint(), "the others keep the hint");
+	rescan();
+	ok(there(PCI "devices/" B) && all_have_hint(), "plugged again, it has it");
+	expect(pci_put(V, "remove", "1"), 0, "unplug the last that is added");
+	ok(none_has_hint(0), "no device has the hint");
+	rescan();
+	unbind_any(V);
+	ok(none_has_hint(0), "nor has one that comes then");
+
+	expect(add(A), 0, "add one");
+	expect(load("late_iommu", ""), 0, "another IOMMU shows up");
+	ok(has_hint(A) && !strcmp(iommu_of(V), "") && !strcmp(iommu_of(B), ""),
+	   "the hint makes way, but for what was added");
+	rescan();
+	expect(add(V), 0, "add another");
+	ok(has_hint(V) && !strcmp(iommu_of(B), ""), "which has it, and the others have not");
+	expect(unload("late_iommu"), 0, "it goes");
+	expect(del(V), 0, "remove");
+	ok(all_have_hint(), "with the next change, each device has the hint again");
+}
+
 static void test_add_remove(void)
 {
-	expect(put(PARAM "dpdk_pa_hint", "N"), 0, "turn the hint for DPDK off");
 	expect(add(V "\n"), 0, "add with a newline");
 	ok(group_of(V) >= 0 && group_of(V) != group_of(A), "a group of its own");
-	ok(there(PCI "devices/" V "/iommu/devices") &&
-	   !there(PCI "devices/" V "/iommu/intel-iommu"), "without the hint");
-	ok(there(PCI "devices/" A "/iommu/intel-iommu"),
-	   "devices added before keep it");
-	expect(put(PARAM "dpdk_pa_hint", "Y"), 0, "turn the hint on again");
 	expect(del(V "\n"), 0, "remove");
 	ok(group_of(V) < 0 && !there(IOMMUS "/noiommu-" V) &&
-	   !there(PCI "devices/" V "/iommu"), "nothing of it is left");
+	   !there(PCI "devices/" V "/iommu/devices"), "nothing of it is left");
 	expect(del(V), -ENODEV, "remove twice");
 	expect(add(B), 0, "add what had a driver");
 	expect(drv_put("e1000e", "bind", B), 0, "a native driver still binds");
@@ -185,14 +291,16 @@ static void test_add_remove(void)
 	expect(drv_put("e1000e", "unbind", B), 0, "unbind it");
 }
 
-static int attach_a(void *arg)
+/* What opening the group's file says, and what claiming the group does */
+static int claim(void *arg)
 {
 	struct client c;
-	int ret = client_open(&c, arg);
+	int fd = open_group(arg);
 
-	if (ret)
+	if (fd < 0)
 		return -E2BIG;		/* the open was to work */
-	return client_attach(&c);
+	close(fd);
+	return client_open(&c, arg);
 }
 
 static int attach_fd(void *arg)
@@ -205,6 +313,9 @@ static void test_attach(void)
 	char path[64], name[64];
 	struct client c;
 
+	log_skip();
+	expect(pci_put(A, "reset", "1"), 0, "reset a device that nobody has");
+	ok(!logged(A, "handed to") && !(taint() & TAINT_USER), "which is no use");
 	expect(bind_vfio(A), 0, "bind vfio-pci");
 	snprintf(path, sizeof(path), "/dev/vfio/%d", group_of(A));
 	ok(there("%s", path), "%s is there", path);
@@ -214,25 +325,26 @@ static void test_attach(void)
 	expect(unload("noiommu"), -EAGAIN, "rmmod under vfio-pci");
 
 	log_skip();
-	expect(in_child(attach_a, A, AS_NO_RAWIO), -EPERM,
-	       "attach without CAP_SYS_RAWIO, though the open worked");
+	expect(in_child(claim, A, AS_NO_RAWIO), -EPERM,
+	       "claim without CAP_SYS_RAWIO, though the open worked");
 	ok(logged(A, "lacks CAP_SYS_RAWIO"), "log: refused");
-	expect(client_open(&c, A), 0, "open a client");
-	expect(in_child(attach_fd, &c, AS_USERNS), -EPERM,
-	       "attach from a user namespace");
-	client_close(&c);
+	expect(in_child(claim, A, AS_USERNS), -EPERM, "claim from a user namespace");
 	ok(!(taint() & TAINT_USER), "no taint yet");
 
 	log_skip();
-	snprintf(name, sizeof(name), "selftest[%d]", getpid());
-	expect(client_start(&c, A), 0, "attach and open the device");
+	snprintf(name, sizeof(name), "handed to selftest[%d]", getpid());
+	expect(client_open(&c, A), 0, "claim");
 	ok(taint() & TAINT_USER, "the kernel is tainted (%lu)", taint());
 	ok(logged(A, name), "log: who did it");
+	expect(in_child(attach_fd, &c, AS_USERNS), 0,
+	       "somebody else may attach what was claimed and handed on");
+	client_close(&c);
+	expect(client_start(&c, A), 0, "claim, attach and open the device");
+	ok(logged(A, name), "log: who did it, again");
 	expect(del(A), -EBUSY, "remove while in use");
 	expect(unload("noiommu"), -EAGAIN, "rmmod while in use");
-	client_close(&c);
-	expect(client_start(&c, A), 0, "attach again");
-	ok(!logged(A, name), "log: once is enough");
+	ioctl(c.device, VFIO_DEVICE_RESET);
+	ok(!logged(A, "handed to"), "a reset is part of the use");
 	client_close(&c);
 
 	expect(put(UNSAFE, "N"), 0, "no unsafe interrupts");
@@ -443,6 +555,7 @@ static void test_sriov(void)
 	expect(drv_put("pci-pf-stub", "bind", PF), 0, "bind it");
 	expect(set_vfs("2"), 0, "two VFs");
 	ok(there(PCI "devices/" VF) && group_of(VF) < 0, "they have no group");
+	ok(all_have_hint(), "but the hint for DPDK");
 	unbind_any(VF);
 	unbind_any(VF2);
 	expect(add(PF), -EBUSY, "add the PF that has a driver");
@@ -501,7 +614,7 @@ static void test_faults(void)
 		if (ret) {
 			bad += ret != -ENOMEM && ret != -EFAULT && ret != -EOPNOTSUPP;
 			left += group_of(B) >= 0 || there(IOMMUS "/noiommu-" B) ||
-				there(PCI "devices/" B "/iommu");
+				there(PCI "devices/" B "/iommu/devices");
 		}
 		if (!ret) {
 			fail_nth(fd, n);
@@ -554,6 +667,18 @@ static void revf(void)
 	set_vfs("0");
 }
 
+static void rehint(void)
+{
+	put(PARAM "dpdk_pa_hint", "N");
+	put(PARAM "dpdk_pa_hint", "Y");
+}
+
+static void relate(void)
+{
+	load("late_iommu", "");
+	unload("late_iommu");
+}
+
 static void readd(void)
 {
 	add(B);
@@ -593,6 +718,8 @@ static void test_races(void)
 		{ "the hot-plug of another device", replug, V },
 		{ "a driver that comes and goes", rebind, B },
 		{ "itself", readd, B },
+		{ "the hint, switched on and off", rehint, B },
+		{ "another IOMMU that comes and goes", relate, B },
 		{ "a VF that comes and goes", revf, VF },
 	};
 	unsigned int i;
@@ -612,7 +739,10 @@ static void test_races(void)
 		del(B);
 		del(V);
 		set_vfs("0");
+		unload("late_iommu");
 		ok(group_of(B) < 0 && group_of(V) < 0 && group_of(VF) < 0, "no group is left");
+		put(PARAM "dpdk_pa_hint", "Y");
+		ok(all_have_hint(), "and each device has the hint");
 	}
 }
 
@@ -631,8 +761,22 @@ static void test_cycles(void)
 		bad += del(A) != 0;
 	}
 	ok(!bad, "%d times add, bind, attach, detach, unbind, remove", n);
-	ok(!entries(GROUPS) && !entries(IOMMUS),
-	   "no group and no IOMMU is left");
+	ok(!entries(GROUPS) && !entries(IOMMUS) && none_has_hint(0),
+	   "no group, no IOMMU and no hint is left");
+}
+
+/* Load with a list of @n devices, of which only the last, A, exists */
+static int load_many(int n)
+{
+	char *list = malloc(16 + n * sizeof(A)), *at = stpcpy(list, "devices=");
+	int ret;
+
+	while (--n)
+		at = stpcpy(at, ABSENT ",");
+	stpcpy(at, A);
+	ret = load("noiommu", list);
+	free(list);
+	return ret;
 }
 
 static void test_unload(void)
@@ -644,7 +788,7 @@ static void test_unload(void)
 	expect(unload("noiommu"), -EAGAIN, "rmmod with an added device");
 	expect(del(A), 0, "remove");
 	expect(unload("noiommu"), 0, "rmmod");
-	ok(!there("/sys/module/noiommu"), "the module is gone");
+	ok(!there("/sys/module/noiommu") && none_has_hint(0), "the module is gone, and all links");
 	expect(pci_put(A, "remove", "1"), 0, "unplug without the module");
 	rescan();
 	ok(there(PCI "devices/" A) && group_of(A) < 0, "plug without the module");
@@ -656,6 +800,9 @@ static void test_unload(void)
 		bad += unload("noiommu") != 0;
 	}
 	ok(!bad, "%d times load, remove, unload", n);
+	expect(load_many(1000), 0, "load with a thousand devices");
+	ok(group_of(A) >= 0, "the last of them, which exists, is added");
+	ok(!del(A) && !unload("noiommu"), "remove and unload");
 	expect(load("noiommu", "devices=" A), 0, "load again");
 	expect(bind_vfio(A), 0, "bind");
 	expect(client_start(&c, A), 0, "attach");
@@ -673,7 +820,7 @@ static void test_lockdown(void)
 		return;
 	}
 	log_skip();
-	expect(client_start(&c, A), -EPERM, "attach under lockdown");
+	expect(client_open(&c, A), -EPERM, "claim under lockdown");
 	ok(logged("Lockdown", NULL) || logged("lockdown", NULL), "log: lockdown");
 	client_close(&c);
 	expect(add(V), -EPERM, "add under lockdown");
@@ -696,8 +843,8 @@ static void test_iommu(void)
 	expect(add(A), -EOPNOTSUPP, "add");
 	expect(add(ABSENT), -ENODEV, "add an absent device");
 	expect(del(A), -ENODEV, "remove");
-	ok(entries(GROUPS) == groups && group_of(A) == group,
-	   "its groups are untouched");
+	ok(entries(GROUPS) == groups && group_of(A) == group && !strncmp(iommu_of(A), "dmar", 4),
+	   "its groups and links are untouched");
 	expect(pci_put(A, "remove", "1"), 0, "unplug");
 	rescan();
 	ok(group_of(A) >= 0, "plugged again, it has a hardware group");
@@ -722,6 +869,7 @@ int main(void)
 		test_without();
 		test_load();
 		test_refusals();
+		test_hint();
 		test_add_remove();
 		test_attach();
 		test_map();

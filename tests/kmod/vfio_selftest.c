@@ -243,6 +243,116 @@ static void test_unsafe(void)
 	put(UNSAFE, "Y");
 }
 
+/* Write combining */
+
+#define WC	PARAM "write_combining"
+#define TYPE	"/sys/module/page_type/parameters/at"
+
+static bool reads(const char *path, const char *want)
+{
+	char *text = slurp(path);
+	bool same = !strcmp(text, want);
+
+	if (!same)
+		printf("# %s: %s\n", path, text);
+	free(text);
+	return same;
+}
+
+/* Does the page table have this type for what is at @p? */
+static bool has_type(volatile void *p, const char *want)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%p", p);
+	if (put(TYPE, text))
+		return false;
+	snprintf(text, sizeof(text), "%s\n", want);
+	return reads(TYPE, text);
+}
+
+/* A client of VFIO maps the BAR and writes to it; what the page table says then */
+static bool client_maps(int bar, const char *want)
+{
+	uint64_t size, offset;
+	volatile uint64_t *p;
+	struct client c;
+	bool same;
+
+	if (client_start(&c, SHM))
+		return false;
+	offset = region(&c, VFIO_PCI_BAR0_REGION_INDEX + bar, &size);
+	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, c.device, offset);
+	if (p == MAP_FAILED)
+		die("mmap");
+	p[0] = 0x1122334455667788;
+	p[size / 8 - 1] = 1;
+	same = p[0] == 0x1122334455667788 && has_type(p, want) &&
+	       has_type(p + size / 8 - 1, want);
+	munmap((void *)p, size);
+	client_close(&c);
+	return same;
+}
+
+static int name_bar(void *arg)
+{
+	return put(WC, arg);
+}
+
+static void test_write_combining(void)
+{
+	static const char * const malformed[] = {
+		"", "+", SHM " 2", "+" SHM, "+" SHM " ", "+" SHM " 6", "+" SHM " 2x", "+" SHM " 22",
+		"+" SHM "  2", "+00:07.0 2", "+" SHM " 2\n\n", "++" SHM " 2", "+ 2",
+		"+0000:00:07.0aaaaaaaaaaaaaaaaaaaaaaaaaaaa 2",
+	};
+	unsigned int i;
+	void *p;
+	int fd;
+
+	for (i = 0; i < sizeof(malformed) / sizeof(*malformed); i++)
+		expect(put(WC, malformed[i]), *malformed[i] ? -EINVAL : 0, "malformed %u", i);
+	expect(put(WC, "+" ABSENT " 2"), -ENODEV, "a BAR of no device");
+	expect(put(WC, "+" SHM " 0"), -EINVAL, "a BAR of registers");
+	expect(put(WC, "+" SHM " 5"), -EINVAL, "a BAR that there is not");
+	expect(put(WC, "+" A " 3"), -EBUSY, "a BAR of a device that has a driver");
+	expect(in_child(name_bar, "+" SHM " 2", AS_NO_RAWIO), -EPERM, "without CAP_SYS_RAWIO");
+	expect(put(WC, "-" SHM " 2"), -ENODEV, "take back what was not named");
+	ok(reads(WC, ""), "nothing came of all that");
+
+	ok(!add(SHM) && !bind_vfio(SHM), "add a device with memory");
+	ok(client_maps(2, "uncached-minus"), "VFIO maps it uncached");
+	ok(!unbind_vfio(SHM), "unbind");
+
+	expect(put(WC, "+" SHM " 2\n"), 0, "name the BAR");
+	expect(put(WC, "+" SHM " 2"), -EEXIST, "twice");
+	ok(reads(WC, SHM " 2 off\n"), "it is listed");
+	ok(!bind_vfio(SHM) && reads(WC, SHM " 2 on\n"), "with vfio-pci it is in force");
+	ok(client_maps(2, "write-combining"), "VFIO maps it write-combined");
+	ok(client_maps(2, "write-combining"), "each time");
+	expect(put(WC, "-" SHM " 2"), -EBUSY, "take it back under vfio-pci");
+	ok(!unbind_vfio(SHM) && reads(WC, SHM " 2 off\n"), "without, it is not");
+
+	/* Uncached mappings, of sysfs, take the reservation over without a word */
+	fd = open(PCI "devices/" SHM "/resource2", O_RDWR | O_CLOEXEC);
+	p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ok(p != MAP_FAILED && !bind_vfio(SHM) && reads(WC, SHM " 2 off\n"),
+	   "what is mapped already is known not to be write-combined");
+	munmap(p, PAGE);
+	close(fd);
+	ok(!unbind_vfio(SHM) && !bind_vfio(SHM) && client_maps(2, "write-combining"),
+	   "when that is gone, it is");
+	ok(!unbind_vfio(SHM), "unbind");
+
+	expect(put(WC, "-" SHM " 2"), 0, "take it back");
+	ok(reads(WC, "") && !bind_vfio(SHM) && client_maps(2, "uncached-minus"),
+	   "VFIO maps it uncached again");
+	ok(!unbind_vfio(SHM) && !put(WC, "+" SHM " 2") && !pci_put(SHM, "remove", "1") &&
+	   reads(WC, ""), "what is unplugged is forgotten");
+	put(PCI "rescan", "1");
+	pci_put(SHM, "driver/unbind", SHM);
+}
+
 /* Start a virtual machine and end it; the exit status of QEMU, or -1 */
 static int qemu(const char *device, const char *iommu)
 {
@@ -311,12 +421,13 @@ int main(void)
 	int status;
 
 	start("16", false);
-	if (load("noiommu", "devices=" A))
+	if (load("page_type", "") || load("noiommu", "devices=" A))
 		die("noiommu");
 	ok(!bind_vfio(A), "bind vfio-pci");
 	test_msix("at first");
 	test_msi();
 	test_unsafe();
+	test_write_combining();
 
 	status = qemu(NULL, NULL);
 	ok(!status, "QEMU runs here (exit status %d)", status);

@@ -160,7 +160,8 @@ def command(machine: Machine, vmlinuz: Path, image: Path, log: Path) -> list[str
             + (",iommu_platform=on" if machine.iommu else ""),
             "-device", "pcie-root-port,addr=05.0,chassis=1,id=rp",
             "-device", "nvme-subsys,id=nvm", "-device", "nvme,addr=06.0,subsys=nvm,serial=noiommu,sriov_max_vfs=2,"
-            "sriov_vq_flexible=4,sriov_vi_flexible=2"]
+            "sriov_vq_flexible=4,sriov_vi_flexible=2",
+            "-object", "memory-backend-ram,id=shm,size=1M", "-device", "ivshmem-plain,addr=07.0,memdev=shm"]
 
 
 def died_of_emulation(log: Path) -> bool:

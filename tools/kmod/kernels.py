@@ -213,7 +213,7 @@ def check_module(kernel: Kernel, root: Path, work: Path) -> list[str]:
     if not info.get("vermagic", [""])[0].startswith(kernel.release + " "):
         problems.append(f"modinfo: vermagic {info.get('vermagic')} is not of {kernel.release}")
     parms = {text.split(":")[0] for text in info.get("parm", [])}
-    if parms != {"devices", "add", "remove", "dpdk_pa_hint"}:
+    if parms != {"devices", "add", "remove", "dpdk_pa_hint", "held", "write_combining"}:
         problems.append(f"modinfo: parameters are {' '.join(sorted(parms))}")
     return problems
 
@@ -252,17 +252,23 @@ def source_of_oldest() -> Path:
 
 def build_sample(kernel: Kernel) -> Path:
     """The oldest kernel's own sample of a device that VFIO emulates, as a module for it."""
+    return build_helper(kernel, source_of_oldest() / SAMPLE)
+
+
+def build_helper(kernel: Kernel, source: Path) -> Path:
+    """A module of one file that a test works with."""
     root = build_root(kernel)
-    work = root / f"sample-{os.getpid()}"
+    work = root / f"helper-{os.getpid()}"
     work.mkdir()
     try:
-        shutil.copy2(source_of_oldest() / SAMPLE, work)
-        (work / "Kbuild").write_text(f"obj-m := {Path(SAMPLE).stem}.o\n", encoding="utf-8")
-        out = chroot(root, ["make", "-C", f"/usr/src/linux-headers-{kernel.release}", f"M=/{work.name}", "modules"])
+        shutil.copy2(source, work)
+        (work / "Kbuild").write_text(f"obj-m := {source.stem}.o\n", encoding="utf-8")
+        out = chroot(root, ["make", "-C", f"/lib/modules/{kernel.release}/build", f"M=/{work.name}", "modules"])
         if out.returncode:
-            raise RigError(f"{SAMPLE} does not build for {kernel.release}", out.stdout[-2000:],
+            raise RigError(f"{source} does not build for {kernel.release}", out.stdout[-2000:],
                            "see what has changed in the kernel's packages")
-        module = kmod_cache() / f"ko-{kernel.series}" / (Path(SAMPLE).stem + ".ko")
+        module = kmod_cache() / f"ko-{kernel.series}" / f"{source.stem}.ko"
+        module.parent.mkdir(exist_ok=True)
         shutil.copy2(work / module.name, module)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Counts packets that the distribution's own dpdk-testpmd carries between two hosts.
 
-No IOVA-mode option is given, anywhere: that DPDK chooses right by itself where
-each -a names a device of ours is part of what is shown.
+No IOVA-mode option is given, anywhere: that DPDK chooses right by itself is part
+of what is shown.
 """
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ from ._pools import SIZES_DIR
 
 TYPE1, NOIOMMU = "type1", "noiommu"
 _X86 = ("x86_64", "i686")
+_PCI = "/sys/bus/pci/devices"
 # SPDK asks for this many address bits of an Intel IOMMU before it uses virtual addresses.
 _SPDK_WIDTH = 48
 
@@ -47,10 +48,10 @@ class Situation(NamedTuple):
 
     @property
     def hint(self) -> bool:
-        """Whether the devices carry the hint for DPDK: told by those that are taken, or else by the parameter."""
-        for device in self.devices:
-            if (device.iommu or "").startswith("noiommu-"):
-                return self.root.exists(device.path, "iommu/intel-iommu/cap")
+        """Whether DPDK finds the hint, which it looks for at the first PCI device of the host."""
+        if any((device.iommu or "").startswith("noiommu-") for device in self.devices):
+            first = min(self.root.listdir(_PCI), default="")
+            return self.root.exists(_PCI, first, "iommu/intel-iommu/cap")
         return self.root.read_text(PA_HINT) != "N"
 
 
@@ -96,27 +97,23 @@ def _pages(root: Root) -> int:
 # --- the rules ---
 
 
-def _dpdk(at: Situation, how: str = "--iova-mode=pa", allow: str = "-a") -> Prediction:
+def _dpdk(at: Situation, how: str = "--iova-mode=pa") -> Prediction:
     if at.backend == _backend.IOMMU:
         return Prediction("VA", TYPE1, True, ["an IOMMU translates for every device: DPDK takes virtual addresses"])
     if at.backend == _backend.BUILTIN:
         return Prediction(
             "PA", NOIOMMU, True, ["%s: Y, and DPDK then takes physical addresses" % _backend.NOIOMMU_MODE, _ADMIN]
         )
-    remedy = "Start it with %s." % how
-    if not at.hint:
-        why = "the hint is off (dpdk_pa_hint=N)"
-    elif at.machine not in _X86:
-        why = "DPDK on %s does not look for the hint" % at.machine
-    else:
-        why = (
-            "DPDK on x86 looks for the hint (dpdk_pa_hint) at the first PCI device of its list only: without %s that "
-            "is the first one of the host, usually a bridge" % allow
-        )
-        remedy += " DPDK 20.11 to 24.11 do without if each %s names a device of this backend." % allow
-    return Prediction("VA", TYPE1, False, [why, _GROUPS, _ADMIN], remedy)
+    if at.hint and at.machine in _X86:
+        return Prediction("PA", TYPE1, True, [_HINT, _ADMIN])
+    why = "DPDK on %s does not look for the hint" % at.machine if at.hint else "the hint is off (dpdk_pa_hint=N)"
+    return Prediction("VA", TYPE1, False, [why, _GROUPS, _ADMIN], "Start it with %s." % how)
 
 
+_HINT = (
+    "iommu/intel-iommu/cap of the host's first PCI device is no number (dpdk_pa_hint): DPDK on x86 then takes physical"
+    " addresses"
+)
 _GROUPS = "an IOMMU group exists: DPDK takes virtual addresses, and attaching a device fails (error 22)"
 _ADMIN = "with physical addresses it reads /proc/self/pagemap: as root, or with CAP_SYS_ADMIN"
 
@@ -124,7 +121,7 @@ _ADMIN = "with physical addresses it reads /proc/self/pagemap: as root, or with 
 def _spdk(at: Situation) -> Prediction:
     if at.machine in _X86 and at.backend != _backend.BUILTIN and not _may_be_intel(at.root):
         one = _dpdk(at)
-        remedy = _WITH_VA if one.works else "Start it with --iova-mode=pa."
+        remedy = _WITH_VA if at.backend == _backend.IOMMU else one.remedy
         return one._replace(reasons=[_NOT_INTEL, *one.reasons], remedy=remedy)
     width = _iommu_width(at.root)
     if at.machine in _X86 and width < _SPDK_WIDTH and at.backend != _backend.BUILTIN:
@@ -172,8 +169,7 @@ def _ovs(at: Situation) -> Prediction:
 
 
 def _vpp_dpdk(at: Situation) -> Prediction:
-    # VPP allows the devices that have a `dev` in its configuration, and all if there is none.
-    return _dpdk(at, "`dpdk { iova-mode pa }` in startup.conf", "`dev`")
+    return _dpdk(at, "`dpdk { iova-mode pa }` in startup.conf")
 
 
 def _vpp_native(at: Situation) -> Prediction:

@@ -434,9 +434,8 @@ applications:
   description:
     - What each application would choose for the selected devices if it were started as it comes, without any option,
       and whether it works. Where it does not, C(remedy) says what to give it.
-    - With the backend V(dkms) this depends on how DPDK is started. On x86 it looks for the hint (C(dpdk_pa_hint)) at
-      the first PCI device of its list only. DPDK 20.11 to 24.11 therefore choose physical addresses by themselves if
-      each of their C(-a) options names a device of this backend. Without C(-a) they choose virtual ones and end with
+    - With the backend V(dkms), DPDK on x86 finds the hint (C(dpdk_pa_hint)) at the first PCI device of the host and
+      chooses physical addresses. Where there is no hint, it chooses virtual ones and ends with
       C(Cannot set up DMA remapping, error 22). The option C(--iova-mode=pa) works either way.
     - The keys are V(dpdk), V(spdk), V(ovs), V(vpp_dpdk) for VPP with its DPDK plugin, and V(vpp_native) for VPP's own
       drivers.
@@ -469,17 +468,15 @@ applications:
   sample:
     dpdk:
       backend: dkms
-      iova_mode: VA
+      iova_mode: PA
       container_type: type1
-      works: false
+      works: true
       reasons:
         - >-
-          DPDK on x86 looks for the hint (dpdk_pa_hint) at the first PCI device of its list only: without -a that is the
-          first one of the host, usually a bridge
-        - "an IOMMU group exists: DPDK takes virtual addresses, and attaching a device fails (error 22)"
+          iommu/intel-iommu/cap of the host's first PCI device is no number (dpdk_pa_hint): DPDK on x86 then takes
+          physical addresses
         - "with physical addresses it reads /proc/self/pagemap: as root, or with CAP_SYS_ADMIN"
-      remedy: >-
-        Start it with --iova-mode=pa. DPDK 20.11 to 24.11 do without if each -a names a device of this backend.
+      remedy: null
       capabilities: [CAP_SYS_RAWIO, CAP_SYS_ADMIN]
 container:
   description: What a container has to be given to drive the selected devices with DPDK as its root user.

@@ -81,8 +81,8 @@ options:
     default: true
   dpdk_pa_hint:
     description:
-      - Whether the devices of the backend V(dkms) carry the attribute that makes DPDK on x86 use physical addresses
-        (IOVA=PA) by itself if each of its C(-a) options names such a device. C(--iova-mode=pa) always works.
+      - Whether the host's PCI devices carry the attribute that makes DPDK on x86 use physical addresses (IOVA=PA) by
+        itself, with the backend V(dkms). C(--iova-mode=pa) always works.
     type: bool
     default: true
   insecure_until:

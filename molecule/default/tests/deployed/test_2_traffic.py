@@ -19,6 +19,14 @@ def test_packets_cross(nic, capsys):
     assert 0 < arrived <= sent
 
 
+def test_dpdk_without_any_option():
+    """Neither -a nor an IOVA mode: DPDK then asks the host's first PCI device, a bridge, which addresses it may use."""
+    testpmd = Testpmd(SSH_CONFIG, "alpha", [], "txonly")
+    sent = testpmd.finish()["tx"]
+    assert "Selected IOVA mode 'PA'" in testpmd.output and "Port 1" in testpmd.output, testpmd.output
+    assert sent > 0, testpmd.output
+
+
 def test_the_secure_host_runs_it_untainted():
     testpmd = Testpmd(SSH_CONFIG, "secure", [E1000E, VIRTIO], "txonly")
     testpmd.finish()

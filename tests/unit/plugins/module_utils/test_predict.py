@@ -14,6 +14,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._predict import 
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 NIC = "0000:04:00.0"
+BRIDGE = "0000:00:00.0"
 APPLICATIONS = {"dpdk", "spdk", "ovs", "vpp_dpdk", "vpp_native"}
 
 
@@ -33,18 +34,14 @@ def chosen(found: dict[str, dict[str, Any]]) -> dict[str, tuple[str | None, str 
 def test_the_module_with_its_hint(tree: Tree) -> None:
     found = predict(tree, "dkms")
     assert chosen(found) == {
-        # Seen: without -a DPDK looks for the hint at the host bridge.
-        "dpdk": ("VA", "type1", False),
+        "dpdk": ("PA", "type1", True),
         "spdk": ("PA", "type1", True),
         "ovs": ("VA", "type1", False),
-        "vpp_dpdk": ("VA", "type1", False),
+        "vpp_dpdk": ("PA", "type1", True),
         "vpp_native": ("VA", "type1", False),
     }
     assert found["dpdk"]["capabilities"] == ["CAP_SYS_RAWIO", "CAP_SYS_ADMIN"]
-    # Both ways out are named: the option that always works, and when the hint is enough.
-    assert "--iova-mode=pa." in found["dpdk"]["remedy"] and "each -a names" in found["dpdk"]["remedy"]
-    assert "iova-mode pa }" in found["vpp_dpdk"]["remedy"] and "each `dev` names" in found["vpp_dpdk"]["remedy"]
-    assert "without -a" in found["dpdk"]["reasons"][0]
+    assert "the host's first PCI device" in found["dpdk"]["reasons"][0]
     assert "DPDK plugin" in found["vpp_native"]["remedy"]
     # Seen: DPDK is started without a device, and then nothing tells it not to use virtual addresses.
     assert "dpdk-extra=--iova-mode=pa" in found["ovs"]["remedy"]
@@ -67,9 +64,12 @@ def test_devices_that_are_taken_tell_more_than_the_parameter(tree: Tree, hint: b
     tree.file("/sys/module/noiommu/parameters/dpdk_pa_hint", "N" if hint else "Y")
     tree.pci(NIC, driver="vfio-pci")
     tree.group(0, NIC, name="noiommu", node="noiommu-" + NIC)
+    # Its own node is not what DPDK looks at.
+    tree.file("/sys/class/iommu/noiommu-%s/intel-iommu/cap" % NIC, "none")
+    tree.pci(BRIDGE, class_code="060000")
     if hint:
-        tree.file("/sys/class/iommu/noiommu-%s/intel-iommu/cap" % NIC, "none")
-    assert ("each -a names" in predict(tree, "dkms", "x86_64", NIC)["dpdk"]["remedy"]) is hint
+        tree.file("/sys/bus/pci/devices/%s/iommu/intel-iommu/cap" % BRIDGE, "none")
+    assert predict(tree, "dkms", "x86_64", NIC)["dpdk"]["works"] is hint
 
 
 def test_vfios_own_mode(tree: Tree) -> None:
@@ -96,12 +96,16 @@ def test_spdk_does_not_trust_a_narrow_iommu(tree: Tree) -> None:
     assert "39 address bits" in found["spdk"]["reasons"][0]
 
 
-@pytest.mark.parametrize(("vendor", "works"), [("GenuineIntel", True), ("AuthenticAMD", False)])
-def test_spdk_forces_physical_addresses_on_intel_only(tree: Tree, vendor: str, works: bool) -> None:
+@pytest.mark.parametrize("hint", ["Y", "N"])
+@pytest.mark.parametrize("vendor", ["GenuineIntel", "AuthenticAMD"])
+def test_spdk_forces_physical_addresses_on_intel_only(tree: Tree, vendor: str, hint: str) -> None:
     tree.file("/proc/cpuinfo", "processor\t: 0\nvendor_id\t: %s\ncpu family\t: 25" % vendor)
+    tree.file("/sys/module/noiommu/parameters/dpdk_pa_hint", hint)
     one = predict(tree, "dkms")["spdk"]
+    works = vendor == "GenuineIntel" or hint == "Y"
     assert (one["iova_mode"], one["works"]) == (("PA", True) if works else ("VA", False))
-    assert works or ("25.09" in one["reasons"][0] and one["remedy"] == "Start it with --iova-mode=pa.")
+    assert vendor == "GenuineIntel" or "25.09" in one["reasons"][0]
+    assert works or one["remedy"] == "Start it with --iova-mode=pa."
 
 
 def test_spdk_leaves_the_choice_to_dpdk_beside_an_iommu_of_amd(tree: Tree) -> None:

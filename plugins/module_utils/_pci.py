@@ -31,6 +31,7 @@ _IPOIB_LENGTH, _GUID_LENGTH = 3 * 20 - 1, 3 * 8 - 1
 _SIOCETHTOOL, _ETHTOOL_GPERMADDR, _MAX_ADDRESS = 0x8946, 0x20, 32
 _SERIAL_NUMBER_CAPABILITY = 0x0003
 _CONFIG_SIZE = 4096
+_NO_IOMMU = "no_iommu"
 
 
 def normalise_bdf(text: str) -> str:
@@ -197,8 +198,12 @@ class PciDevice:
 
     @property
     def iommu(self) -> str | None:
-        """Name of the IOMMU node the device hangs on (``dmar0``, ``noiommu-0000:04:00.0``)."""
-        return self._root.link_name(self.path, "iommu")
+        """Name of the IOMMU node the device hangs on (``dmar0``, ``noiommu-0000:04:00.0``).
+
+        Not where the noiommu module's link says to DPDK that there is none (docs/kernel.md, "The hint for DPDK").
+        """
+        name = self._root.link_name(self.path, "iommu")
+        return name if name != _NO_IOMMU else None
 
     def __repr__(self) -> str:
         return "PciDevice(%s)" % self.address

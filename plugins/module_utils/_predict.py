@@ -17,12 +17,11 @@ from . import _backend, _profiles, _units
 from ._fs import Root
 from ._iommu import NODES
 from ._kernel import PA_HINT
-from ._pci import PciDevice
+from ._pci import PCI_DEVICES, PciDevice
 from ._pools import SIZES_DIR
 
 TYPE1, NOIOMMU = "type1", "noiommu"
 _X86 = ("x86_64", "i686")
-_PCI = "/sys/bus/pci/devices"
 # SPDK asks for this many address bits of an Intel IOMMU before it uses virtual addresses.
 _SPDK_WIDTH = 48
 
@@ -50,8 +49,8 @@ class Situation(NamedTuple):
     def hint(self) -> bool:
         """Whether DPDK finds the hint, which it looks for at the first PCI device of the host."""
         if any((device.iommu or "").startswith("noiommu-") for device in self.devices):
-            first = min(self.root.listdir(_PCI), default="")
-            return self.root.exists(_PCI, first, "iommu/intel-iommu/cap")
+            first = min(self.root.listdir(PCI_DEVICES), default="")
+            return self.root.exists(PCI_DEVICES, first, "iommu/intel-iommu/cap")
         return self.root.read_text(PA_HINT) != "N"
 
 

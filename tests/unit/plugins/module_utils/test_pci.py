@@ -62,6 +62,14 @@ def test_attributes(host: Tree) -> None:
     assert bus.get(C).mac == "52:54:00:00:00:13"
 
 
+def test_the_hint_for_dpdk_is_no_iommu(host: Tree) -> None:
+    device = PciBus(host.root).get(A)
+    host.link(device.path + "/iommu", "/sys/class/iommu/dmar0")
+    assert device.iommu == "dmar0"
+    host.link(device.path + "/iommu", "/sys/module/noiommu/no_iommu")
+    assert device.iommu is None
+
+
 def test_the_driver_is_read_anew(host: Tree) -> None:
     device = PciBus(host.root).get(A)
     host.remove(host.real(A) + "/driver")

@@ -87,7 +87,7 @@ reference: venv collection ## Generate the reference of every module and role in
 
 unit: venv ## Unit tests on sysfs trees in temporary directories, and how much of plugins/ they run
 	@$(as_installed)
-	$(call stage,unit tests,$(PYTEST) --numprocesses=auto --cov tests/unit)
+	$(call stage,unit tests,$(PYTEST) --numprocesses=auto --cov --cov-report=term tests/unit)
 
 mutants: venv ## Change module_utils in small ways: who notices? FILES="_one _another", or all in some hours
 	@tools/mutants $(FILES)

@@ -85,9 +85,12 @@ reference: venv collection ## Generate the reference of every module and role in
 	@antsibull-docs collection-plugins --use-current --fail-on-error --output-format simplified-rst \
 		--dest-dir docs/reference baremetal.noiommu
 
-unit: venv ## Unit tests on sysfs trees in temporary directories
+unit: venv ## Unit tests on sysfs trees in temporary directories, and how much of plugins/ they run
 	@$(as_installed)
-	$(call stage,unit tests,$(PYTEST) --numprocesses=auto tests/unit)
+	$(call stage,unit tests,$(PYTEST) --numprocesses=auto --cov --cov-report=term tests/unit)
+
+mutants: venv ## Change module_utils in small ways: who notices? FILES="_one _another", or all in some hours
+	@tools/mutants $(FILES)
 
 report-test: browser ## The fleet report in headless Chromium; its metrics and alerts before promtool
 	@$(as_installed)
@@ -159,6 +162,6 @@ clean: ## Remove what was built in this directory (the image cache stays)
 	$(MAKE) -C kmod clean
 
 .PHONY: help demo always test test-all turns take-turns $(ALL_SCENARIOS:%=molecule-%) machine venv collection lint \
-	reference unit report-test browser sanity kmod-build kmod-selftest test-kmod kmod-flavours kmod-debug kmod-fuzz \
+	reference unit mutants report-test browser sanity kmod-build kmod-selftest test-kmod kmod-flavours kmod-debug kmod-fuzz \
 	kmod-cycles kmod-cycles-debug bench-small bench-bind-small bench-scale-small bench-translate-small bench-bind \
 	bench-scale bench-translate molecule clean

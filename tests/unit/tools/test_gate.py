@@ -471,11 +471,10 @@ def test_scenarios_can_be_chosen_by_hand(clone, capsys):
     assert "one, three, two" in caught.value.evidence and "SCENARIOS" in caught.value.remedy
 
 
-MAKEFILE = """molecule-one:
-\t@{proofs} --root . run $@ -- sh -c 'echo running $@; exit 1'
-molecule-three molecule-two:
-\t@{proofs} --root . run $@ -- sleep {sleep}
-"""
+MAKEFILE = (
+    "molecule-one:\n\t@{proofs} --root . run $@ -- sh -c 'echo running $@; exit 1'\n"
+    "molecule-three molecule-two:\n\t@{proofs} --root . run $@ -- sleep {sleep}\n"
+)
 
 
 def take(clone: Clone, budget: int, *more: str, sleep: float = 0) -> subprocess.CompletedProcess[str]:

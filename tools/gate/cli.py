@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--budget", type=int, required=True, metavar="SECONDS")
         sub.add_argument("--always", default="", metavar="NAMES", help="scenarios that are run anyway")
         sub.add_argument("--only", metavar="NAMES", help="these scenarios instead, whatever time they take")
+        sub.add_argument("--until", type=float, metavar="TIME", help="seconds since 1970 when all has to be over")
     return top
 
 
@@ -97,6 +98,11 @@ def take(args: argparse.Namespace) -> int:
     start, left, results = time.monotonic(), list(chosen.left), []
     for turn in chosen.taken:
         elapsed = time.monotonic() - start
+        # A guess is easily wrong by so much, and images may have to be built besides.
+        needed = turn.seconds if turn.measured else 2 * turn.seconds
+        if args.until is not None and args.only is None and time.time() + needed > args.until:
+            left.append((turn.name, f"may need {needed} s, {max(0, args.until - time.time()):.0f} s are left of the run"))
+            continue
         # The guesses may have been too low.
         if args.only is None and results and elapsed + turn.seconds > args.budget:
             left.append((turn.name, f"needs about {turn.seconds} s, {elapsed:.0f} s of {args.budget} s"

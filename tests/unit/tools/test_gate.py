@@ -477,6 +477,13 @@ MAKEFILE = (
 )
 
 
+@pytest.mark.parametrize(("left", "taken"), [(-5, False), (1700, False), (1900, True)])
+def test_nothing_is_begun_that_may_not_end_before_the_whole_run_has_to(clone, left, taken):
+    done = take(clone, 1000, "--until", str(time.time() + left))
+    assert ("running molecule-one" in done.stdout) is taken, done.stdout
+    assert taken or "one: may need 1800 s" in done.stdout
+
+
 def take(clone: Clone, budget: int, *more: str, sleep: float = 0) -> subprocess.CompletedProcess[str]:
     """Take the turns with a Makefile whose scenarios are nearly nothing; the first fails."""
     proofs = f"{sys.executable} {REPOSITORY / 'tools/proofs'}"

@@ -101,7 +101,8 @@ def take(args: argparse.Namespace) -> int:
         # A guess is easily wrong by so much, and images may have to be built besides.
         needed = turn.seconds if turn.measured else 2 * turn.seconds
         if args.until is not None and args.only is None and time.time() + needed > args.until:
-            left.append((turn.name, f"may need {needed} s, {max(0, args.until - time.time()):.0f} s are left of the run"))
+            remaining = max(0, args.until - time.time())
+            left.append((turn.name, f"may need {needed} s, {remaining:.0f} s are left of the run"))
             continue
         # The guesses may have been too low.
         if args.only is None and results and elapsed + turn.seconds > args.budget:

@@ -6,7 +6,7 @@ Runs on the managed host with the standard library of Python 3.8. Needs one free
 that the report is complete, whatever is in it; 2 means that it could not be made.
 
     vfio_client.py 0000:01:00.0
-    vfio_client.py --drop-rawio 0000:01:00.0     attach without CAP_SYS_RAWIO
+    vfio_client.py --drop-rawio 0000:01:00.0     claim it without CAP_SYS_RAWIO
     vfio_client.py --hold 0000:01:00.0           print the report, then keep the device until standard input closes
 """
 from __future__ import annotations
@@ -195,9 +195,9 @@ def run(address: str, drop_rawio: bool) -> dict[str, Any]:
         report.data["type1v2"] = bool(fcntl.ioctl(container, CHECK_EXTENSION, TYPE1V2_IOMMU))
         status = ioctl(group, GROUP_GET_STATUS, bytearray(struct.pack("=II", 8, 0)))
         report.data["viable"] = bool(struct.unpack("=II", status)[1] & GROUP_FLAGS_VIABLE)
-        report.step("set_container", lambda: ioctl(group, GROUP_SET_CONTAINER, bytearray(struct.pack("=i", container))))
         if drop_rawio:
             report.step("drop_rawio", lambda: drop_capability(CAP_SYS_RAWIO))
+        report.step("set_container", lambda: ioctl(group, GROUP_SET_CONTAINER, bytearray(struct.pack("=i", container))))
         report.step("set_iommu", lambda: fcntl.ioctl(container, SET_IOMMU, TYPE1V2_IOMMU))
         report.data["taint_attached"] = taint()
         if report.ok():
@@ -212,7 +212,7 @@ def run(address: str, drop_rawio: bool) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("address", help="PCI address of a device that vfio-pci has")
-    parser.add_argument("--drop-rawio", action="store_true", help="give up CAP_SYS_RAWIO before attaching")
+    parser.add_argument("--drop-rawio", action="store_true", help="give up CAP_SYS_RAWIO before claiming it")
     parser.add_argument("--hold", action="store_true", help="keep the device until standard input closes")
     args = parser.parse_args()
     if not re.fullmatch(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-1][0-9a-f]\.[0-7]", args.address):

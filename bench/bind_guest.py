@@ -7,6 +7,7 @@
 ALL is the module vfio_binding as Ansible sends it, with its arguments: what is timed is what Ansible runs here. FEW is
 the same for the first COUNT devices, NOTHING with an empty list. TABLES is how many of the two states to start from.
 """
+
 import concurrent.futures
 import json
 import os
@@ -38,7 +39,7 @@ def give_back(probe):
     """Put all devices back; with ``probe`` to the host's driver, else to none, as new virtual functions are."""
     for address in DEVICES:
         write(PCI + address + "/driver_override", "\n")
-        if driver(address) == "vfio-pci" or driver(address) and not probe:
+        if driver(address) == "vfio-pci" or (driver(address) and not probe):
             write(PCI + address + "/driver/unbind", address)
     for address in DEVICES if probe else ():
         write("/sys/bus/pci/drivers_probe", address)

@@ -7,6 +7,7 @@
 The tree is shaped as a kernel shapes it, and as large as a server's. The collection's own modules bring it to the declared
 state, with the unit tests' kernel to react to them.
 """
+
 import json
 import os
 import stat
@@ -15,10 +16,10 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
-from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_source import digest, pack, read_conf, read_source
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Runner, RunResult
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Runner, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Binding, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.source import digest, pack, read_conf, read_source
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.modules import dataplane_access, dkms_module, hugepages
 from ansible_collections.baremetal.noiommu.tests.unit.fake_dkms import FakeDkms
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
@@ -29,8 +30,23 @@ KERNEL = os.uname().release
 # What a server has besides the data plane's devices.
 FUNCTIONS, PROCESSES, MODULES, OPTIONS, MOUNTS = 120, 300, 4000, 9000, 30
 # What comes from the machine itself: everything else below these is the simulated host's own.
-OWN = ("boot", "dev", "etc", "home", "opt", "proc", "root", "run", "srv", "sys", "tmp", "usr/lib/modules", "usr/local",
-       "usr/src", "var")
+OWN = (
+    "boot",
+    "dev",
+    "etc",
+    "home",
+    "opt",
+    "proc",
+    "root",
+    "run",
+    "srv",
+    "sys",
+    "tmp",
+    "usr/lib/modules",
+    "usr/local",
+    "usr/src",
+    "var",
+)
 # Quicker than the real ones, which want a running kernel.
 STANDING_IN = {"dkms": "echo 'noiommu, %s, %s: installed'" % (KERNEL, os.uname().machine), "modprobe": "exit 0"}
 
@@ -61,7 +77,9 @@ def installation(tree: Tree) -> None:
         tree.dir(directory)
     os.chown(tree.at("/home/alice"), 1000, 1000)
     options = "".join("CONFIG_OPTION_%04d=m\n" % number for number in range(OPTIONS))
-    tree.file("/boot/config-" + KERNEL, options + 'CONFIG_CC_VERSION_TEXT="gcc-12 (Debian 12.2.0) 12.2.0"\nCONFIG_VFIO=m')
+    tree.file(
+        "/boot/config-" + KERNEL, options + 'CONFIG_CC_VERSION_TEXT="gcc-12 (Debian 12.2.0) 12.2.0"\nCONFIG_VFIO=m'
+    )
     tree.dir("/lib/modules/%s/kernel" % KERNEL)
     tree.file("/usr/src/linux-headers-%s/Makefile" % KERNEL)
     tree.link("/lib/modules/%s/build" % KERNEL, "/usr/src/linux-headers-" + KERNEL)
@@ -89,8 +107,10 @@ def hardware(tree: Tree, taken: list[str]) -> None:
         for name, number in (("nr", count), ("free", count), ("surplus", 0), ("resv", 0)):
             tree.file("/sys/kernel/mm/hugepages/hugepages-%skB/%s_hugepages" % (size, name), str(number))
     for node in range(2):
-        tree.file("/sys/devices/system/node/node%d/meminfo" % node,
-                  "Node %d MemTotal: 131072000 kB\nNode %d MemFree: 65536000 kB" % (node, node))
+        tree.file(
+            "/sys/devices/system/node/node%d/meminfo" % node,
+            "Node %d MemTotal: 131072000 kB\nNode %d MemFree: 65536000 kB" % (node, node),
+        )
 
 
 def processes(tree: Tree) -> None:
@@ -141,8 +161,12 @@ def converge(machine: Machine, declared: dict, kmod: str) -> None:
     with tempfile.NamedTemporaryFile() as archive:
         archive.write(pack(source))
         archive.flush()
-        call(dkms_module, {"name": conf.name, "version": conf.version, "digest": digest(source), "archive": archive.name},
-             tree, FakeDkms(tree))
+        call(
+            dkms_module,
+            {"name": conf.name, "version": conf.version, "digest": digest(source), "archive": archive.name},
+            tree,
+            FakeDkms(tree),
+        )
     call(hugepages, {"pools": [{"node": None, **one} for one in declared["noiommu_hugepages"]]}, tree, Idle())
     request = Request(declared["noiommu_devices"], accept_unsafe=True)
     Binding(machine.kernel, GuardContext(machine.root), request).apply()

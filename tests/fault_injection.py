@@ -6,6 +6,7 @@ Lies on the host as ``sitecustomize.py``, so that Python imports it before the
 module. ``/dev/shm/faults/plan`` says what happens, such as ``kill 17``: before the
 17th step of this run. ``/dev/shm/faults/steps`` has a line for each step so far.
 """
+
 import os
 import signal
 import sys
@@ -17,8 +18,16 @@ HERE = "/dev/shm/faults"
 PASSING = ("/dev/shm/", "/proc/self/", "/root/.ansible", "/run/", "/tmp/")
 WRITING = os.O_WRONLY | os.O_RDWR
 # Events with the argument that is the path that they change, and the one that is the directory it is relative to.
-PATHS = {"os.rename": (1, 3), "os.remove": (0, 1), "os.rmdir": (0, 1), "os.mkdir": (0, 2), "os.symlink": (1, 2),
-         "os.link": (1, 3), "os.chmod": (0, 2), "os.chown": (0, 3)}
+PATHS = {
+    "os.rename": (1, 3),
+    "os.remove": (0, 1),
+    "os.rmdir": (0, 1),
+    "os.mkdir": (0, 2),
+    "os.symlink": (1, 2),
+    "os.link": (1, 3),
+    "os.chmod": (0, 2),
+    "os.chown": (0, 3),
+}
 # What only asks.
 ASKING = {"is-active", "is-enabled", "is-system-running", "list-units", "show", "status", "--version", "-V", "-W"}
 

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the stages of the scenario faults share: snapshots, runs in which something goes wrong, and where it does."""
+
 from __future__ import annotations
 
 import contextlib
@@ -22,16 +23,22 @@ MACHINES = sorted(hosts())
 # How long a host may not answer: an emulated processor that builds a kernel module is slow.
 PATIENCE = 45.0
 
-WRAPPER = "#!/bin/sh\nPYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/dev/shm/faults exec /usr/bin/python3 \"$@\"\n"
+WRAPPER = '#!/bin/sh\nPYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/dev/shm/faults exec /usr/bin/python3 "$@"\n'
 # Names that are different each time, or on each machine.
-RANDOM = re.compile(
-    r"(\.noiommu-|/tmp|ansible-?tmp|\.ansible_)[\w.-]*|\b\d{5,}\b|\b([0-9a-f]{2}[:-]){5,}[0-9a-f]{2}\b"
-)
+RANDOM = re.compile(r"(\.noiommu-|/tmp|ansible-?tmp|\.ansible_)[\w.-]*|\b\d{5,}\b|\b([0-9a-f]{2}[:-]){5,}[0-9a-f]{2}\b")
 # Steps that are the same to whoever finds them half done, such as one for each file of a directory.
-KINDS = {**dict.fromkeys(("mkdir", "link", "rename", "symlink", "chmod", "chown"), "make"),
-         **dict.fromkeys(("remove", "rmdir"), "unmake"), "write": "write"}
-ONE_KIND = {"run modprobe -r": "unload", "run udevadm": "reload", "run systemctl": "reload",
-            "run groupadd": "account", "run usermod": "account"}
+KINDS = {
+    **dict.fromkeys(("mkdir", "link", "rename", "symlink", "chmod", "chown"), "make"),
+    **dict.fromkeys(("remove", "rmdir"), "unmake"),
+    "write": "write",
+}
+ONE_KIND = {
+    "run modprobe -r": "unload",
+    "run udevadm": "reload",
+    "run systemctl": "reload",
+    "run groupadd": "account",
+    "run usermod": "account",
+}
 # What no two deploys leave alike: when it was, and modules that are signed with keys of their own.
 WHEN, SIGNED = "/log/make.log", ".ko"
 BINDINGS = "/etc/noiommu/bindings.json"
@@ -66,8 +73,15 @@ def run(
 
 def interrupted(machine: str, name: str, task: str, command: str = "") -> subprocess.CompletedProcess:
     """Run a playbook that is killed when a task starts, or at that time has something happen."""
-    return run(machine, name, environ={"ANSIBLE_CALLBACKS_ENABLED": "record,interrupt", "NOIOMMU_INTERRUPT_AT": task,
-                                       "NOIOMMU_INTERRUPT_BY": command})
+    return run(
+        machine,
+        name,
+        environ={
+            "ANSIBLE_CALLBACKS_ENABLED": "record,interrupt",
+            "NOIOMMU_INTERRUPT_AT": task,
+            "NOIOMMU_INTERRUPT_BY": command,
+        },
+    )
 
 
 def counted(machine: str, name: str) -> dict[str, list]:
@@ -125,8 +139,11 @@ def state(machine: str) -> dict:
     found = host_state(machine)
     files = {path: about for path, about in found["files"].items() if not path.endswith(WHEN)}
     # Mode, owner, and that there is something in it; of what is in the bindings' file, all but the time.
-    found["files"] = {path: [*about[:3], about[3] > 0] if path.endswith(SIGNED) else about
-                      for path, about in files.items() if path != BINDINGS}
+    found["files"] = {
+        path: [*about[:3], about[3] > 0] if path.endswith(SIGNED) else about
+        for path, about in files.items()
+        if path != BINDINGS
+    }
     found["bindings"] = json.loads(on(machine, f"cat {BINDINGS}"))
     assert found["bindings"].pop("insecure_since")
     return found

@@ -5,6 +5,7 @@
 Runs on the host (``ssh host python3 - < tests/hoststate.py``). Two prints are
 equal exactly when the file tree and the kernel's device state are.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -68,8 +69,13 @@ def files():
     tree = {}
     for root in ROOTS:
         for folder, folders, names in os.walk(root):
-            folders[:] = [name for name in folders if os.path.join(folder, name) not in LIVING
-                          and name != "__pycache__" and not name.startswith(LARGE_TREES)]
+            folders[:] = [
+                name
+                for name in folders
+                if os.path.join(folder, name) not in LIVING
+                and name != "__pycache__"
+                and not name.startswith(LARGE_TREES)
+            ]
             for name in folders + names:
                 path = os.path.join(folder, name)
                 if path not in LIVING:
@@ -104,8 +110,9 @@ def devices():
             "driver_override": read(os.path.join(base, address, "driver_override")),
             "iommu": link(os.path.join(base, address, "iommu")),
             "grouped": link(os.path.join(base, address, "iommu_group")) is not None,
-            "virtual functions": [read(os.path.join(base, address, name))
-                                  for name in ("sriov_numvfs", "sriov_drivers_autoprobe")],
+            "virtual functions": [
+                read(os.path.join(base, address, name)) for name in ("sriov_numvfs", "sriov_drivers_autoprobe")
+            ],
         }
         for address in listing(base)
     }
@@ -113,10 +120,15 @@ def devices():
 
 def interfaces():
     base = "/sys/class/net"
-    return {name: {"mac": read(os.path.join(base, name, "address")),
-                   "mtu": read(os.path.join(base, name, "mtu")),
-                   "up": bool(int(read(os.path.join(base, name, "flags")), 16) & 1)}
-            for name in listing(base) if os.path.exists(os.path.join(base, name, "flags"))}
+    return {
+        name: {
+            "mac": read(os.path.join(base, name, "address")),
+            "mtu": read(os.path.join(base, name, "mtu")),
+            "up": bool(int(read(os.path.join(base, name, "flags")), 16) & 1),
+        }
+        for name in listing(base)
+        if os.path.exists(os.path.join(base, name, "flags"))
+    }
 
 
 def hugepages():
@@ -124,13 +136,17 @@ def hugepages():
     return {size: read(os.path.join(base, size, "nr_hugepages")) for size in listing(base)}
 
 
-json.dump({
-    "files": files(),
-    "pci": devices(),
-    "interfaces": interfaces(),
-    "iommu": listing("/sys/class/iommu"),
-    "vfio": listing("/dev/vfio"),
-    "modules": sorted({line.split()[0] for line in (read("/proc/modules") or "").splitlines()} - LOADED_BY_ITSELF),
-    "hugepages": hugepages(),
-    "run_rules": listing("/run/udev/rules.d"),
-}, sys.stdout, sort_keys=True)
+json.dump(
+    {
+        "files": files(),
+        "pci": devices(),
+        "interfaces": interfaces(),
+        "iommu": listing("/sys/class/iommu"),
+        "vfio": listing("/dev/vfio"),
+        "modules": sorted({line.split()[0] for line in (read("/proc/modules") or "").splitlines()} - LOADED_BY_ITSELF),
+        "hugepages": hugepages(),
+        "run_rules": listing("/run/udev/rules.d"),
+    },
+    sys.stdout,
+    sort_keys=True,
+)

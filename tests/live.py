@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the testinfra stages of every scenario share: hosts, runs, comparisons."""
+
 from __future__ import annotations
 
 import contextlib
@@ -40,7 +41,11 @@ def on(name: str, command: str, *, stdin: str | None = None, timeout: float = 60
     """Run a shell command on a host, fail loudly, return what it printed."""
     done = subprocess.run(
         ["ssh", "-F", str(RUN / "ssh_config"), name, command],
-        input=stdin, capture_output=True, text=True, timeout=timeout, check=False,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )
     assert done.returncode == 0, f"{name}: {command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -71,30 +76,53 @@ def host_state(name: str) -> dict:
 def differences(before: dict, after: dict, path: str = "") -> list[str]:
     """Return every leaf in which two host states differ, readably."""
     if isinstance(before, dict) and isinstance(after, dict):
-        return [line for key in sorted({*before, *after})
-                for line in differences(before.get(key), after.get(key), f"{path}/{key}" if path else key)]
+        return [
+            line
+            for key in sorted({*before, *after})
+            for line in differences(before.get(key), after.get(key), f"{path}/{key}" if path else key)
+        ]
     return [] if before == after else [f"{path}: {before} -> {after}"]
 
 
-def playbook(name: str, host: str, *, check: bool = False, environ: dict[str, str] | None = None,
-             inventory: Path = SCENARIO / "inventory", **variables) -> subprocess.CompletedProcess:
+def playbook(
+    name: str,
+    host: str,
+    *,
+    check: bool = False,
+    environ: dict[str, str] | None = None,
+    inventory: Path = SCENARIO / "inventory",
+    **variables,
+) -> subprocess.CompletedProcess:
     """Run one of the collection's playbooks as an operator does, limited to some hosts; all it says is in stdout."""
     command = [
-        "ansible-playbook", f"baremetal.noiommu.{name}", "--limit", host,
-        f"--inventory={RUN / 'inventory.yml'}", f"--inventory={inventory}",
-        "--extra-vars", json.dumps(variables), *(["--check"] if check else []),
+        "ansible-playbook",
+        f"baremetal.noiommu.{name}",
+        "--limit",
+        host,
+        f"--inventory={RUN / 'inventory.yml'}",
+        f"--inventory={inventory}",
+        "--extra-vars",
+        json.dumps(variables),
+        *(["--check"] if check else []),
     ]
     # molecule asks for colours, and for failures on stderr.
     environment = {**os.environ, "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true", **(environ or {})}
-    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1800,
-                          check=False, env=environment)
+    return subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1800, check=False, env=environment
+    )
 
 
 def module(host: str, called: str, /, **options) -> dict:
     """Run one of the collection's modules on a host by itself; return its result, that of a failure too."""
     command = [
-        "ansible", host, "-m", f"baremetal.noiommu.{called}", "-a", json.dumps(options),
-        f"--inventory={RUN / 'inventory.yml'}", f"--inventory={SCENARIO / 'inventory'}",
+        "ansible",
+        host,
+        "-m",
+        f"baremetal.noiommu.{called}",
+        "-a",
+        json.dumps(options),
+        f"--inventory={RUN / 'inventory.yml'}",
+        f"--inventory={SCENARIO / 'inventory'}",
     ]
     environment = {**os.environ, "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False, env=environment)

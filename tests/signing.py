@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the tests of signed modules share: the operator's steps, and a module without its signature."""
+
 from __future__ import annotations
 
 import base64

@@ -5,6 +5,7 @@
 No IOVA-mode option is given, anywhere: that DPDK chooses right by itself is part
 of what is shown.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -38,7 +39,10 @@ class Testpmd:
         self.output = ""
         self._process = subprocess.Popen(
             ["ssh", *terminal, "-F", ssh_config, host, command],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         while STARTED not in self.output:
             line = self._process.stdout.readline()

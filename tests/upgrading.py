@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the stages of the scenario upgrade share."""
+
 from __future__ import annotations
 
 from live import on

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The two kernel-driven NICs of a machine whose data ports lead to them: what goes in at one comes out of the other
 only if somebody forwards between the data ports."""
+
 from __future__ import annotations
 
 import contextlib
@@ -18,11 +19,14 @@ def ends(host: str):
     """Put each end into a network namespace of its own, so that the kernel has no shorter way between them."""
     for name, nic, address in ENDS:
         # A NIC that was in a namespace before takes a moment to come back.
-        on(host, f"ip netns add {name}"
-                 f" && timeout 30 sh -c 'until ls /sys/bus/pci/devices/{nic}/virtio*/net; do sleep 1; done'"
-                 f" && ip link set $(ls /sys/bus/pci/devices/{nic}/virtio*/net) netns {name}"
-                 f" && ip -n {name} addr add {address}/24 dev $(ip netns exec {name} ls /sys/class/net | grep -v lo)"
-                 f" && ip -n {name} link set $(ip netns exec {name} ls /sys/class/net | grep -v lo) up")
+        on(
+            host,
+            f"ip netns add {name}"
+            f" && timeout 30 sh -c 'until ls /sys/bus/pci/devices/{nic}/virtio*/net; do sleep 1; done'"
+            f" && ip link set $(ls /sys/bus/pci/devices/{nic}/virtio*/net) netns {name}"
+            f" && ip -n {name} addr add {address}/24 dev $(ip netns exec {name} ls /sys/class/net | grep -v lo)"
+            f" && ip -n {name} link set $(ip netns exec {name} ls /sys/class/net | grep -v lo) up",
+        )
     try:
         yield
     finally:
@@ -35,7 +39,9 @@ def ping(host: str, count: int) -> int:
     """Send packets from the left end to the right one, each after the answer to the one before, since an emulated
     machine can be slow; return how many were answered, after the first, which waits for the forwarder."""
     target = ENDS[1][2]
-    done = connect(host).run(f"ip netns exec left ping -q -c 1 -w 120 {target} >&2"
-                             f" && ip netns exec left ping -q -A -c {count} -w 240 {target}")
+    done = connect(host).run(
+        f"ip netns exec left ping -q -c 1 -w 120 {target} >&2"
+        f" && ip netns exec left ping -q -A -c {count} -w 240 {target}"
+    )
     received = re.search(r"(\d+) received", done.stdout)
     return int(received[1]) if received else 0

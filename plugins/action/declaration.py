@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import Any, Callable, Mapping
 
 from ansible.plugins.action import ActionBase
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError, Refused
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils.settings import facts_override
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils.variables import unknown_names
 

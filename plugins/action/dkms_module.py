@@ -13,17 +13,16 @@ from typing import Any
 from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _dkms_archive as archives
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _kernels
-from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_source import (
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms import archive as archives
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.source import (
     Source,
     digest,
     pack,
     read_conf,
     read_source,
 )
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host import kernels as _kernels
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils import answers, settings
 
 _MODULE = "baremetal.noiommu.dkms_module"
@@ -103,7 +102,8 @@ class ActionModule(ActionBase):
         for kernel, why in result["failed_kernels"].items():
             why += [
                 "%s could not be installed: %s" % (package, reason)
-                for package, reason in lacking.items() if _concerns(package, kernel, args["kernels"])
+                for package, reason in lacking.items()
+                if _concerns(package, kernel, args["kernels"])
             ]
         return result
 
@@ -123,7 +123,8 @@ class ActionModule(ActionBase):
                 lacking[package] = why
         if self._task.check_mode:
             hopeless = [
-                kernel for kernel in args["kernels"]
+                kernel
+                for kernel in args["kernels"]
                 if any(_concerns(package, kernel, args["kernels"]) for package in lacking)
             ]
             result["archived"] = {kernel: directory for kernel in args["kernels"] if kernel not in hopeless}
@@ -149,8 +150,13 @@ class ActionModule(ActionBase):
         task = self._task.copy()
         task.args = {"name": name, "state": "present"}
         action = self._shared_loader_obj.action_loader.get(
-            "ansible.builtin.package", task=task, connection=self._connection, play_context=self._play_context,
-            loader=self._loader, templar=self._templar, shared_loader_obj=self._shared_loader_obj,
+            "ansible.builtin.package",
+            task=task,
+            connection=self._connection,
+            play_context=self._play_context,
+            loader=self._loader,
+            templar=self._templar,
+            shared_loader_obj=self._shared_loader_obj,
         )
         try:
             result = action.run(task_vars=self._vars)
@@ -217,8 +223,11 @@ class ActionModule(ActionBase):
         if signature is not None:
             try:
                 done = subprocess.run(
-                    ["gpgv", "--keyring", keyring, signature, path], stdin=subprocess.DEVNULL, capture_output=True,
-                    text=True, check=False,
+                    ["gpgv", "--keyring", keyring, signature, path],
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    check=False,
                 )
             except OSError as exc:
                 said = "gpgv: %s" % exc

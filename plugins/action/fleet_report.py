@@ -10,13 +10,12 @@ import os
 from typing import Any, Iterable
 
 from ansible.plugins.action import ActionBase
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _report
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._insecure import stamp, utc_now
-from ansible_collections.baremetal.noiommu.plugins.module_utils._metrics import render
-from ansible_collections.baremetal.noiommu.plugins.module_utils._record import blank
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.acceptance import stamp, utc_now
+from ansible_collections.baremetal.noiommu.plugins.module_utils._report import fleet
+from ansible_collections.baremetal.noiommu.plugins.module_utils._report.metrics import render
+from ansible_collections.baremetal.noiommu.plugins.module_utils._report.record import blank
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils import settings
 
 _PARTS = {"page": "page.html", "style": "style.css", "script": "script.js"}
@@ -42,7 +41,7 @@ class ActionModule(ActionBase):
             # Run once, this has the variables of any one host, and facts of that host may have decided over dest.
             said = _declared_dest(hostvars, args["hosts"]) if settings.is_fact(known, _DIR) else args["dest"]
             dest = os.path.abspath(os.path.expanduser(said))
-            report = _report.fleet((_record(hostvars, name) for name in args["hosts"]), stamp(utc_now()))
+            report = fleet.fleet((_record(hostvars, name) for name in args["hosts"]), stamp(utc_now()))
             changed = write(report, dest, self._task.check_mode)
         except HostError as exc:
             return {"failed": True, **exc.as_failure()}
@@ -63,8 +62,8 @@ def _record(hostvars: Any, name: str) -> dict[str, Any]:
     registered = {} if settings.is_fact(known, "host_report_result") else known.get("host_report_result") or {}
     if "record" in registered:
         return registered["record"]
-    why = _report.text(registered.get("msg") or "The run did not get to this host.")
-    return dict(blank("failed", why), name=_report.text(name), refusals=[])
+    why = fleet.text(registered.get("msg") or "The run did not get to this host.")
+    return dict(blank("failed", why), name=fleet.text(name), refusals=[])
 
 
 def read_parts() -> dict[str, str]:
@@ -80,16 +79,16 @@ def write(report: dict[str, Any], dest: str, check_mode: bool = False) -> bool:
     """Write the page, the JSON and the metrics; say whether any of them says something new."""
     root = Root()
     checked = utc_now().timestamp()
-    files = {"report.html": _report.render_page(report, read_parts()), "report.json": _report.render_json(report)}
+    files = {"report.html": fleet.render_page(report, read_parts()), "report.json": fleet.render_json(report)}
     for host in report["hosts"]:
-        name = "%s/%s.prom" % (_METRICS, _report.file_name(host["name"]))
+        name = "%s/%s.prom" % (_METRICS, fleet.file_name(host["name"]))
         files[name] = render(host, checked, {"host": host["name"]})
     stale = [name for name in _metric_files(root, dest) if name not in files]
     changed = bool(stale)
     for name, content in files.items():
         path = os.path.join(dest, name)
         before = root.read_bytes(path)
-        same = before is not None and _report.without_times(before.decode("utf-8", "replace")) == _report.without_times(
+        same = before is not None and fleet.without_times(before.decode("utf-8", "replace")) == fleet.without_times(
             content
         )
         changed = changed or not same

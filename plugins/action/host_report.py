@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._insecure import utc_now
-from ansible_collections.baremetal.noiommu.plugins.module_utils._metrics import render
-from ansible_collections.baremetal.noiommu.plugins.module_utils._report import REGISTERED, host_record
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.acceptance import utc_now
+from ansible_collections.baremetal.noiommu.plugins.module_utils._report.fleet import REGISTERED, host_record
+from ansible_collections.baremetal.noiommu.plugins.module_utils._report.metrics import render
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils import settings
 
 

@@ -223,12 +223,11 @@ restart:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._access import Plan, Request, parse_memlock
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner
-from ansible_collections.baremetal.noiommu.plugins.module_utils._lock import unless_check_mode
-from ansible_collections.baremetal.noiommu.plugins.module_utils._profiles import PROFILES
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access.plan import Plan, Request, parse_memlock
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access.profiles import PROFILES
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root, Runner
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.lock import unless_check_mode
 
 _PROFILE = {"type": "str", "choices": list(PROFILES)}
 _CAPABILITIES = {"type": "list", "elements": "str"}

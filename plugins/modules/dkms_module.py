@@ -219,21 +219,20 @@ source_sent:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms import FAILED, AbsentPlan, Plan, PresentPlan
-from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_apply import Installer, remove_all
-from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_archive import sha256
-from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_checks import lacking
-from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_prebuilt import (
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root, Runner
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.lock import BUILD_WAIT, unless_check_mode
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.archive import sha256
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.checks import lacking
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.install import Installer, remove_all
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.prebuilt import (
     ArchiveBuilder,
     PrebuiltInstaller,
     PrebuiltPlan,
 )
-from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_source import Source, unpack
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner
-from ansible_collections.baremetal.noiommu.plugins.module_utils._kernels import require_release
-from ansible_collections.baremetal.noiommu.plugins.module_utils._lock import BUILD_WAIT, unless_check_mode
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.source import Source, unpack
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.tree import FAILED, AbsentPlan, Plan, PresentPlan
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.kernels import require_release
 
 ARGUMENTS = {
     "source": {"type": "path"},
@@ -287,7 +286,12 @@ def prebuilt(module: AnsibleModule, root: Root, runner: Runner) -> dict:
     """Have the version installed from archives."""
     params = module.params
     plan = PrebuiltPlan(
-        root, params["name"], params["version"], params["digest"], params["kernels"], params["available"],
+        root,
+        params["name"],
+        params["version"],
+        params["digest"],
+        params["kernels"],
+        params["available"],
         params["unbuilt"],
     )
     result = _result(plan)

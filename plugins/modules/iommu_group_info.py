@@ -113,12 +113,11 @@ devices:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._iommu import group_report
-from ansible_collections.baremetal.noiommu.plugins.module_utils._pci import PciBus, normalise_bdf
-from ansible_collections.baremetal.noiommu.plugins.module_utils._select import resolve
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.selectors import resolve
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.iommu import group_report
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus, normalise_bdf
 
 
 def report(root: Root, addresses: list[str] | None) -> dict:

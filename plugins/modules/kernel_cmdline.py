@@ -119,12 +119,11 @@ files:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline import CommandLine
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner
-from ansible_collections.baremetal.noiommu.plugins.module_utils._lock import unless_check_mode
-from ansible_collections.baremetal.noiommu.plugins.module_utils._words import parse
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root, Runner
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.lock import unless_check_mode
+from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.command_line import CommandLine
+from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.words import parse
 
 ARGUMENTS = {
     "parameters": {"type": "raw", "default": []},

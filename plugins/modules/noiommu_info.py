@@ -523,14 +523,18 @@ packages_missing:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
-from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import ALL, PARTS, Declaration, Preflight
-from ansible_collections.baremetal.noiommu.plugins.module_utils._select import ELEMENT_SPEC
-from ansible_collections.baremetal.noiommu.plugins.module_utils._sriov import ELEMENT_SPEC as SRIOV_SPEC
-from ansible_collections.baremetal.noiommu.plugins.module_utils._undeclared import KINDS
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.selectors import ELEMENT_SPEC
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.sriov import ELEMENT_SPEC as SRIOV_SPEC
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.undeclared import KINDS
+from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight.preflight import (
+    ALL,
+    PARTS,
+    Declaration,
+    Preflight,
+)
 
 ARGUMENTS = {
     "devices": {**ELEMENT_SPEC, "default": []},

@@ -273,15 +273,14 @@ import os
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
-from ansible_collections.baremetal.noiommu.plugins.module_utils._kernel import Kernel
-from ansible_collections.baremetal.noiommu.plugins.module_utils._lock import unless_check_mode
-from ansible_collections.baremetal.noiommu.plugins.module_utils._select import ELEMENT_SPEC
-from ansible_collections.baremetal.noiommu.plugins.module_utils._sriov import ELEMENT_SPEC as SRIOV_SPEC
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root, Runner
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.lock import unless_check_mode
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Binding, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.control import Kernel
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.selectors import ELEMENT_SPEC
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.sriov import ELEMENT_SPEC as SRIOV_SPEC
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 
 ARGUMENTS = {
     # Without defaults: what is left out is not an empty list.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Iterable
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _kernels
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host import kernels as _kernels
 
 # What Ansible takes out of a result and keeps for later tasks, of every host where a task has run_once. The other keys
 # of this kind (add_host, add_group, _ansible_*) it drops from a module's answer by itself.

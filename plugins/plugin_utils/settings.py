@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from typing import Any, Mapping
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 
 # What an inventory declares begins with this, and these are the variables that the roles and playbooks have besides. By
 # name, since other people's facts may well begin with devices_ or access_.
 PREFIX = "noiommu_"
-INTERNAL = frozenset("""
+INTERNAL = frozenset(
+    """
     access_accept_unsafe access_grants access_result access_state compare_facts compare_failure
     compare_reachable devices_accept_unsafe devices_bindings devices_dpdk_pa_hint devices_insecure_until
     devices_result devices_sriov devices_state fleet_report_result host_report_result hugepages_groups_to_come
@@ -27,7 +28,8 @@ INTERNAL = frozenset("""
     preflight_accept_unsafe preflight_backend preflight_devices preflight_enable_iommu preflight_gather_subset
     preflight_info preflight_insecure_until preflight_kmod_build preflight_refused preflight_sriov
     preflight_tolerated preflight_undeclared rollback_taint
-""".split())
+""".split()
+)
 BUILD_HOST = "noiommu_kmod_build_host"
 
 

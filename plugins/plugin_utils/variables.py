@@ -10,7 +10,7 @@ import difflib
 import re
 from typing import Any, Mapping
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 
 # The one list of them. docs/guide.md explains each; a test compares it with the guide, the roles and the playbooks.
 VARIABLES = {

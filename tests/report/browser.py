@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Just enough of the WebDriver protocol to drive Debian's chromium by its chromedriver."""
+
 from __future__ import annotations
 
 import base64
@@ -31,9 +32,19 @@ class Browser:
             assert line, "chromedriver ended before it listened"
             port = re.search(r"successfully on port (\d+)", line)
         self._base = f"http://127.0.0.1:{port.group(1)}/session"
-        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-dev-shm-usage",
-                 f"--user-data-dir={self._profile.name}", f"--window-size={width},{height}", "--no-first-run",
-                 "--disable-background-networking", "--disable-component-update", "--lang=en-GB"]
+        flags = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            "--disable-dev-shm-usage",
+            f"--user-data-dir={self._profile.name}",
+            f"--window-size={width},{height}",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--lang=en-GB",
+        ]
         options: dict[str, Any] = {"args": [*flags, *(["--force-dark-mode"] if dark else [])]}
         if phone:
             options["mobileEmulation"] = {"deviceMetrics": {"width": width, "height": height, "pixelRatio": 2.0}}
@@ -78,13 +89,21 @@ class Browser:
 
     def wait(self, script: str) -> Any:
         """Run a script in the page until it returns something true, for 30 seconds at most."""
-        return self._call("POST", "/execute/async", {"args": [], "script": """
+        return self._call(
+            "POST",
+            "/execute/async",
+            {
+                "args": [],
+                "script": """
             const done = arguments[0], end = Date.now() + 25000;
             const look = () => {
               const found = (() => { %s })();
               if (found || Date.now() > end) done(found); else requestAnimationFrame(look);
             };
-            look();""" % script})
+            look();"""
+                % script,
+            },
+        )
 
     def press(self, keys: str) -> None:
         """Type into the element that has the focus."""

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A browser needs a page on a disk."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Callable
 
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.action.fleet_report import read_parts
-from ansible_collections.baremetal.noiommu.plugins.module_utils._report import render_page
+from ansible_collections.baremetal.noiommu.plugins.module_utils._report.fleet import render_page
 from ansible_collections.baremetal.noiommu.tests.report import fleet
 
 

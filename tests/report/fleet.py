@@ -1,12 +1,13 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Fleets as a run registers them: a small one in which everything occurs, a hostile one, and a large one."""
+
 from __future__ import annotations
 
 import random
 from typing import Any
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils._report import fleet, host_record
+from ansible_collections.baremetal.noiommu.plugins.module_utils._report.fleet import fleet, host_record
 
 KERNELS = ("6.1.0-56-amd64", "6.12.117+deb13-amd64", "7.3.4+deb13-amd64", "5.14.0-570.el9.x86_64")
 GENERATED_AT = "2026-03-01T12:00:00Z"
@@ -20,20 +21,45 @@ FLAGS = {
 def attribution(bit: int, since: str) -> list[dict[str, Any]]:
     """Who set a bit of the taint mask."""
     if bit != 6:
-        return [{"kind": "module", "name": "noiommu", "pid": None, "since": since, "insecure_passthrough": False,
-                 "evidence": "/dev/kmsg: noiommu: loading out-of-tree module taints kernel."}]
-    return [{"kind": "process", "name": "dpdk-testpmd", "pid": 1234, "since": since, "insecure_passthrough": True,
-             "evidence": "/dev/kmsg: noiommu 0000:65:00.0: noiommu: handed to dpdk-testpmd[1234] without an IOMMU"}]
+        return [
+            {
+                "kind": "module",
+                "name": "noiommu",
+                "pid": None,
+                "since": since,
+                "insecure_passthrough": False,
+                "evidence": "/dev/kmsg: noiommu: loading out-of-tree module taints kernel.",
+            }
+        ]
+    return [
+        {
+            "kind": "process",
+            "name": "dpdk-testpmd",
+            "pid": 1234,
+            "since": since,
+            "insecure_passthrough": True,
+            "evidence": "/dev/kmsg: noiommu 0000:65:00.0: noiommu: handed to dpdk-testpmd[1234] without an IOMMU",
+        }
+    ]
 
 
 def device(number: int, backend: str) -> dict[str, Any]:
     """A device as noiommu_info shows it."""
     return {
-        "address": f"0000:{0x65 + number // 2:02x}:00.{number % 2}", "selected": True, "vendor_device": "8086:1572",
-        "class": "network", "class_code": "020000", "driver": "vfio-pci", "interfaces": [],
-        "mac": f"b4:96:91:00:00:{number:02x}", "numa_node": number % 2, "group": 10 + number,
+        "address": f"0000:{0x65 + number // 2:02x}:00.{number % 2}",
+        "selected": True,
+        "vendor_device": "8086:1572",
+        "class": "network",
+        "class_code": "020000",
+        "driver": "vfio-pci",
+        "interfaces": [],
+        "mac": f"b4:96:91:00:00:{number:02x}",
+        "numa_node": number % 2,
+        "group": 10 + number,
         "chardev": f"/dev/vfio/{'noiommu-' if backend == 'builtin' else ''}{10 + number}",
-        "safety": "isolated" if backend == "iommu" else "unsafe", "safety_reason": "", "guards": [],
+        "safety": "isolated" if backend == "iommu" else "unsafe",
+        "safety_reason": "",
+        "guards": [],
     }
 
 
@@ -43,16 +69,40 @@ def answers(backend: str = "dkms", kernel: str = KERNELS[0], devices: int = 2, *
     bits = {"dkms": (6, 12, 13), "builtin": (6,), "iommu": ()}[backend]
     facts = {
         "changed": False,
-        "verdict": {"backend": backend, "safe": not insecure, "ok": True, "refusals": [], "warnings": [],
-                    "reboot_required": False},
+        "verdict": {
+            "backend": backend,
+            "safe": not insecure,
+            "ok": True,
+            "refusals": [],
+            "warnings": [],
+            "reboot_required": False,
+        },
         "kernel": {"release": kernel},
         "os": {"id": "debian", "version_id": "12", "family": "debian"},
-        "insecure": {"active": insecure, "since": since if insecure else None,
-                     "since_from": "record" if insecure else None, "until": "2026-06-30" if insecure else None,
-                     "expired": False, "used_since_boot": insecure},
-        "taint": {"mask": sum(1 << bit for bit in bits), "insecure_passthrough": insecure, "evidence": [], "flags": [
-            {"bit": bit, "value": 1 << bit, "letter": FLAGS[bit][0], "name": FLAGS[bit][1], "meaning": FLAGS[bit][2],
-             "attribution": attribution(bit, since)} for bit in bits]},
+        "insecure": {
+            "active": insecure,
+            "since": since if insecure else None,
+            "since_from": "record" if insecure else None,
+            "until": "2026-06-30" if insecure else None,
+            "expired": False,
+            "used_since_boot": insecure,
+        },
+        "taint": {
+            "mask": sum(1 << bit for bit in bits),
+            "insecure_passthrough": insecure,
+            "evidence": [],
+            "flags": [
+                {
+                    "bit": bit,
+                    "value": 1 << bit,
+                    "letter": FLAGS[bit][0],
+                    "name": FLAGS[bit][1],
+                    "meaning": FLAGS[bit][2],
+                    "attribution": attribution(bit, since),
+                }
+                for bit in bits
+            ],
+        },
         "devices": [device(number, backend) for number in range(devices)],
         "hugepages": [
             dict(size="2M", size_bytes=2 << 20, node=node, count=count, free=count // 2, in_use=count // 2)
@@ -62,8 +112,12 @@ def answers(backend: str = "dkms", kernel: str = KERNELS[0], devices: int = 2, *
     facts.update(changes)
     unchanged = {"changed": False}
     return {
-        "compare_reachable": {"changed": False}, "preflight_info": facts, "kmod_result": unchanged,
-        "hugepages_result": unchanged, "devices_result": unchanged, "access_result": unchanged,
+        "compare_reachable": {"changed": False},
+        "preflight_info": facts,
+        "kmod_result": unchanged,
+        "hugepages_result": unchanged,
+        "devices_result": unchanged,
+        "access_result": unchanged,
     }
 
 
@@ -80,10 +134,14 @@ def refused(code: str, message: str, evidence: str, remedy: str, **changes: Any)
     refusal = {"code": code, "message": message, "evidence": [evidence], "remedy": remedy}
     known = answers(**changes)
     known["preflight_info"]["verdict"].update(ok=False, refusals=[refusal])
-    return known if code == "insecure_expired" else {
-        **{key: known[key] for key in ("compare_reachable", "preflight_info")},
-        "compare_failure": {"failed": True, "msg": "Nothing was changed on this host."},
-    }
+    return (
+        known
+        if code == "insecure_expired"
+        else {
+            **{key: known[key] for key in ("compare_reachable", "preflight_info")},
+            "compare_failure": {"failed": True, "msg": "Nothing was changed on this host."},
+        }
+    )
 
 
 def drifted(concern: str, **result: Any) -> dict[str, Any]:
@@ -104,34 +162,68 @@ def realistic() -> dict[str, dict[str, Any]]:
             " as it is.",
             "noiommu_insecure_until: 2026-01-31, which ended at midnight UTC",
             "Decide anew: set noiommu_insecure_until to a later date, or take insecure passthrough back with the"
-            " playbook baremetal.noiommu.rollback.", insecure=expired),
+            " playbook baremetal.noiommu.rollback.",
+            insecure=expired,
+        ),
         "edge10": answers("builtin", KERNELS[2], 1),
         "core1": answers("iommu", KERNELS[1], 4),
         "core2": answers("iommu", KERNELS[3], 4, os={"id": "rhel", "version_id": "9.6", "family": "redhat"}),
         "core3": refused(
-            "guarded_device", "0000:65:00.0 carries the address of the management connection.",
-            "eth0: 192.0.2.11, of the ssh connection from 192.0.2.1", "Choose another device.", backend="iommu"),
+            "guarded_device",
+            "0000:65:00.0 carries the address of the management connection.",
+            "eth0: 192.0.2.11, of the ssh connection from 192.0.2.1",
+            "Choose another device.",
+            backend="iommu",
+        ),
         "lab1": refused(
-            "unsafe_not_accepted", "Insecure mode was not accepted.", "hardware IOMMU: absent",
+            "unsafe_not_accepted",
+            "Insecure mode was not accepted.",
+            "hardware IOMMU: absent",
             "If that is acceptable on this host, set accept_unsafe (noiommu_accept_unsafe: true).",
             insecure={"active": False, "since": None, "until": None, "expired": False, "used_since_boot": False},
-            taint={"mask": 0, "flags": []}),
+            taint={"mask": 0, "flags": []},
+        ),
         "lab2": unreachable(),
-        "lab3": {"compare_reachable": {}, "preflight_info": {"failed": True, "msg": "MODULE FAILURE: no python"},
-                 "compare_failure": {"failed": True, "msg": "Task failed: the module interpreter was not found"}},
+        "lab3": {
+            "compare_reachable": {},
+            "preflight_info": {"failed": True, "msg": "MODULE FAILURE: no python"},
+            "compare_failure": {"failed": True, "msg": "Task failed: the module interpreter was not found"},
+        },
         "lab4": answers(
-            verdict={"backend": "dkms", "ok": True, "refusals": [], "reboot_required": True,
-                     "warnings": ["The installed kernel 6.1.0-57-amd64 has no headers."]},
-            module_signing={"enforced": True, "enrolled": "pending", "certificate": "/var/lib/dkms/mok.pub"}),
+            verdict={
+                "backend": "dkms",
+                "ok": True,
+                "refusals": [],
+                "reboot_required": True,
+                "warnings": ["The installed kernel 6.1.0-57-amd64 has no headers."],
+            },
+            module_signing={"enforced": True, "enrolled": "pending", "certificate": "/var/lib/dkms/mok.pub"},
+        ),
         "lab5": unreachable("192.0.2.8"),
     }
 
 
 HOSTILE = (
-    "</script><script>window.pwned=1</script>", "<img src=x onerror=window.pwned=1>", "\"><svg onload=window.pwned=1>",
-    "'; window.pwned=1; '", "{{ 7 * 7 }}", "@@script@@ @@data@@", "<!--<script>", "]]>", "\\", "\\n\n\r\t",
-    "\u2028\u2029", "\u202egnp.exe", "\x00\x1b[31mred", "\ud800", "\U000e0041", "ß漢字🔥", "`${window.pwned=1}`",
-    "javascript:window.pwned=1", "A" * 100_000, "__proto__",
+    "</script><script>window.pwned=1</script>",
+    "<img src=x onerror=window.pwned=1>",
+    '"><svg onload=window.pwned=1>',
+    "'; window.pwned=1; '",
+    "{{ 7 * 7 }}",
+    "@@script@@ @@data@@",
+    "<!--<script>",
+    "]]>",
+    "\\",
+    "\\n\n\r\t",
+    "\u2028\u2029",
+    "\u202egnp.exe",
+    "\x00\x1b[31mred",
+    "\ud800",
+    "\U000e0041",
+    "ß漢字🔥",
+    "`${window.pwned=1}`",
+    "javascript:window.pwned=1",
+    "A" * 100_000,
+    "__proto__",
 )
 
 
@@ -152,7 +244,7 @@ def hostile() -> dict[str, dict[str, Any]]:
     for number, bad in enumerate(others):
         for place, model in enumerate((answers(), drifted("devices_result", steps=["x"]))):
             hosts[f"type{number}-{place}"] = poison(model, bad)
-            hosts[f"shallow{number}-{place}"] = {key: bad for key in model}
+            hosts[f"shallow{number}-{place}"] = dict.fromkeys(model, bad)
     hosts["deep"] = answers(devices=5000)
     return hosts
 

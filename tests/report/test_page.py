@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The report's page in a real browser: what people do with it, and what hostile hosts try with it."""
+
 from __future__ import annotations
 
 import os
@@ -27,15 +28,20 @@ def load(browser: Browser, url: str) -> None:
 
 def sort_by(browser: Browser, title: str) -> list[str]:
     """Press a column's head and return the names in their new order."""
-    browser.run("[...document.querySelectorAll('#columns button')]"
-                ".find((one) => one.textContent === arguments[0]).click();", title)
+    browser.run(
+        "[...document.querySelectorAll('#columns button')].find((one) => one.textContent === arguments[0]).click();",
+        title,
+    )
     return browser.run(NAMES)
 
 
 def find(browser: Browser, words: str, expected: int) -> list[str]:
     """Type into the search field and return the names that are left."""
-    browser.run("const field = document.getElementById('find'); field.value = arguments[0];"
-                "field.dispatchEvent(new Event('input'));", words)
+    browser.run(
+        "const field = document.getElementById('find'); field.value = arguments[0];"
+        "field.dispatchEvent(new Event('input'));",
+        words,
+    )
     browser.wait("return document.querySelectorAll('#rows .open').length === %d;" % expected)
     return browser.run(NAMES)
 
@@ -48,8 +54,12 @@ def tile(browser: Browser, name: str) -> list[str]:
 
 def choose(browser: Browser, field: str, value: str) -> list[str]:
     """Choose from a list and return the names that are left."""
-    browser.run("const field = document.getElementById(arguments[0]); field.value = arguments[1];"
-                "field.dispatchEvent(new Event('change'));", field, value)
+    browser.run(
+        "const field = document.getElementById(arguments[0]); field.value = arguments[1];"
+        "field.dispatchEvent(new Event('change'));",
+        field,
+        value,
+    )
     return browser.run(NAMES)
 
 
@@ -58,7 +68,9 @@ def open_host(browser: Browser, name: str) -> str:
     return browser.run(
         "const one = [...document.querySelectorAll('#rows .open')].find((one) => one.textContent === arguments[0]);"
         "if (one.getAttribute('aria-expanded') === 'false') one.click();"
-        "return one.closest('tr').nextElementSibling.innerText;", name)
+        "return one.closest('tr').nextElementSibling.innerText;",
+        name,
+    )
 
 
 @pytest.fixture
@@ -72,16 +84,50 @@ def test_everything_about_a_small_fleet(browser: Browser, page: Page) -> None:
     load(browser, page(fleet.realistic()))
     names = browser.run(NAMES)
     # The worst comes first.
-    assert names == ["lab3", "lab2", "core3", "lab1", "edge4", "edge2", "edge3", "lab5",
-                     "core1", "core2", "edge1", "edge10", "lab4"]
-    numbers = browser.run("return Object.fromEntries([...document.querySelectorAll('#summary button')].map("
-                          "(one) => [one.dataset.tile, Number(one.querySelector('b').textContent)]));")
-    assert numbers == {"hosts": 13, "insecure": 6, "expired": 1, "drifted": 2, "refused": 2, "failed": 1,
-                       "unreachable": 1, "maintenance": 1, "tainted": 6, "reboot": 1, "keys": 1}
+    assert names == [
+        "lab3",
+        "lab2",
+        "core3",
+        "lab1",
+        "edge4",
+        "edge2",
+        "edge3",
+        "lab5",
+        "core1",
+        "core2",
+        "edge1",
+        "edge10",
+        "lab4",
+    ]
+    numbers = browser.run(
+        "return Object.fromEntries([...document.querySelectorAll('#summary button')].map("
+        "(one) => [one.dataset.tile, Number(one.querySelector('b').textContent)]));"
+    )
+    assert numbers == {
+        "hosts": 13,
+        "insecure": 6,
+        "expired": 1,
+        "drifted": 2,
+        "refused": 2,
+        "failed": 1,
+        "unreachable": 1,
+        "maintenance": 1,
+        "tainted": 6,
+        "reboot": 1,
+        "keys": 1,
+    }
     text = open_host(browser, "edge3")
-    for expected in ("unbind from i40e", "2026-01-15T08:30:00Z (written down when the devices were taken)",
-                     "2026-06-30, end of the day UTC", "process dpdk-testpmd[1234], 2026-01-15T08:30:00Z",
-                     "0000:65:00.1", "b4:96:91:00:00:01", "/dev/vfio/11", "unsafe", "512"):
+    for expected in (
+        "unbind from i40e",
+        "2026-01-15T08:30:00Z (written down when the devices were taken)",
+        "2026-06-30, end of the day UTC",
+        "process dpdk-testpmd[1234], 2026-01-15T08:30:00Z",
+        "0000:65:00.1",
+        "b4:96:91:00:00:01",
+        "/dev/vfio/11",
+        "unsafe",
+        "512",
+    ):
         assert expected in text
     assert "No route to host" in open_host(browser, "lab2")
     assert "Choose another device." in open_host(browser, "core3")
@@ -103,11 +149,29 @@ def test_the_picture_in_the_documentation(page: Page, tmp_path: Path) -> None:
 def test_it_sorts(browser: Browser, page: Page) -> None:
     load(browser, page(fleet.realistic()))
     up = sort_by(browser, "Host")
-    assert up == ["core1", "core2", "core3", "edge1", "edge2", "edge3", "edge4", "edge10",
-                  "lab1", "lab2", "lab3", "lab4", "lab5"]
+    assert up == [
+        "core1",
+        "core2",
+        "core3",
+        "edge1",
+        "edge2",
+        "edge3",
+        "edge4",
+        "edge10",
+        "lab1",
+        "lab2",
+        "lab3",
+        "lab4",
+        "lab5",
+    ]
     assert sort_by(browser, "Host") == up[::-1]
-    assert browser.run("return document.querySelector('[aria-sort]').textContent + ' '"
-                       "+ document.querySelector('[aria-sort]').getAttribute('aria-sort');") == "Host descending"
+    assert (
+        browser.run(
+            "return document.querySelector('[aria-sort]').textContent + ' '"
+            "+ document.querySelector('[aria-sort]').getAttribute('aria-sort');"
+        )
+        == "Host descending"
+    )
     for title in browser.run("return [...document.querySelectorAll('#columns button')].map((one) => one.textContent);"):
         assert sorted(sort_by(browser, title)) == sorted(up)
     assert browser.console() == []
@@ -199,8 +263,10 @@ def test_a_phone_shows_it_without_scrolling_sideways(page: Page) -> None:
         assert browser.run("return %s;" % label) == '"State"'
         choose(browser, "order", "0")
         assert browser.run(NAMES)[1] == "core1"
-        small = browser.run("return [...document.querySelectorAll('button, select, input')].filter("
-                            "(one) => one.offsetHeight && one.offsetHeight < 32).map((one) => one.outerHTML);")
+        small = browser.run(
+            "return [...document.querySelectorAll('button, select, input')].filter("
+            "(one) => one.offsetHeight && one.offsetHeight < 32).map((one) => one.outerHTML);"
+        )
         assert small == []
         assert browser.console() == []
 
@@ -212,8 +278,10 @@ def test_hostile_hosts_are_shown_and_nothing_more(browser: Browser, page: Page) 
     browser.run("for (const one of document.querySelectorAll('#rows .open')) one.click();")
     for title in browser.run("return [...document.querySelectorAll('#columns button')].map((one) => one.textContent);"):
         sort_by(browser, title)
-    found = browser.run("return [window.pwned ?? null, document.scripts.length,"
-                        "document.querySelectorAll('#rows img, #rows svg, #rows script, #rows a').length];")
+    found = browser.run(
+        "return [window.pwned ?? null, document.scripts.length,"
+        "document.querySelectorAll('#rows img, #rows svg, #rows script, #rows a').length];"
+    )
     assert found == [None, 2, 0]
     assert find(browser, "<img onerror=window.pwned=1>", 1) != []
     assert browser.console() == []
@@ -221,9 +289,11 @@ def test_hostile_hosts_are_shown_and_nothing_more(browser: Browser, page: Page) 
 
 def test_the_policy_lets_nothing_else_run(browser: Browser, page: Page) -> None:
     load(browser, page(fleet.realistic()))
-    browser.run("const one = document.createElement('script'); one.textContent = 'window.pwned = 1';"
-                "document.body.append(one);"
-                "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=window.pwned=1>');")
+    browser.run(
+        "const one = document.createElement('script'); one.textContent = 'window.pwned = 1';"
+        "document.body.append(one);"
+        "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=window.pwned=1>');"
+    )
     assert browser.run("return window.pwned ?? null;") is None
     assert any("Content Security Policy" in line for line in browser.console())
 
@@ -240,8 +310,9 @@ def test_five_thousand_hosts(browser: Browser, page: Page, capsys: pytest.Captur
         "next page": "document.getElementById('next').click();",
         "clear": "document.querySelector('[data-tile=insecure]').click();",
     }.items():
-        spent[what] = browser.run("const start = performance.now(); %s document.body.offsetHeight;"
-                                  "return performance.now() - start;" % script)
+        spent[what] = browser.run(
+            "const start = performance.now(); %s document.body.offsetHeight;return performance.now() - start;" % script
+        )
     shown = find(browser, "node4999", 1)
     assert shown == ["node4999"]
     find(browser, "", 100)
@@ -254,6 +325,8 @@ def test_five_thousand_hosts(browser: Browser, page: Page, capsys: pytest.Captur
     assert browser.run("return document.getElementById('next').disabled;")
     assert browser.console() == []
     with capsys.disabled():
-        print(f"\n5,000 hosts: first paint after {painted:.0f} ms, hosts shown after less than {ready:.0f} ms; "
-              + ", ".join(f"{what} {time:.0f} ms" for what, time in spent.items()))
+        print(
+            f"\n5,000 hosts: first paint after {painted:.0f} ms, hosts shown after less than {ready:.0f} ms; "
+            + ", ".join(f"{what} {time:.0f} ms" for what, time in spent.items())
+        )
     assert painted < 3000 and max(spent.values()) < 2000

@@ -1,14 +1,15 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Metrics and alerts before Prometheus' own judge, promtool."""
+
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
 
 import pytest
-from ansible_collections.baremetal.noiommu.plugins.module_utils._metrics import render
-from ansible_collections.baremetal.noiommu.plugins.module_utils._report import host_record
+from ansible_collections.baremetal.noiommu.plugins.module_utils._report.fleet import host_record
+from ansible_collections.baremetal.noiommu.plugins.module_utils._report.metrics import render
 from ansible_collections.baremetal.noiommu.tests.report import fleet
 
 REPOSITORY = Path(fleet.__file__).parents[2]

@@ -8,8 +8,8 @@ import datetime
 from pathlib import Path
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _apply, _insecure, _kernel
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices import control, transaction
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy import acceptance
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
 from ansible_collections.baremetal.noiommu.tests.unit.guarding import NIC
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
@@ -35,7 +35,7 @@ NOW = datetime.datetime(2026, 3, 1, 12, 0, 0, tzinfo=datetime.timezone.utc)
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> datetime.datetime:
     """A clock that stands still."""
-    monkeypatch.setattr(_insecure, "utc_now", lambda: NOW)
+    monkeypatch.setattr(acceptance, "utc_now", lambda: NOW)
     return NOW
 
 
@@ -43,6 +43,6 @@ def now(monkeypatch: pytest.MonkeyPatch) -> datetime.datetime:
 def machine(tree: Tree, now: datetime.datetime, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A host whose kernel reacts; nothing on it needs waiting for."""
     for name in ("_VFIO_NODE_WAIT", "_INTERFACE_WAIT", "_RENAME_WAIT"):
-        monkeypatch.setattr(_kernel, name, 0.0)
-    monkeypatch.setattr(_apply, "_AT_ONCE", 1)  # it counts its requests, one after the other
+        monkeypatch.setattr(control, name, 0.0)
+    monkeypatch.setattr(transaction, "_AT_ONCE", 1)  # it counts its requests, one after the other
     return Machine(tree)

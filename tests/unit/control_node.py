@@ -50,7 +50,12 @@ class Control:
             playbook = "plays.yml"
         done = subprocess.run(
             [sys.executable, "-m", "ansible", "playbook", "-i", "hosts.yml", playbook, *args],
-            cwd=self.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, check=False,
+            cwd=self.path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+            check=False,
             env={
                 **os.environ,
                 "ANSIBLE_COLLECTIONS_PATH": str(self._collections),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Runner, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Runner, RunResult
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 BASE = "root=UUID=1 ro"
@@ -48,9 +48,7 @@ class FakeGrub(FakeBoot):
     def __init__(self, tree: Tree, linux: str = "console=ttyS0", default: str = "quiet") -> None:
         super().__init__(tree)
         tree.file("/usr/sbin/update-grub")
-        tree.file(
-            "/etc/default/grub", 'GRUB_CMDLINE_LINUX="%s"\nGRUB_CMDLINE_LINUX_DEFAULT="%s"' % (linux, default)
-        )
+        tree.file("/etc/default/grub", 'GRUB_CMDLINE_LINUX="%s"\nGRUB_CMDLINE_LINUX_DEFAULT="%s"' % (linux, default))
         self.do(("update-grub",))
         self.boot()
 
@@ -96,7 +94,7 @@ class FakeGrubby(FakeBoot):
     def do(self, argv: tuple[str, ...]) -> str:
         options = dict(one.split("=", 1) for one in argv[1:])
         if "--info" in options:
-            blocks = ["index=0\nkernel=\"%s\"\nargs=\"%s\"\nroot=\"/dev/sda1\"" % one for one in self.kernels.items()]
+            blocks = ['index=0\nkernel="%s"\nargs="%s"\nroot="/dev/sda1"' % one for one in self.kernels.items()]
             return "\n".join(blocks) + "\nindex=2\nnon linux entry\n"
         which = options["--update-kernel"]
         for kernel, args in self.kernels.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Callable
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Runner, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Runner, RunResult
 
 from .tree import Tree
 
@@ -54,7 +54,9 @@ class FakeDkms(Runner):
 
     def _add(self, argv: tuple[str, ...]) -> RunResult:
         source = "%s/%s-%s" % (
-            self._option(argv, "--sourcetree", "/usr/src"), self._option(argv, "-m"), self._option(argv, "-v")
+            self._option(argv, "--sourcetree", "/usr/src"),
+            self._option(argv, "-m"),
+            self._option(argv, "-v"),
         )
         if not self.tree.root.exists(source, "dkms.conf"):
             return RunResult(2, "", "Error! Could not find module source directory.\n")

@@ -11,9 +11,9 @@ import itertools
 import os
 import shutil
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner, RunResult
-from ansible_collections.baremetal.noiommu.plugins.module_utils._kernel import Kernel
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root, Runner, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.control import Kernel
 
 from .tree import DRIVERS, Tree
 
@@ -82,7 +82,7 @@ class Machine:
     def unload(self, module: str) -> int:
         """React to modprobe -r."""
         bound = [d for d in self.tree.root.listdir("/sys/bus/pci/devices") if self.driver_of(d) == module]
-        if bound or module == "noiommu" and self.tree.root.listdir("/sys/class/iommu"):
+        if bound or (module == "noiommu" and self.tree.root.listdir("/sys/class/iommu")):
             return 1
         self.tree.remove("/sys/module/" + module.replace("-", "_"))
         self.tree.remove(DRIVERS + "/" + module)

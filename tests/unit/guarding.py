@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import Guard, GuardContext
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import check
-from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import NetState
-from ansible_collections.baremetal.noiommu.plugins.module_utils._pci import PciBus
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.netlink import NetState
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import Guard, GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guards import check
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 NIC = "0000:00:04.0"

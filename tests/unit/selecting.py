@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils._pci import PciBus
-from ansible_collections.baremetal.noiommu.plugins.module_utils._select import resolve
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.selectors import resolve
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus
 
 from .tree import Tree
 

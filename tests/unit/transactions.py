@@ -9,12 +9,11 @@ from __future__ import annotations
 from typing import Callable
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
-from ansible_collections.baremetal.noiommu.plugins.module_utils._boot import Boot
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
-from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import NetState
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Binding, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.boot import Boot
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.netlink import NetState
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 
 from .fake_kernel import Machine
 from .killing import Killer
@@ -75,9 +74,7 @@ def fails_everywhere(
     assert not binding(host, request).changed
 
 
-def killed_everywhere(
-    host: Machine, before: list[Request], request: Request, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def killed_everywhere(host: Machine, before: list[Request], request: Request, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kill the run at each step in turn: the same run again finishes it, and the host can be taken back."""
 
     def prepare() -> None:

@@ -11,7 +11,7 @@ import shutil
 import struct
 from pathlib import Path
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 
 PCI_ROOT = "/sys/devices/pci0000:00"
 DRIVERS = "/sys/bus/pci/drivers"
@@ -121,8 +121,12 @@ class Tree:
         """Let a function have virtual ones, as an igb has them."""
         real = self.real(pf)
         for name, text in (
-            ("sriov_totalvfs", total), ("sriov_numvfs", number), ("sriov_offset", 128), ("sriov_stride", 2),
-            ("sriov_vf_device", "10ca"), ("sriov_drivers_autoprobe", 1),
+            ("sriov_totalvfs", total),
+            ("sriov_numvfs", number),
+            ("sriov_offset", 128),
+            ("sriov_stride", 2),
+            ("sriov_vf_device", "10ca"),
+            ("sriov_drivers_autoprobe", 1),
         ):
             self.file("%s/%s" % (real, name), str(text))
         for index in range(number):
@@ -145,13 +149,20 @@ class Tree:
         """Give a function a configuration space with a serial number behind another capability."""
         head = self.root.read_bytes(self.real(address), "config")
         words = struct.pack("<III", 0x14010001, 0, 0).ljust(0x40, b"\0") + struct.pack("<I", 0x00010003)
-        self.file(self.real(address) + "/config",
-                  head.ljust(0x100, b"\0") + words + bytes.fromhex(serial.replace("-", ""))[::-1])
+        self.file(
+            self.real(address) + "/config",
+            head.ljust(0x100, b"\0") + words + bytes.fromhex(serial.replace("-", ""))[::-1],
+        )
 
     # --- network ---
 
     def net(
-        self, name: str, address: str | None = None, mac: str = "52:54:00:00:00:01", *, up: bool = False,
+        self,
+        name: str,
+        address: str | None = None,
+        mac: str = "52:54:00:00:00:01",
+        *,
+        up: bool = False,
         child: str = "",
     ) -> int:
         """Add an interface to a PCI function (``child``: virtio0 and the like) or a virtual one; return its ifindex."""

@@ -72,8 +72,11 @@ class Fleet:
             (self.path / "facts" / name).write_text(json.dumps(facts))
             (self.path / "facts" / ("s1_" + name)).write_text(json.dumps({"__payload__": json.dumps(facts)}))
         declared = {
-            "ansible_connection": "local", "ansible_become": False, "ansible_pipelining": True,
-            "ansible_python_interpreter": str(interpreter), **own,
+            "ansible_connection": "local",
+            "ansible_become": False,
+            "ansible_pipelining": True,
+            "ansible_python_interpreter": str(interpreter),
+            **own,
         }
         (self._hosts if group else self._others)[name] = declared  # type: ignore[assignment]
 
@@ -92,11 +95,26 @@ class Fleet:
             self._log(name).write_text("")
         installed = str(Path(list(ansible_collections.__path__)[0]).parent)
         done = subprocess.run(
-            [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "hosts.yml", "--limit", limit,
-             "baremetal.noiommu." + playbook],
-            cwd=self.path, capture_output=True, text=True, check=False, timeout=600,
-            env={**os.environ, "ANSIBLE_CONFIG": str(self.path / "ansible.cfg"), "ANSIBLE_COLLECTIONS_PATH": installed,
-                 "ANSIBLE_NOCOLOR": "1", "ANSIBLE_HOME": str(self.path / "home")},
+            [
+                str(Path(sys.executable).with_name("ansible-playbook")),
+                "-i",
+                "hosts.yml",
+                "--limit",
+                limit,
+                "baremetal.noiommu." + playbook,
+            ],
+            cwd=self.path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(self.path / "ansible.cfg"),
+                "ANSIBLE_COLLECTIONS_PATH": installed,
+                "ANSIBLE_NOCOLOR": "1",
+                "ANSIBLE_HOME": str(self.path / "home"),
+            },
         )
         return Played(
             done.stdout + done.stderr,

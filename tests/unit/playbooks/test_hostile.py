@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _dkms_archive as archives
-from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_source import digest, read_conf, read_source
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms import archive as archives
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.source import digest, read_conf, read_source
 from ansible_collections.baremetal.noiommu.tests.report import fleet as reported
-
 from ansible_collections.baremetal.noiommu.tests.unit.playbooks.fleet import Answers, Fleet, Played
 
 BUILDABLE, HEADLESS = "6.1.0-56-amd64", "6.6.6-amd64"
@@ -26,15 +24,20 @@ KMOD = Path(__file__).resolve().parents[3] / "kmod"
 def answers(kernels: list[str], **more: Any) -> Answers:
     """What a converged host says that wants the module for some kernels."""
     info = {
-        **reported.answers()["preflight_info"], "prebuilt_kernels": kernels, "packages_missing": [], "recorded": {},
-        "iommu_boot": {"recorded": False, "pending": False, "parameters": [], "without": []}, **more,
+        **reported.answers()["preflight_info"],
+        "prebuilt_kernels": kernels,
+        "packages_missing": [],
+        "recorded": {},
+        "iommu_boot": {"recorded": False, "pending": False, "parameters": [], "without": []},
+        **more,
     }
     missing = {"failed": True, "msg": "archive_missing"}
     return {
         "noiommu_info": [("", info)],
         "dkms_module": [
             (kernel, {"changed": False, "archives_needed": []}) for kernel in kernels if kernel == BUILDABLE
-        ] + [("", missing)],
+        ]
+        + [("", missing)],
     }
 
 
@@ -71,8 +74,11 @@ def fleet(place: Path) -> Fleet:
     """Two honest hosts between hostile ones, the first of which is the one whose variables Ansible uses for all."""
     hosts = Fleet(place)
     settings = {
-        "noiommu_kmod_build_host": "bystander", "noiommu_report_dir": str(place / "theirs"), "kmod_source": "/etc",
-        "noiommu_kmod_archives": str(place / "theirs"), "preflight_info": {"prebuilt_kernels": [EVIL_KERNEL]},
+        "noiommu_kmod_build_host": "bystander",
+        "noiommu_report_dir": str(place / "theirs"),
+        "kmod_source": "/etc",
+        "noiommu_kmod_archives": str(place / "theirs"),
+        "preflight_info": {"prebuilt_kernels": [EVIL_KERNEL]},
     }
     other = {"noiommu_kmod_build_host": "liar"}
     hosts.add("cached", answers([BUILDABLE]), facts=settings)
@@ -116,12 +122,15 @@ def verified(fleet: Fleet, place: Path, deployed: Played) -> Played:
     return fleet.play("verify", "kernel,honest", inject=False, **DECLARED, **where)
 
 
-@pytest.mark.parametrize("name, code, said", [
-    ("cached", "facts_override", "noiommu_kmod_build_host, noiommu_report_dir, preflight_info"),
-    ("facts", "answer", "ansible_facts: kmod_source"),
-    ("kernel", "kernel_release", EVIL_KERNEL),
-    ("mistaken", "build_host_unknown", "build.invalid"),
-])
+@pytest.mark.parametrize(
+    "name, code, said",
+    [
+        ("cached", "facts_override", "noiommu_kmod_build_host, noiommu_report_dir, preflight_info"),
+        ("facts", "answer", "ansible_facts: kmod_source"),
+        ("kernel", "kernel_release", EVIL_KERNEL),
+        ("mistaken", "build_host_unknown", "build.invalid"),
+    ],
+)
 def test_each_fails_by_itself(deployed: Played, name: str, code: str, said: str) -> None:
     words = deployed.said_of(name)
     assert "fatal: [%s]" % name in words and code in words and said in words and "remedy" in words

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._undeclared import KINDS
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.undeclared import KINDS
 from ansible_collections.baremetal.noiommu.tests.unit.control_node import COLLECTION, Control, play
 
 VARIABLES = ("noiommu_devices", "noiommu_sriov", "noiommu_hugepages", "noiommu_hugepage_mounts", "noiommu_access")
@@ -48,14 +47,31 @@ module.exit_json(**json.loads(%r))
 """
 OPTIONS = {
     "noiommu_info": [
-        "devices", "sriov", "backend", "accept_unsafe", "enable_iommu", "kmod_build", "insecure_until", "undeclared",
+        "devices",
+        "sriov",
+        "backend",
+        "accept_unsafe",
+        "enable_iommu",
+        "kmod_build",
+        "insecure_until",
+        "undeclared",
         "gather_subset",
     ],
     "vfio_binding": ["devices", "sriov", "backend", "accept_unsafe", "dpdk_pa_hint", "insecure_until", "state"],
     "hugepages": ["pools", "mounts", "groups_to_come", "state"],
     "dataplane_access": [
-        "group", "gid", "users", "memlock", "hugetlbfs", "services", "binaries", "profile", "capabilities", "backend",
-        "accept_unsafe", "state",
+        "group",
+        "gid",
+        "users",
+        "memlock",
+        "hugetlbfs",
+        "services",
+        "binaries",
+        "profile",
+        "capabilities",
+        "backend",
+        "accept_unsafe",
+        "state",
     ],
 }
 

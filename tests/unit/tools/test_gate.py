@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """Proofs and turns, on clones with a history of their own; nothing is run but git, make and small commands."""
+
 from __future__ import annotations
 
 import ast
@@ -39,8 +40,13 @@ class Clone:
     def git(self, *arguments: str) -> str:
         who = {f"GIT_{role}_{what}": "someone" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         dates = {f"GIT_{role}_DATE": f"{self.now} +0000" for role in ("AUTHOR", "COMMITTER")}
-        return subprocess.run(["git", "-C", str(self.root), *arguments], check=True, capture_output=True, text=True,
-                              env={**os.environ, **who, **dates}).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(self.root), *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, **who, **dates},
+        ).stdout.strip()
 
     def write(self, path: str, text: str) -> None:
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -56,8 +62,9 @@ class Clone:
     def head(self) -> str:
         return self.git("rev-parse", "HEAD")
 
-    def line(self, name: str, commit: str, ended: str = "2026-01-01 00:00", *, passed: bool = True,
-             seconds: int = 100) -> None:
+    def line(
+        self, name: str, commit: str, ended: str = "2026-01-01 00:00", *, passed: bool = True, seconds: int = 100
+    ) -> None:
         table.put(self.root, table.Line(name, passed, commit[:12], ended, seconds, "2 cores, QEMU TCG"))
 
     def prove_all(self, commit: str, ended: str = "2026-01-01 00:00") -> None:
@@ -143,16 +150,20 @@ def test_a_line_replaces_the_one_of_its_name_and_nothing_else(clone):
     text = (clone.root / table.FILE).read_text(encoding="utf-8")
     assert text == ABOVE + table.HEADER + (
         "| molecule-one | failed | bbbbbbbbbbbb | 2026-01-01 00:00 | 100 | 2 cores, QEMU TCG |\n"
-        "| molecule-two | passed | cccccccccccc | 2026-01-01 00:00 | 7 | 2 cores, QEMU TCG |\n")
+        "| molecule-two | passed | cccccccccccc | 2026-01-01 00:00 | 7 | 2 cores, QEMU TCG |\n"
+    )
     assert table.read(clone.root)["molecule-two"].seconds == 7
 
 
-@pytest.mark.parametrize(("below", "cause"), [
-    ("| molecule-one | passed | abc | 2026-01-01 00:00 | 1 | x |\n", "no proof"),
-    ("| molecule-one | maybe | aaaaaaaaaaaa | 2026-01-01 00:00 | 1 | x |\n", "no proof"),
-    ("words\n", "no proof"),
-    ("| a | passed | aaaaaaaaaaaa | 2026-01-01 00:00 | 1 | x |\n" * 2, "two lines of a"),
-])
+@pytest.mark.parametrize(
+    ("below", "cause"),
+    [
+        ("| molecule-one | passed | abc | 2026-01-01 00:00 | 1 | x |\n", "no proof"),
+        ("| molecule-one | maybe | aaaaaaaaaaaa | 2026-01-01 00:00 | 1 | x |\n", "no proof"),
+        ("words\n", "no proof"),
+        ("| a | passed | aaaaaaaaaaaa | 2026-01-01 00:00 | 1 | x |\n" * 2, "two lines of a"),
+    ],
+)
 def test_a_table_that_was_written_by_hand_and_wrongly(below, cause):
     with pytest.raises(RigError, match=cause) as caught:
         table.parse(table.HEADER + below)
@@ -276,8 +287,10 @@ def without_history(clone: Clone, how: str) -> Path:
     return copy
 
 
-@pytest.mark.parametrize(("how", "said"), [("shallow", "--unshallow"), ("tarball", "no clone that git can read"),
-                                           ("nested", "no clone of its own")])
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [("shallow", "--unshallow"), ("tarball", "no clone that git can read"), ("nested", "no clone of its own")],
+)
 def test_where_there_is_no_history_it_is_said(clone, how, said, capsys, monkeypatch):
     clone.line("molecule-two", clone.head(), "2026-01-02 00:00")
     clone.line("molecule-one", clone.head(), "2026-01-03 00:00")
@@ -323,8 +336,11 @@ def test_a_run_of_a_commit_is_recorded_with_its_result(clone, capsys):
 def test_a_run_of_no_commit_is_not_recorded_and_does_not_fail(clone, capsys):
     clone.line("molecule-one", "a" * 12)
     clone.write("plugins/module.py", "2")
-    for command, code in ((("run", "molecule-one", "--", "true"), 0), (("run", "molecule-one", "--", "false"), 1),
-                          (("record", "molecule-one", "--seconds", "5"), 0)):
+    for command, code in (
+        (("run", "molecule-one", "--", "true"), 0),
+        (("run", "molecule-one", "--", "false"), 1),
+        (("record", "molecule-one", "--seconds", "5"), 0),
+    ):
         assert clone.run(*command) == code
         assert "no line of molecule-one: what it rests on is in no commit: plugins/module.py" in capsys.readouterr().out
     assert table.read(clone.root)["molecule-one"].commit == "a" * 12
@@ -350,10 +366,24 @@ def test_a_run_during_which_the_files_change_is_not_recorded(clone, capsys):
 def test_an_interrupted_run_ends_its_command_in_order_and_is_not_recorded(clone, signum):
     here = clone.root
     script = f"trap 'kill $!; touch {here}/cleaned; exit 5' TERM HUP; sleep 30 & touch {here}/started; wait"
-    process = subprocess.Popen([sys.executable, str(REPOSITORY / "tools/proofs"), "--root", str(clone.root), "run",
-                                "molecule-one", "--", "sh", "-c", script], stdout=subprocess.PIPE, text=True,
-                               # Whoever runs the tests may be deaf to it, and a shell cannot change that.
-                               preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            str(REPOSITORY / "tools/proofs"),
+            "--root",
+            str(clone.root),
+            "run",
+            "molecule-one",
+            "--",
+            "sh",
+            "-c",
+            script,
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        # Whoever runs the tests may be deaf to it, and a shell cannot change that.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    )
     while not (clone.root / "started").exists():
         time.sleep(0.05)
     process.send_signal(signum)
@@ -417,7 +447,7 @@ def test_the_budget_and_what_is_left_out(clone):
     plan = clone.chosen(1000)
     assert [(turn.name, turn.seconds) for turn in plan.taken] == [("one", 700), ("three", 300)]
     assert all(turn.measured for turn in plan.taken)
-    (name, why), = plan.left
+    ((name, why),) = plan.left
     assert name == "two" and "needs about 400 s, 300 s of the budget were left" in why
     name, why = clone.chosen(699).left[0]
     assert name == "one" and "more than the whole budget" in why and "make molecule-one" in why
@@ -430,7 +460,10 @@ def test_guesses_where_nothing_was_measured(clone):
     clone.commit()
     plan = clone.chosen(3 * rules.ESTIMATE + 1)
     assert {turn.name: (turn.seconds, turn.measured) for turn in plan.taken} == {
-        "one": (rules.ESTIMATE, False), "two": (rules.ESTIMATE + 1, False), "three": (rules.ESTIMATE, False)}
+        "one": (rules.ESTIMATE, False),
+        "two": (rules.ESTIMATE + 1, False),
+        "three": (rules.ESTIMATE, False),
+    }
     assert [name for name, why in plan.left] == ["faults"] and "6000 s" in plan.left[0][1]
 
 
@@ -439,7 +472,7 @@ def test_every_scenario_has_its_turn_within_as_many_landings_as_there_are(clone)
     for day in range(3):
         clone.write("plugins/module.py", f"change {day}")
         clone.commit(1)
-        turn, = clone.chosen(rules.ESTIMATE).taken[:1]
+        (turn,) = clone.chosen(rules.ESTIMATE).taken[:1]
         seen.append(turn.name)
         clone.line("molecule-" + turn.name, clone.head(), f"2026-01-0{day + 1} 00:00", seconds=rules.ESTIMATE)
         clone.commit()
@@ -453,11 +486,13 @@ def plan_of(clone: Clone, capsys: pytest.CaptureFixture[str], *more: str) -> str
 
 def test_the_plan_says_which_why_and_what_is_left_out(clone, capsys):
     out = plan_of(clone, capsys)
-    assert out == ("Scenarios besides default, in turn, in about 1000 s:\n"
-                   "  one (about 900 s, a guess): it has no line\n"
-                   "Left out:\n"
-                   "  three: needs about 900 s, 100 s of the budget were left; it has no line\n"
-                   "  two: needs about 900 s, 100 s of the budget were left; it has no line\n")
+    assert out == (
+        "Scenarios besides default, in turn, in about 1000 s:\n"
+        "  one (about 900 s, a guess): it has no line\n"
+        "Left out:\n"
+        "  three: needs about 900 s, 100 s of the budget were left; it has no line\n"
+        "  two: needs about 900 s, 100 s of the budget were left; it has no line\n"
+    )
 
 
 def test_scenarios_can_be_chosen_by_hand(clone, capsys):
@@ -489,8 +524,12 @@ def take(clone: Clone, budget: int, *more: str, sleep: float = 0) -> subprocess.
     proofs = f"{sys.executable} {REPOSITORY / 'tools/proofs'}"
     clone.write("Makefile", MAKEFILE.format(proofs=proofs, sleep=sleep))
     clone.commit()
-    return subprocess.run([*proofs.split(), "--root", str(clone.root), "take", "--budget", str(budget), "--always",
-                           "default", *more], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [*proofs.split(), "--root", str(clone.root), "take", "--budget", str(budget), "--always", "default", *more],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_a_scenario_that_fails_fails_its_run_and_keeps_no_other_from_its_turn(clone):
@@ -499,12 +538,12 @@ def test_a_scenario_that_fails_fails_its_run_and_keeps_no_other_from_its_turn(cl
     results = re.findall(r"^  (\w+) (FAILED|passed) after \d s; it has no line$", done.stdout, re.MULTILINE)
     assert results == [("one", "FAILED"), ("three", "passed"), ("two", "passed")]
     assert [clone.state(name) for name in ("one", "two", "three")] == ["failed", "proven", "proven"]
-    end = done.stdout[done.stdout.index("To be committed"):]
+    end = done.stdout[done.stdout.index("To be committed") :]
     assert [str(line) in end for line in table.read(clone.root).values()] == [True] * 3
     clone.commit()
     done = take(clone, 3000, "--only", "two")
     assert done.returncode == 0 and "running molecule-one" not in done.stdout
-    end = done.stdout[done.stdout.index("To be committed"):]
+    end = done.stdout[done.stdout.index("To be committed") :]
     assert "molecule-two" in end and "molecule-one" not in end, "only what is in no commit"
 
 
@@ -522,11 +561,15 @@ def test_guesses_that_were_too_low_do_not_use_up_the_others_time(clone):
 def test_an_interrupted_turn_is_the_last(clone):
     clone.line("molecule-one", clone.head(), "2026-01-03 00:00")
     proofs = [sys.executable, str(REPOSITORY / "tools/proofs"), "--root", str(clone.root)]
-    clone.write("Makefile", ".PHONY: molecule-three molecule-two\nmolecule-three molecule-two:\n"
-                            f"\t@{' '.join(proofs)} run $@ -- sh -c 'touch $@; exec sleep 30'\n")
+    clone.write(
+        "Makefile",
+        ".PHONY: molecule-three molecule-two\nmolecule-three molecule-two:\n"
+        f"\t@{' '.join(proofs)} run $@ -- sh -c 'touch $@; exec sleep 30'\n",
+    )
     clone.commit()
-    process = subprocess.Popen([*proofs, "take", "--budget", "3000", "--always", "default"], stdout=subprocess.PIPE,
-                               text=True)
+    process = subprocess.Popen(
+        [*proofs, "take", "--budget", "3000", "--always", "default"], stdout=subprocess.PIPE, text=True
+    )
     while not (clone.root / "molecule-three").exists() and process.poll() is None:
         time.sleep(0.05)
     process.terminate()

@@ -1,22 +1,36 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """Which kernels are taken out of an archive that moves."""
+
 from __future__ import annotations
 
 import pytest
+
 from kmod import kernels
 
 # As Debian's archive looked when headers had come before the image that has to be signed.
 BOOKWORM = [
-    "linux-headers-6.1.0-55-amd64", "linux-headers-6.1.0-56-amd64", "linux-headers-6.1.0-57-amd64",
-    "linux-headers-6.1.0-57-cloud-amd64", "linux-headers-6.1.0-57-common", "linux-headers-6.1.0-57-rt-amd64",
-    "linux-headers-6.12.118+deb12-amd64", "linux-headers-amd64",
-    "linux-image-6.1.0-55-amd64", "linux-image-6.1.0-56-amd64", "linux-image-6.1.0-57-amd64-unsigned",
-    "linux-image-6.12.118+deb12-amd64", "linux-image-amd64",
+    "linux-headers-6.1.0-55-amd64",
+    "linux-headers-6.1.0-56-amd64",
+    "linux-headers-6.1.0-57-amd64",
+    "linux-headers-6.1.0-57-cloud-amd64",
+    "linux-headers-6.1.0-57-common",
+    "linux-headers-6.1.0-57-rt-amd64",
+    "linux-headers-6.12.118+deb12-amd64",
+    "linux-headers-amd64",
+    "linux-image-6.1.0-55-amd64",
+    "linux-image-6.1.0-56-amd64",
+    "linux-image-6.1.0-57-amd64-unsigned",
+    "linux-image-6.12.118+deb12-amd64",
+    "linux-image-amd64",
 ]
 TRIXIE = [
-    "linux-headers-7.3.4+deb13-amd64", "linux-headers-7.3.5+deb13-amd64", "linux-image-7.3.4+deb13-amd64",
-    "linux-binary-7.3.4+deb13-amd64", "linux-modules-7.3.4+deb13-amd64", "linux-binary-7.3.5+deb13-amd64",
+    "linux-headers-7.3.4+deb13-amd64",
+    "linux-headers-7.3.5+deb13-amd64",
+    "linux-image-7.3.4+deb13-amd64",
+    "linux-binary-7.3.4+deb13-amd64",
+    "linux-modules-7.3.4+deb13-amd64",
+    "linux-binary-7.3.5+deb13-amd64",
     "linux-image-7.3.5+deb13-amd64",
 ]
 

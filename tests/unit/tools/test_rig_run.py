@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """QEMU's command line, the wires, the inventory and the record of a run, without running anything."""
+
 from __future__ import annotations
 
 import os
@@ -15,11 +16,20 @@ import pytest
 from rig import accel, cli, common, deps, image, program, qemu, run, spec
 from rig.common import RigError
 
-MACHINES = spec.parse({"machines": [
-    {"name": "a", "groups": ["plain"], "nics": [{"link": "w"}, {"model": "virtio-net-pci"}]},
-    {"name": "b", "iommu": "intel", "groups": ["plain"], "vars": {"k": "v"},
-     "nics": [{"link": "w"}, {"link": "in"}, {"link": "in", "model": "virtio-net-pci"}]},
-]})
+MACHINES = spec.parse(
+    {
+        "machines": [
+            {"name": "a", "groups": ["plain"], "nics": [{"link": "w"}, {"model": "virtio-net-pci"}]},
+            {
+                "name": "b",
+                "iommu": "intel",
+                "groups": ["plain"],
+                "vars": {"k": "v"},
+                "nics": [{"link": "w"}, {"link": "in"}, {"link": "in", "model": "virtio-net-pci"}],
+            },
+        ]
+    }
+)
 
 
 def line(machine, how="tcg"):
@@ -41,12 +51,23 @@ def test_the_iommu_comes_before_the_devices_and_covers_virtio():
     assert "q35,kernel-irqchip=split" in line(MACHINES[1], "kvm") and "q35" in line(MACHINES[0], "kvm")
 
 
-WIDE = spec.parse({"machines": [
-    {"name": "w", "firmware": "secureboot", "numa": [{"memory": 512, "cpus": 1}, {"memory": 768, "cpus": 2}],
-     "disks": [{"model": "nvme", "size": 32, "serial": "S1"}],
-     "nics": [{"model": "igb", "slot": 3, "addr": "12"}, {"model": "virtio-net-pci", "addr": "18", "count": 9}]},
-    {"name": "u", "firmware": "uefi"},
-]})
+WIDE = spec.parse(
+    {
+        "machines": [
+            {
+                "name": "w",
+                "firmware": "secureboot",
+                "numa": [{"memory": 512, "cpus": 1}, {"memory": 768, "cpus": 2}],
+                "disks": [{"model": "nvme", "size": 32, "serial": "S1"}],
+                "nics": [
+                    {"model": "igb", "slot": 3, "addr": "12"},
+                    {"model": "virtio-net-pci", "addr": "18", "count": 9},
+                ],
+            },
+            {"name": "u", "firmware": "uefi"},
+        ]
+    }
+)
 
 
 def test_firmware_numa_nodes_disks_slots_and_functions():
@@ -64,7 +85,7 @@ def test_firmware_numa_nodes_disks_slots_and_functions():
     assert len(functions) == 9
     assert [",multifunction=on" in arg for arg in functions] == [True] * 8 + [False]
     uefi = qemu.command(WIDE[1], "U", "tcg", 2222, {}, {})
-    assert "q35" in uefi and any("OVMF_CODE_4M.fd" in arg for arg in uefi) and not any("-numa" == arg for arg in uefi)
+    assert "q35" in uefi and any("OVMF_CODE_4M.fd" in arg for arg in uefi) and not any(arg == "-numa" for arg in uefi)
 
 
 def test_a_machine_directory_has_its_command_disks_and_variables(tmp_path, monkeypatch):
@@ -75,8 +96,10 @@ def test_a_machine_directory_has_its_command_disks_and_variables(tmp_path, monke
     run.prepare(tmp_path / "w", WIDE[0], ["qemu", "a b"], tmp_path / "base")
     assert (tmp_path / "w/command").read_text(encoding="utf-8") == "qemu 'a b'\n"
     assert (tmp_path / "w/vars.fd").read_text(encoding="utf-8") == "variables"
-    assert made == [["-F", "qcow2", "-b", f"{tmp_path}/base", f"{tmp_path}/w/disk.qcow2"],
-                    [f"{tmp_path}/w/disk-0.qcow2", "32M"]]
+    assert made == [
+        ["-F", "qcow2", "-b", f"{tmp_path}/base", f"{tmp_path}/w/disk.qcow2"],
+        [f"{tmp_path}/w/disk-0.qcow2", "32M"],
+    ]
 
 
 @pytest.fixture(name="record")
@@ -203,10 +226,12 @@ def test_the_monitor_is_reached_through_a_path_longer_than_a_socket_address(tmp_
     deep.mkdir(parents=True)
     with pytest.raises(RigError, match="does not answer"):
         qemu.monitor(deep, "system_reset")
-    code = ("import socket; s=socket.socket(socket.AF_UNIX); s.bind('qmp.sock'); s.listen()\n"
-            "print(flush=True); c=s.accept()[0]\n"
-            "c.send(b'{\"QMP\":{}}\\n'); c.recv(999); c.send(b'{\"return\":{}}\\n'); c.recv(999)\n"
-            "c.send(b'{\"event\":\"RESET\"}\\n{\"return\":{\"ok\":1}}\\n'); c.recv(1)")
+    code = (
+        "import socket; s=socket.socket(socket.AF_UNIX); s.bind('qmp.sock'); s.listen()\n"
+        "print(flush=True); c=s.accept()[0]\n"
+        "c.send(b'{\"QMP\":{}}\\n'); c.recv(999); c.send(b'{\"return\":{}}\\n'); c.recv(999)\n"
+        'c.send(b\'{"event":"RESET"}\\n{"return":{"ok":1}}\\n\'); c.recv(1)'
+    )
     with subprocess.Popen([sys.executable, "-c", code], cwd=deep, stdout=subprocess.PIPE) as server:
         server.stdout.readline()
         assert qemu.monitor(deep, "system_reset") == {"ok": 1}
@@ -235,8 +260,9 @@ def test_recipes_and_cache_keys():
 
 
 def test_images_of_a_machine_list(tmp_path, monkeypatch, capsys):
-    (tmp_path / "m.yml").write_text("machines: [{name: a, image: x}, {name: b, image: y}, {name: c, image: x}]",
-                                    encoding="utf-8")
+    (tmp_path / "m.yml").write_text(
+        "machines: [{name: a, image: x}, {name: b, image: y}, {name: c, image: x}]", encoding="utf-8"
+    )
     monkeypatch.setattr(deps, "require", lambda: None)
     monkeypatch.setattr(image, "ensure", lambda name: f"/images/{name}")
     monkeypatch.setattr(sys, "argv", ["vm", "image", "z", "--of", str(tmp_path / "m.yml")])
@@ -247,8 +273,11 @@ def test_images_of_a_machine_list(tmp_path, monkeypatch, capsys):
 def test_sources_and_what_a_guest_sees():
     where = {"Debian": "http://127.0.0.1:3142/d", "Debian-Security": "http://s/x"}
     lines = image.sources(image.recipe("debian12"), where)
-    assert lines == ["deb http://127.0.0.1:3142/d bookworm main", "deb http://127.0.0.1:3142/d bookworm-updates main",
-                     "deb http://s/x bookworm-security main"]
+    assert lines == [
+        "deb http://127.0.0.1:3142/d bookworm main",
+        "deb http://127.0.0.1:3142/d bookworm-updates main",
+        "deb http://s/x bookworm-security main",
+    ]
     assert image.for_guest(lines[0]) == "deb http://10.0.2.2:3142/d bookworm main"
     assert image.for_guest(lines[2]) == lines[2]
 
@@ -261,11 +290,16 @@ def test_proxies_reach_the_guest(monkeypatch):
 
 def test_recipes_extend_others(tmp_path, monkeypatch):
     (tmp_path / "base.yml").write_text("suite: x\npackages: [a]\nfiles: {/a: A, /b: B}\n", encoding="utf-8")
-    (tmp_path / "more.yml").write_text("extends: base\nsuite: y\npackages: [b]\nfiles: {/b: C}\nmask: [m]\n",
-                                       encoding="utf-8")
+    (tmp_path / "more.yml").write_text(
+        "extends: base\nsuite: y\npackages: [b]\nfiles: {/b: C}\nmask: [m]\n", encoding="utf-8"
+    )
     monkeypatch.setattr(image, "IMAGES", tmp_path)
-    assert image.recipe("more") == {"suite": "y", "packages": ["a", "b"], "files": {"/a": "A", "/b": "C"},
-                                    "mask": ["m"]}
+    assert image.recipe("more") == {
+        "suite": "y",
+        "packages": ["a", "b"],
+        "files": {"/a": "A", "/b": "C"},
+        "mask": ["m"],
+    }
     assert image.recipe("base")["packages"] == ["a"]
 
 
@@ -283,8 +317,8 @@ def test_an_image_without_signed_programs_is_told(tmp_path):
 
 
 def test_partition_entry():
-    entry = image.partition_entry(0xef, 2048, 1000)
-    assert len(entry) == 16 and struct.unpack("<II", entry[8:]) == (2048, 1000) and (entry[0], entry[4]) == (0x80, 0xef)
+    entry = image.partition_entry(0xEF, 2048, 1000)
+    assert len(entry) == 16 and struct.unpack("<II", entry[8:]) == (2048, 1000) and (entry[0], entry[4]) == (0x80, 0xEF)
 
 
 def test_missing_packages_are_named(monkeypatch, capsys):

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """The machine list: what is accepted, and that every mistake is told with a cause and a remedy."""
+
 from __future__ import annotations
 
 import pytest
 from rig import spec
 from rig.common import RigError
 
-PAIR = {"machines": [
-    {"name": "a", "nics": [{"model": "e1000e", "link": "w"}, {"model": "virtio-net-pci", "addr": "08"}]},
-    {"name": "b", "iommu": "intel", "memory": 2048, "groups": ["g"], "vars": {"x": 1}, "nics": [{"link": "w"}]},
-]}
+PAIR = {
+    "machines": [
+        {"name": "a", "nics": [{"model": "e1000e", "link": "w"}, {"model": "virtio-net-pci", "addr": "08"}]},
+        {"name": "b", "iommu": "intel", "memory": 2048, "groups": ["g"], "vars": {"x": 1}, "nics": [{"link": "w"}]},
+    ]
+}
 
 
 def test_defaults_and_addresses():
@@ -22,13 +25,28 @@ def test_defaults_and_addresses():
 
 
 def test_nodes_disks_slots_and_functions():
-    one, = spec.parse({"machines": [{
-        "name": "a", "firmware": "uefi", "numa": [{"memory": 512}, {"cpus": 2}], "disks": [{}, {"model": "nvme"}],
-        "nics": [{"slot": 7, "addr": "15"}, {"slot": 4, "addr": "14", "model": "igb"},
-                 {"model": "virtio-net-pci", "addr": "16", "count": 64}]}]})
+    (one,) = spec.parse(
+        {
+            "machines": [
+                {
+                    "name": "a",
+                    "firmware": "uefi",
+                    "numa": [{"memory": 512}, {"cpus": 2}],
+                    "disks": [{}, {"model": "nvme"}],
+                    "nics": [
+                        {"slot": 7, "addr": "15"},
+                        {"slot": 4, "addr": "14", "model": "igb"},
+                        {"model": "virtio-net-pci", "addr": "16", "count": 64},
+                    ],
+                }
+            ]
+        }
+    )
     assert (one.firmware, one.memory, one.cpus) == ("uefi", 1536, 3)
     assert [(disk.model, disk.addr, disk.serial) for disk in one.disks] == [
-        ("virtio-blk-pci", "08.0", "rig-disk-0"), ("nvme", "09.0", "rig-disk-1")]
+        ("virtio-blk-pci", "08.0", "rig-disk-0"),
+        ("nvme", "09.0", "rig-disk-1"),
+    ]
     assert [nic.address for nic in one.nics[:2]] == ["0000:02:00.0", "0000:01:00.0"], "buses in the order of the ports"
     many = one.nics[2:]
     assert len(many) == 64 == len({nic.mac for nic in many})
@@ -47,42 +65,45 @@ def test_identical_lists_give_identical_macs_and_different_machines_different_on
     assert len(set(macs)) == len(macs)
 
 
-@pytest.mark.parametrize(("machine", "cause"), [
-    ({"name": "Bad_Name"}, "host name"),
-    ({"name": "a", "memroy": 1}, "unknown key 'memroy'"),
-    ({"name": "a", "memory": "1G"}, "not a number"),
-    ({"name": "a", "iommu": "amd"}, "'amd' is not possible"),
-    ({"name": "a", "groups": "g"}, "groups is a list"),
-    ({"name": "a", "nics": ["e1000e"]}, "a NIC is a dictionary"),
-    ({"name": "a", "nics": [{"model": "rtl8139"}]}, "'rtl8139' is not possible"),
-    ({"name": "a", "nics": [{"mac": "53:54:00:00:00:01"}]}, "unicast MAC"),
-    ({"name": "a", "nics": [{"mac": 190839262533}]}, "unicast MAC"),
-    ({"name": "a", "nics": [{"addr": "02"}]}, "not a free PCI address"),
-    ({"name": "a", "nics": [{"addr": 10}]}, "not a free PCI address"),
-    ({"name": "a", "nics": [{"addr": "10.8"}]}, "not a free PCI address"),
-    ({"name": "a", "nics": [{"addr": "10.1"}]}, "no NIC is function 0"),
-    ({"name": "a", "nics": [{"addr": "10", "slot": 1}, {"addr": "10.1"}]}, "no NIC is function 0"),
-    ({"name": "a", "disks": [{"addr": "10"}], "nics": [{"addr": "10.1"}]}, "no NIC is function 0"),
-    ({"name": "a", "nics": [{"addr": "11"}, {}, {"addr": "11"}]}, "same PCI address"),
-    ({"name": "a", "nics": [{}], "disks": [{"addr": "10"}]}, "same PCI address"),
-    ({"name": "a", "nics": [{"slot": 1}, {"slot": 1}]}, "same slot"),
-    ({"name": "a", "nics": [{"slot": 0}]}, "not a number"),
-    ({"name": "a", "nics": [{"slot": 1, "addr": "10.1"}]}, "device of its own"),
-    ({"name": "a", "nics": [{"model": "igb"}]}, "needs a slot"),
-    ({"name": "a", "nics": [{"count": 2, "link": "w"}]}, "do not go together"),
-    ({"name": "a", "nics": [{"count": 17, "addr": "1d"}]}, "do not fit"),
-    ({"name": "a", "disks": [1]}, "a disk is a dictionary"),
-    ({"name": "a", "disks": [{"model": "floppy"}]}, "'floppy' is not possible"),
-    ({"name": "a", "disks": [{"serial": "a b"}]}, "plain serial number"),
-    ({"name": "a", "disks": [{"addr": "08.1"}]}, "a device of its own"),
-    ({"name": "a", "numa": [1]}, "a NUMA node is a dictionary"),
-    ({"name": "a", "numa": [{"memory": 1}]}, "not a number"),
-    ({"name": "a", "numa": [{}], "memory": 1024}, "those of the NUMA nodes"),
-    ({"name": "a", "firmware": "uboot"}, "'uboot' is not possible"),
-    ({"name": "a", "nics": [{"mac": "52:54:00:00:00:01"}, {"mac": "52:54:00:00:00:01"}]}, "same MAC"),
-    ({"name": "a", "nics": [{"link": "lonely"}]}, "'lonely' has 1 end"),
-    ("a", "a machine is a dictionary"),
-])
+@pytest.mark.parametrize(
+    ("machine", "cause"),
+    [
+        ({"name": "Bad_Name"}, "host name"),
+        ({"name": "a", "memroy": 1}, "unknown key 'memroy'"),
+        ({"name": "a", "memory": "1G"}, "not a number"),
+        ({"name": "a", "iommu": "amd"}, "'amd' is not possible"),
+        ({"name": "a", "groups": "g"}, "groups is a list"),
+        ({"name": "a", "nics": ["e1000e"]}, "a NIC is a dictionary"),
+        ({"name": "a", "nics": [{"model": "rtl8139"}]}, "'rtl8139' is not possible"),
+        ({"name": "a", "nics": [{"mac": "53:54:00:00:00:01"}]}, "unicast MAC"),
+        ({"name": "a", "nics": [{"mac": 190839262533}]}, "unicast MAC"),
+        ({"name": "a", "nics": [{"addr": "02"}]}, "not a free PCI address"),
+        ({"name": "a", "nics": [{"addr": 10}]}, "not a free PCI address"),
+        ({"name": "a", "nics": [{"addr": "10.8"}]}, "not a free PCI address"),
+        ({"name": "a", "nics": [{"addr": "10.1"}]}, "no NIC is function 0"),
+        ({"name": "a", "nics": [{"addr": "10", "slot": 1}, {"addr": "10.1"}]}, "no NIC is function 0"),
+        ({"name": "a", "disks": [{"addr": "10"}], "nics": [{"addr": "10.1"}]}, "no NIC is function 0"),
+        ({"name": "a", "nics": [{"addr": "11"}, {}, {"addr": "11"}]}, "same PCI address"),
+        ({"name": "a", "nics": [{}], "disks": [{"addr": "10"}]}, "same PCI address"),
+        ({"name": "a", "nics": [{"slot": 1}, {"slot": 1}]}, "same slot"),
+        ({"name": "a", "nics": [{"slot": 0}]}, "not a number"),
+        ({"name": "a", "nics": [{"slot": 1, "addr": "10.1"}]}, "device of its own"),
+        ({"name": "a", "nics": [{"model": "igb"}]}, "needs a slot"),
+        ({"name": "a", "nics": [{"count": 2, "link": "w"}]}, "do not go together"),
+        ({"name": "a", "nics": [{"count": 17, "addr": "1d"}]}, "do not fit"),
+        ({"name": "a", "disks": [1]}, "a disk is a dictionary"),
+        ({"name": "a", "disks": [{"model": "floppy"}]}, "'floppy' is not possible"),
+        ({"name": "a", "disks": [{"serial": "a b"}]}, "plain serial number"),
+        ({"name": "a", "disks": [{"addr": "08.1"}]}, "a device of its own"),
+        ({"name": "a", "numa": [1]}, "a NUMA node is a dictionary"),
+        ({"name": "a", "numa": [{"memory": 1}]}, "not a number"),
+        ({"name": "a", "numa": [{}], "memory": 1024}, "those of the NUMA nodes"),
+        ({"name": "a", "firmware": "uboot"}, "'uboot' is not possible"),
+        ({"name": "a", "nics": [{"mac": "52:54:00:00:00:01"}, {"mac": "52:54:00:00:00:01"}]}, "same MAC"),
+        ({"name": "a", "nics": [{"link": "lonely"}]}, "'lonely' has 1 end"),
+        ("a", "a machine is a dictionary"),
+    ],
+)
 def test_mistakes_are_told(machine, cause):
     with pytest.raises(RigError) as caught:
         spec.parse({"machines": [machine]})
@@ -90,8 +111,17 @@ def test_mistakes_are_told(machine, cause):
     assert caught.value.evidence and caught.value.remedy
 
 
-@pytest.mark.parametrize("document", [None, [], {}, {"machines": []}, {"machines": [{"name": "a"}], "vms": 1},
-                                      {"machines": [{"name": "a"}, {"name": "a"}]}])
+@pytest.mark.parametrize(
+    "document",
+    [
+        None,
+        [],
+        {},
+        {"machines": []},
+        {"machines": [{"name": "a"}], "vms": 1},
+        {"machines": [{"name": "a"}, {"name": "a"}]},
+    ],
+)
 def test_wrong_documents_are_told(document):
     with pytest.raises(RigError, match="machine list"):
         spec.parse(document)

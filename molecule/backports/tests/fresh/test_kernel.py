@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The host runs a kernel of another series than its release came with."""
+
 from __future__ import annotations
 
 from live import on

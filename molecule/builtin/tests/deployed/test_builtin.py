@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What users of VFIO's own no-IOMMU mode meet: nodes of another name, and CAP_SYS_RAWIO asked for at opening them."""
+
 from __future__ import annotations
 
 from live import nics, on

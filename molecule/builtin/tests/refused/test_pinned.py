@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A backend that cannot work here is refused with the reason, and nothing changes."""
+
 from __future__ import annotations
 
 from live import changes_since_baseline, refused

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Who may lock memory, and what clients of VFIO are given and denied."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The proof: the distribution's unmodified dpdk-testpmd carries packets through the bound NICs."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What can go wrong on a converged host, and what the playbooks then say and do."""
+
 from __future__ import annotations
 
 from live import broken, declaration, differences, host_state, on, playbook, refused, remote_executions
@@ -24,7 +25,9 @@ def test_a_converged_run_stays_within_the_budget_of_remote_executions():
 def test_a_misspelt_or_emptied_variable_gives_nothing_back(tmp_path):
     """The first is refused before the host is asked anything, the second by the host's verdict."""
     misspelt = {
-        "noiommu_devices": "noiommu_device", "noiommu_hugepages": "noiommu_hugepage", "noiommu_access": "noiommu_acces",
+        "noiommu_devices": "noiommu_device",
+        "noiommu_hugepages": "noiommu_hugepage",
+        "noiommu_access": "noiommu_acces",
     }
     renamed = declaration(
         tmp_path / "renamed.yml", lambda declared: {misspelt.get(name, name): value for name, value in declared.items()}

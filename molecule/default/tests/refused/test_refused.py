@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every mistake an operator can make ends the run with one message and an unchanged host."""
+
 from __future__ import annotations
 
 import json
@@ -44,7 +45,11 @@ def test_the_management_nic_is_never_taken(management, selector):
     """Guarded whatever the selector; the message names the address and the route that hold the device."""
     value = management[selector].replace("0x", "")
     refused(
-        HOST, "guarded_device", management["address"], management["ip"], "default",
+        HOST,
+        "guarded_device",
+        management["address"],
+        management["ip"],
+        "default",
         noiommu_devices=[{selector: value}],
     )
 
@@ -74,22 +79,30 @@ def test_no_headers_for_the_kernel():
         refused(HOST, "linux-headers-", "by hand")
 
 
-@pytest.mark.parametrize("damage, repair, expected", (
-    pytest.param(
-        "mount --bind /bin/false $(readlink -f /usr/bin/gcc)", "umount $(readlink -f /usr/bin/gcc)",
-        ("compiler",), id="broken compiler",
+@pytest.mark.parametrize(
+    "damage, repair, expected",
+    (
+        pytest.param(
+            "mount --bind /bin/false $(readlink -f /usr/bin/gcc)",
+            "umount $(readlink -f /usr/bin/gcc)",
+            ("compiler",),
+            id="broken compiler",
+        ),
+        pytest.param(
+            "mount --bind /lib/modules /lib/modules && mount -o remount,ro,bind /lib/modules",
+            "umount /lib/modules",
+            ("/lib/modules", "ead-only"),
+            id="unwritable /lib/modules",
+        ),
+        pytest.param(
+            "mkdir -p /run/kept && cp -a /var/lib/dkms/. /run/kept && mount -t tmpfs -o size=64k none /var/lib/dkms"
+            " && cp -a /run/kept/. /var/lib/dkms",
+            "umount /var/lib/dkms; rm -r /run/kept",
+            ("/var/lib/dkms", "space"),
+            id="no space left",
+        ),
     ),
-    pytest.param(
-        "mount --bind /lib/modules /lib/modules && mount -o remount,ro,bind /lib/modules", "umount /lib/modules",
-        ("/lib/modules", "ead-only"), id="unwritable /lib/modules",
-    ),
-    pytest.param(
-        "mkdir -p /run/kept && cp -a /var/lib/dkms/. /run/kept && mount -t tmpfs -o size=64k none /var/lib/dkms"
-        " && cp -a /run/kept/. /var/lib/dkms",
-        "umount /var/lib/dkms; rm -r /run/kept",
-        ("/var/lib/dkms", "space"), id="no space left",
-    ),
-))
+)
 def test_a_build_that_cannot_work(damage, repair, expected):
     with broken(HOST, damage, repair):
         refused(HOST, *expected)

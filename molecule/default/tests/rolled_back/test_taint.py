@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Only the taint waits for a reboot, and the rollback says so."""
+
 from __future__ import annotations
 
 from live import connect, playbook

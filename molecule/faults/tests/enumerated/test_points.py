@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One whole deploy and one whole rollback, in which every step that changes the host is counted."""
+
 from __future__ import annotations
 
 import json
@@ -38,6 +39,8 @@ def test_every_step_of_a_deploy_and_a_rollback_is_known(machine):
     }
     points_file(machine).write_text(json.dumps({"courses": courses, "deployed": deployed}, indent=1), encoding="utf-8")
     for name, course in courses.items():
-        print(f"{name}: {len(course['tasks'])} tasks, {len(course['steps'])} steps,"
-              f" {len(in_the_middle(course['steps']))} of different kinds")
+        print(
+            f"{name}: {len(course['tasks'])} tasks, {len(course['steps'])} steps,"
+            f" {len(in_the_middle(course['steps']))} of different kinds"
+        )
     assert min(len(course["steps"]) for course in courses.values()) > 20

@@ -5,6 +5,7 @@
 Then it is as after a run that nothing disturbed, the record of what was there before included; after a power cut, which
 the kernel's state does not survive, it is as before all once everything is taken back.
 """
+
 from __future__ import annotations
 
 import os
@@ -38,15 +39,20 @@ def steps(*kinds: str) -> list:
     found = []
     for course, what in COURSES.items():
         middle = in_the_middle(what["steps"])
-        found += [pytest.param(course, number, id=f"{course}: {number} {step}")
-                  for number, step in (one_of_each(middle, kinds) if kinds else middle)]
+        found += [
+            pytest.param(course, number, id=f"{course}: {number} {step}")
+            for number, step in (one_of_each(middle, kinds) if kinds else middle)
+        ]
     return found
 
 
 def tasks() -> list:
     """Every task before which something was changed, by one that reaches the host."""
-    return [pytest.param(course, task, id=f"{course}: {task}")
-            for course, what in COURSES.items() for task in what["tasks"][1:]]
+    return [
+        pytest.param(course, task, id=f"{course}: {task}")
+        for course, what in COURSES.items()
+        for task in what["tasks"][1:]
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -145,8 +151,10 @@ def test_the_lock_of_apt_is_held(machine):
     """Who needs a package then is told, after a time, which it is and what apt said."""
     snapshot(machine, "load", "fresh")
     on(machine, "dpkg --purge --force-depends dkms")
-    holder = ("import fcntl, time; lock = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(lock, fcntl.LOCK_EX);"
-              " time.sleep(3600)")
+    holder = (
+        "import fcntl, time; lock = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(lock, fcntl.LOCK_EX);"
+        " time.sleep(3600)"
+    )
     on(machine, f"systemd-run --quiet --unit=holder /usr/bin/python3 -c {shlex.quote(holder)}")
     done = run(machine, "deploy")
     assert done.returncode != 0 and "dkms could not be installed" in done.stdout, done.stdout

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Drift made by hand on one host: verify finds exactly it, with Ansible and without, and deploy mends exactly it."""
+
 from __future__ import annotations
 
 import re

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The report on a real fleet: what it knows of each host, as people see it in a browser and as programs read it."""
+
 from __future__ import annotations
 
 import json
@@ -50,8 +51,9 @@ def test_every_host_is_as_declared(found, by_name):
 
 
 def test_backends(by_name):
-    assert {name: host["backend"] for name, host in by_name.items()} == \
-        {name: variables["expected_backend"] for name, variables in HOSTS.items()}
+    assert {name: host["backend"] for name, host in by_name.items()} == {
+        name: variables["expected_backend"] for name, variables in HOSTS.items()
+    }
 
 
 def test_who_is_insecure_and_since_when(by_name):
@@ -98,8 +100,10 @@ def test_the_page_in_a_browser(capsys):
         assert browser.run(NAMES) == sorted(HOSTS)
         browser.run(press)
         assert browser.run(NAMES) == sorted(HOSTS, reverse=True)
-        browser.run("const field = document.getElementById('backend'); field.value = 'builtin';"
-                    "field.dispatchEvent(new Event('change'));")
+        browser.run(
+            "const field = document.getElementById('backend'); field.value = 'builtin';"
+            "field.dispatchEvent(new Event('change'));"
+        )
         assert browser.run(NAMES) == ["vendor"]
         assert browser.console() == []
         painted = browser.run("return performance.getEntriesByName('first-contentful-paint')[0].startTime;")

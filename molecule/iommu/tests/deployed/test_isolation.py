@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What isolation is: the IOMMU translates, interrupts are remapped, and no parameter says otherwise."""
+
 from __future__ import annotations
 
 from live import nics, on, run_python, steps_of

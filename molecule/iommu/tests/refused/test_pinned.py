@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """No insecure backend beside a working IOMMU, whatever the inventory asks for, and nothing changes."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pools by node, mounts for the group, boot parameters: live, and after a reboot without any Ansible run."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """After a reboot with nothing but the boot unit: what it did, and what a deploy refuses about memory."""
+
 from __future__ import annotations
 
 import contextlib
@@ -8,8 +9,11 @@ import subprocess
 
 from live import RUN, connect, on, playbook
 
-POOLS = [{"size": "2M", "count": 64, "node": 0}, {"size": "2M", "count": 32, "node": 1},
-         {"size": "1G", "count": 2, "node": 1}]
+POOLS = [
+    {"size": "2M", "count": 64, "node": 0},
+    {"size": "2M", "count": 32, "node": 1},
+    {"size": "1G", "count": 2, "node": 1},
+]
 
 
 def pools(**node_0) -> list[dict]:

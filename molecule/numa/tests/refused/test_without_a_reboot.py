@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where no reboot is allowed, it is reported, the host is left otherwise as it is, and a rollback leaves no trace."""
+
 from __future__ import annotations
 
 import pytest
@@ -32,7 +33,9 @@ def test_nothing_else_was_done(deployed):
     changed = {path.partition(":")[0] for path in changes_since_baseline("dark")}
     ours = {path for path in changed if not path.startswith("files//boot/grub/")}
     assert ours == {
-        f"files/{FRAGMENT}", "files//var/lib/noiommu", "files//var/lib/noiommu/cmdline.json",
+        f"files/{FRAGMENT}",
+        "files//var/lib/noiommu",
+        "files//var/lib/noiommu/cmdline.json",
         *({"files//etc/default/grub.d"} & changed),
     }
 

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Who is named can do the job, with exactly what that takes; nobody else can do any part of it."""
+
 from __future__ import annotations
 
 import re
@@ -56,8 +57,11 @@ def test_the_outsider_is_refused_the_memory_and_the_program():
 
 def test_the_outsider_with_a_program_of_his_own_gets_no_port():
     # /tmp/dpdk would be his, and nobody else's DPDK could start without a runtime directory of its own.
-    done = as_user("mallory", "export XDG_RUNTIME_DIR=$(mktemp -d);"
-                              f" /usr/local/bin/forwarder -l 0-1 -a {PORTS[0]} --in-memory -- --stats-period=1 < /dev/null")
+    done = as_user(
+        "mallory",
+        "export XDG_RUNTIME_DIR=$(mktemp -d);"
+        f" /usr/local/bin/forwarder -l 0-1 -a {PORTS[0]} --in-memory -- --stats-period=1 < /dev/null",
+    )
     assert done.rc != 0
     assert "ermission denied" in done.stdout + done.stderr, done
 

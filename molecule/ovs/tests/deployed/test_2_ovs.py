@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Open vSwitch on DPDK, from the distribution and started by its own unit, forwards between the two bound ports."""
+
 from __future__ import annotations
 
 import json
@@ -22,16 +23,24 @@ def bridge():
     """A bridge in userspace with both ports; afterwards Open vSwitch has its first database, and is stopped."""
     on(HOST, f"systemctl start ovsdb-server ovs-vswitchd && cp -p {DATABASE} /run/conf.db")
     # It starts DPDK before it knows of any device, so that no device can tell DPDK about addresses: noiommu_info says so.
-    on(HOST, "ovs-vsctl --no-wait set Open_vSwitch . other_config:dpdk-init=true other_config:dpdk-extra=--iova-mode=pa"
-             " && systemctl restart ovs-vswitchd")
+    on(
+        HOST,
+        "ovs-vsctl --no-wait set Open_vSwitch . other_config:dpdk-init=true other_config:dpdk-extra=--iova-mode=pa"
+        " && systemctl restart ovs-vswitchd",
+    )
     try:
-        add = " ".join(f"-- add-port br0 {port} -- set Interface {port} type=dpdk options:dpdk-devargs={nic}"
-                       for port, nic in PORTS.items())
+        add = " ".join(
+            f"-- add-port br0 {port} -- set Interface {port} type=dpdk options:dpdk-devargs={nic}"
+            for port, nic in PORTS.items()
+        )
         on(HOST, f"ovs-vsctl --timeout=300 add-br br0 -- set bridge br0 datapath_type=netdev {add}")
         yield
     finally:
-        on(HOST, "ovs-vsctl --timeout=300 del-br br0; systemctl stop ovs-vswitchd ovsdb-server; modprobe -r tun;"
-                 f" cp -p /run/conf.db {DATABASE} && rm /run/conf.db")
+        on(
+            HOST,
+            "ovs-vsctl --timeout=300 del-br br0; systemctl stop ovs-vswitchd ovsdb-server; modprobe -r tun;"
+            f" cp -p /run/conf.db {DATABASE} && rm /run/conf.db",
+        )
 
 
 def interface(port: str, column: str):
@@ -67,9 +76,20 @@ def test_packets_cross(bridge, capsys):
 def module(name: str, arguments: dict) -> dict:
     """Return what one of the collection's modules says about the host."""
     done = subprocess.run(
-        ["ansible", HOST, f"--inventory={RUN / 'inventory.yml'}", f"--inventory={SCENARIO / 'inventory'}", "--become",
-         "-m", f"baremetal.noiommu.{name}", *(["-a", json.dumps(arguments)] if arguments else [])],
-        capture_output=True, text=True, check=False, timeout=600,
+        [
+            "ansible",
+            HOST,
+            f"--inventory={RUN / 'inventory.yml'}",
+            f"--inventory={SCENARIO / 'inventory'}",
+            "--become",
+            "-m",
+            f"baremetal.noiommu.{name}",
+            *(["-a", json.dumps(arguments)] if arguments else []),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
         env={**os.environ, "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -78,7 +98,9 @@ def module(name: str, arguments: dict) -> dict:
 
 def test_what_was_predicted_is_what_happened(bridge):
     said = module("noiommu_info", {"accept_unsafe": True, "devices": [{"address": nic} for nic in PORTS.values()]})
-    found = {name: (one["works"], one["iova_mode"], one["container_type"]) for name, one in said["applications"].items()}
+    found = {
+        name: (one["works"], one["iova_mode"], one["container_type"]) for name, one in said["applications"].items()
+    }
     assert found["dpdk"] == (True, "PA", "type1")
     assert found["ovs"] == (False, "VA", "type1")
     assert "--iova-mode=pa" in said["applications"]["ovs"]["remedy"]

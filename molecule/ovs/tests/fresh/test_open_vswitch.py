@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The machines are what the scenario says, before anything is done to them."""
+
 from __future__ import annotations
 
 import pytest

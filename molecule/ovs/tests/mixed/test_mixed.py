@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One run that takes one host back after a deploy that got halfway, and leaves the other alone."""
+
 from __future__ import annotations
 
 from live import changes_since_baseline, on, playbook, recorded_changes

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A kernel interface in Open vSwitch's userspace datapath is the host's, and nothing in sysfs says so."""
+
 from __future__ import annotations
 
 import pytest
@@ -24,14 +25,23 @@ def port():
         assert "ovs-system" not in on(HOST, "ls /sys/class/net")
         yield name
     finally:
-        on(HOST, f"ovs-vsctl del-br br0; ip link set {name} down; systemctl stop ovs-vswitchd ovsdb-server;"
-                 f" cp -p /run/conf.db {DATABASE} && rm /run/conf.db")
+        on(
+            HOST,
+            f"ovs-vsctl del-br br0; ip link set {name} down; systemctl stop ovs-vswitchd ovsdb-server;"
+            f" cp -p /run/conf.db {DATABASE} && rm /run/conf.db",
+        )
         on(HOST, f"modprobe -r {' '.join(modules() - before)}; true")
 
 
 def test_it_is_refused(port):
-    refused(HOST, "guarded_device", f"{port}: packet socket of process", "(ovs-vswitchd)", "ovs-vsctl del-port",
-            noiommu_devices=[{"address": NIC}])
+    refused(
+        HOST,
+        "guarded_device",
+        f"{port}: packet socket of process",
+        "(ovs-vswitchd)",
+        "ovs-vsctl del-port",
+        noiommu_devices=[{"address": NIC}],
+    )
 
 
 def test_the_host_is_as_it_was():

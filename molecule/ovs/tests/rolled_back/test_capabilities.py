@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the comparison of files does not show."""
+
 from __future__ import annotations
 
 from live import on

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """After all that, one run takes everything, as check mode had predicted at first."""
+
 from __future__ import annotations
 
 import pytest

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One device of the list fails, or the run is told to end, or is killed: the host is exactly as it was, at once or by
 the next run."""
+
 from __future__ import annotations
 
 import subprocess
@@ -22,7 +23,9 @@ def sudden(signal: str) -> subprocess.CompletedProcess:
     source = (REPOSITORY / "tests/clients/signal_midway.py").read_text(encoding="utf-8")
     sender = subprocess.Popen(
         ["ssh", "-F", str(RUN / "ssh_config"), HOST, " ".join(["python3 -", signal, *declared()])],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     sender.stdin.write(source)
     sender.stdin.close()
@@ -35,7 +38,9 @@ def sudden(signal: str) -> subprocess.CompletedProcess:
 def test_one_device_fails_and_all_are_put_back():
     """Its driver_override cannot be written: a real error of a real kernel, while others are bound."""
     override = f"$(readlink -f /sys/bus/pci/devices/{DISK})/driver_override"
-    with broken(HOST, f"mount --bind {override} {override} && mount -o remount,bind,ro {override}", f"umount {override}"):
+    with broken(
+        HOST, f"mount --bind {override} {override} && mount -o remount,bind,ro {override}", f"umount {override}"
+    ):
         done = playbook("deploy", HOST)
         assert done.returncode != 0 and "everything done before was put back" in done.stdout, done.stdout
         assert DISK in done.stdout and "EROFS" in done.stdout, done.stdout

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """With enforced signatures alone, the deploy went on as it had predicted."""
+
 from __future__ import annotations
 
 from live import connect, on, recorded_changes

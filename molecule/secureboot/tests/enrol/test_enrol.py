@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A host that demands signatures and is not locked down: its firmware gets the certificate, then it can be deployed."""
+
 from __future__ import annotations
 
 import subprocess

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Under Secure Boot: what is missing is said before anything changes, step by step, and lockdown remains."""
+
 from __future__ import annotations
 
 from live import REPOSITORY, changes_since_baseline, module, on, playbook, refused, rig, save_baseline
@@ -24,8 +25,15 @@ def test_the_machine_is_what_it_claims():
 
 
 def test_without_a_key_the_message_says_how_to_make_and_enrol_one():
-    said = deploy_refused("key_not_enrolled", "no key to sign with yet", "mokutil --import /var/lib/dkms/mok.pub",
-                          "MokManager", "lockdown", "Secure Boot: on", "does not suffice")
+    said = deploy_refused(
+        "key_not_enrolled",
+        "no key to sign with yet",
+        "mokutil --import /var/lib/dkms/mok.pub",
+        "MokManager",
+        "lockdown",
+        "Secure Boot: on",
+        "does not suffice",
+    )
     assert "Nothing was changed" in said
 
 
@@ -48,7 +56,10 @@ def test_an_unenrolled_key_is_detected_and_nothing_changed():
 
 
 def test_a_queued_enrolment_is_reported_as_pending():
-    on(HOST, "mokutil --generate-hash=secret >/run/hash && mokutil --hash-file /run/hash --import /var/lib/dkms/mok.pub")
+    on(
+        HOST,
+        "mokutil --generate-hash=secret >/run/hash && mokutil --hash-file /run/hash --import /var/lib/dkms/mok.pub",
+    )
     assert signing(HOST)["enrolled"] == "pending"
     deploy_refused("key_pending", "Enroll MOK")
 

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The proof: the distribution's unmodified dpdk-testpmd forwards between the bound NICs of a host, which are wired."""
+
 from __future__ import annotations
 
 import time

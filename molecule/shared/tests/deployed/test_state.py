@@ -4,6 +4,7 @@
 
 What a host's machines.yml says is ``expected_backend`` decides what that state looks like.
 """
+
 from __future__ import annotations
 
 import pytest

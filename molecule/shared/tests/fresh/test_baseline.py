@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The state before anything is done, to compare with and to come back to."""
+
 from __future__ import annotations
 
 import pytest

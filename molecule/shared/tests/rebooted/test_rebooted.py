@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The hosts did reboot, and Ansible has done nothing since: what the next stage finds, they did by themselves."""
+
 from __future__ import annotations
 
 import pytest

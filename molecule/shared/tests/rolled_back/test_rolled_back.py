@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One playbook took everything back."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A run in check mode announced changes and made none."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The virtual functions are there and bound, under names that do not depend on how the kernel counts."""
+
 from __future__ import annotations
 
 import pytest
@@ -55,10 +56,16 @@ def test_dpdk_opens_them():
     addresses = [on(HOST, f"basename $(readlink {function(index)})").strip() for index in TAKEN[:2]]
     interface = on(HOST, f"ls /sys/bus/pci/devices/{PF}/net").strip()
     pages = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
-    with broken(HOST, f"ip link set {interface} up && echo 64 > {pages}",
-                # An ended testpmd keeps its pages in files; these were never declared.
-                f"rm -f /dev/hugepages/rtemap_*; echo 0 > {pages}; ip link set {interface} down"):
-        said = on(HOST, f"timeout -s INT 60 dpdk-testpmd -l 0-1 --log-level=lib.eal:info -a {addresses[0]} -a {addresses[1]}"
-                        " -- --total-num-mbufs=2048 --stats-period=5 --tx-first </dev/null 2>&1; true")
+    with broken(
+        HOST,
+        f"ip link set {interface} up && echo 64 > {pages}",
+        # An ended testpmd keeps its pages in files; these were never declared.
+        f"rm -f /dev/hugepages/rtemap_*; echo 0 > {pages}; ip link set {interface} down",
+    ):
+        said = on(
+            HOST,
+            f"timeout -s INT 60 dpdk-testpmd -l 0-1 --log-level=lib.eal:info -a {addresses[0]} -a {addresses[1]}"
+            " -- --total-num-mbufs=2048 --stats-period=5 --tx-first </dev/null 2>&1; true",
+        )
     assert "Selected IOVA mode 'PA'" in said, said
     assert f"net_e1000_igb_vf (8086:10ca) device: {addresses[0]}" in said, said

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The host has booted the kernel that there is no module for. It is reachable, and says what is wrong."""
+
 from __future__ import annotations
 
 from live import nics, on, playbook

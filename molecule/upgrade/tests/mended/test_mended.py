@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The host serves its devices on the newer kernel; everything can be taken back."""
+
 from __future__ import annotations
 
 from live import nics, on, playbook

@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A newer kernel arrives, and the build of the module for it fails."""
+
 from __future__ import annotations
 
 from live import nics, on, playbook
@@ -10,8 +11,11 @@ CAUSE = "noiommu.c:1:1: error: broken on purpose"
 
 
 def test_the_newer_kernel_is_installed():
-    on(HOST, "sed -n 's/bookworm-updates/bookworm-backports/p' /etc/apt/sources.list"
-             " > /etc/apt/sources.list.d/backports.list")
+    on(
+        HOST,
+        "sed -n 's/bookworm-updates/bookworm-backports/p' /etc/apt/sources.list"
+        " > /etc/apt/sources.list.d/backports.list",
+    )
     apt("update")
     apt("install -t bookworm-backports linux-image-cloud-amd64")
     assert newest() != on(HOST, "uname -r").strip()
@@ -19,8 +23,11 @@ def test_the_newer_kernel_is_installed():
 
 def test_its_headers_come_and_dkms_fails_to_build():
     kernel = newest()
-    on(HOST, f"mkdir -p /etc/dkms && cat > {OVERRIDE.format(kernel=kernel)}",
-       stdin=f"MAKE[0]=\"sh -c 'echo {CAUSE}; false'\"\n")
+    on(
+        HOST,
+        f"mkdir -p /etc/dkms && cat > {OVERRIDE.format(kernel=kernel)}",
+        stdin=f"MAKE[0]=\"sh -c 'echo {CAUSE}; false'\"\n",
+    )
     said = apt(f"install -t bookworm-backports linux-headers-{kernel}", fails=True)
     assert "noiommu" in said, said
 

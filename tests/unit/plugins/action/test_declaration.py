@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 
 import pytest
-
 from ansible_collections.baremetal.noiommu.tests.unit.control_node import Control, play, role
 
 

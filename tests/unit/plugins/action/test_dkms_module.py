@@ -15,10 +15,9 @@ from unittest.mock import Mock
 
 import pytest
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
-
 from ansible_collections.baremetal.noiommu.plugins.action.dkms_module import ActionModule
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _dkms_archive as archives
-from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_source import digest, read_source, unpack
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms import archive as archives
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.source import digest, read_source, unpack
 
 
 class Action(ActionModule):
@@ -220,8 +219,12 @@ def test_what_cannot_be_installed_is_told_to_those_who_need_it(source: str, remo
         K1: ["%s is not installed on the build host" % H1, "%s could not be installed: no such package" % H1]
     }
     wanting = Action(
-        {"source": source, "build": "prebuilt", "archives": str(tmp_path / "kept"),
-         "builds": [{**result, "item": "b"}]},
+        {
+            "source": source,
+            "build": "prebuilt",
+            "archives": str(tmp_path / "kept"),
+            "builds": [{**result, "item": "b"}],
+        },
         [{"archives_needed": []}],
     )
     wanting.run()
@@ -255,10 +258,18 @@ def test_a_kernel_that_is_none_asks_nobody(source: str, tmp_path: Path) -> None:
     assert result["refusals"][0]["code"] == "kernel_release" and action.calls == [] and action.packages == []
 
 
-@pytest.mark.parametrize("made", [
-    {K2: {"path": "/tmp/x", "sha256": "0"}}, {"../x": {"path": "/tmp/x", "sha256": "0"}},
-    {K1: {"path": "/tmp/.profile", "sha256": "0"}}, {K1: {"path": None, "sha256": "0"}}, {K1: "x"}, [K1], None,
-])
+@pytest.mark.parametrize(
+    "made",
+    [
+        {K2: {"path": "/tmp/x", "sha256": "0"}},
+        {"../x": {"path": "/tmp/x", "sha256": "0"}},
+        {K1: {"path": "/tmp/.profile", "sha256": "0"}},
+        {K1: {"path": None, "sha256": "0"}},
+        {K1: "x"},
+        [K1],
+        None,
+    ],
+)
 def test_a_build_host_that_names_other_files(source: str, remote: Path, tmp_path: Path, made: Any) -> None:
     action = Action(archive_args(source, tmp_path / "kept", K1), [PROBED, {**PROBED, "made": made}])
     result = action.run()

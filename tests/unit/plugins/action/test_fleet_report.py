@@ -14,7 +14,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
 from ansible_collections.baremetal.noiommu.plugins.action import fleet_report, host_report
 from ansible_collections.baremetal.noiommu.tests.report import fleet
 
@@ -29,7 +28,8 @@ def run(plugin: Any, args: dict[str, Any], task_vars: dict[str, Any], check_mode
     action = plugin.ActionModule.__new__(plugin.ActionModule)
     action._task = SimpleNamespace(args=args, check_mode=check_mode)
     action.validate_argument_spec = lambda spec: (
-        {}, {**{name: one.get("default") for name, one in spec.items()}, **args}
+        {},
+        {**{name: one.get("default") for name, one in spec.items()}, **args},
     )
     return action.run(None, task_vars)
 
@@ -64,18 +64,26 @@ def write(dest: Path, hosts: dict[str, dict[str, Any]], check_mode: bool = False
 def files(dest: Path) -> dict[str, str]:
     return {
         os.path.relpath(os.path.join(folder, name), dest): Path(folder, name).read_text(encoding="utf-8")
-        for folder, _dirs, names in os.walk(dest) for name in names
+        for folder, _dirs, names in os.walk(dest)
+        for name in names
     }
 
 
 # --- one host ---
 
 
-@pytest.mark.parametrize("name, failed, message", [
-    ("edge1", False, "edge1: in the declared state"),
-    ("edge2", True, "edge2: drifted: hugepages: 2M: 960 instead of 1024"),
-    ("core3", True, "core3: refused: guarded_device: 0000:65:00.0 carries the address of the management connection."),
-])
+@pytest.mark.parametrize(
+    "name, failed, message",
+    [
+        ("edge1", False, "edge1: in the declared state"),
+        ("edge2", True, "edge2: drifted: hugepages: 2M: 960 instead of 1024"),
+        (
+            "core3",
+            True,
+            "core3: refused: guarded_device: 0000:65:00.0 carries the address of the management connection.",
+        ),
+    ],
+)
 def test_verify_fails_with_one_line_and_nothing_else(name: str, failed: bool, message: str) -> None:
     assert host(name, fail=True) == {"changed": False, "failed": failed, "msg": message}
 

@@ -11,13 +11,12 @@ import os
 from typing import Any
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _access, _filecaps, _profiles
-from ansible_collections.baremetal.noiommu.plugins.module_utils._access import Plan, parse_memlock
-from ansible_collections.baremetal.noiommu.plugins.module_utils._accounts import read_groups
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner, RunResult
-from ansible_collections.baremetal.noiommu.plugins.module_utils._paths import ACCESS_RECORD, LIMITS, UDEV_RULES
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access import file_capabilities, plan, profiles
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access.plan import Plan, parse_memlock
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root, Runner, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import ACCESS_RECORD, LIMITS, UDEV_RULES
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.accounts import read_groups
 from ansible_collections.baremetal.noiommu.plugins.modules import dataplane_access
 from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
 from ansible_collections.baremetal.noiommu.tests.unit.killing import Killer, left
@@ -37,7 +36,7 @@ class Accounts(Runner):
     def capabilities(self, path: str) -> int:
         """Return what a file's attribute permits."""
         data = self.attributes.get(self.tree.at(path).stat().st_ino)
-        return _filecaps.permitted(data.hex() if data else None, path)
+        return file_capabilities.permitted(data.hex() if data else None, path)
 
     def mode(self, path: str) -> int:
         """Return a file's permissions."""
@@ -255,15 +254,15 @@ def test_a_group_that_became_somebodys_primary_stays(accounts: Accounts, tree: T
 def test_a_group_of_a_directory_service_is_not_made(
     accounts: Accounts, monkeypatch: pytest.MonkeyPatch, gid: int | None
 ) -> None:
-    monkeypatch.setattr(_access, "_directory_group", lambda root, name, number: "dataplane, gid 5000")
+    monkeypatch.setattr(plan, "_directory_group", lambda root, name, number: "dataplane, gid 5000")
     assert "name service switch: dataplane, gid 5000" in refused(accounts, group="dataplane", gid=gid).evidence
 
 
 def test_the_running_hosts_name_service_is_asked() -> None:
-    assert _access._directory_group(Root("/"), "root", None) == "root, gid 0"
-    assert _access._directory_group(Root("/"), "no-such-group", 0) == "root, gid 0"
-    assert _access._directory_group(Root("/"), "no-such-group", None) is None
-    assert ("root", 0) in _access._primary_groups(Root("/"))
+    assert plan._directory_group(Root("/"), "root", None) == "root, gid 0"
+    assert plan._directory_group(Root("/"), "no-such-group", 0) == "root, gid 0"
+    assert plan._directory_group(Root("/"), "no-such-group", None) is None
+    assert ("root", 0) in plan._primary_groups(Root("/"))
 
 
 def test_a_name_ends_where_it_ends(accounts: Accounts) -> None:
@@ -417,16 +416,19 @@ def test_a_program_with_capabilities_is_executed_by_the_group_alone(host: Accoun
     result = run(host, **everything())
     assert host.mode(TESTPMD) == 0o750
     wanted = [*INSECURE, "CAP_DAC_READ_SEARCH", "CAP_IPC_LOCK"]
-    assert host.capabilities(TESTPMD) == _profiles.mask(wanted)
+    assert host.capabilities(TESTPMD) == profiles.mask(wanted)
     assert result["after"]["binaries"][TESTPMD] == {
-        "uid": 0, "gid": 990, "mode": "0750", "capabilities": _profiles.parse_capabilities(wanted)
+        "uid": 0,
+        "gid": 990,
+        "mode": "0750",
+        "capabilities": profiles.parse_capabilities(wanted),
     }
     assert host.owners[str(host.tree.at(TESTPMD))] == (0, 990)
 
 
 def test_the_attribute_is_what_setcap_writes(host: Accounts) -> None:
     # setcap cap_net_raw=ep on Linux 6.1, read back with getfattr -e hex.
-    assert _filecaps.encode(1 << 13) == "0100000200200000000000000000000000000000"
+    assert file_capabilities.encode(1 << 13) == "0100000200200000000000000000000000000000"
 
 
 def test_a_service_gets_ambient_capabilities_and_says_why(host: Accounts, tree: Tree) -> None:
@@ -450,10 +452,14 @@ def test_a_service_of_root_has_its_capabilities_already(host: Accounts, tree: Tr
 
 
 def test_what_confines_a_service_is_widened_by_what_it_needs(host: Accounts, tree: Tree) -> None:
-    tree.file("/etc/systemd/system/fwd.service.d/10-hardening.conf",
-              "[Service]\nCapabilityBoundingSet=CAP_NET_ADMIN CAP_SYS_RAWIO\nDevicePolicy=closed")
-    tree.file("/etc/systemd/system/ovs-vswitchd.service.d/10-hardening.conf",
-              "[Service]\nCapabilityBoundingSet=~CAP_SYS_ADMIN")
+    tree.file(
+        "/etc/systemd/system/fwd.service.d/10-hardening.conf",
+        "[Service]\nCapabilityBoundingSet=CAP_NET_ADMIN CAP_SYS_RAWIO\nDevicePolicy=closed",
+    )
+    tree.file(
+        "/etc/systemd/system/ovs-vswitchd.service.d/10-hardening.conf",
+        "[Service]\nCapabilityBoundingSet=~CAP_SYS_ADMIN",
+    )
     run(host, **everything())
     text = tree.root.read_text(DROP_IN % "fwd")
     assert "CapabilityBoundingSet=CAP_SYS_RAWIO CAP_SYS_ADMIN" in text
@@ -492,7 +498,7 @@ def test_an_iommu_that_was_turned_on_takes_the_capabilities_away(host: Accounts,
 
 def test_a_limit_is_not_lifted_by_a_capability(host: Accounts, tree: Tree) -> None:
     run(host, **everything(memlock=str(1 << 30)))
-    assert not host.capabilities(TESTPMD) & _profiles.mask(["CAP_IPC_LOCK"])
+    assert not host.capabilities(TESTPMD) & profiles.mask(["CAP_IPC_LOCK"])
     assert "LimitMEMLOCK=1073741824" in tree.root.read_text(DROP_IN % "fwd")
 
 
@@ -502,13 +508,13 @@ def test_root_power_is_not_given_without_consent(host: Accounts) -> None:
 
 def test_capabilities_that_were_there_are_kept_and_come_back(host: Accounts, tree: Tree) -> None:
     inode = tree.at(TESTPMD).stat().st_ino
-    host.attributes[inode] = bytes.fromhex(_filecaps.encode(_profiles.mask(["CAP_NET_RAW"])))
+    host.attributes[inode] = bytes.fromhex(file_capabilities.encode(profiles.mask(["CAP_NET_RAW"])))
     run(host, **everything())
-    assert host.capabilities(TESTPMD) & _profiles.mask(["CAP_NET_RAW", "CAP_SYS_RAWIO"]) == _profiles.mask(
+    assert host.capabilities(TESTPMD) & profiles.mask(["CAP_NET_RAW", "CAP_SYS_RAWIO"]) == profiles.mask(
         ["CAP_NET_RAW", "CAP_SYS_RAWIO"]
     )
     run(host, state="absent")
-    assert host.capabilities(TESTPMD) == _profiles.mask(["CAP_NET_RAW"])
+    assert host.capabilities(TESTPMD) == profiles.mask(["CAP_NET_RAW"])
 
 
 def upgrade(host: Accounts, tree: Tree) -> None:
@@ -538,7 +544,7 @@ def test_a_program_that_an_upgrade_replaced_is_left_and_that_is_said(host: Accou
 
 def test_what_somebody_else_gave_a_program_stays_and_that_is_said(host: Accounts, tree: Tree) -> None:
     run(host, **everything())
-    host.attributes[tree.at(TESTPMD).stat().st_ino] = bytes.fromhex(_filecaps.encode(1))
+    host.attributes[tree.at(TESTPMD).stat().st_ino] = bytes.fromhex(file_capabilities.encode(1))
     result = run(host, state="absent")
     assert host.capabilities(TESTPMD) == 1 and host.mode(TESTPMD) == 0o755
     assert "changed by somebody" in result["warnings"][0]
@@ -730,8 +736,13 @@ def test_a_run_killed_anywhere_is_finished_by_the_next(
         tree.dir(folder)
     pristine = left(tree)
     wanted = {**wanted, "accept_unsafe": True}
-    first = {**wanted, "state": "present", "group": "dataplane", "users": ["alice", "vpp"],
-             "services": [{"name": "forwarder"}]}
+    first = {
+        **wanted,
+        "state": "present",
+        "group": "dataplane",
+        "users": ["alice", "vpp"],
+        "services": [{"name": "forwarder"}],
+    }
     run(accounts, **first)
     run(accounts, **wanted)
     finished = left(tree)

@@ -10,18 +10,15 @@ import gzip
 import os
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._backend import (
-    choose,
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import BINDINGS
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.records import dump_json
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.kernel_config import lockdown, vfio_noiommu_config
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.modules import (
     dependencies,
-    lockdown,
     module_installed,
     module_loaded,
-    needs,
-    vfio_noiommu_config,
-    with_dependencies,
 )
-from ansible_collections.baremetal.noiommu.plugins.module_utils._store import BINDINGS, dump_json
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.backend import choose, needs, with_dependencies
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 NIC = "0000:00:04.0"

@@ -14,11 +14,11 @@ import threading
 import time
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _apply, _pci
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
-from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import NetState, Route
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError, Refused
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Binding, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices import transaction
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host import pci
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.netlink import NetState, Route
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import (
     NOIOMMU_MODE,
     UNSAFE_INTERRUPTS,
@@ -75,9 +75,10 @@ def test_dkms_binds_and_remembers(host: Machine) -> None:
     bindings = json.loads(host.root.read_text("/etc/noiommu/bindings.json"))
     assert [entry["macs"] for entry in bindings["devices"]] == [["52:54:00:00:00:11"], ["52:54:00:00:00:12"]]
     assert bindings["backend"] == "dkms"
-    assert "options vfio_iommu_type1 allow_unsafe_interrupts=1\n" in host.tree.at(
-        "/etc/modprobe.d/noiommu.conf"
-    ).read_text()
+    assert (
+        "options vfio_iommu_type1 allow_unsafe_interrupts=1\n"
+        in host.tree.at("/etc/modprobe.d/noiommu.conf").read_text()
+    )
     assert host.root.link_name("/etc/systemd/system/multi-user.target.wants/noiommu-bindings.service")
     assert "systemctl daemon-reload" in host.requests
 
@@ -239,13 +240,15 @@ def _content(host: Machine) -> dict[str, str]:
     return found
 
 
-TRANSITIONS = transitions({
-    "take": ([], BOTH),
-    "take one more": ([Request([{"address": NIC}], accept_unsafe=True)], BOTH),
-    "swap": ([Request([{"address": NIC}], accept_unsafe=True)], Request([{"address": VIRTIO}], accept_unsafe=True)),
-    "change the hint": ([BOTH], BOTH._replace(dpdk_pa_hint=False)),
-    "absent": ([BOTH], NOTHING),
-})
+TRANSITIONS = transitions(
+    {
+        "take": ([], BOTH),
+        "take one more": ([Request([{"address": NIC}], accept_unsafe=True)], BOTH),
+        "swap": ([Request([{"address": NIC}], accept_unsafe=True)], Request([{"address": VIRTIO}], accept_unsafe=True)),
+        "change the hint": ([BOTH], BOTH._replace(dpdk_pa_hint=False)),
+        "absent": ([BOTH], NOTHING),
+    }
+)
 
 
 @TRANSITIONS
@@ -272,7 +275,7 @@ def test_a_failure_says_what_was_put_back(host: Machine) -> None:
 
 
 def test_steps_that_succeed_without_effect_are_a_failure(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_apply.Transaction, "_run", lambda *_args: None)
+    monkeypatch.setattr(transaction.Transaction, "_run", lambda *_args: None)
     with pytest.raises(HostError, match="not in the wanted state") as caught:
         binding(host, BOTH).apply()
     assert any("bind to vfio-pci" in line for line in caught.value.evidence)
@@ -315,22 +318,20 @@ def _without_groups(content: dict[str, str]) -> dict[str, str]:
 
 
 def test_jobs_run_together_and_the_first_failure_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_apply, "_AT_ONCE", 4)
+    monkeypatch.setattr(transaction, "_AT_ONCE", 4)
     together, done = threading.Barrier(4, timeout=60), []
-    _apply.in_parallel([together.wait] * 4)
+    transaction.in_parallel([together.wait] * 4)
 
     def fail() -> None:
         raise HostError("injected", "it fails")
 
     with pytest.raises(HostError, match="it fails"):
-        _apply.in_parallel([fail, *[lambda number=number: done.append(number) for number in range(200)]])
+        transaction.in_parallel([fail, *[lambda number=number: done.append(number) for number in range(200)]])
     assert threading.active_count() == 1 and len(done) <= 200
 
 
-def test_a_signal_waits_for_what_was_begun_and_begins_no_more(
-    host: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_apply, "_AT_ONCE", 2)
+def test_a_signal_waits_for_what_was_begun_and_begins_no_more(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transaction, "_AT_ONCE", 2)
     begun, ended = [], []
 
     def job() -> None:
@@ -339,8 +340,8 @@ def test_a_signal_waits_for_what_was_begun_and_begins_no_more(
         time.sleep(0.3)
         ended.append(1)
 
-    with pytest.raises(HostError, match="ended this run"), _apply.Transaction(host.kernel):
-        _apply.in_parallel([job] * 50)
+    with pytest.raises(HostError, match="ended this run"), transaction.Transaction(host.kernel):
+        transaction.in_parallel([job] * 50)
     assert begun == ended and len(begun) < 50
 
 
@@ -357,7 +358,7 @@ def test_an_mtu_comes_back_with_its_interface(host: Machine) -> None:
 def test_an_address_that_does_not_last_is_no_identity(
     host: Machine, monkeypatch: pytest.MonkeyPatch, permanent: str | None
 ) -> None:
-    monkeypatch.setattr(_pci, "_permanent_address", lambda root, name: permanent)
+    monkeypatch.setattr(pci, "_permanent_address", lambda root, name: permanent)
     host.tree.file("/sys/class/net/eth1/addr_assign_type", "3" if permanent else "1")
     content = host.tree.content()
     one = converge(host, BOTH)
@@ -445,7 +446,9 @@ def test_a_device_in_use_is_neither_given_back_nor_rebuilt(host: Machine) -> Non
     assert not binding(host, BOTH).changed
 
 
-@pytest.mark.parametrize("kind, node", [("uio/uio0", "/dev/uio0"), ("infiniband_verbs/uverbs0", "/dev/infiniband/uverbs0")])
+@pytest.mark.parametrize(
+    "kind, node", [("uio/uio0", "/dev/uio0"), ("infiniband_verbs/uverbs0", "/dev/infiniband/uverbs0")]
+)
 def test_a_device_that_another_userspace_driver_uses_is_not_taken(host: Machine, kind: str, node: str) -> None:
     host.tree.dir("%s/%s" % (host.tree.real(NIC), kind))
     host.tree.file(node)

@@ -11,14 +11,16 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _boot, _persist, _store
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Request
-from ansible_collections.baremetal.noiommu.plugins.module_utils._boot import Boot
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError, Refused
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import BINDINGS, PROGRAM
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import boot as _boot
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import boot_files
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.boot import Boot
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
 from ansible_collections.baremetal.noiommu.tests.unit.killing import Killer
 from ansible_collections.baremetal.noiommu.tests.unit.transactions import NOTHING, binding, boot, converge
@@ -175,7 +177,7 @@ def test_where_another_one_is_now_a_device_is_not_looked_for_again(alike: Machin
 def test_a_run_killed_anywhere_keeps_the_records(alike: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     move(alike, B, C)
     move(alike, A, B)
-    files = {path: alike.root.read_text(path) for path in ("/var/lib/noiommu/originals.json", _store.BINDINGS)}
+    files = {path: alike.root.read_text(path) for path in ("/var/lib/noiommu/originals.json", BINDINGS)}
 
     def prepare() -> None:
         reboot(alike)
@@ -295,9 +297,7 @@ def test_a_serial_number_does_not_overrule_another_mac(late: Machine) -> None:
 
 
 @pytest.mark.parametrize("constant", [False, True])
-def test_what_is_shown_later_is_waited_for(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, constant: bool
-) -> None:
+def test_what_is_shown_later_is_waited_for(machine: Machine, monkeypatch: pytest.MonkeyPatch, constant: bool) -> None:
     monkeypatch.setattr(_boot, "IDENTITY_WAIT", 60.0)
     shifted(machine, SERIALS if constant else None, constant)
     slept: list[float] = []
@@ -511,9 +511,9 @@ def test_a_use_of_it_is_refused_all_the_same(written: Machine, use: str) -> None
 
 def test_a_disk_that_was_taken_without_its_driver_is_known_with_it(disks: Machine) -> None:
     disks.tree.config(DISK, SERIALS["data"])
-    bindings = json.loads(disks.root.read_text(_store.BINDINGS))
+    bindings = json.loads(disks.root.read_text(BINDINGS))
     bindings["devices"][0]["serials"] = [SERIALS["data"]]
-    disks.tree.file(_store.BINDINGS, json.dumps(bindings))
+    disks.tree.file(BINDINGS, json.dumps(bindings))
     move(disks, DISK, ELSEWHERE)
     failed, lines = boot(disks)
     assert failed == 0 and disks.driver_of(ELSEWHERE) == "vfio-pci", lines
@@ -587,24 +587,27 @@ def test_status(host: Machine) -> None:
 
 
 def test_the_installed_copy_runs_on_its_own(host: Machine) -> None:
-    for name in host.root.listdir(_persist.TOOL):
-        source = host.tree.at(_persist.TOOL + "/" + name).read_text()
-        assert "ansible_collections" not in source and "SPDX-License-Identifier" in source or name == "__main__.py"
+    with zipfile.ZipFile(host.tree.at(PROGRAM)) as program:
+        sources = {name: program.read(name).decode() for name in program.namelist()}
+    for name, source in sources.items():
+        assert "ansible_collections" not in source, name
+        assert "SPDX-License-Identifier" in source or name.endswith(("__main__.py", "__init__.py")), name
     done = subprocess.run(
-        [sys.executable, "-I", str(host.tree.at(_persist.TOOL)), "status"], capture_output=True, text=True,
+        [sys.executable, "-I", str(host.tree.at(PROGRAM)), "status"],
+        capture_output=True,
+        text=True,
         check=False,
     )
     # It looks at the machine that runs this test, which has no bindings.
     assert json.loads(done.stdout) == {"backend": None, "ok": True, "devices": []}, done.stderr
-    # What Python left there goes with the rest.
     converge(host, NOTHING)
     assert not host.root.exists("/usr/local/lib/noiommu")
 
 
 def test_the_unit_orders_itself_before_the_network(host: Machine) -> None:
-    unit = host.root.read_text(_persist.UNIT)
+    unit = host.root.read_text(boot_files.UNIT)
     assert "Before=network-pre.target" in unit and "Wants=network-pre.target" in unit
-    assert "-B %s bind" % _persist.TOOL in unit
+    assert "-B %s bind" % PROGRAM in unit
 
 
 @pytest.mark.parametrize("argv", [[], ["nonsense"], ["bind", "extra"]])

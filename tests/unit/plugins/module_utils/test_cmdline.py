@@ -11,12 +11,16 @@ import os
 from typing import Any, Callable
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _bootloaders
-from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline import RECORD, CommandLine
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, RunResult
-from ansible_collections.baremetal.noiommu.plugins.module_utils._words import Parameters, effective, parse, split
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline import bootloaders
+from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.command_line import RECORD, CommandLine
+from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.words import (
+    Parameters,
+    effective,
+    parse,
+    split,
+)
 from ansible_collections.baremetal.noiommu.plugins.modules import kernel_cmdline
 from ansible_collections.baremetal.noiommu.tests.unit.fake_boot import (
     FakeBoot,
@@ -193,13 +197,11 @@ def test_a_failing_tool_leaves_everything_as_it_was(make: Make, tree: Tree) -> N
 
 
 @MECHANISMS
-def test_what_could_not_be_put_back_is_still_recorded(
-    make: Make, tree: Tree, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_could_not_be_put_back_is_still_recorded(make: Make, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     boot = make(tree)
     before, original_run = everything(boot), boot.run
 
-    def fail(_line: CommandLine, _loader: _bootloaders.BootLoader) -> None:
+    def fail(_line: CommandLine, _loader: bootloaders.BootLoader) -> None:
         boot.run = lambda *argv: original_run(*argv) if "--info=ALL" in argv else RunResult(1, "", "No space left")
         raise HostError("bootloader", "It went wrong.", [], "Mend it.")
 
@@ -229,7 +231,7 @@ def test_a_read_only_filesystem_is_refused_before_anything(
     make: Make, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     boot = make(tree)
-    for place in _bootloaders.Grub.places + _bootloaders.Grubby.places + _bootloaders.SystemdBoot.places:
+    for place in bootloaders.Grub.places + bootloaders.Grubby.places + bootloaders.SystemdBoot.places:
         tree.dir(place)
     flags = type("Flags", (), {"f_flag": os.ST_RDONLY})
     monkeypatch.setattr(os, "statvfs", lambda path: flags)
@@ -271,8 +273,7 @@ def test_grub_keeps_every_flag_of_others_and_the_recovery_entry(tree: Tree) -> N
     recovery = boot.entries[1]
     run(boot, "intel_iommu=on", PAGES)
     assert boot.entries == [
-        '%s console=ttyS0 console=tty0 quiet dyndbg="file a.c +p" *  intel_iommu=on %s'
-        % ("root=UUID=1 ro", PAGES),
+        '%s console=ttyS0 console=tty0 quiet dyndbg="file a.c +p" *  intel_iommu=on %s' % ("root=UUID=1 ro", PAGES),
         recovery,
     ]
 
@@ -385,7 +386,7 @@ linux /other foreign
 def test_grub_entries_of_ubuntu_on_zfs(tree: Tree) -> None:
     boot = FakeGrub(tree)
     tree.file("/boot/grub/grub.cfg", ZFS)
-    assert _bootloaders.Grub(tree.root, boot).lines() == {"": ['root=ZFS="rpool/ROOT/ubuntu_1"', "ro", "a=1"]}
+    assert bootloaders.Grub(tree.root, boot).lines() == {"": ['root=ZFS="rpool/ROOT/ubuntu_1"', "ro", "a=1"]}
     assert not run(boot, "a=1")["changed"]
 
 
@@ -401,9 +402,7 @@ def test_grubby_changes_all_kernels_in_one_call_and_keeps_values_of_the_same_nam
     ]
     boot.ran.clear()
     run(boot, state="absent")
-    assert set(boot.kernels.values()) == {
-        "root=/dev/sda1 ro hugepagesz=2M hugepages=64 console=tty0 console=ttyS0"
-    }
+    assert set(boot.kernels.values()) == {"root=/dev/sda1 ro hugepagesz=2M hugepages=64 console=tty0 console=ttyS0"}
 
 
 def test_grubby_puts_back_what_each_kernel_had(tree: Tree) -> None:
@@ -499,7 +498,9 @@ def test_parameters_that_would_not_arrive_unchanged(parameters: Any, evidence: s
 
 def test_a_dictionary() -> None:
     assert parse({"intel_iommu": "on", "nosmt": None, "hugepages": 4}, []).words == [
-        "intel_iommu=on", "nosmt", "hugepages=4",
+        "intel_iommu=on",
+        "nosmt",
+        "hugepages=4",
     ]
 
 

@@ -12,10 +12,9 @@ import tempfile
 from typing import Any
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_source import Source, digest, pack
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.source import Source, digest, pack
 from ansible_collections.baremetal.noiommu.plugins.modules import dkms_module
 from ansible_collections.baremetal.noiommu.tests.unit.fake_dkms import KERNEL, OTHER, FakeDkms, build_host
 from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
@@ -44,8 +43,14 @@ class Run:
         self.dkms = dkms
         wanted = wanted or source()
         version = wanted["dkms.conf"].decode().split('"')[3]
-        given = {"name": "noiommu", "version": version, "digest": digest(wanted), "kernels": [], "archive": None,
-                 "build": "on_host"}
+        given = {
+            "name": "noiommu",
+            "version": version,
+            "digest": digest(wanted),
+            "kernels": [],
+            "archive": None,
+            "build": "on_host",
+        }
         self.module = FakeModule({**given, **params}, check)
         self.result = self._call()
         self.sent = self.result["source_needed"] and not check
@@ -604,9 +609,7 @@ def test_absent_removes_every_version_and_the_record(dkms: FakeDkms, tree: Tree)
     assert "noiommu" not in str(sorted(tree.content()))
 
 
-def test_absent_says_why_a_source_is_still_there(
-    dkms: FakeDkms, tree: Tree, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_absent_says_why_a_source_is_still_there(dkms: FakeDkms, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     Run(dkms)
 
     def full(_here: str, _there: str) -> None:

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _dkms_archive as archives
-from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_archive import Archive
-from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_source import Source, digest, pack
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms import archive as archives
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.archive import Archive
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.source import Source, digest, pack
 from ansible_collections.baremetal.noiommu.plugins.modules import dkms_module
 from ansible_collections.baremetal.noiommu.tests.unit.fake_dkms import KERNEL, OTHER, FakeDkms, build_host
 from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
@@ -24,7 +23,9 @@ from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 ARCH = os.uname().machine
 SOURCE: Source = {
-    "dkms.conf": b'PACKAGE_NAME="noiommu"\nPACKAGE_VERSION="1.0.0"\n', "noiommu.c": b"int a;", "Makefile": b"all:\n"
+    "dkms.conf": b'PACKAGE_NAME="noiommu"\nPACKAGE_VERSION="1.0.0"\n',
+    "noiommu.c": b"int a;",
+    "Makefile": b"all:\n",
 }
 DIGEST = digest(SOURCE)
 RECORD = "/var/lib/noiommu/dkms-noiommu.json"
@@ -54,8 +55,16 @@ def bare(tree: Tree) -> FakeDkms:
 
 def params(**given: Any) -> dict[str, Any]:
     return {
-        "name": "noiommu", "version": "1.0.0", "digest": DIGEST, "kernels": [], "archive": None, "build": "prebuilt",
-        "available": {}, "unbuilt": {}, "archive_files": {}, **given,
+        "name": "noiommu",
+        "version": "1.0.0",
+        "digest": DIGEST,
+        "kernels": [],
+        "archive": None,
+        "build": "prebuilt",
+        "available": {},
+        "unbuilt": {},
+        "archive_files": {},
+        **given,
     }
 
 

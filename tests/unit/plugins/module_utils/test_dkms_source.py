@@ -10,15 +10,14 @@ import os
 import tarfile
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms_source import (
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.source import (
     digest,
     pack,
     read_conf,
     read_source,
     unpack,
 )
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 CONF = 'PACKAGE_NAME="noiommu"\nPACKAGE_VERSION="1.0.0"'
@@ -27,8 +26,18 @@ CONF = 'PACKAGE_NAME="noiommu"\nPACKAGE_VERSION="1.0.0"'
 def test_only_source_is_read(tree: Tree) -> None:
     for name in ("dkms.conf", "Kbuild", "Makefile", "README.md", "COPYING", "a.c", "a.h", "uapi/b.h"):
         tree.file("/src/" + name, "x")
-    for name in ("a.o", "a.ko", "a.mod", "a.mod.c", ".a.o.cmd", "Module.symvers", ".git/x.c", "tests/t.c",
-                 "examples/e.c", "a.c~"):
+    for name in (
+        "a.o",
+        "a.ko",
+        "a.mod",
+        "a.mod.c",
+        ".a.o.cmd",
+        "Module.symvers",
+        ".git/x.c",
+        "tests/t.c",
+        "examples/e.c",
+        "a.c~",
+    ):
         tree.file("/src/" + name, "y")
     source = read_source(tree.root.path("/src"))
     assert sorted(source) == ["COPYING", "Kbuild", "Makefile", "README.md", "a.c", "a.h", "dkms.conf", "uapi/b.h"]

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError, Refused
 
 ONE = HostError("one", "First.", evidence=["/a: 1"], remedy="Mend it.")
 TWO = HostError("two", "Second.")

@@ -11,9 +11,8 @@ import os
 from pathlib import Path
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError, Refused
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root, Runner
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 
@@ -109,9 +108,11 @@ def test_what_a_killed_run_left_goes_with_the_next(tree: Tree, monkeypatch: pyte
     def die(*_args: object) -> None:
         raise Killed
 
-    for finish, left in ((lambda: tree.root.write_file("/etc/file", "new"), ["file"]),
-                         (lambda: tree.root.write_link("/etc/file", "/new"), ["file"]),
-                         (lambda: tree.root.remove_file("/etc/file"), [])):
+    for finish, left in (
+        (lambda: tree.root.write_file("/etc/file", "new"), ["file"]),
+        (lambda: tree.root.write_link("/etc/file", "/new"), ["file"]),
+        (lambda: tree.root.remove_file("/etc/file"), []),
+    ):
         tree.root.write_file("/etc/file", "old")
         with monkeypatch.context() as patch:
             patch.setattr(os, "rename", die)
@@ -124,9 +125,7 @@ def test_what_a_killed_run_left_goes_with_the_next(tree: Tree, monkeypatch: pyte
 
 @pytest.mark.usefixtures("filesystem")
 @pytest.mark.parametrize("suffix", [".prom", ".conf", ".cfg", ".rules", ".service"])
-def test_nobody_takes_a_second_name_for_a_file_of_his(
-    tree: Tree, monkeypatch: pytest.MonkeyPatch, suffix: str
-) -> None:
+def test_nobody_takes_a_second_name_for_a_file_of_his(tree: Tree, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
     """They go by the suffix, and not all of them pass over names with a dot in front: node_exporter does not."""
 
     def die(*_args: object) -> None:

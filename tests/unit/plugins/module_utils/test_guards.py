@@ -10,15 +10,15 @@ import errno
 import os
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _guard_context, _namespaces, _netlink
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import check
-from ansible_collections.baremetal.noiommu.plugins.module_utils._namespaces import Elsewhere
-from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import Address, Link, NetState, Route
-from ansible_collections.baremetal.noiommu.plugins.module_utils._pci import PciBus
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host import namespaces, netlink
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.namespaces import Elsewhere
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.netlink import Address, Link, NetState, Route
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy import guard_context
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guards import check
 from ansible_collections.baremetal.noiommu.tests.unit.guarding import NIC, guards, kinds
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
@@ -48,7 +48,7 @@ def test_an_interface_with_an_xdp_program_is_refused(nic: Tree, monkeypatch: pyt
     context, bus = GuardContext(nic.root), PciBus(nic.root)
     context.__dict__.update(net=NetState([], []), elsewhere=Elsewhere({}, []))
     links = [Link("eth1", None, None, False, index=index, xdp=42), Link("eth2", None, None, False, index=99, xdp=0)]
-    monkeypatch.setattr(_guard_context, "read_links", lambda: links)
+    monkeypatch.setattr(guard_context, "read_links", lambda: links)
     monkeypatch.setattr(Root, "is_live", True)
     assert context.xdp_programs[99] == "XDP program of several modes is attached"
     monkeypatch.undo()
@@ -139,10 +139,15 @@ def test_a_port_of_open_vswitchs_userspace_datapath_is_refused(
     assert not guarded or found[0].evidence == [chain + ": packet socket of process 812 (ovs-vswitchd)"]
 
 
-@pytest.mark.parametrize("above,master,command", [
-    ("br0", True, "ip link set eth1 nomaster"), ("bond0", True, "ip link set eth1 nomaster"),
-    ("vlan7", False, "ip link delete vlan7"), ("macvtap0", False, "ip link delete macvtap0"),
-])
+@pytest.mark.parametrize(
+    "above,master,command",
+    [
+        ("br0", True, "ip link set eth1 nomaster"),
+        ("bond0", True, "ip link set eth1 nomaster"),
+        ("vlan7", False, "ip link delete vlan7"),
+        ("macvtap0", False, "ip link delete macvtap0"),
+    ],
+)
 def test_what_has_something_on_top_is_refused_without_any_address(
     nic: Tree, above: str, master: bool, command: str
 ) -> None:
@@ -194,16 +199,14 @@ def test_an_interface_in_another_namespace_is_refused(nic: Tree) -> None:
 
 
 @pytest.mark.parametrize("bus,name,below", [("pci", NIC, ""), ("virtio", "virtio0", "/virtio0")])
-def test_one_of_several_interfaces_in_another_namespace_is_refused(
-    nic: Tree, bus: str, name: str, below: str
-) -> None:
+def test_one_of_several_interfaces_in_another_namespace_is_refused(nic: Tree, bus: str, name: str, below: str) -> None:
     """As an mlx4 has them; eth1 is here. Nothing in sysfs tells."""
     nic.dir(nic.real(NIC) + below)
     if bus != "pci":
         nic.link("/sys/bus/%s/devices/%s" % (bus, name), nic.real(NIC) + below)
     links = [Link("eth0", None, None, False, bus, name), Link("lo", None, None, False)]
     context, pci = GuardContext(nic.root, NetState([], [])), PciBus(nic.root)
-    context.__dict__["elsewhere"] = Elsewhere({}, _namespaces.of_devices(nic.root, links, "the namespace of process 7"))
+    context.__dict__["elsewhere"] = Elsewhere({}, namespaces.of_devices(nic.root, links, "the namespace of process 7"))
     found = check(context, pci, pci.get(NIC))
     assert kinds(found) == ["namespace"] and found[0].evidence == ["eth0 is in the namespace of process 7"]
     nic.bind(NIC, "vfio-pci")
@@ -217,7 +220,7 @@ def test_an_interface_plugged_into_a_usb_controller_may_be_in_another_namespace(
     tree.link("/sys/bus/usb/devices/1-2:1.0", interface)
     context, bus = GuardContext(tree.root, NetState([], [])), PciBus(tree.root)
     links = [Link("enx0", None, None, False, "usb", "1-2:1.0")]
-    context.__dict__["elsewhere"] = Elsewhere({}, _namespaces.of_devices(tree.root, links, "the network namespace x"))
+    context.__dict__["elsewhere"] = Elsewhere({}, namespaces.of_devices(tree.root, links, "the network namespace x"))
     assert check(context, bus, bus.get(NIC))[0].evidence == ["enx0 is in the network namespace x"]
 
 
@@ -276,8 +279,8 @@ TCP6 = """  sl  local_address                         remote_address            
 
 
 def test_incoming_connections_are_those_to_listening_ports() -> None:
-    assert _guard_context.incoming_connections(TCP) == [("10.0.0.5", 22, "10.0.0.2")]
-    assert [row[0] for row in _guard_context.incoming_connections(TCP6)] == ["10.0.0.8", "2001:db8::5"]
+    assert guard_context.incoming_connections(TCP) == [("10.0.0.5", 22, "10.0.0.2")]
+    assert [row[0] for row in guard_context.incoming_connections(TCP6)] == ["10.0.0.8", "2001:db8::5"]
 
 
 @pytest.mark.parametrize("source", ["proc", "environment"])
@@ -302,7 +305,7 @@ def test_a_link_local_management_connection_counts_although_its_routes_do_not(ni
 
 
 def test_ssh_over_something_else_than_tcp_is_no_address(tree: Tree) -> None:
-    assert _guard_context.management_addresses(tree.root, "UNKNOWN 65535 UNKNOWN 65535") == {}
+    assert guard_context.management_addresses(tree.root, "UNKNOWN 65535 UNKNOWN 65535") == {}
 
 
 def test_every_guard_is_listed(nic: Tree) -> None:
@@ -344,21 +347,31 @@ def test_what_containers_have_on_top_of_an_interface_counts(nic: Tree, monkeypat
 
 def test_only_what_is_on_top_of_another_namespaces_interface_counts() -> None:
     links = [
-        Link("lo", None, None, False), Link("eth0", "macvlan", 2, True), Link("eth1", "veth", 3, True),
-        Link("eth0.7", "vlan", 2, False), Link("ip0", "ipvlan", 2, True),
-        Link("sec0", "macsec", 4, True), Link("sec1", "macsec", 4, False),
-        Link("ib0", "ipoib", None, False), Link("ib0.8001", "ipoib", 5, False),
+        Link("lo", None, None, False),
+        Link("eth0", "macvlan", 2, True),
+        Link("eth1", "veth", 3, True),
+        Link("eth0.7", "vlan", 2, False),
+        Link("ip0", "ipvlan", 2, True),
+        Link("sec0", "macsec", 4, True),
+        Link("sec1", "macsec", 4, False),
+        Link("ib0", "ipoib", None, False),
+        Link("ib0.8001", "ipoib", 5, False),
     ]
-    assert _namespaces.on_top(links, "c1") == {
-        2: ["macvlan eth0 in c1", "ipvlan ip0 in c1"], 4: ["macsec sec0 in c1"], 5: ["ipoib ib0.8001 in c1"],
+    assert namespaces.on_top(links, "c1") == {
+        2: ["macvlan eth0 in c1", "ipvlan ip0 in c1"],
+        4: ["macsec sec0 in c1"],
+        5: ["ipoib ib0.8001 in c1"],
     }
 
 
 def test_the_running_kernel_says_which_device_an_interface_belongs_to() -> None:
     root = Root("/")
-    expected = {name: root.realpath("/sys/class/net", name, "device") for name in root.listdir("/sys/class/net")
-                if root.exists("/sys/class/net", name, "device")}
-    found = {what.split()[0]: path for path, what in _namespaces.of_devices(root, _netlink.read_links(), "ours")}
+    expected = {
+        name: root.realpath("/sys/class/net", name, "device")
+        for name in root.listdir("/sys/class/net")
+        if root.exists("/sys/class/net", name, "device")
+    }
+    found = {what.split()[0]: path for path, what in namespaces.of_devices(root, netlink.read_links(), "ours")}
     assert found == expected
 
 
@@ -371,22 +384,29 @@ def in_namespaces(tree: Tree, **numbers: int) -> None:
 def test_each_other_namespace_is_looked_at_once(tree: Tree) -> None:
     in_namespaces(tree, self=1, p1=1, p20=2, p21=2, p30=3)
     tree.dir("/proc/40/ns")
-    assert _namespaces.namespaces(tree.root) == {
-        "net:[2]": ["/proc/20/ns/net", "/proc/21/ns/net"], "net:[3]": ["/proc/30/ns/net"],
+    assert namespaces.namespaces(tree.root) == {
+        "net:[2]": ["/proc/20/ns/net", "/proc/21/ns/net"],
+        "net:[3]": ["/proc/30/ns/net"],
     }
 
 
 def test_namespaces_without_a_process_are_found_by_their_mounts(tree: Tree) -> None:
     in_namespaces(tree, self=1, p1=1, p20=2)
-    tree.file("/proc/1/mountinfo", "\n".join(
-        "22 1 0:4 %s %s rw shared:1 - nsfs nsfs rw" % one for one in (
-            ("net:[1]", "/run/netns/host"), ("net:[2]", "/run/docker/netns/2"), ("net:[3]", "/run/netns/my\\040own"),
-            ("mnt:[4]", "/run/snapd/ns/x.mnt"),
-        )
-    ))
-    found = _namespaces.namespaces(tree.root)
+    tree.file(
+        "/proc/1/mountinfo",
+        "\n".join(
+            "22 1 0:4 %s %s rw shared:1 - nsfs nsfs rw" % one
+            for one in (
+                ("net:[1]", "/run/netns/host"),
+                ("net:[2]", "/run/docker/netns/2"),
+                ("net:[3]", "/run/netns/my\\040own"),
+                ("mnt:[4]", "/run/snapd/ns/x.mnt"),
+            )
+        ),
+    )
+    found = namespaces.namespaces(tree.root)
     assert found == {"net:[2]": ["/proc/20/ns/net", "/run/docker/netns/2"], "net:[3]": ["/run/netns/my own"]}
-    assert _namespaces._where(tree.root, "/run/netns/my own") == "the network namespace /run/netns/my own"
+    assert namespaces._where(tree.root, "/run/netns/my own") == "the network namespace /run/netns/my own"
 
 
 @pytest.fixture
@@ -401,11 +421,11 @@ def test_a_namespace_is_entered_by_whatever_is_left_of_it(
     there: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered = []
-    monkeypatch.setattr(_namespaces, "_setns", entered.append)
-    monkeypatch.setattr(_namespaces, "read_links", lambda: [Link("eth0", "macvlan", 2, True)])
+    monkeypatch.setattr(namespaces, "_setns", entered.append)
+    monkeypatch.setattr(namespaces, "read_links", lambda: [Link("eth0", "macvlan", 2, True)])
     name, path = there
-    assert _namespaces._links_in(name, [path + "-gone", path], "c1") and len(entered) == 1
-    assert _namespaces._links_in(name, [path + "-gone"], "c1") == [] and len(entered) == 1
+    assert namespaces._links_in(name, [path + "-gone", path], "c1") and len(entered) == 1
+    assert namespaces._links_in(name, [path + "-gone"], "c1") == [] and len(entered) == 1
 
 
 def test_a_namespace_that_cannot_be_entered_is_not_an_empty_one(
@@ -414,22 +434,22 @@ def test_a_namespace_that_cannot_be_entered_is_not_an_empty_one(
     def refuse(_handle: int) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(_namespaces, "_setns", refuse)
+    monkeypatch.setattr(namespaces, "_setns", refuse)
     name, path = there
     with pytest.raises(HostError) as caught:
-        _namespaces._links_in(name, [path], "the namespace of process 7 (pause)")
+        namespaces._links_in(name, [path], "the namespace of process 7 (pause)")
     assert "process 7 (pause)" in caught.value.message and "Operation not permitted" in caught.value.message
     assert caught.value.evidence and "become: true" in caught.value.remedy
     with pytest.raises(HostError, match="something else is at"):
-        _namespaces._links_in("net:[1]", [path], "the network namespace /run/netns/blue")
+        namespaces._links_in("net:[1]", [path], "the network namespace /run/netns/blue")
 
 
 def test_the_running_kernel_is_asked_without_a_failure() -> None:
-    found = _namespaces.look_elsewhere(Root("/"))
+    found = namespaces.look_elsewhere(Root("/"))
     assert all(isinstance(lines, list) for lines in found.on_top.values())
     assert all(path.startswith("/sys/") for path, _what in found.devices)
-    assert "lo" in [link.name for link in _netlink.read_links()]
-    _namespaces.ensure_ours(Root("/"))
+    assert "lo" in [link.name for link in netlink.read_links()]
+    namespaces.ensure_ours(Root("/"))
 
 
 # --- sysfs and sockets of different network namespaces ---
@@ -438,26 +458,26 @@ def test_the_running_kernel_is_asked_without_a_failure() -> None:
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found: list[float] = []
-    monkeypatch.setattr(_namespaces.time, "sleep", found.append)
+    monkeypatch.setattr(namespaces.time, "sleep", found.append)
     return found
 
 
 def test_sysfs_of_the_own_namespace_costs_no_waiting(nic: Tree, pauses: list[float]) -> None:
     nic.file("/sys/class/net/bonding_masters")
-    _namespaces.ensure_ours(nic.root, lambda: [(2, "eth1")])
+    namespaces.ensure_ours(nic.root, lambda: [(2, "eth1")])
     assert pauses == []
 
 
 @pytest.mark.parametrize("seen", [[(1, "lo")], [(3, "eth1")], [(2, "eth1"), (3, "eth2")], []])
 def test_sysfs_of_another_namespace_is_an_error(nic: Tree, pauses: list[float], seen: list[tuple[int, str]]) -> None:
     with pytest.raises(HostError) as caught:
-        _namespaces.ensure_ours(nic.root, lambda: seen)
+        namespaces.ensure_ours(nic.root, lambda: seen)
     assert 0.5 < sum(pauses) < 2 and caught.value.evidence and "container" in caught.value.remedy
 
 
 def test_both_sides_of_the_difference_are_shown(nic: Tree, pauses: list[float]) -> None:
     with pytest.raises(HostError) as caught:
-        _namespaces.ensure_ours(nic.root, lambda: [(1, "lo")])
+        namespaces.ensure_ours(nic.root, lambda: [(1, "lo")])
     assert caught.value.evidence == [
         "/sys/class/net has, and the process has not: eth1 (index 2)",
         "the process has, and /sys/class/net has not: lo (index 1)",
@@ -467,13 +487,13 @@ def test_both_sides_of_the_difference_are_shown(nic: Tree, pauses: list[float]) 
 def test_renames_and_containers_that_come_and_go_are_no_other_namespace(nic: Tree, pauses: list[float]) -> None:
     """Each look differs, but never twice in the same way."""
     answers = iter([[(2, "eth0")], [(2, "eth1"), (9, "veth9")], [(2, "eth1"), (10, "veth10")]])
-    _namespaces.ensure_ours(nic.root, lambda: next(answers))
+    namespaces.ensure_ours(nic.root, lambda: next(answers))
     assert len(pauses) == 1
 
 
 def test_the_running_host_is_asked_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(_guard_context, "ensure_ours", asked.append)
+    monkeypatch.setattr(guard_context, "ensure_ours", asked.append)
     monkeypatch.setattr(NetState, "read", lambda: NetState([], []))
     context = GuardContext(Root("/"))
     assert context.net == context.net == NetState([], []) and len(asked) == 1

@@ -14,17 +14,16 @@ import subprocess
 from typing import Any
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._files import FileSet
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner, RunResult
-from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages import (
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.files import FileSet
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root, Runner, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.boot_files import SCRIPT, UNIT, WANTS
+from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.plan import (
     RECORD,
     Host,
     Plan,
     parse_size,
 )
-from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages_boot import SCRIPT, UNIT, WANTS
 from ansible_collections.baremetal.noiommu.plugins.modules import hugepages
 from ansible_collections.baremetal.noiommu.tests.unit.fake_boot import FakeBoot, FakeGrub
 from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
@@ -46,7 +45,7 @@ class HugetlbRoot(Root):
         self.after_compaction: dict[tuple[int, int], int] = {}
         self.refuse: str | None = None
         self.writes: list[str] = []
-        self.free_mib = {None: 8192, **{node: 4096 for node in range(nodes)}}
+        self.free_mib = {None: 8192, **dict.fromkeys(range(nodes), 4096)}
         self.pages = {(size, node): [0, 0] for size in sizes for node in range(nodes)}  # total, used
         tree.file("/proc/sys/vm/compact_memory")
         self.show()
@@ -413,9 +412,7 @@ def test_left_over_files_may_go_by_themselves(tree: Tree, monkeypatch: pytest.Mo
     assert root.pages[M2, 0] == [0, 0]
 
 
-def test_only_files_with_pages_of_a_size_that_shrinks_are_locked(
-    tree: Tree, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_files_with_pages_of_a_size_that_shrinks_are_locked(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     root = DpdkEnded(tree)
     root.set(G1, 0, 1, used=1)
     monkeypatch.setattr(fcntl, "flock", lambda handle, how: pytest.fail("a lock was taken"))

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root, Runner, RunResult
-from ansible_collections.baremetal.noiommu.plugins.module_utils._hugetlb_mounts import RECORD, escape
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root, Runner, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.mounts import RECORD, escape
 from ansible_collections.baremetal.noiommu.plugins.modules import hugepages
 from ansible_collections.baremetal.noiommu.tests.unit.fake_boot import FakeGrub
 from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
@@ -85,8 +84,10 @@ def one(path: str = "/dev/huge-1G", size: str = "1G", **more: Any) -> dict[str, 
 
 
 def run(mounts: Mounts, *wanted: dict[str, Any], check: bool = False, state: str = "present") -> dict[str, Any]:
-    module = FakeModule({"pools": None, "persistent": True, "mounts": list(wanted), "state": state,
-                         "groups_to_come": ["to-come"]}, check)
+    module = FakeModule(
+        {"pools": None, "persistent": True, "mounts": list(wanted), "state": state, "groups_to_come": ["to-come"]},
+        check,
+    )
     hugepages.run(module, mounts.tree.root, mounts)
     return module.result
 
@@ -114,7 +115,8 @@ def test_mounted_now_and_at_every_boot(mounts: Mounts, tree: Tree) -> None:
     result = run(mounts, one(limit="2G", gid=None, group="data", uid=None, owner="vpp"))
     options = "pagesize=1G,mode=0770,uid=%d,gid=%d,size=2147483648" % (UID, GID)
     assert result["changed"] and mounts.ran == [
-        "mount -t hugetlbfs -o %s hugetlbfs /dev/huge-1G" % options, "systemctl daemon-reload",
+        "mount -t hugetlbfs -o %s hugetlbfs /dev/huge-1G" % options,
+        "systemctl daemon-reload",
     ]
     unit = "%s/dev-huge\\x2d1G.mount" % UNITS
     text = tree.root.read_text(unit)

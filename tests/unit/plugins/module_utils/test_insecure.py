@@ -10,16 +10,16 @@ import datetime
 from typing import Any
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _insecure
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
-from ansible_collections.baremetal.noiommu.plugins.module_utils._boot import Boot
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
-from ansible_collections.baremetal.noiommu.plugins.module_utils._iommu import read_group
-from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import NetState
-from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import Declaration, Preflight
-from ansible_collections.baremetal.noiommu.plugins.module_utils._store import BINDINGS, load_json
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError, Refused
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import BINDINGS
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.records import load_json
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Binding, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.boot import Boot
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.iommu import read_group
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.netlink import NetState
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy import acceptance
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight.preflight import Declaration, Preflight
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
@@ -62,16 +62,16 @@ def bind(host: Machine, *addresses: str, until: str | None = None) -> Binding:
     ],
 )
 def test_the_declared_day_ends_at_midnight_utc(moment: datetime.datetime, over: bool) -> None:
-    assert _insecure.expired("2026-03-01", moment) is over
+    assert acceptance.expired("2026-03-01", moment) is over
 
 
 @pytest.mark.parametrize("until", [None, "", "  "])
 def test_without_a_date_there_is_no_end(until: str | None) -> None:
-    assert not _insecure.expired(until, datetime.datetime.max.replace(tzinfo=UTC))
+    assert not acceptance.expired(until, datetime.datetime.max.replace(tzinfo=UTC))
 
 
 def test_the_last_day_of_all_never_ends() -> None:
-    assert not _insecure.expired("9999-12-31", datetime.datetime(2999, 1, 1, tzinfo=UTC))
+    assert not acceptance.expired("9999-12-31", datetime.datetime(2999, 1, 1, tzinfo=UTC))
 
 
 def test_mediated_devices_beside_an_iommu_are_not_insecure(host: Machine) -> None:
@@ -81,17 +81,17 @@ def test_mediated_devices_beside_an_iommu_are_not_insecure(host: Machine) -> Non
     base = "/sys/kernel/iommu_groups/9"
     host.tree.dir(base + "/devices/83b8f4f2-509f-382f-3c1e-e6bfe0fa1001")
     host.tree.file(base + "/name", "vfio-noiommu")
-    found = _insecure.report(host.root, {"flags": [], "insecure_passthrough": False}, "2020-01-01", _insecure.utc_now())
+    found = acceptance.report(
+        host.root, {"flags": [], "insecure_passthrough": False}, "2020-01-01", acceptance.utc_now()
+    )
     assert not found["active"] and not found["expired"]
     assert read_group(host.root, 9).chardev == "/dev/vfio/9"
 
 
-@pytest.mark.parametrize(
-    "until", ["soon", "2026-13-01", "2026-02-30", "01.03.2026", "20260301", "2026-3-1"]
-)
+@pytest.mark.parametrize("until", ["soon", "2026-13-01", "2026-02-30", "01.03.2026", "20260301", "2026-3-1"])
 def test_what_is_no_date_is_refused_with_the_right_form(until: str) -> None:
     with pytest.raises(HostError) as caught:
-        _insecure.end_of(until)
+        acceptance.end_of(until)
     assert caught.value.code == "insecure_until" and until in caught.value.message
     assert "YYYY-MM-DD" in caught.value.remedy and "UTC" in caught.value.remedy
 
@@ -104,7 +104,7 @@ def test_the_record_keeps_the_first_time(
 ) -> None:
     bind(host)
     assert load_json(host.root, BINDINGS)["insecure_since"] == "2026-03-01T12:00:00Z"
-    monkeypatch.setattr(_insecure, "utc_now", lambda: now + datetime.timedelta(days=3))
+    monkeypatch.setattr(acceptance, "utc_now", lambda: now + datetime.timedelta(days=3))
     assert not bind(host).changed
     bind(host, NIC, OTHER)
     assert load_json(host.root, BINDINGS)["insecure_since"] == "2026-03-01T12:00:00Z"
@@ -140,7 +140,7 @@ def test_what_is_taken_stays_and_can_always_be_given_back(
     host: Machine, now: datetime.datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bind(host, NIC, OTHER, until=TODAY)
-    monkeypatch.setattr(_insecure, "utc_now", lambda: now + datetime.timedelta(days=1))
+    monkeypatch.setattr(acceptance, "utc_now", lambda: now + datetime.timedelta(days=1))
     assert not bind(host, NIC, OTHER, until=TODAY).changed
     bind(host, NIC, until=TODAY)
     assert (host.driver_of(NIC), host.driver_of(OTHER)) == ("vfio-pci", "e1000e")
@@ -155,7 +155,7 @@ def test_a_boot_after_the_date_brings_up_what_was_accepted_before(
 ) -> None:
     bind(host, until=TODAY)
     host.unbind(NIC)
-    monkeypatch.setattr(_insecure, "utc_now", lambda: now + datetime.timedelta(days=99))
+    monkeypatch.setattr(acceptance, "utc_now", lambda: now + datetime.timedelta(days=99))
     assert Boot(host.kernel, GuardContext(host.root), lambda line: None).bind() == 0
     assert host.driver_of(NIC) == "vfio-pci"
 
@@ -189,7 +189,12 @@ def test_preflight_refuses_after_the_date(host: Machine) -> None:
     # The backend is still named: those who only compare go on.
     assert report["verdict"]["backend"] == "dkms"
     assert report["insecure"] == {
-        "active": False, "since": None, "since_from": None, "until": PAST, "expired": True, "used_since_boot": False
+        "active": False,
+        "since": None,
+        "since_from": None,
+        "until": PAST,
+        "expired": True,
+        "used_since_boot": False,
     }
     assert "insecure_expired" not in codes(verdict(host.tree, TODAY))
     assert "insecure_expired" not in codes(verdict(host.tree, None))
@@ -211,5 +216,5 @@ def test_the_time_comes_from_the_record_and_else_from_the_log(host: Machine) -> 
     entry = {"since": "2026-02-01T00:00:00Z", "insecure_passthrough": True}
     other = {"since": "2026-01-01T00:00:00Z", "insecure_passthrough": False}
     taint = {"flags": [{"attribution": [entry, other]}], "insecure_passthrough": True}
-    found = _insecure.report(host.root, taint, None, _insecure.utc_now())
+    found = acceptance.report(host.root, taint, None, acceptance.utc_now())
     assert (found["since"], found["since_from"]) == ("2026-02-01T00:00:00Z", "log")

@@ -9,14 +9,13 @@ from __future__ import annotations
 import struct
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._iommu import (
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.iommu import (
     classify,
     group_report,
     host_iommu,
     read_groups,
 )
-from ansible_collections.baremetal.noiommu.plugins.module_utils._pci import PciBus
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 A, B, C, D = ("0000:00:0%d.0" % number for number in range(4, 8))
@@ -57,7 +56,8 @@ def test_report(host: Tree) -> None:
     host.file("/dev/vfio/noiommu-5")
     groups, devices = group_report(host.root, PciBus(host.root))
     assert [(group["group"], group["safety"], group["chardev"]) for group in groups] == [
-        (5, "unsafe", "/dev/vfio/noiommu-5"), (12, "isolated", None),
+        (5, "unsafe", "/dev/vfio/noiommu-5"),
+        (12, "isolated", None),
     ]
     assert groups[0]["drivers"] == ["vfio-pci"] and groups[1]["devices"] == [A, B]
     assert [device["group"] for device in devices] == [12, 12, 5, None]
@@ -88,8 +88,16 @@ def iort(*kinds: int) -> bytes:
     return b"IORT" + bytes(32) + struct.pack("<II", len(kinds), 48) + bytes(4) + nodes
 
 
-@pytest.mark.parametrize("table,state", [(iort(0, 2), "absent"), (iort(0, 2, 4), "firmware_off"), (b"", "absent"),
-                                         (iort(3), "firmware_off"), (iort(0)[:50], "absent")])
+@pytest.mark.parametrize(
+    "table,state",
+    [
+        (iort(0, 2), "absent"),
+        (iort(0, 2, 4), "firmware_off"),
+        (b"", "absent"),
+        (iort(3), "firmware_off"),
+        (iort(0)[:50], "absent"),
+    ],
+)
 def test_an_arm_table_counts_only_with_an_smmu_in_it(host: Tree, table: bytes, state: str) -> None:
     host.file("/sys/firmware/acpi/tables/IORT", table)
     assert host_iommu(host.root).state == state

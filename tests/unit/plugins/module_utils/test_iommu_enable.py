@@ -6,16 +6,15 @@
 from __future__ import annotations
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._backend import choose
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
-from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline import CommandLine
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import Refused
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
-from ansible_collections.baremetal.noiommu.plugins.module_utils._iommu import host_iommu
-from ansible_collections.baremetal.noiommu.plugins.module_utils._iommu_enable import OWNER, Enabling, enabling
-from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import Declaration, Preflight
-from ansible_collections.baremetal.noiommu.plugins.module_utils._words import Parameters
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import Refused
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Binding, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.command_line import CommandLine
+from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.iommu import OWNER, Enabling, enabling
+from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.words import Parameters
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.iommu import host_iommu
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.backend import choose
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight.preflight import Declaration, Preflight
 from ansible_collections.baremetal.noiommu.tests.unit.fake_boot import FakeGrub
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree

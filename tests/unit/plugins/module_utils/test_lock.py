@@ -18,14 +18,13 @@ from types import SimpleNamespace
 from typing import Iterator
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _lock
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Request
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
-from ansible_collections.baremetal.noiommu.plugins.module_utils._lock import exclusive, unless_check_mode
-from ansible_collections.baremetal.noiommu.plugins.module_utils._paths import LOCK
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base import lock
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.lock import exclusive, unless_check_mode
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import LOCK
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.modules import vfio_binding
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
 from ansible_collections.baremetal.noiommu.tests.unit.transactions import boot
@@ -92,7 +91,7 @@ def test_without_space_it_is_held_all_the_same(tree: Tree, monkeypatch: pytest.M
     def full(*_args: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(_lock.os, "pwrite", full)
+    monkeypatch.setattr(lock.os, "pwrite", full)
     with exclusive(tree.root), pytest.raises(HostError, match="Another run") as caught, exclusive(tree.root, wait=0.0):
         pass
     assert "a process that has not said which it is" in caught.value.evidence[0]
@@ -107,7 +106,7 @@ def test_a_link_in_its_place_is_not_followed(tree: Tree) -> None:
 
 
 def test_those_that_change_bindings_take_it(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_lock, "WAIT", 0.0)
+    monkeypatch.setattr(lock, "WAIT", 0.0)
     nothing = machine.kernel, GuardContext(machine.root), Request([])
     with exclusive(machine.root):
         with pytest.raises(HostError, match="Another run"):

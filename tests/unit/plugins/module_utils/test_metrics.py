@@ -10,10 +10,9 @@ import re
 from typing import Any
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._metrics import render
-from ansible_collections.baremetal.noiommu.plugins.module_utils._record import STATES, blank
-from ansible_collections.baremetal.noiommu.plugins.module_utils._report import host_record
+from ansible_collections.baremetal.noiommu.plugins.module_utils._report.fleet import host_record
+from ansible_collections.baremetal.noiommu.plugins.module_utils._report.metrics import render
+from ansible_collections.baremetal.noiommu.plugins.module_utils._report.record import STATES, blank
 from ansible_collections.baremetal.noiommu.tests.report import fleet
 
 LABEL = r'[a-z_]+="(?:[^"\\\n]|\\[\\"n])*"'

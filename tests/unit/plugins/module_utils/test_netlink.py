@@ -15,9 +15,8 @@ import subprocess
 import sys
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _netlink
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host import netlink
 
 # 203.0.113.0/24 dev 2 table 7777; 198.18.0.0/15 nhid 9; 198.51.100.0/24 over dev 3 via 192.0.2.2 and over dev 2.
 ROUTES4 = bytes.fromhex(
@@ -51,7 +50,7 @@ NEXTHOPS = bytes.fromhex(
 
 
 def test_routes_of_both_families_in_any_table() -> None:
-    routes = _netlink.parse_routes(ROUTES4 + ROUTES6, _netlink.parse_nexthops(NEXTHOPS))
+    routes = netlink.parse_routes(ROUTES4 + ROUTES6, netlink.parse_nexthops(NEXTHOPS))
     assert [(str(route), route.ifindexes) for route in routes] == [
         ("inet route 203.0.113.0/24 in table 7777", (2,)),
         ("inet route 198.18.0.0/15 in table main", (2, 3)),
@@ -67,21 +66,21 @@ def test_a_link_local_route_somebody_configured_is_not_the_kernels() -> None:
     # rtm_protocol of the second message: 2 (kernel) becomes 4 (static).
     static = bytearray(ROUTES6)
     static[116 + 16 + 5] = 4
-    assert [route.kernel_link_local for route in _netlink.parse_routes(bytes(static))] == [False, False, True]
+    assert [route.kernel_link_local for route in netlink.parse_routes(bytes(static))] == [False, False, True]
 
 
 def test_nexthop_objects() -> None:
-    assert _netlink.parse_nexthops(NEXTHOPS) == {5: [2], 6: [3], 9: [2, 3]}
+    assert netlink.parse_nexthops(NEXTHOPS) == {5: [2], 6: [3], 9: [2, 3]}
 
 
 def test_addresses() -> None:
-    assert _netlink.parse_addresses(ADDRESSES) == [(3, "192.0.2.1", 24), (3, "2001:db8::1", 64)]
+    assert netlink.parse_addresses(ADDRESSES) == [(3, "192.0.2.1", 24), (3, "2001:db8::1", 64)]
 
 
 @pytest.mark.parametrize("cut", [0, 3, 15, 17, 30, 51])
 def test_truncated_dumps_do_not_hang_or_crash(cut: int) -> None:
-    assert _netlink.parse_routes(b"") == []
-    _netlink.parse_routes(ROUTES4[:cut].ljust(64, b"\0") if cut > 16 else ROUTES4[:cut])
+    assert netlink.parse_routes(b"") == []
+    netlink.parse_routes(ROUTES4[:cut].ljust(64, b"\0") if cut > 16 else ROUTES4[:cut])
 
 
 def test_unreadable_routes_are_an_error_not_an_empty_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +89,7 @@ def test_unreadable_routes_are_an_error_not_an_empty_answer(monkeypatch: pytest.
 
     monkeypatch.setattr(socket, "socket", refuse)
     with pytest.raises(HostError, match="routes and addresses could not be read"):
-        _netlink.NetState.read()
+        netlink.NetState.read()
 
 
 _SETUP = """set -e
@@ -109,7 +108,7 @@ if [ -w /proc/sys/net/ipv4/nexthop_compat_mode ]; then echo 0 > /proc/sys/net/ip
 """
 _READ = """
 import json, socket
-from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import NetState
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.netlink import NetState
 state = NetState.read()
 name = socket.if_indextoname
 print(json.dumps({
@@ -155,5 +154,5 @@ def _attribute(kind: int, data: bytes) -> bytes:
 def test_the_xdp_program_of_a_link(attached: int, program: int | None, expected: int | None) -> None:
     xdp = _attribute(2, bytes([attached])) + (_attribute(4, struct.pack("=I", program)) if program else b"")
     body = struct.pack("=BxHiII", 0, 1, 5, 0, 0) + _attribute(3, b"eth0\0") + _attribute(43, xdp)
-    links = _netlink.parse_links(struct.pack("=IHHII", 16 + len(body), 16, 0, 0, 0) + body)
+    links = netlink.parse_links(struct.pack("=IHHII", 16 + len(body), 16, 0, 0, 0) + body)
     assert [(link.name, link.index, link.xdp) for link in links] == [("eth0", 5, expected)]

@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _pci
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._pci import PciBus, nearest_bdf, normalise_bdf
-from ansible_collections.baremetal.noiommu.plugins.module_utils._select import Recorded, resolve
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.selectors import Recorded, resolve
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host import pci
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus, nearest_bdf, normalise_bdf
 from ansible_collections.baremetal.noiommu.tests.unit.selecting import select
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
@@ -52,7 +51,10 @@ def test_attributes(host: Tree) -> None:
     bus = PciBus(host.root)
     device = bus.get(A)
     assert (device.vendor_device, device.class_code, device.driver, device.numa_node) == (
-        "8086:10d3", "020000", "e1000e", 1,
+        "8086:10d3",
+        "020000",
+        "e1000e",
+        1,
     )
     assert device.driver_override is None and device.iommu_group is None and device.is_endpoint and device.is_network
     assert [(one.name, one.mac, one.up) for one in device.interfaces] == [("eth1", "52:54:00:00:00:11", True)]
@@ -82,14 +84,20 @@ def test_a_bond_members_own_address_counts(host: Tree) -> None:
     assert PciBus(host.root).get(B).mac == "52:54:00:00:00:99"
 
 
-@pytest.mark.parametrize("assigned, asked, permanent", [
-    (None, None, "52:54:00:00:00:12"), ("0", None, "52:54:00:00:00:12"), ("1", None, None), ("3", None, None),
-    ("3", "02:00:00:00:00:33", "02:00:00:00:00:33"),
-])
+@pytest.mark.parametrize(
+    "assigned, asked, permanent",
+    [
+        (None, None, "52:54:00:00:00:12"),
+        ("0", None, "52:54:00:00:00:12"),
+        ("1", None, None),
+        ("3", None, None),
+        ("3", "02:00:00:00:00:33", "02:00:00:00:00:33"),
+    ],
+)
 def test_an_address_lasts_only_if_it_is_the_cards_own(
     host: Tree, monkeypatch: pytest.MonkeyPatch, assigned: str | None, asked: str | None, permanent: str | None
 ) -> None:
-    monkeypatch.setattr(_pci, "_permanent_address", lambda root, name: asked)
+    monkeypatch.setattr(pci, "_permanent_address", lambda root, name: asked)
     if assigned:
         host.file("/sys/class/net/eth2/addr_assign_type", assigned)
     link = PciBus(host.root).get(B).interfaces[0]
@@ -115,7 +123,7 @@ def test_the_owner_of_an_address_is_meant_and_not_who_was_given_it(host: Tree) -
 
 def test_the_running_kernel_is_asked_for_an_address_that_lasts() -> None:
     for name in [*Root().listdir("/sys/class/net"), "none"]:
-        found = _pci._permanent_address(Root(), name)  # pylint: disable=protected-access
+        found = pci._permanent_address(Root(), name)  # pylint: disable=protected-access
         assert found is None or re.match(r"^([0-9a-f]{2}:)+[0-9a-f]{2}$", found)
 
 
@@ -159,8 +167,8 @@ def test_an_entry_needs_exactly_one_selector(host: Tree, entry: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    "entry", [{"address": "0000:77:00.0"}, {"vendor_device": "1234:5678"}, {"interface": "eth7"},
-              {"mac": "02:00:00:00:00:01"}],
+    "entry",
+    [{"address": "0000:77:00.0"}, {"vendor_device": "1234:5678"}, {"interface": "eth7"}, {"mac": "02:00:00:00:00:01"}],
 )
 def test_no_match_shows_what_there_is(host: Tree, entry: dict) -> None:
     with pytest.raises(HostError, match="No PCI device on this host") as caught:

@@ -8,9 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._pci import PciBus
-from ansible_collections.baremetal.noiommu.plugins.module_utils._predict import Situation, applications, container
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus
+from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight.predict import (
+    Situation,
+    applications,
+    container,
+)
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 NIC = "0000:04:00.0"

@@ -9,17 +9,16 @@ import os
 from typing import Any
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _taint
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
-from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import NetState
-from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import (
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.originals import Originals
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host import taint
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.netlink import NetState
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight.preflight import (
     PARTS,
     Declaration,
     Preflight,
     read_parameters,
 )
-from ansible_collections.baremetal.noiommu.plugins.module_utils._store import Originals
 from ansible_collections.baremetal.noiommu.tests.unit.fake_dkms import KERNEL, OTHER, build_host
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
@@ -65,7 +64,12 @@ def test_a_stock_host_is_served_by_dkms_if_that_is_accepted(host: Tree) -> None:
     before = host.content()
     result = report(host, {"mac": MAC})
     assert result["verdict"] == {
-        "backend": "dkms", "safe": False, "ok": True, "refusals": [], "warnings": [], "reboot_required": False
+        "backend": "dkms",
+        "safe": False,
+        "ok": True,
+        "refusals": [],
+        "warnings": [],
+        "reboot_required": False,
     }
     assert result["kernel"]["release"] == KERNEL and result["kernel"]["config_vfio_noiommu"] == "n"
     assert result["iommu"]["state"] == "absent"
@@ -121,7 +125,12 @@ def test_every_reason_is_given_at_once(host: Tree) -> None:
     host.file("/sys/kernel/security/lockdown", "none [integrity] confidentiality")
     result = report(host, {"address": "0000:99:00.0"}, {"address": DISK}, {"vendor_device": "1b36:0010"}, accept=False)
     assert codes(result) == [
-        "lockdown", "unsafe_not_accepted", "selector", "selector", "guarded_device", "key_not_enrolled"
+        "lockdown",
+        "unsafe_not_accepted",
+        "selector",
+        "selector",
+        "guarded_device",
+        "key_not_enrolled",
     ]
     assert result["lockdown"] == "integrity"
 
@@ -262,7 +271,7 @@ def test_only_what_is_asked_for_is_gathered(host: Tree, monkeypatch: pytest.Monk
     declared = Declaration([{"mac": MAC}], [], accept_unsafe=True)
     full = report(host, {"mac": MAC})
     assert set(full) == {*PARTS, "verdict"}
-    monkeypatch.setattr(_taint, "report", lambda root: pytest.fail("nobody asked for the taint"))
+    monkeypatch.setattr(taint, "report", lambda root: pytest.fail("nobody asked for the taint"))
     part = Preflight(host.root, GuardContext(host.root, NetState([], [])), declared).report(["devices", "os"])
     assert part == {name: full[name] for name in ("devices", "os", "verdict")}
 

@@ -15,10 +15,13 @@ from typing import Any
 
 import jsonschema
 import pytest
-
 from ansible_collections.baremetal.noiommu.plugins.action.fleet_report import read_parts
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _report
-from ansible_collections.baremetal.noiommu.plugins.module_utils._report import host_record, render_json, render_page
+from ansible_collections.baremetal.noiommu.plugins.module_utils._report import fleet as _report
+from ansible_collections.baremetal.noiommu.plugins.module_utils._report.fleet import (
+    host_record,
+    render_json,
+    render_page,
+)
 from ansible_collections.baremetal.noiommu.tests.report import fleet
 
 SCHEMA = json.loads((Path(fleet.__file__).parents[2] / "docs" / "report.schema.json").read_text(encoding="utf-8"))
@@ -32,19 +35,29 @@ def record(name: str) -> dict[str, Any]:
 # --- one host ---
 
 
-@pytest.mark.parametrize("name, state, reason", [
-    ("edge1", "ok", ""),
-    ("edge2", "drifted", "hugepages: 2M: 960 instead of 1024"),
-    ("edge3", "drifted", "device bindings: 0000:65:00.1: unbind from i40e; 0000:65:00.1: bind to vfio-pci"),
-    ("edge4", "expired", "insecure_expired: Insecure passthrough was accepted until 2026-01-31, and that day is over."
-                         " What this host has was left as it is."),
-    ("core3", "refused", "guarded_device: 0000:65:00.0 carries the address of the management connection."),
-    ("lab1", "refused", "unsafe_not_accepted: Insecure mode was not accepted."),
-    ("lab2", "unreachable", "Failed to connect to the host via ssh: ssh: connect to host 192.0.2.7 port 22:"
-                            " No route to host"),
-    ("lab3", "failed", "Task failed: the module interpreter was not found"),
-    ("lab4", "ok", ""),
-])
+@pytest.mark.parametrize(
+    "name, state, reason",
+    [
+        ("edge1", "ok", ""),
+        ("edge2", "drifted", "hugepages: 2M: 960 instead of 1024"),
+        ("edge3", "drifted", "device bindings: 0000:65:00.1: unbind from i40e; 0000:65:00.1: bind to vfio-pci"),
+        (
+            "edge4",
+            "expired",
+            "insecure_expired: Insecure passthrough was accepted until 2026-01-31, and that day is over."
+            " What this host has was left as it is.",
+        ),
+        ("core3", "refused", "guarded_device: 0000:65:00.0 carries the address of the management connection."),
+        ("lab1", "refused", "unsafe_not_accepted: Insecure mode was not accepted."),
+        (
+            "lab2",
+            "unreachable",
+            "Failed to connect to the host via ssh: ssh: connect to host 192.0.2.7 port 22: No route to host",
+        ),
+        ("lab3", "failed", "Task failed: the module interpreter was not found"),
+        ("lab4", "ok", ""),
+    ],
+)
 def test_state_and_reason(name: str, state: str, reason: str) -> None:
     found = record(name)
     assert (found["state"], found["reason"]) == (state, reason)
@@ -73,8 +86,13 @@ def test_a_refusal_met_later_than_preflight() -> None:
 
 
 def test_expiry_does_not_hide_drift() -> None:
-    registered = {**fleet.realistic()["edge4"], "access_result": {"changed": True, "diff": [
-        {"before_header": "/etc/group", "before": "", "after": "x"}, {"before_header": "/etc/group"}]}}
+    registered = {
+        **fleet.realistic()["edge4"],
+        "access_result": {
+            "changed": True,
+            "diff": [{"before_header": "/etc/group", "before": "", "after": "x"}, {"before_header": "/etc/group"}],
+        },
+    }
     found = host_record("a", registered)
     assert found["state"] == "expired" and found["drift"] == [{"concern": "access", "changes": ["/etc/group differs"]}]
     assert found["reason"].endswith("| access: /etc/group differs")
@@ -88,8 +106,14 @@ def test_expiry_does_not_hide_a_failure() -> None:
 
 
 def test_a_host_lost_half_way_is_unreachable() -> None:
-    found = host_record("a", {**fleet.answers(), "hugepages_result": {"unreachable": True, "msg": "closed"},
-                              "compare_failure": {"failed": True, "msg": "undefined"}})
+    found = host_record(
+        "a",
+        {
+            **fleet.answers(),
+            "hugepages_result": {"unreachable": True, "msg": "closed"},
+            "compare_failure": {"failed": True, "msg": "undefined"},
+        },
+    )
     assert (found["state"], found["reason"]) == ("unreachable", "closed")
     # What it said before is kept.
     assert found["backend"] == "dkms"
@@ -120,18 +144,29 @@ def test_why_a_reboot_is_pending() -> None:
 
 def test_only_declared_devices_and_those_that_vfio_has_are_shown() -> None:
     devices = [{**fleet.device(0, "dkms"), "selected": False, "driver": driver} for driver in ("vfio-pci", "e1000e")]
-    assert [one["driver"] for one in host_record("a", fleet.answers(devices=0) | {
-        "preflight_info": {**fleet.answers()["preflight_info"], "devices": devices}})["devices"]] == ["vfio-pci"]
+    assert [
+        one["driver"]
+        for one in host_record(
+            "a",
+            fleet.answers(devices=0) | {"preflight_info": {**fleet.answers()["preflight_info"], "devices": devices}},
+        )["devices"]
+    ] == ["vfio-pci"]
 
 
-@pytest.mark.parametrize("result, expected", [
-    ({"steps": ["one", "two"]}, ["one", "two"]),
-    ({"before": {"2M": 0}, "after": {"2M": 8}}, ["2M: 0 instead of 8"]),
-    ({"before": {"k": {"a": 1, "b": 2}}, "after": {"k": {"a": 1}}}, ["k b: 2 instead of nothing"]),
-    ({"before": {}, "after": {}, "diff": [{"before_header": "/etc/x (mode 0644)"}]}, ["/etc/x (mode 0644) differs"]),
-    ({"diff": {"before_header": "y"}}, ["y differs"]),
-    ({}, ["not as declared"]),
-])
+@pytest.mark.parametrize(
+    "result, expected",
+    [
+        ({"steps": ["one", "two"]}, ["one", "two"]),
+        ({"before": {"2M": 0}, "after": {"2M": 8}}, ["2M: 0 instead of 8"]),
+        ({"before": {"k": {"a": 1, "b": 2}}, "after": {"k": {"a": 1}}}, ["k b: 2 instead of nothing"]),
+        (
+            {"before": {}, "after": {}, "diff": [{"before_header": "/etc/x (mode 0644)"}]},
+            ["/etc/x (mode 0644) differs"],
+        ),
+        ({"diff": {"before_header": "y"}}, ["y differs"]),
+        ({}, ["not as declared"]),
+    ],
+)
 def test_changes(result: dict[str, Any], expected: list[str]) -> None:
     assert _report.changes({"changed": True, **result}) == expected
     assert _report.changes({"changed": False, **result}) == _report.changes({"changed": True, "failed": True}) == []
@@ -141,7 +176,8 @@ def test_a_kernel_without_a_module_is_drift_although_a_deploy_would_change_nothi
     broken = {"changed": False, "failed_kernels": {"6.1.0-57-amd64": ["make failed", "see make.log"]}}
     found = host_record("a", {**fleet.answers(), "kmod_result": broken})
     assert (found["state"], found["reason"]) == (
-        "drifted", "kernel module: no module for the kernel 6.1.0-57-amd64: make failed; see make.log"
+        "drifted",
+        "kernel module: no module for the kernel 6.1.0-57-amd64: make failed; see make.log",
     )
 
 
@@ -152,8 +188,11 @@ def test_the_schema_is_one() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
-@pytest.mark.parametrize("hosts", [{}, fleet.realistic(), fleet.hostile(), fleet.generated(100)],
-                         ids=["empty", "realistic", "hostile", "generated"])
+@pytest.mark.parametrize(
+    "hosts",
+    [{}, fleet.realistic(), fleet.hostile(), fleet.generated(100)],
+    ids=["empty", "realistic", "hostile", "generated"],
+)
 def test_the_report_follows_the_schema(hosts: dict[str, Any]) -> None:
     report = json.loads(render_json(fleet.report(hosts)))
     assert [error.message for error in VALIDATOR.iter_errors(report)] == []
@@ -236,7 +275,14 @@ def test_the_page_needs_nothing_from_elsewhere() -> None:
     assert "link" not in found.tags and "@import" not in page and "url(" not in page
     # Neither does the script ask for anything, or make markup of a text.
     for word in (
-        "fetch(", "XMLHttpRequest", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "import("
+        "fetch(",
+        "XMLHttpRequest",
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "import(",
     ):
         assert word not in page
 
@@ -254,17 +300,41 @@ def test_the_policy_names_the_script_that_is_there() -> None:
 # --- names and texts ---
 
 
-@pytest.mark.parametrize("bad, shown", [
-    ("\x1b[31m", "\\u001b[31m"), ("\u202eevil", "\\u202eevil"), ("a\ud800b", "a\\ud800b"), ("漢字 ß🔥", "漢字 ß🔥"),
-    ("two\nlines\tkept", "two\nlines\tkept"), (None, ""), (7, "7"), ("\r\n", "\\u000d\n"),
-])
+@pytest.mark.parametrize(
+    "bad, shown",
+    [
+        ("\x1b[31m", "\\u001b[31m"),
+        ("\u202eevil", "\\u202eevil"),
+        ("a\ud800b", "a\\ud800b"),
+        ("漢字 ß🔥", "漢字 ß🔥"),
+        ("two\nlines\tkept", "two\nlines\tkept"),
+        (None, ""),
+        (7, "7"),
+        ("\r\n", "\\u000d\n"),
+    ],
+)
 def test_texts(bad: Any, shown: str) -> None:
     assert _report.text(bad) == shown
 
 
 def test_file_names_stay_in_their_directory_and_apart() -> None:
-    names = ["a", "A", "a.b-c_d", "../../etc/passwd", "a/b", "a_b", "a b", ".", "..", ".hidden", "",
-             "x" * 300, "x" * 301, "ß", "ö"]
+    names = [
+        "a",
+        "A",
+        "a.b-c_d",
+        "../../etc/passwd",
+        "a/b",
+        "a_b",
+        "a b",
+        ".",
+        "..",
+        ".hidden",
+        "",
+        "x" * 300,
+        "x" * 301,
+        "ß",
+        "ö",
+    ]
     made = [_report.file_name(name) for name in names]
     assert len(set(made)) == len(names) and made[:3] == names[:3]
     for one in made:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._pci import PciBus
-from ansible_collections.baremetal.noiommu.plugins.module_utils._select import Recorded
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.selectors import Recorded
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus
 from ansible_collections.baremetal.noiommu.tests.unit.selecting import select
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
@@ -78,7 +77,8 @@ def test_each_means(host: Tree, entry: dict, found: list[str]) -> None:
         ({"address": "0000:04:00.0-0001:04:00.0"}, "not a range of PCI addresses", "one domain"),
         (
             {"address": "09:00.0-09:00.7"},
-            "No PCI device .* from 0000:09:00.0 to 0000:09:00.7", "available: 0000:04:00.0",
+            "No PCI device .* from 0000:09:00.0 to 0000:09:00.7",
+            "available: 0000:04:00.0",
         ),
         ({"address": "04:00.0,04:00.9"}, "not a PCI address", "expected"),
         ({"vendor_device": "8086:10d3", "subsystem": "1028:9999"}, "has the subsystem", "subsystem 103c:0001"),
@@ -93,7 +93,8 @@ def test_each_means(host: Tree, entry: dict, found: list[str]) -> None:
         ({"pf": PF, "vf": ["2-0"]}, "not an index", "a range such as 0-3"),
         (
             {"vendor_device": "8086:10d3", "count": 2},
-            "means 4 devices, and the declared count is 2", "matched: 0000:04:00.3",
+            "means 4 devices, and the declared count is 2",
+            "matched: 0000:04:00.3",
         ),
         ({"address": PF}, "has 3 virtual functions, which would be destroyed", "virtual function 0: " + VFS[0]),
     ],

@@ -10,8 +10,7 @@ import gzip
 import lzma
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _signing
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms import signing as _signing
 from ansible_collections.baremetal.noiommu.tests.unit.fake_dkms import KERNEL, build_host
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 

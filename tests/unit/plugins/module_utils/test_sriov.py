@@ -10,15 +10,16 @@ import json
 import os
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _boot, _guards, _store
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Request
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError, Refused
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
-from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import Address, NetState, Route
-from ansible_collections.baremetal.noiommu.plugins.module_utils._pci import PciBus
-from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import Declaration, Preflight
-from ansible_collections.baremetal.noiommu.plugins.module_utils._sriov import predict
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError, Refused
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import BINDINGS
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import boot as _boot
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.sriov import predict
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.netlink import Address, NetState, Route
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy import guards
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight.preflight import Declaration, Preflight
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
 from ansible_collections.baremetal.noiommu.tests.unit.transactions import (
     NOTHING,
@@ -136,19 +137,24 @@ def test_delisting_the_devices_keeps_the_number(host: Machine) -> None:
     assert number(host) == 4 and host.driver_of(VFS[0]) is None
 
 
-TRANSITIONS = transitions({
-    "make": ([], THREE_OF_FOUR),
-    "make more": ([THREE_OF_FOUR], want(6, "0-5")),
-    "make fewer": ([THREE_OF_FOUR], want(2, "0-1")),
-    "absent": ([THREE_OF_FOUR], NOTHING),
-})
+TRANSITIONS = transitions(
+    {
+        "make": ([], THREE_OF_FOUR),
+        "make more": ([THREE_OF_FOUR], want(6, "0-5")),
+        "make fewer": ([THREE_OF_FOUR], want(2, "0-1")),
+        "absent": ([THREE_OF_FOUR], NOTHING),
+    }
+)
 
 
 def state(host: Machine) -> tuple:
     """Everything but for what virtual functions get anew when they are made anew: their groups and interfaces."""
     drivers = {one: host.driver_of(one) for one in host.root.listdir("/sys/bus/pci/devices")}
     return (
-        drivers, host.root.read_text(AUTOPROBE), host.tree.content("/etc"), host.tree.content("/var"),
+        drivers,
+        host.root.read_text(AUTOPROBE),
+        host.tree.content("/etc"),
+        host.tree.content("/var"),
         len(host.tree.content("/dev/vfio")),
     )
 
@@ -241,7 +247,7 @@ def test_a_physical_function_that_carries_the_host_may_have_some(host: Machine) 
 
 
 def test_but_only_if_the_host_keeps_what_it_has(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_guards, "_DISTURBANCE_WAIT", 0.0)
+    monkeypatch.setattr(guards, "_DISTURBANCE_WAIT", 0.0)
     monkeypatch.setattr(GuardContext, "read_net", lambda self: NetState([], []))
     index = host.root.read_int("/sys/class/net/pf0/ifindex")
     with pytest.raises(HostError, match="lost what the host needs") as caught:
@@ -339,7 +345,8 @@ def test_a_physical_function_that_moved_is_followed(booted: Machine) -> None:
 
 OTHER, LAST, OTHER_MAC = "0000:02:00.0", "0000:03:00.0", "52:54:00:00:00:21"
 TWO = Request(
-    [{"pf": MAC, "vf": ["1"]}, {"pf": OTHER_MAC, "vf": ["0"]}], accept_unsafe=True,
+    [{"pf": MAC, "vf": ["1"]}, {"pf": OTHER_MAC, "vf": ["0"]}],
+    accept_unsafe=True,
     sriov=[{"pf": MAC, "vfs": 2}, {"pf": OTHER_MAC, "vfs": 3}],
 )
 
@@ -435,9 +442,9 @@ def test_functions_of_another_kind_are_left_alone(made_by_udev: Machine) -> None
 
 def test_a_physical_functions_driver_is_waited_for(booted: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_boot, "IDENTITY_WAIT", 60.0)
-    bindings = json.loads(booted.root.read_text(_store.BINDINGS))
+    bindings = json.loads(booted.root.read_text(BINDINGS))
     bindings["sriov"][0]["macs"] = []  # a device that is none of the network's
-    booted.tree.file(_store.BINDINGS, json.dumps(bindings))
+    booted.tree.file(BINDINGS, json.dumps(bindings))
     booted.tree.remove(booted.tree.real(PF) + "/driver")
     monkeypatch.setattr(_boot.time, "sleep", lambda _seconds: booted.tree.bind(PF, "igb"))
     failed, lines = boot(booted)

@@ -7,12 +7,11 @@
 from __future__ import annotations
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._disks import Disks
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guards import check
-from ansible_collections.baremetal.noiommu.plugins.module_utils._pci import PciBus
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.disks import Disks
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guards import check
 from ansible_collections.baremetal.noiommu.tests.unit.guarding import NIC, guards, kinds
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
@@ -112,22 +111,37 @@ def test_a_disk_that_something_holds_is_in_use_mounted_or_not(disk: Tree) -> Non
     assert kinds(found) == ["disk_in_use"] and found[0].evidence == ["vda1 is held by dm-0 (vg-root)"]
 
 
-@pytest.mark.parametrize("kind,guarded", [
-    ("LVM2_member", True), ("linux_raid_member", True), ("ddf_raid_member", True), ("stratis", True), ("ext4", False),
-])
+@pytest.mark.parametrize(
+    "kind,guarded",
+    [
+        ("LVM2_member", True),
+        ("linux_raid_member", True),
+        ("ddf_raid_member", True),
+        ("stratis", True),
+        ("ext4", False),
+    ],
+)
 def test_a_member_of_a_volume_that_nobody_uses_counts(disk: Tree, kind: str, guarded: bool) -> None:
     disk.file("/run/udev/data/b254:1", "S:disk/by-id/x\nE:ID_FS_TYPE=%s\nG:systemd" % kind)
     found = guards(disk, DISK)
     assert kinds(found) == (["disk_member"] if guarded else [])
-    assert not guarded or found[0].evidence[0].startswith("vda1 is a member of ") and "wipefs" in found[0].remedy
+    assert not guarded or (found[0].evidence[0].startswith("vda1 is a member of ") and "wipefs" in found[0].remedy)
 
 
-@pytest.mark.parametrize("source,link", [
-    ("/dev/vda1", None), ("/dev/disk/by-id/virtio-x-part1", "by-id/virtio-x-part1"),
-    ("UUID=0F-12ab", "by-uuid/0f-12AB"), ('UUID="0f-12ab"', "by-uuid/0f-12ab"), ("LABEL=data", "by-label/data"),
-    ("LABEL=my\\040data", "by-label/my\\x20data"), ("LABEL=a/ü", "by-label/a\\x2fü"),
-    ("PARTUUID=ab-01", "by-partuuid/ab-01"), ("PARTLABEL=x", "by-partlabel/x"),
-])
+@pytest.mark.parametrize(
+    "source,link",
+    [
+        ("/dev/vda1", None),
+        ("/dev/disk/by-id/virtio-x-part1", "by-id/virtio-x-part1"),
+        ("UUID=0F-12ab", "by-uuid/0f-12AB"),
+        ('UUID="0f-12ab"', "by-uuid/0f-12ab"),
+        ("LABEL=data", "by-label/data"),
+        ("LABEL=my\\040data", "by-label/my\\x20data"),
+        ("LABEL=a/ü", "by-label/a\\x2fü"),
+        ("PARTUUID=ab-01", "by-partuuid/ab-01"),
+        ("PARTLABEL=x", "by-partlabel/x"),
+    ],
+)
 @pytest.mark.parametrize("rest", ["/srv/a\\040b ext4 noauto 0 0", "none swap sw", "/srv auto"])
 def test_what_fstab_names_is_the_hosts_mounted_or_not(disk: Tree, source: str, link: str | None, rest: str) -> None:
     disk.file("/dev/vda1")
@@ -139,11 +153,23 @@ def test_what_fstab_names_is_the_hosts_mounted_or_not(disk: Tree, source: str, l
     assert found[0].evidence == ["vda1 is named in /etc/fstab: %s %s" % (source, rest)]
 
 
-@pytest.mark.parametrize("line", [
-    "#/dev/vda1 /srv ext4", "# /dev/vda1 /srv ext4", "/dev/vda1", "/dev/vda1 /srv", "UUID=1 /srv ext4",
-    "UUID= /srv ext4", "/dev/vdb1 /srv ext4", "host:/dev/vda1 /srv nfs", "tmpfs /dev/vda1 tmpfs", "NAME=vda1 /srv ext4",
-    "=", "\\",
-])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "#/dev/vda1 /srv ext4",
+        "# /dev/vda1 /srv ext4",
+        "/dev/vda1",
+        "/dev/vda1 /srv",
+        "UUID=1 /srv ext4",
+        "UUID= /srv ext4",
+        "/dev/vdb1 /srv ext4",
+        "host:/dev/vda1 /srv nfs",
+        "tmpfs /dev/vda1 tmpfs",
+        "NAME=vda1 /srv ext4",
+        "=",
+        "\\",
+    ],
+)
 def test_what_fstab_does_not_name_is_free(disk: Tree, line: str) -> None:
     disk.file("/dev/vda1")
     disk.link("/dev/disk/by-uuid/2", "/dev/vda1")
@@ -198,14 +224,22 @@ def test_a_disk_that_a_process_writes_to_is_in_use(disk: Tree) -> None:
     found = guards(disk, DISK)
     assert kinds(found) == ["disk_in_use"] and "virtual machine" in found[0].remedy
     assert found[0].evidence == [
-        "vda1 is open for writing in process 70 (qemu-system-x86)", "vda1 is open for writing in process 71 (asm_dbw0)",
+        "vda1 is open for writing in process 70 (qemu-system-x86)",
+        "vda1 is open for writing in process 71 (asm_dbw0)",
     ]
 
 
-@pytest.mark.parametrize("comm,path,flags", [
-    ("blkid", "/dev/vda1", "0100000"), ("(udev-worker)", "/dev/vda", "0100002"), ("systemd-udevd", "/dev/vda", "02"),
-    ("qemu-system-x86", "/dev/vdb", "02"), ("rsyslogd", "/var/log/vda1", "02"), ("ended", "/dev/vda", ""),
-])
+@pytest.mark.parametrize(
+    "comm,path,flags",
+    [
+        ("blkid", "/dev/vda1", "0100000"),
+        ("(udev-worker)", "/dev/vda", "0100002"),
+        ("systemd-udevd", "/dev/vda", "02"),
+        ("qemu-system-x86", "/dev/vdb", "02"),
+        ("rsyslogd", "/var/log/vda1", "02"),
+        ("ended", "/dev/vda", ""),
+    ],
+)
 def test_who_only_looks_at_a_disk_does_not_use_it(disk: Tree, comm: str, path: str, flags: str) -> None:
     opened(disk, "70", comm, path, flags)
     assert guards(disk, DISK) == []
@@ -294,8 +328,10 @@ def fabric(tree: Tree) -> Tree:
     controller = "/sys/devices/virtual/nvme-fabrics/ctl/nvme0"
     nvme(tree, "nvme0", controller)
     tree.file(controller + "/transport", "fc")
-    tree.file(controller + "/address", "traddr=nn-0x200140:pn-0x10000090fae0b5f5,"
-                                       "host_traddr=nn-0x20000090fae0b5f5:pn-0x10000090FAE0B5F5")
+    tree.file(
+        controller + "/address",
+        "traddr=nn-0x200140:pn-0x10000090fae0b5f5,host_traddr=nn-0x20000090fae0b5f5:pn-0x10000090FAE0B5F5",
+    )
     return tree
 
 

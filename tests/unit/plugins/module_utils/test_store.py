@@ -9,9 +9,8 @@ from __future__ import annotations
 import operator
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._store import dump_json, load_record
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.records import dump_json, load_record
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 PATH = "/var/lib/noiommu/some.json"
@@ -27,14 +26,17 @@ def test_what_was_written_is_read(tree: Tree) -> None:
     assert load(tree) == "value"
 
 
-@pytest.mark.parametrize("text, seen", [
-    ("{", "Expecting property name"),
-    ("[]", "list indices"),
-    ('{"key": "value"}', "no key 'version'"),
-    ('{"key": "value", "version": 2}', "version 2, expected 1"),
-    ('{"version": 1}', "no key 'key'"),
-    (None, "it cannot be read"),
-])
+@pytest.mark.parametrize(
+    "text, seen",
+    [
+        ("{", "Expecting property name"),
+        ("[]", "list indices"),
+        ('{"key": "value"}', "no key 'version'"),
+        ('{"key": "value", "version": 2}', "version 2, expected 1"),
+        ('{"version": 1}', "no key 'key'"),
+        (None, "it cannot be read"),
+    ],
+)
 def test_a_damaged_record_is_refused(tree: Tree, text: str | None, seen: str) -> None:
     if text is None:
         tree.at(PATH).mkdir(parents=True)

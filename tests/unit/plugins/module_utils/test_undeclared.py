@@ -10,13 +10,12 @@ import os
 from typing import Any, Sequence
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Request
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import Refused
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
-from ansible_collections.baremetal.noiommu.plugins.module_utils._netlink import NetState
-from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight import Declaration, Preflight
-from ansible_collections.baremetal.noiommu.plugins.module_utils._undeclared import KINDS, undeclared
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import Refused
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.netlink import NetState
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.undeclared import KINDS, undeclared
+from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight.preflight import Declaration, Preflight
 from ansible_collections.baremetal.noiommu.plugins.modules import vfio_binding
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
 from ansible_collections.baremetal.noiommu.tests.unit.transactions import binding, converge
@@ -51,7 +50,7 @@ def verdict(host: Machine, *names: str, devices: Sequence[dict[str, Any]] = ()) 
 
 def test_devices_that_nobody_declares_stay_and_the_verdict_says_so(host: Machine) -> None:
     converge(host, TAKEN)
-    refusal, = verdict(host, *KINDS)
+    (refusal,) = verdict(host, *KINDS)
     assert "devices (noiommu_devices) is not defined, or left empty" in refusal["message"]
     assert refusal["evidence"] == [STATE + "originals.json: " + NIC, "/etc/noiommu/bindings.json: " + NIC]
     assert "noiommu_devices: []" in refusal["remedy"] and "noiommu_state: absent" in refusal["remedy"]
@@ -62,7 +61,7 @@ def test_devices_that_nobody_declares_stay_and_the_verdict_says_so(host: Machine
 def test_bindings_are_a_record_as_well(host: Machine) -> None:
     converge(host, TAKEN)
     host.tree.remove(STATE + "originals.json")
-    refusal, = verdict(host, "devices")
+    (refusal,) = verdict(host, "devices")
     assert refusal["evidence"] == ["/etc/noiommu/bindings.json: " + NIC]
 
 
@@ -86,7 +85,7 @@ def test_the_module_alone_refuses_it_too(host: Machine) -> None:
 
 def test_virtual_functions_stay(host: Machine) -> None:
     converge(host, Request([], sriov=[{"pf": PF, "vfs": 2}], accept_unsafe=True))
-    refusal, = verdict(host, *KINDS)
+    (refusal,) = verdict(host, *KINDS)
     assert "sriov (noiommu_sriov)" in refusal["message"] and PF in refusal["evidence"][0]
     with pytest.raises(Refused, match="noiommu_sriov"):
         binding(host, Request([{"address": NIC}], accept_unsafe=True, sriov=None))
@@ -98,20 +97,23 @@ def test_functions_that_nobody_declares_are_the_only_reason(host: Machine) -> No
     assert [one["code"] for one in verdict(host, "sriov", devices=[{"pf": PF}])] == ["undeclared"]
 
 
-@pytest.mark.parametrize("name, record, word", [
-    ("hugepages", "hugepages.json", "noiommu_hugepages: []"),
-    ("hugepage_mounts", "hugetlb-mounts.json", "noiommu_hugepage_mounts: []"),
-    ("access", "access.json", "noiommu_access: {}"),
-])
+@pytest.mark.parametrize(
+    "name, record, word",
+    [
+        ("hugepages", "hugepages.json", "noiommu_hugepages: []"),
+        ("hugepage_mounts", "hugetlb-mounts.json", "noiommu_hugepage_mounts: []"),
+        ("access", "access.json", "noiommu_access: {}"),
+    ],
+)
 def test_the_rule_is_the_same_for_all_else(tree: Tree, name: str, record: str, word: str) -> None:
     assert undeclared(tree.root, KINDS) == []
     tree.file(STATE + record, "{}")
-    refusal, = undeclared(tree.root, KINDS)
+    (refusal,) = undeclared(tree.root, KINDS)
     assert name in refusal.message and refusal.evidence == [STATE + record + " is there"] and word in refusal.remedy
 
 
 def test_a_long_list_is_cut(tree: Tree) -> None:
     devices = ", ".join('"0000:01:00.%d": {}' % number for number in range(30))
     tree.file(STATE + "originals.json", '{"version": 1, "devices": {%s}}' % devices)
-    refusal, = undeclared(tree.root, ["devices"])
+    (refusal,) = undeclared(tree.root, ["devices"])
     assert refusal.evidence[0].endswith(" and 20 more")

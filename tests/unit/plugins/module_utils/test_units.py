@@ -7,15 +7,14 @@
 from __future__ import annotations
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _units
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access import services
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 ETC, USR = "/etc/systemd/system/", "/usr/lib/systemd/system/"
 
 
 def user(tree: Tree, name: str) -> str:
-    unit = _units.read_unit(tree.root, name)
+    unit = services.read_unit(tree.root, name)
     assert unit is not None
     return unit.last("Service", "User")
 
@@ -78,14 +77,14 @@ def test_of_drop_ins_with_one_name_one_is_read(tree: Tree, winner: str, loser: s
     tree.file(USR + "fwd-a.service", "[Service]\nUser=vendor")
     tree.file(loser + "/10-user.conf", "[Service]\nUser=loser\nGroup=loser")
     tree.file(winner + "/10-user.conf", "[Service]\nUser=winner")
-    unit = _units.read_unit(tree.root, "fwd-a.service")
+    unit = services.read_unit(tree.root, "fwd-a.service")
     assert unit is not None
     assert (unit.last("Service", "User"), unit.last("Service", "Group")) == ("winner", "")
     tree.file(loser + "/20-user.conf", "[Service]\nUser=later")
     assert user(tree, "fwd-a.service") == "later"
 
 
-DEFAULT, SYSCONFIG, DEBIAN = _units._OVS_SETTINGS
+DEFAULT, SYSCONFIG, DEBIAN = services._OVS_SETTINGS
 
 
 @pytest.mark.parametrize(
@@ -110,7 +109,7 @@ def test_the_user_of_open_vswitch_is_the_one_that_was_set_last(
 ) -> None:
     for path, text in files.items():
         tree.file(path, text)
-    found = _units.ovs_refusals(tree.root)
+    found = services.ovs_refusals(tree.root)
     assert [one.evidence[0].split(":")[0] for one in found] == ([refused] if refused else [])
 
 
@@ -121,22 +120,27 @@ def test_a_unit_that_a_generator_made_late(tree: Tree) -> None:
     assert user(tree, "fwd.service") == "vendor"
 
 
-@pytest.mark.parametrize("text,expected", [
-    ("[Service]\n#Environment=X \\\nUser=dp", "dp"),
-    ("[Service]\nUser=d\\\n# a word between\np", "d p"),
-    ("[Service]\nUser=dp\\", "dp"),
-    ("[Service]\nUser=a\\\\\nUser=dp", "dp"),
-    ("[Service]\n; x\\\n\nUser = dp ", "dp"),
-])
+@pytest.mark.parametrize(
+    "text,expected",
+    [
+        ("[Service]\n#Environment=X \\\nUser=dp", "dp"),
+        ("[Service]\nUser=d\\\n# a word between\np", "d p"),
+        ("[Service]\nUser=dp\\", "dp"),
+        ("[Service]\nUser=a\\\\\nUser=dp", "dp"),
+        ("[Service]\n; x\\\n\nUser = dp ", "dp"),
+    ],
+)
 def test_a_comment_continues_nothing(tree: Tree, text: str, expected: str) -> None:
     tree.file(USR + "fwd.service", text)
     assert user(tree, "fwd.service") == expected
 
 
-@pytest.mark.parametrize("value,on", [("full", True), ("y", True), ("t", True), ("no", False), ("", False), ("f", False)])
+@pytest.mark.parametrize(
+    "value,on", [("full", True), ("y", True), ("t", True), ("no", False), ("", False), ("f", False)]
+)
 def test_what_counts_as_on(tree: Tree, value: str, on: bool) -> None:
     tree.file(USR + "fwd.service", "[Service]\nPrivateUsers=" + value)
-    unit = _units.read_unit(tree.root, "fwd.service")
+    unit = services.read_unit(tree.root, "fwd.service")
     assert unit is not None and unit.is_on("PrivateUsers") is on
 
 
@@ -145,6 +149,6 @@ def test_a_service_is_found_by_the_name_that_an_alias_leads_to(tree: Tree) -> No
     tree.link(ETC + "alias.service", USR + "real.service")
     tree.file("/proc/7/cgroup", "0::/system.slice/real.service")
     tree.file("/proc/7/status", "Name:\tfwd\nUid:\t1\nGroups:\t\nCapPrm:\t0")
-    unit = _units.read_unit(tree.root, "alias.service")
+    unit = services.read_unit(tree.root, "alias.service")
     assert unit is not None
-    assert _units.unserved(tree.root, unit, 990, "unlimited", []) == ["process 7 (fwd) lacks the group 990"]
+    assert services.unserved(tree.root, unit, 990, "unlimited", []) == ["process 7 (fwd) lacks the group 990"]

@@ -16,24 +16,26 @@ from types import SimpleNamespace
 from typing import Any, Callable
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils import (
-    _access,
-    _insecure,
-    _paths,
-    _persist,
-    _verify,
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access import plan
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base import paths
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import (
+    BINDINGS,
+    MODPROBE,
+    PROGRAM,
+    VERIFY,
+    WANTS,
 )
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Binding, Request
-from ansible_collections.baremetal.noiommu.plugins.module_utils._fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
-from ansible_collections.baremetal.noiommu.plugins.module_utils._paths import MODPROBE, VERIFY, WANTS
-from ansible_collections.baremetal.noiommu.plugins.module_utils._store import BINDINGS
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import bundle
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Binding, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy import acceptance
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._report import verify
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import UNSAFE_INTERRUPTS, Machine
 
 NIC, VIRTIO = "0000:00:04.0", "0000:00:05.0"
 POOL = "/sys/kernel/mm/hugepages/hugepages-2048kB"
-DROP_INS = [_paths.drop_in_path(name) for name in ("fwd.service", "dev-hugepages.mount")]
+DROP_INS = [paths.drop_in_path(name) for name in ("fwd.service", "dev-hugepages.mount")]
 BOOT_SCRIPT = "reserve() {\n    name=$1\n}\nreserve '2M' %s %d /proc/meminfo\nexit $failed"
 
 
@@ -50,15 +52,21 @@ def host(machine: Machine) -> Machine:
     tree.file("/proc/sys/kernel/osrelease", os.uname().release)
     for name, value in (("nr", "130"), ("surplus", "2"), ("free", "100")):
         tree.file("%s/%s_hugepages" % (POOL, name), value)
-    tree.file(_paths.HUGEPAGES_SCRIPT, BOOT_SCRIPT % (POOL, 128))
-    granted = {"group": "dpdk", "group_made": True, "users_added": ["ann"], "version": 1,
-               "services": ["fwd.service"], "hugetlbfs": ["/dev/hugepages", 0, 0, 0o755]}
-    tree.file(_paths.ACCESS_RECORD, json.dumps(granted))
+    tree.file(paths.HUGEPAGES_SCRIPT, BOOT_SCRIPT % (POOL, 128))
+    granted = {
+        "group": "dpdk",
+        "group_made": True,
+        "users_added": ["ann"],
+        "version": 1,
+        "services": ["fwd.service"],
+        "hugetlbfs": ["/dev/hugepages", 0, 0, 0o755],
+    }
+    tree.file(paths.ACCESS_RECORD, json.dumps(granted))
     tree.file("/etc/group", "root:x:0:\ndpdk:x:990:ann")
-    tree.file(_paths.UDEV_RULES, _access.udev_rules("dpdk"))
-    for path in (_paths.LIMITS, _paths.HUGEPAGES_UNIT, _paths.HUGEPAGES_WANTS, *DROP_INS):
+    tree.file(paths.UDEV_RULES, plan.udev_rules("dpdk"))
+    for path in (paths.LIMITS, paths.HUGEPAGES_UNIT, paths.HUGEPAGES_WANTS, *DROP_INS):
         tree.file(path)
-    tree.file(_paths.HUGETLB_MOUNTS_RECORD, json.dumps({"version": 1, "mounts": {"/mnt/huge": []}}))
+    tree.file(paths.HUGETLB_MOUNTS_RECORD, json.dumps({"version": 1, "mounts": {"/mnt/huge": []}}))
     tree.file("/proc/1/mountinfo", "30 1 0:30 / /mnt/huge rw shared:1 - hugetlbfs hugetlbfs rw,pagesize=2M")
     return machine
 
@@ -67,12 +75,12 @@ def host(machine: Machine) -> Machine:
 def node(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Who has the device node: only root could make one in a tree."""
     found = {"/dev/vfio/0": SimpleNamespace(st_gid=990, st_mode=0o20660)}
-    monkeypatch.setattr(_verify, "nodes", lambda root: found)
+    monkeypatch.setattr(verify, "nodes", lambda root: found)
     return found
 
 
 def run(host: Machine, capsys: pytest.CaptureFixture, *argv: str) -> tuple[int, str]:
-    code = _verify.main(list(argv), host.root)
+    code = verify.main(list(argv), host.root)
     out = capsys.readouterr().out
     assert out.endswith("\n") and (argv or out.count("\n") == 1)
     return code, out.strip()
@@ -91,35 +99,41 @@ def test_as_deployed(host: Machine, capsys: pytest.CaptureFixture) -> None:
 DRIFT: dict[str, tuple[Callable[[Machine], Any], str]] = {
     "a device unbound": (lambda host: host.unbind(NIC), "device bindings: %s: bind to vfio-pci" % NIC),
     "a device gone": (
-        lambda host: host.tree.remove("/sys/bus/pci/devices/" + VIRTIO), "device bindings: %s is gone" % VIRTIO,
+        lambda host: host.tree.remove("/sys/bus/pci/devices/" + VIRTIO),
+        "device bindings: %s is gone" % VIRTIO,
     ),
     "another device": (
         lambda host: host.tree.file(host.tree.real(NIC) + "/device", "0x1533"),
         "%s is 8086:1533 instead of 8086:10d3" % NIC,
     ),
     "fewer pages": (
-        lambda host: host.tree.file(POOL + "/nr_hugepages", "66"), "hugepages: %s: 64 pages instead of 128" % POOL,
+        lambda host: host.tree.file(POOL + "/nr_hugepages", "66"),
+        "hugepages: %s: 64 pages instead of 128" % POOL,
     ),
     "no such pool": (lambda host: host.tree.remove(POOL), "0 pages instead of 128"),
     "a user lost": (lambda host: host.tree.file("/etc/group", "dpdk:x:990:"), "access: ann is not a member of dpdk"),
     "the group gone": (lambda host: host.tree.file("/etc/group", "root:x:0:"), "access: the group dpdk is gone"),
     "a rule that others overrule": (
-        lambda host: host.tree.file(_paths.UDEV_RULES, 'SUBSYSTEM=="vfio", GROUP="dpdk", MODE="0660"'),
+        lambda host: host.tree.file(paths.UDEV_RULES, 'SUBSYSTEM=="vfio", GROUP="dpdk", MODE="0660"'),
         "does not give the devices to dpdk",
     ),
-    "the rule gone": (lambda host: host.tree.remove(_paths.UDEV_RULES), "does not give the devices to dpdk"),
+    "the rule gone": (lambda host: host.tree.remove(paths.UDEV_RULES), "does not give the devices to dpdk"),
     "a switch turned": (
-        lambda host: host.tree.file(UNSAFE_INTERRUPTS, "N"), "kernel module: %s is N instead of Y" % UNSAFE_INTERRUPTS,
+        lambda host: host.tree.file(UNSAFE_INTERRUPTS, "N"),
+        "kernel module: %s is N instead of Y" % UNSAFE_INTERRUPTS,
     ),
     "options gone": (lambda host: host.tree.remove(MODPROBE), "kernel module: %s is missing" % MODPROBE),
-    "no bindings": (lambda host: host.tree.remove(BINDINGS), "device bindings: %s is missing: the next boot" % BINDINGS),
+    "no bindings": (
+        lambda host: host.tree.remove(BINDINGS),
+        "device bindings: %s is missing: the next boot" % BINDINGS,
+    ),
     **{
         path: (lambda host, path=path: host.tree.remove(path), "%s is missing: the next boot reserves nothing" % path)
-        for path in (_paths.HUGEPAGES_SCRIPT, _paths.HUGEPAGES_UNIT, _paths.HUGEPAGES_WANTS)
+        for path in (paths.HUGEPAGES_SCRIPT, paths.HUGEPAGES_UNIT, paths.HUGEPAGES_WANTS)
     },
     **{
         path: (lambda host, path=path: host.tree.remove(path), "access: %s is missing" % path)
-        for path in (_paths.LIMITS, *DROP_INS)
+        for path in (paths.LIMITS, *DROP_INS)
     },
     "a mount gone": (lambda host: host.tree.remove("/proc/1/mountinfo"), "hugepages: /mnt/huge is not mounted"),
     "not at boot": (lambda host: host.tree.remove(WANTS), "noiommu-bindings.service does not start at boot"),
@@ -149,7 +163,7 @@ def test_a_program_that_an_upgrade_replaced(
 ) -> None:
     record = {"group": "dpdk", "group_made": True, "users_added": [], "version": 1}
     programs = {"/usr/bin/app": {"capabilities": ["cap_ipc_lock"]}, "/usr/bin/other": {"capabilities": []}}
-    host.tree.file(_paths.ACCESS_RECORD, json.dumps({**record, "binaries": programs}))
+    host.tree.file(paths.ACCESS_RECORD, json.dumps({**record, "binaries": programs}))
     code, line = run(host, capsys)
     assert code == 1 and line == "DRIFTED: access: /usr/bin/app has lost its capabilities"
     monkeypatch.setattr(os, "getxattr", lambda path, name: b"x")
@@ -167,7 +181,7 @@ def test_virtual_functions(host: Machine, capsys: pytest.CaptureFixture) -> None
 
 def test_pools_of_the_boot_script(host: Machine, capsys: pytest.CaptureFixture) -> None:
     assert run(host, capsys)[0] == 0
-    host.tree.file(_paths.HUGEPAGES_SCRIPT, BOOT_SCRIPT % (POOL, 129))
+    host.tree.file(paths.HUGEPAGES_SCRIPT, BOOT_SCRIPT % (POOL, 129))
     assert "hugepages: %s: 128 pages instead of 129" % POOL in run(host, capsys)[1]
 
 
@@ -176,15 +190,20 @@ def test_pools_are_shown_with_those_of_the_nodes(host: Machine, capsys: pytest.C
     for name, value in (("nr", "9"), ("surplus", "1"), ("free", "4")):
         host.tree.file("%s%s_hugepages" % (pool, name), value)
     assert json.loads(run(host, capsys, "--json")[1])["hugepages"] == [
-        {"size": "2M", "node": None, "count": 128, "free": 100}, {"size": "2M", "node": 1, "count": 8, "free": 4},
+        {"size": "2M", "node": None, "count": 128, "free": 100},
+        {"size": "2M", "node": 1, "count": 8, "free": 4},
     ]
 
 
 def test_the_copy_on_the_host_stays_small() -> None:
     """Every run of vfio_binding carries it there."""
-    sources = _persist.tool_sources()
-    assert {"_boot.py", "_verify.py", "_metrics.py", "_insecure.py", "_taint.py"} <= set(sources)
-    assert not {"_access.py", "_hugepages.py", "_report.py", "_preflight.py"} & set(sources)
+    packages = {name.split("/")[1] for name in bundle.files() if name.count("/") == 2}
+    assert packages == {"_base", "_host", "_policy", "_devices", "_report", "_binding"}
+    assert not {"noiommu_host/_report/fleet.py", "noiommu_host/_binding/binding.py"} & set(bundle.files())
+
+
+def test_the_copy_on_the_host_is_the_same_bytes_each_time() -> None:
+    assert bundle.program() == bundle.program()
 
 
 def test_a_new_kernel_without_modules(host: Machine, capsys: pytest.CaptureFixture) -> None:
@@ -196,7 +215,7 @@ def test_a_new_kernel_without_modules(host: Machine, capsys: pytest.CaptureFixtu
 def test_after_the_date(
     host: Machine, capsys: pytest.CaptureFixture, now: datetime.datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_insecure, "utc_now", lambda: now + datetime.timedelta(days=1))
+    monkeypatch.setattr(acceptance, "utc_now", lambda: now + datetime.timedelta(days=1))
     code, line = run(host, capsys)
     assert code == 1 and line.startswith("EXPIRED: Insecure passthrough was accepted until 2026-03-01")
     host.unbind(NIC)
@@ -211,9 +230,15 @@ def test_nothing_deployed(machine: Machine, capsys: pytest.CaptureFixture) -> No
     assert run(machine, capsys) == (0, "OK: 0 devices; kernel taint 0")
 
 
-@pytest.mark.parametrize("path, text", [
-    (BINDINGS, "{"), (BINDINGS, '{"version": 1}'), (_paths.ACCESS_RECORD, "[]"), ("/proc/sys/kernel/tainted", "what"),
-])
+@pytest.mark.parametrize(
+    "path, text",
+    [
+        (BINDINGS, "{"),
+        (BINDINGS, '{"version": 1}'),
+        (paths.ACCESS_RECORD, "[]"),
+        ("/proc/sys/kernel/tainted", "what"),
+    ],
+)
 def test_what_cannot_be_known_is_neither_well_nor_drift(
     host: Machine, capsys: pytest.CaptureFixture, tmp_path: Path, path: str, text: str
 ) -> None:
@@ -245,13 +270,13 @@ def test_metrics_that_cannot_be_written_are_an_error(
 
 def test_only_root_can_tell(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert _verify.main([], Root()) == 2
+    assert verify.main([], Root()) == 2
     assert "UNKNOWN: Only root" in capsys.readouterr().out
 
 
 def test_usage(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as caught:
-        _verify.main(["--nonsense"])
+        verify.main(["--nonsense"])
     assert caught.value.code == 2
     assert "usage: noiommu-verify" in capsys.readouterr().err
 
@@ -260,8 +285,8 @@ def test_the_command_is_installed_and_runs_the_installed_copy(host: Machine) -> 
     command = host.tree.at(VERIFY)
     assert oct(command.stat().st_mode & 0o777) == "0o755"
     text = command.read_text()
-    assert text.startswith("#!/bin/sh\n") and text.endswith('-B %s verify "$@"\n' % _persist.TOOL)
-    argv = [sys.executable, "-I", "-B", str(host.tree.at(_persist.TOOL)), "verify"]
+    assert text.startswith("#!/bin/sh\n") and text.endswith('-B %s verify "$@"\n' % PROGRAM)
+    argv = [sys.executable, "-I", "-B", str(host.tree.at(PROGRAM)), "verify"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     # It looks at the machine that runs this test.
     assert (done.returncode, done.stdout[:14]) in ((0, "OK: 0 devices;"), (2, "UNKNOWN: Only ")), done
@@ -271,10 +296,12 @@ def test_the_command_is_installed_and_runs_the_installed_copy(host: Machine) -> 
 
 def test_a_node_that_is_given_back_meanwhile_is_no_failure(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(_verify, "chardevs", lambda root: ["/dev/vfio/71", "/dev/vfio/0"])
-    assert list(_verify.nodes(host.root)) == ["/dev/vfio/0"]
+    monkeypatch.setattr(verify, "chardevs", lambda root: ["/dev/vfio/71", "/dev/vfio/0"])
+    assert list(verify.nodes(host.root)) == ["/dev/vfio/0"]
 
 
 def test_a_record_of_another_shape_is_not_drift(host: Machine, capsys: pytest.CaptureFixture) -> None:
-    host.tree.file(_paths.ACCESS_RECORD, json.dumps({"group": "dpdk", "users_added": ["ann"], "version": 1, "binaries": []}))
+    host.tree.file(
+        paths.ACCESS_RECORD, json.dumps({"group": "dpdk", "users_added": ["ann"], "version": 1, "binaries": []})
+    )
     assert run(host, capsys)[0] == 2

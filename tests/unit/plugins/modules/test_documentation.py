@@ -12,8 +12,16 @@ import pytest
 import yaml
 
 MODULES = (
-    "dataplane_access", "declaration", "dkms_module", "fleet_report", "host_report", "hugepages", "kernel_cmdline",
-    "kernel_taint_info", "noiommu_info", "vfio_binding",
+    "dataplane_access",
+    "declaration",
+    "dkms_module",
+    "fleet_report",
+    "host_report",
+    "hugepages",
+    "kernel_cmdline",
+    "kernel_taint_info",
+    "noiommu_info",
+    "vfio_binding",
 )
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.modules import iommu_group_info
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import pytest
 import yaml
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import Request
-from ansible_collections.baremetal.noiommu.plugins.module_utils._guard_context import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.modules import vfio_binding
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
 

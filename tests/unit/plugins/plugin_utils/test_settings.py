@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from ansible_collections.baremetal.noiommu.plugins.module_utils._errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils import settings
 
 REPO = Path(__file__).resolve().parents[4]
@@ -51,10 +50,16 @@ def test_where_a_value_is_from(value: str, expected: bool) -> None:
     assert not settings.is_fact({"x": value}, "x") and not settings.is_fact({"ansible_facts": {"x": 1}}, "x")
 
 
-@pytest.mark.parametrize("declared, known", [
-    ({}, True), ({"noiommu_kmod_build_host": ""}, True), ({"noiommu_kmod_build_host": "b"}, True),
-    ({"noiommu_kmod_build_host": "localhost"}, False), ({"noiommu_kmod_build_host": "127.0.0.1"}, False),
-])
+@pytest.mark.parametrize(
+    "declared, known",
+    [
+        ({}, True),
+        ({"noiommu_kmod_build_host": ""}, True),
+        ({"noiommu_kmod_build_host": "b"}, True),
+        ({"noiommu_kmod_build_host": "localhost"}, False),
+        ({"noiommu_kmod_build_host": "127.0.0.1"}, False),
+    ],
+)
 def test_a_build_host_is_a_host_of_the_inventory(declared: dict[str, Any], known: bool) -> None:
     variables = {"inventory_hostname": "a", "hostvars": {"a": declared}, "groups": {"all": ["a", "b"]}}
     found = settings.unknown_build_host(variables)

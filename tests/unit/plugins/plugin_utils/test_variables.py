@@ -10,7 +10,6 @@ import re
 from pathlib import Path
 
 import pytest
-
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils.variables import VARIABLES, unknown_names
 
 COLLECTION = Path(__file__).resolve().parents[4]
@@ -29,25 +28,28 @@ def test_the_guide_has_a_row_for_each() -> None:
     assert set(re.findall(r"^\| `(noiommu_[a-z_]+)` \|", guide, re.MULTILINE)) == set(VARIABLES)
 
 
-@pytest.mark.parametrize("name, nearest", [
-    ("noiommu_device", "noiommu_devices"),
-    ("noiommu_hugepage", "noiommu_hugepages"),
-    ("noiommu_acces", "noiommu_access"),
-    ("noiommu_maintainance", "noiommu_maintenance"),
-    ("noiommu_insecure_untill", "noiommu_insecure_until"),
-    ("noiommu_Devices", "noiommu_devices"),
-    ("noiomu_devices", "noiommu_devices"),
-    ("no_iommu_devices", "noiommu_devices"),
-    ("NOIOMMU_STATE", "noiommu_state"),
-])
+@pytest.mark.parametrize(
+    "name, nearest",
+    [
+        ("noiommu_device", "noiommu_devices"),
+        ("noiommu_hugepage", "noiommu_hugepages"),
+        ("noiommu_acces", "noiommu_access"),
+        ("noiommu_maintainance", "noiommu_maintenance"),
+        ("noiommu_insecure_untill", "noiommu_insecure_until"),
+        ("noiommu_Devices", "noiommu_devices"),
+        ("noiomu_devices", "noiommu_devices"),
+        ("no_iommu_devices", "noiommu_devices"),
+        ("NOIOMMU_STATE", "noiommu_state"),
+    ],
+)
 def test_a_misspelt_name_is_refused_with_the_nearest_one(name: str, nearest: str) -> None:
-    refusal, = unknown_names({name: None, nearest: None, "inventory_hostname": "edge1"})
+    (refusal,) = unknown_names({name: None, nearest: None, "inventory_hostname": "edge1"})
     assert refusal.code == "unknown_variable" and refusal.message.startswith(name + " is not a variable")
     assert "Write %s." % nearest in refusal.remedy and nearest in refusal.evidence[0]
 
 
 def test_a_name_like_no_other_is_refused_without_a_guess() -> None:
-    refusal, = unknown_names({"noiommu_qqqqqqqqqqqqqqqqq": 1})
+    (refusal,) = unknown_names({"noiommu_qqqqqqqqqqqqqqqqq": 1})
     assert "none is named like it" in str(refusal) and "docs/guide.md" in refusal.remedy
 
 
@@ -56,8 +58,17 @@ def test_all_that_are_unknown_are_told() -> None:
     assert [one.message.split()[0] for one in found] == ["noiommu_a", "noiommu_b"]
 
 
-@pytest.mark.parametrize("name", [
-    *VARIABLES, "noiommu", "iommu_devices", "nommu_devices", "no_iommu_here", "our_noiommu_devices", "preflight_info",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *VARIABLES,
+        "noiommu",
+        "iommu_devices",
+        "nommu_devices",
+        "no_iommu_here",
+        "our_noiommu_devices",
+        "preflight_info",
+    ],
+)
 def test_other_names_are_nobodys_business(name: str) -> None:
     assert unknown_names({name: 1}) == []

@@ -1,0 +1,234 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Capabilities of a program's file, given so that only one group can run it, and taken back to what was before.
+
+On a host without an IOMMU these capabilities amount to root. A program that has them therefore belongs to root and can
+be executed by the named group alone. Its mode is narrowed before the capabilities are set, and widened only after they
+are gone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import struct
+from typing import Any, Iterator, NamedTuple
+
+from .._base.errors import HostError
+from .._base.fs import Root
+from .._host.mounts import MOUNTS, mount_of
+from . import profiles
+
+XATTR = "security.capability"
+_UNKNOWN = -1
+
+# struct vfs_cap_data of include/uapi/linux/capability.h
+_REVISION_MASK, _REVISION_2, _REVISION_3, _EFFECTIVE = 0xFF000000, 0x02000000, 0x03000000, 0x000001
+
+# Programs that run whatever they are told, or that a host's users cannot do without.
+_GENERAL = re.compile(
+    r"^(ld(-linux.*)?\.so.*|.*sh|busybox|env|nice|nohup|timeout|xargs|find|tar|[gmn]?awk|vim?|ed|less|more"
+    r"|(python|perl|ruby|lua|php|node|tclsh|guile|java)[\d.]*|gdb|strace|ltrace|qemu-.*"
+    r"|systemd.*|init|login|su|sudo|sshd|ssh|mount|umount|ip|ansible.*)$"
+)
+_SERVICE = "Run it as a systemd service and list that under services."
+
+
+class State(NamedTuple):
+    """Who may run a program, and with which capabilities (the attribute in hexadecimal)."""
+
+    uid: int
+    gid: int
+    mode: int
+    capabilities: str | None
+
+
+class Recorded(NamedTuple):
+    """What a program's file was before it got capabilities, and what it got."""
+
+    inode: int
+    before: State
+    mode: int
+    capabilities: str
+
+
+def encode(bits: int) -> str:
+    """Return the attribute that makes capabilities permitted and effective."""
+    low, high = bits & 0xFFFFFFFF, bits >> 32
+    return struct.pack("<IIIII", _REVISION_2 | _EFFECTIVE, low, 0, high, 0).hex()
+
+
+def permitted(value: str | None, path: str) -> int:
+    """Return the permitted capabilities in an attribute."""
+    if value is None:
+        return 0
+    data = bytes.fromhex(value)
+    if len(data) >= 20 and struct.unpack_from("<I", data)[0] & _REVISION_MASK in (_REVISION_2, _REVISION_3):
+        _magic, low, _inheritable, high = struct.unpack_from("<IIII", data)
+        return low | high << 32
+    raise HostError(
+        "file_capabilities",
+        "The capabilities of %s are of a kind that this version does not know." % path,
+        evidence=["%s: %s is %s" % (path, XATTR, value)],
+        remedy="Take them away (setcap -r %s) if they are not needed, then run again." % path,
+    )
+
+
+def show(state: State, path: str) -> dict[str, Any]:
+    """Return a state as it is reported."""
+    return {
+        "uid": state.uid,
+        "gid": None if state.gid == _UNKNOWN else state.gid,
+        "mode": "%04o" % state.mode,
+        "capabilities": profiles.names(permitted(state.capabilities, path)),
+    }
+
+
+def look(root: Root, path: str) -> tuple[int, State] | None:
+    """Return a program's inode and state, None if it is not there."""
+    try:
+        about = os.stat(root.path(path))
+    except OSError:
+        return None
+    return about.st_ino, State(about.st_uid, about.st_gid, stat.S_IMODE(about.st_mode), _attribute(root, path))
+
+
+def _attribute(root: Root, path: str) -> str | None:
+    try:
+        return os.getxattr(root.path(path), XATTR).hex()
+    except OSError as exc:
+        if exc.errno in (errno.ENODATA, errno.ENOENT):
+            return None
+        raise HostError(
+            "file_capabilities",
+            "%s cannot have capabilities." % path,
+            evidence=["%s: reading %s: %s" % (path, XATTR, exc.strerror)],
+            remedy="Its filesystem stores no extended attributes (or needs root to read them): install the program on"
+            " another one, or run it as a systemd service and list that under services.",
+        ) from exc
+
+
+def granted(now: State, gid: int, bits: int, path: str) -> State:
+    """Return a program's state once it has capabilities besides those that it had."""
+    # Its owner keeps what he may do, the group may read and execute, and nobody else anything.
+    mode = now.mode & 0o700 | 0o050
+    return State(0, gid, mode, encode(bits | permitted(now.capabilities, path)))
+
+
+def taken_back(now: State, record: Recorded, gid: int) -> tuple[State, str | None]:
+    """Return a program's state once the grant is taken back, and what there is to say about it.
+
+    What is not as it was granted is somebody else's doing, and stays: an upgraded package has put a new file there,
+    which never had the grant.
+    """
+    if now.capabilities == record.capabilities:
+        capabilities = record.before.capabilities
+    else:
+        capabilities = now.capabilities
+    owner: tuple[int, int, int] = now[:3]
+    if (now.gid, now.mode) == (gid, record.mode):
+        owner = record.before[:3]
+    back = State(*owner, capabilities)
+    if back == record.before:
+        return back, None
+    if now.capabilities is None:
+        return back, "was replaced since it got its capabilities, as an upgrade of its package does: left as it is"
+    return back, "was changed by somebody since it got its capabilities: what differs from the grant is left as it is"
+
+
+def apply(root: Root, path: str, now: State, want: State) -> None:
+    """Bring a program's file to a state. Whoever may execute it never has more meanwhile than before or after."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        handle = os.open(root.path(path), flags)
+        try:
+            if now.capabilities is not None and now != want:
+                # A change of owner would remove it anyway.
+                os.removexattr(handle, XATTR)
+            if now[:2] != want[:2]:
+                os.fchown(handle, want.uid, want.gid)
+            if now[:3] != want[:3]:
+                os.fchmod(handle, want.mode)
+            if want.capabilities is not None and now != want:
+                os.setxattr(handle, XATTR, bytes.fromhex(want.capabilities))
+        finally:
+            os.close(handle)
+    except OSError as exc:
+        raise HostError(
+            "file_capabilities",
+            "The capabilities of %s could not be set: %s." % (path, exc.strerror),
+            evidence=["%s: %s" % (path, exc.strerror)],
+            remedy="Run with become: true, outside of containers, and on a filesystem that is mounted read-write.",
+            errno=exc.errno,
+        ) from exc
+
+
+def refusals(root: Root, path: str, now: State | None) -> list[HostError]:
+    """Say why a program cannot be given capabilities, or must not be."""
+    if now is None or not os.path.isfile(root.path(path)):
+        return [
+            _refusal("There is no program %s." % path, "%s: no regular file" % path, "Install it, or correct the path.")
+        ]
+    return [*_against_the_program(root, path, now), *_against_its_place(root, path)]
+
+
+def _against_the_program(root: Root, path: str, now: State) -> Iterator[HostError]:
+    with open(root.path(path), "rb") as handle:
+        magic = handle.read(4)
+    if magic != b"\x7fELF":
+        yield _refusal(
+            "%s is no ELF program, and the kernel ignores the capabilities of others." % path,
+            "%s: starts with %r" % (path, magic),
+            "List the program that a script starts in the end, or: " + _SERVICE,
+        )
+    if now.uid != 0:
+        yield _refusal(
+            "%s does not belong to root: its owner could open it to everybody." % path,
+            "%s: uid %d" % (path, now.uid),
+            "Install it as root's (chown root %s)." % path,
+        )
+    if now.mode & (stat.S_ISUID | stat.S_ISGID):
+        yield _refusal(
+            "%s changes its user or group when it is run; capabilities beside that are not given." % path,
+            "%s: mode %04o" % (path, now.mode),
+            "Take the bit away (chmod ug-s %s)." % path,
+        )
+    if _GENERAL.match(os.path.basename(path)) or path in _shells(root):
+        yield _refusal(
+            "%s runs whatever it is told, or others need it: it is never given to one group." % path,
+            "%s: a shell, an interpreter, or a tool of the system" % path,
+            _SERVICE,
+        )
+
+
+def _against_its_place(root: Root, path: str) -> Iterator[HostError]:
+    mount = mount_of(root, path)
+    if mount is not None and "nosuid" in mount.options:
+        yield _refusal(
+            "The kernel ignores the capabilities of %s: its filesystem is mounted nosuid." % path,
+            "%s: %s is mounted %s" % (MOUNTS, mount.target, ",".join(mount.options)),
+            "Install it on another filesystem, or: " + _SERVICE,
+        )
+    if "no_file_caps" in (root.read_text("/proc/cmdline") or "").split():
+        yield _refusal(
+            "This kernel ignores the capabilities of files.",
+            "/proc/cmdline: no_file_caps",
+            "Boot without no_file_caps, or: " + _SERVICE,
+        )
+
+
+def _refusal(message: str, evidence: str, remedy: str) -> HostError:
+    return HostError("binary", message, [evidence], remedy)
+
+
+def _shells(root: Root) -> set[str]:
+    """Return the login shells, by the names that they have and the files that they are."""
+    lines = (root.read_text("/etc/shells") or "").splitlines()
+    users = (root.read_text("/etc/passwd") or "").splitlines()
+    named = {line.strip() for line in lines if line.startswith("/")}
+    named |= {line.rsplit(":", 1)[1] for line in users if line.count(":") == 6}
+    return named | {root.realpath(name) for name in named if name}

@@ -1,0 +1,97 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a data plane application needs of the host besides its device nodes, for each backend, and why."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .._base.errors import HostError
+from .._policy import backend as _backend
+
+PROFILES = ("dpdk", "spdk", "ovs", "custom")
+# How an application gets its capabilities. The way makes a difference: see needs().
+SERVICE, BINARY, CONTAINER = "service", "binary", "container"
+
+# The index is the number of the capability (include/uapi/linux/capability.h).
+CAPABILITIES = tuple(
+    "CAP_" + name
+    for name in (
+        "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE"
+        " NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT"
+        " SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL"
+        " SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
+    ).split()
+)
+
+NONE_NEEDED = (
+    "a hardware IOMMU translates: the application uses virtual addresses (IOVA=VA), and VFIO asks for no capability"
+)
+_RAWIO = {
+    _backend.DKMS: "the module noiommu hands a device that nothing confines only to who has it (else EPERM)",
+    _backend.BUILTIN: "VFIO opens a no-IOMMU group only for who has it (else EPERM)",
+}
+_PAGEMAP = "IOVA=PA: /proc/self/pagemap shows no physical address without it"
+_NOT_DUMPABLE = "a process with file capabilities is not dumpable, so that its /proc/self/pagemap belongs to root"
+_NO_PAM = "the limit on locked memory reaches sessions that PAM opens, and no others; this does"
+_OVS = {
+    "CAP_NET_ADMIN": "Open vSwitch makes interfaces and configures the kernel's datapath",
+    "CAP_NET_RAW": "Open vSwitch sends and receives on ports that the kernel drives",
+}
+
+
+class Grant(NamedTuple):
+    """One capability and the reason for it."""
+
+    capability: str
+    reason: str
+
+
+def needs(profile: str, backend: str, how: str, unlimited: bool, asked: list[str]) -> list[Grant]:
+    """Return the capabilities that an application without root needs, none too many.
+
+    ``unlimited``: whether it may lock as much memory as it likes. Where a limit is declared, CAP_IPC_LOCK, which lifts
+    every limit, is not given. ``asked``: what the operator lists for the profile custom.
+    """
+    if profile == "custom":
+        return [Grant(name, "declared for this application") for name in asked]
+    grants = []
+    if backend != _backend.IOMMU:
+        grants = [Grant("CAP_SYS_RAWIO", _RAWIO[backend]), Grant("CAP_SYS_ADMIN", _PAGEMAP)]
+        if how == BINARY:
+            grants.append(Grant("CAP_DAC_READ_SEARCH", _NOT_DUMPABLE))
+            if unlimited:
+                grants.append(Grant("CAP_IPC_LOCK", _NO_PAM))
+    if profile == "ovs":
+        grants += [Grant(name, reason) for name, reason in _OVS.items()]
+    return grants
+
+
+def parse_capabilities(names: list[str]) -> list[str]:
+    """Return capabilities by their full names in the order of their numbers."""
+    full = {name if name.startswith("CAP_") else "CAP_" + name for name in (one.strip().upper() for one in names)}
+    unknown = sorted(full.difference(CAPABILITIES))
+    if unknown:
+        raise HostError(
+            "capability",
+            "There is no capability %s." % ", ".join(unknown),
+            evidence=["known are CAP_CHOWN to %s" % CAPABILITIES[-1]],
+            remedy="Use the names of capabilities(7), with or without CAP_.",
+        )
+    return [name for name in CAPABILITIES if name in full]
+
+
+def mask(names: list[str]) -> int:
+    """Return capabilities as a bit mask."""
+    return sum(1 << CAPABILITIES.index(name) for name in names)
+
+
+def names(bits: int) -> list[str]:
+    """Return the capabilities of a bit mask; those that are not known here by number."""
+    return [
+        CAPABILITIES[bit] if bit < len(CAPABILITIES) else "capability %d" % bit
+        for bit in range(bits.bit_length())
+        if bits >> bit & 1
+    ]

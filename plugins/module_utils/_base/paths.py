@@ -1,0 +1,47 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where on the host the collection keeps what the boot unit and noiommu-verify read."""
+
+from __future__ import annotations
+
+# What an administrator gives systemd, and what of that starts at boot.
+UNITS_DIR = "/etc/systemd/system"
+WANTS_DIR = UNITS_DIR + "/multi-user.target.wants"
+
+MODPROBE = "/etc/modprobe.d/noiommu.conf"
+UNIT_NAME = "noiommu-bindings.service"
+UNIT = UNITS_DIR + "/" + UNIT_NAME
+WANTS = WANTS_DIR + "/" + UNIT_NAME
+LIBRARY, STATE = "/usr/local/lib/noiommu", "/var/lib/noiommu"
+PROGRAM = LIBRARY + "/noiommu.pyz"  # of the boot unit and of noiommu-verify
+VERIFY = "/usr/local/sbin/noiommu-verify"
+# How each device was before the first touch, and what each boot brings up.
+ORIGINALS = STATE + "/originals.json"
+BINDINGS = "/etc/noiommu/bindings.json"
+# Held by whoever changes something; /run forgets it with the boot.
+LOCK = "/run/noiommu.lock"
+
+# What noiommu-verify reads of the other roles.
+ACCESS_RECORD = "/var/lib/noiommu/access.json"
+UDEV_RULES = "/etc/udev/rules.d/60-noiommu-vfio.rules"
+GRANTED_MODE = 0o660  # of the device nodes
+LIMITS = "/etc/security/limits.d/60-noiommu.conf"
+HUGEPAGES_SCRIPT = "/usr/local/lib/noiommu/reserve-hugepages"
+HUGEPAGES_UNIT_NAME = "noiommu-hugepages.service"
+HUGEPAGES_UNIT = UNITS_DIR + "/" + HUGEPAGES_UNIT_NAME
+HUGEPAGES_WANTS = WANTS_DIR + "/" + HUGEPAGES_UNIT_NAME
+HUGEPAGES_RECORD = "/var/lib/noiommu/hugepages.json"
+HUGETLB_MOUNTS_RECORD = "/var/lib/noiommu/hugetlb-mounts.json"
+HUGETLBFS_UNIT = "dev-hugepages.mount"
+DROP_IN = "60-noiommu.conf"
+
+# The kernel module in sysfs, and its switch for the hint that DPDK reads.
+MODULE = "/sys/module/noiommu"
+PA_HINT = MODULE + "/parameters/dpdk_pa_hint"
+
+
+def drop_in_path(name: str) -> str:
+    """Return where our drop-in for a unit is."""
+    return "%s/%s.d/%s" % (UNITS_DIR, name, DROP_IN)

@@ -1,0 +1,33 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What it takes to roll a run back, step by step, in reverse order."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from .errors import HostError
+
+
+class UndoStack:
+    """The undo of each step done so far. One that fails neither stops the others nor hides the error that led here."""
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[str, Callable[[], Any]]] = []
+
+    def push(self, what: str, undo: Callable[[], Any]) -> None:
+        """Note how to undo a step that is about to be done."""
+        self._steps.append((what, undo))
+
+    def unwind(self) -> list[str]:
+        """Undo everything, the last step first; return a line for each step that could not be undone."""
+        problems = []
+        while self._steps:
+            what, undo = self._steps.pop()
+            try:
+                undo()
+            except (HostError, OSError) as exc:
+                problems.append("NOT put back: %s: %s" % (what, exc))
+        return problems

@@ -1,0 +1,347 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What one asks of the kernel to move a device between drivers: one method per request, errors explained.
+
+Every request may be repeated: asking for what is already so does nothing. That is what lets an interrupted run be
+finished, or taken back, from wherever it stopped.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import struct
+import time
+from typing import Any, Callable, Iterable
+
+from .._base.errors import HostError
+from .._base.fs import Root, Runner
+from .._base.paths import MODULE, PA_HINT
+from .._host.iommu import NODES, OUR_PREFIX, chardev_of
+from .._host.pci import Interface, PciBus, PciDevice
+from .._host.processes import name_of, open_files
+from .originals import permanent_mac
+from .sriov import NUMBER, count
+
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+_VFIO_NODE_WAIT = 5.0
+_INTERFACE_WAIT = 10.0
+_RENAME_WAIT = 3.0
+
+# What the kernel module means by each errno of a write to its `add` and `remove` parameters.
+_ADD = {
+    errno.EINVAL: ("the address is malformed", "Correct the address."),
+    errno.ENODEV: ("there is no such PCI device", "Check the hardware: it may have been unplugged meanwhile."),
+    errno.EBUSY: ("a driver is bound to it", "Find out what binds it again after it was unbound, and stop that."),
+    errno.EEXIST: ("it has an IOMMU group already", "A hardware IOMMU protects it: use the backend iommu."),
+    errno.EPERM: (
+        "CAP_SYS_RAWIO is missing, or the kernel is locked down",
+        "Run with become: true, outside of containers; under lockdown (Secure Boot) insecure mode is not possible.",
+    ),
+    errno.EOPNOTSUPP: ("a hardware IOMMU is active on this host", "Use the backend iommu."),
+}
+_REMOVE = {
+    errno.ENODEV: ("the module does not hold it", "Nothing to do."),
+    errno.EBUSY: ("VFIO still uses it", "Stop the application that uses it, then run again."),
+    errno.EPERM: ("CAP_SYS_RAWIO is missing", "Run with become: true, outside of containers."),
+}
+
+
+class Kernel:
+    """Requests to the running kernel."""
+
+    def __init__(self, root: Root, runner: Runner) -> None:
+        self.root = root
+        self.runner = runner
+
+    # --- drivers ---
+
+    def override(self, device: PciDevice, driver: str | None) -> None:
+        """Let only this driver bind, or any if None."""
+        if device.driver_override != driver:
+            # An empty line clears it.
+            self.root.write_sysfs(device.path + "/driver_override", (driver or "") + "\n")
+
+    def unbind(self, device: PciDevice) -> None:
+        """Take the device from whatever driver has it."""
+        driver = device.driver
+        if driver is None:
+            return
+        try:
+            self.root.write_sysfs("/sys/bus/pci/drivers/%s/unbind" % driver, device.address)
+        except HostError:
+            if device.driver is not None:  # it may have gone by itself meanwhile
+                raise
+
+    def bind(self, device: PciDevice, driver: str) -> None:
+        """Hand the device to a driver, whose module is loaded if need be, and see that it took it."""
+        if device.driver == driver:
+            return
+        directory = "/sys/bus/pci/drivers/" + driver
+        if not self.root.exists(directory):
+            self.load(driver)
+        reason = ""
+        try:
+            self.root.write_sysfs(directory + "/bind", device.address)
+        except HostError as exc:
+            reason = "; ".join(exc.evidence)
+        if device.driver == driver:
+            return
+        evidence = ["driver now: %s" % (device.driver or "none")] + ([reason] if reason else [])
+        raise HostError(
+            "bind",
+            "%s did not take %s." % (driver, device.address),
+            evidence=evidence + self.log_lines(device.address),
+            remedy=self._bind_remedy(device, driver),
+        )
+
+    def _bind_remedy(self, device: PciDevice, driver: str) -> str:
+        if driver == "vfio-pci" and device.iommu_group is None:
+            return "VFIO answers EINVAL where a device has no IOMMU group: check that the backend made one."
+        return "Look at the driver's reason in `dmesg`."
+
+    # --- groups of the noiommu module ---
+
+    def add(self, device: PciDevice, pa_hint: bool) -> None:
+        """Have the noiommu module make a group for an unbound device, with or without the hint to DPDK."""
+        if self.root.exists(NODES, OUR_PREFIX + device.address):
+            return
+        flag = "Y" if pa_hint else "N"
+        if self.root.read_text(PA_HINT) != flag:
+            self.root.write_sysfs(PA_HINT, flag + "\n")
+        self._module_request("add", device.address, _ADD)
+
+    def remove(self, device: PciDevice) -> None:
+        """Have the noiommu module give the device's group up."""
+        if self.root.exists(NODES, OUR_PREFIX + device.address):
+            self._module_request("remove", device.address, _REMOVE)
+
+    def _module_request(self, verb: str, address: str, meanings: dict[int, tuple[str, str]]) -> None:
+        try:
+            self.root.write_sysfs("%s/parameters/%s" % (MODULE, verb), address + "\n")
+        except HostError as exc:
+            if exc.errno not in meanings:
+                raise
+            meaning, remedy = meanings[exc.errno]
+            raise HostError(
+                "module_" + verb,
+                "The noiommu module refused to %s %s: %s." % (verb, address, meaning),
+                evidence=exc.evidence + self.log_lines(address),
+                remedy=remedy,
+                errno=exc.errno,
+            ) from exc
+
+    def wait_for_group(self, device: PciDevice) -> str:
+        """Return the group's character device once it is there."""
+        number = device.iommu_group
+        if number is None:
+            raise HostError(
+                "group",
+                "%s has no IOMMU group after binding." % device.address,
+                evidence=["%s/iommu_group: absent" % device.path] + self.log_lines(device.address),
+                remedy="Look at the last lines of `dmesg`.",
+            )
+        chardev = chardev_of(self.root, number)
+        if not _wait(lambda: self.root.exists(chardev), _VFIO_NODE_WAIT):
+            raise HostError(
+                "group",
+                "%s is bound, but %s did not appear." % (device.address, chardev),
+                evidence=["%s: absent after %d s" % (chardev, _VFIO_NODE_WAIT)],
+                remedy="Check that devtmpfs is mounted on /dev and that udev runs.",
+            )
+        return chardev
+
+    # --- virtual functions ---
+
+    def set_functions(self, pf: PciDevice, number: int) -> None:
+        """Have a physical function make so many virtual ones."""
+        if count(self.root, pf) not in (0, number):
+            # The kernel changes the number only through none.
+            self._write_number(pf, 0)
+        if count(self.root, pf) != number:
+            self._write_number(pf, number)
+
+    def _write_number(self, pf: PciDevice, number: int) -> None:
+        reason = ""
+        try:
+            self.root.write_sysfs("%s/%s" % (pf.path, NUMBER), "%d\n" % number)
+        except HostError as exc:
+            reason = "; ".join(exc.evidence)
+        now = count(self.root, pf)
+        if now == number and len(pf.functions) == number:
+            return
+        evidence = ["%s/%s: %d" % (pf.path, NUMBER, now), "virtual functions there: %d" % len(pf.functions)]
+        raise HostError(
+            "sriov",
+            "%s did not set the number of virtual functions to %d." % (pf.address, number),
+            evidence=evidence + ([reason] if reason else []) + self.log_lines(pf.address),
+            remedy="Look at the reason of its driver (%s) in `dmesg`; PCI bus numbers or memory may be short, which "
+            "pci=assign-busses or pci=realloc on the kernel command line mends." % (pf.driver or "none is bound"),
+        )
+
+    def probe(self, device: PciDevice) -> None:
+        """Offer a device to the host's drivers."""
+        if device.driver is None:
+            try:
+                self.root.write_sysfs("/sys/bus/pci/drivers_probe", device.address)
+            except HostError:  # no driver wants it
+                pass
+
+    # --- modules and parameters ---
+
+    def load(self, module: str) -> None:
+        """Load a module and explain a failure with modprobe's own words."""
+        done = self.runner.run("modprobe", module)
+        if done.rc == 0:
+            return
+        said = (done.stderr or done.stdout).strip()
+        raise HostError(
+            "modprobe",
+            "The kernel module %s could not be loaded." % module,
+            evidence=["modprobe %s: %s" % (module, said or "exit %d" % done.rc)] + self.log_lines(module),
+            remedy=_load_remedy(module, said),
+        )
+
+    def unload(self, module: str) -> bool:
+        """Unload a module with what it alone needed; False if something uses it."""
+        return self.runner.run("modprobe", "-r", module).rc == 0
+
+    # --- interfaces ---
+
+    def restore_links(self, wanted: dict[str, list[dict[str, Any]]]) -> list[str]:
+        """Wait for the interfaces of returned devices, and set up again those that were.
+
+        ``wanted`` has the recorded interfaces by device address. Return the names of those that are not as they were.
+        """
+        pairs: list[tuple[dict[str, Any], Interface | None]] = []
+
+        def all_present() -> bool:
+            bus = PciBus(self.root)
+            pairs[:] = [
+                (one, next((now for now in _interfaces(bus, address) if _same(one, now)), None))
+                for address, interfaces in wanted.items()
+                for one in interfaces
+            ]
+            return all(now is not None for _one, now in pairs)
+
+        def all_named() -> bool:
+            all_present()
+            return all(one["name"] == now.name for one, now in pairs if now is not None)
+
+        _wait(all_present, _INTERFACE_WAIT)
+        # udev renames a new interface as long as it is down.
+        _wait(all_named, _RENAME_WAIT)
+        missing = [one["name"] for one, now in pairs if now is None]
+        for one, now in pairs:
+            if now is None:
+                continue
+            try:
+                if one.get("mtu") not in (None, now.mtu):
+                    self.root.write_sysfs("/sys/class/net/%s/mtu" % now.name, "%d" % one["mtu"])
+                if one["up"] and not now.up:
+                    self.link_up(now.name)
+            except (HostError, OSError):  # renamed or removed this very moment
+                missing.append(one["name"])
+        return missing
+
+    def link_up(self, name: str) -> None:
+        """Set an interface administratively up."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            request = struct.pack("16sH14x", name.encode(), 0)
+            flags = struct.unpack_from("16sH", fcntl.ioctl(sock, _SIOCGIFFLAGS, request))[1]
+            fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH14x", name.encode(), flags | _IFF_UP))
+
+    # --- evidence ---
+
+    def users(self, nodes: Iterable[str]) -> dict[str, list[str]]:
+        """Say which processes hold device files open, by file."""
+        wanted = {node for node in nodes if self.root.exists(node)}
+        found: dict[str, list[str]] = {}
+        pairs = {(one.path, one.pid) for one in open_files(self.root, wanted)} if wanted else set()
+        for node, pid in sorted(pairs):
+            found.setdefault(node, []).append("%s is open in process %s (%s)" % (node, pid, name_of(self.root, pid)))
+        for node in wanted.difference(found):
+            if self._is_busy(node):
+                found[node] = ["%s: opening it gives EBUSY; its user is out of sight" % node]
+        return found
+
+    def _is_busy(self, chardev: str) -> bool:
+        """A VFIO group can be opened once only. Opening other files may do something to the device."""
+        if not self.root.is_live or not chardev.startswith("/dev/vfio/"):
+            return False
+        try:
+            os.close(os.open(chardev, os.O_RDWR | os.O_CLOEXEC))
+        except OSError as exc:
+            return exc.errno == errno.EBUSY
+        return False
+
+    def log_lines(self, needle: str) -> list[str]:
+        """Return the kernel log's last lines about something, as evidence for a failure."""
+        if not self.root.is_live:
+            return []
+        lines: list[str] = []
+        try:
+            handle = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+        except OSError:
+            return []
+        try:
+            while True:
+                try:
+                    record = os.read(handle, 8192).decode("utf-8", "replace")
+                except BlockingIOError:
+                    break
+                except OSError as exc:
+                    if exc.errno != errno.EPIPE:  # EPIPE: records were overwritten while reading; go on
+                        break
+                    continue
+                text = record.partition(";")[2].split("\n")[0]
+                if needle in text:
+                    lines.append("dmesg: " + text)
+        finally:
+            os.close(handle)
+        return lines[-3:]
+
+
+def nodes_of(root: Root, device: PciDevice) -> list[str]:
+    """Return the files through which processes drive a device: VFIO's group, UIO's, and those of RDMA verbs."""
+    group = device.iommu_group
+    found = [] if group is None else [chardev_of(root, group)]
+    for kind, folder in (("uio", "/dev"), ("infiniband_verbs", "/dev/infiniband")):
+        found += ["%s/%s" % (folder, name) for name in root.listdir(device.path, kind)]
+    return found
+
+
+def _interfaces(bus: PciBus, address: str) -> list[Interface]:
+    device = bus.get(address)
+    return device.interfaces if device is not None else []
+
+
+def _same(recorded: dict[str, Any], now: Interface) -> bool:
+    mac = permanent_mac(recorded)
+    # Where there is none, the driver makes one up anew.
+    return mac in (now.permanent, now.mac) if mac else recorded["name"] == now.name
+
+
+def _wait(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _load_remedy(module: str, said: str) -> str:
+    if "Key was rejected" in said or "Required key not available" in said:
+        return "Secure Boot is on and the module's signature is not trusted: enrol DKMS's key (mokutil), then reboot."
+    if "not found" in said and module == "noiommu":
+        return "Build it for the running kernel first: run the role baremetal.noiommu.kmod."
+    if "not found" in said:
+        return "Install the kernel package that carries this module, or boot the kernel whose modules are installed."
+    if "Operation not permitted" in said:
+        return "Run with become: true; if it was root, kernel lockdown or modules_disabled forbids loading."
+    return "Look at the last lines of `dmesg`."

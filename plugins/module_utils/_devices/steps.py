@@ -1,0 +1,116 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From what is to what shall be: the steps that move one device, as plain data."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .._base.fs import Root
+from .._host.iommu import NODES, NONE, OUR_PREFIX, classify, group_alone
+from .._host.pci import PciDevice
+from .._policy.backend import BUILTIN, DKMS
+
+OVERRIDE, UNBIND, REMOVE, ADD, BIND = "override", "unbind", "remove", "add", "bind"
+
+
+class DeviceState(NamedTuple):
+    """Everything about a device that a binding changes."""
+
+    address: str
+    driver: str | None
+    driver_override: str | None
+    group: int | None
+    group_name: str | None
+    in_module: bool  # the noiommu module holds it
+    pa_hint: bool  # its node tells DPDK to use physical addresses
+    safety: str
+
+    def report(self) -> dict[str, Any]:
+        """Return what module results show of it."""
+        return {
+            "address": self.address,
+            "driver": self.driver,
+            "driver_override": self.driver_override,
+            "iommu_group": self.group,
+            "safety": self.safety,
+        }
+
+
+class Target(NamedTuple):
+    """What a device shall become."""
+
+    driver: str | None
+    driver_override: str | None
+    in_module: bool
+    pa_hint: bool | None = None  # None: whatever it is
+    group_name: str | None = None  # None: whatever it is
+
+
+class Step(NamedTuple):
+    """One request to the kernel."""
+
+    action: str
+    value: Any = None
+
+    def __str__(self) -> str:
+        return {
+            OVERRIDE: "set driver_override to %s" % (self.value or "nothing"),
+            UNBIND: "unbind from %s" % self.value,
+            REMOVE: "remove from the noiommu module",
+            ADD: "add to the noiommu module",
+            BIND: "bind to %s" % self.value,
+        }[self.action]
+
+
+def observe(root: Root, device: PciDevice) -> DeviceState:
+    """Read a device's state; one that is still to be made has none, whatever is at its address now."""
+    if device.planned:
+        return DeviceState(device.address, None, None, None, None, False, False, NONE)
+    number = device.iommu_group
+    group = None if number is None else group_alone(root, number)
+    node = OUR_PREFIX + device.address
+    return DeviceState(
+        device.address,
+        device.driver,
+        device.driver_override,
+        number,
+        group.name if group else None,
+        root.exists(NODES, node),
+        root.exists(NODES, node, "intel-iommu/cap"),
+        classify(root, device, group).level,
+    )
+
+
+def plan(now: DeviceState, want: Target) -> list[Step]:
+    """Return the steps from any state to the wanted one; none if it is reached.
+
+    The override comes first: from then on no other driver can slip in between. It says nothing to a bound driver.
+    """
+    steps = []
+    if now.driver_override != want.driver_override:
+        steps.append(Step(OVERRIDE, want.driver_override))
+    hint_differs = want.pa_hint is not None and now.in_module and now.pa_hint != want.pa_hint
+    remake_group = now.in_module != want.in_module or (want.in_module and hint_differs)
+    wrong_group = want.group_name is not None and now.group_name not in (None, want.group_name)
+    rebind = now.driver != want.driver or remake_group or wrong_group
+    if rebind and now.driver is not None:
+        steps.append(Step(UNBIND, now.driver))
+    if now.in_module and remake_group:
+        steps.append(Step(REMOVE))
+    if want.in_module and remake_group:
+        steps.append(Step(ADD, want.pa_hint is not False))
+    if rebind and want.driver is not None:
+        steps.append(Step(BIND, want.driver))
+    return steps
+
+
+def target(backend: str, driver: str, pa_hint: bool) -> Target:
+    """Return what a device looks like once it is taken."""
+    if backend == DKMS:
+        return Target(driver, driver, True, pa_hint, "noiommu")
+    if backend == BUILTIN:
+        return Target(driver, driver, False, None, "vfio-noiommu")
+    return Target(driver, driver, False)

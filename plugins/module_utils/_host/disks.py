@@ -1,0 +1,253 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The host's block devices, and what uses them: much of that leaves no link in sysfs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from functools import cached_property
+
+from .._base.fs import Root
+from .mounts import Mount, read_fstab, read_mounts, unescape
+from .pci import below
+from .processes import Open, name_of, open_files
+
+BLOCK = "/sys/class/block"
+_NVME = "/sys/class/nvme"
+_NVME_SUBSYSTEMS = "/sys/class/nvme-subsystem"
+_NVME_TARGETS = "/sys/kernel/config/nvmet/subsystems"
+_FC_HOSTS = "/sys/class/fc_host"
+_FC_PORT = re.compile(r"\bhost_traddr=[^,]*\bpn-(0x[0-9a-f]+)", re.IGNORECASE)
+# Character devices through which a disk is used past its block device.
+_RAW = ("/sys/class/scsi_generic", "/sys/class/nvme-generic", _NVME)
+# What udev finds on a disk that is part of something larger, in use at the moment or not.
+_MEMBERS = {
+    "LVM2_member": "LVM",
+    "linux_raid_member": "RAID (md)",
+    "zfs_member": "ZFS",
+    "ceph_bluestore": "Ceph",
+    "stratis": "Stratis",
+    "bcache": "bcache",
+    "drbd": "DRBD",
+}
+_UDEV_DATABASE = "/run/udev/data"
+_TAGS = {"UUID": "by-uuid", "LABEL": "by-label", "PARTUUID": "by-partuuid", "PARTLABEL": "by-partlabel", "ID": "by-id"}
+_UDEV = ("systemd-udevd", "(udev-worker)", "udevd")
+
+
+class Disks:
+    """One look at all of them; each part is read only if a device needs it."""
+
+    def __init__(self, root: Root) -> None:
+        self.root = root
+
+    # --- what there is ---
+
+    @cached_property
+    def paths(self) -> dict[str, str]:
+        """Every block device's kernel name and its directory below /sys/devices."""
+        return {name: self.root.target(BLOCK, name) for name in self.root.listdir(BLOCK)}
+
+    @cached_property
+    def below(self) -> dict[str, list[str]]:
+        """The block devices on or below each device that has any."""
+        return below(self.paths)
+
+    @cached_property
+    def _raw_paths(self) -> dict[str, str]:
+        return {name: self.root.target(folder, name) for folder in _RAW for name in self.root.listdir(folder)}
+
+    @cached_property
+    def raw_below(self) -> dict[str, list[str]]:
+        """The character devices of disks (sg0, ng0n1, nvme0) on or below each device that has any."""
+        return below(self._raw_paths)
+
+    @cached_property
+    def _names(self) -> dict[tuple[str, str | None], str]:
+        """Kernel names by kind and number, whatever the file in /dev is called."""
+        pairs = [("b", name, path) for name, path in self.paths.items()]
+        pairs += [("c", name, path) for name, path in self._raw_paths.items()]
+        return {(kind, self.root.read_text(path, "dev")): name for kind, name, path in pairs}
+
+    def _named(self, path: str) -> str | None:
+        """Return the kernel name of the device that a file is."""
+        node = self.root.node(path)
+        if node is not None:
+            return self._names.get(node)
+        return os.path.basename(self.root.realpath(path)) if path.startswith("/dev/") else None
+
+    def numbers(self, name: str) -> str | None:
+        """Return a block device's ``major:minor``."""
+        return self.root.read_text(BLOCK, name, "dev")
+
+    # --- what they hang on, if not on a PCI device's directory ---
+
+    def nvme_paths(self, real: str) -> list[str]:
+        """Return the directories below which the NVMe disks of the device with this directory are, besides its own.
+
+        With multipath they hang on the subsystem, and over Fibre Channel on a controller that has no device above it.
+        """
+        paths = {name: self._raw_paths[name] for name in self.root.listdir(_NVME)}
+        ours = {name for name, path in paths.items() if path.startswith(real + "/")}
+        remote = self._fc_controllers(real, paths)
+        if not ours and not remote:
+            return []
+        subsystems = [
+            self.root.target(_NVME_SUBSYSTEMS, name)
+            for name in self.root.listdir(_NVME_SUBSYSTEMS)
+            if (ours | remote).intersection(self.root.listdir(_NVME_SUBSYSTEMS, name))
+        ]
+        return [paths[name] for name in sorted(remote)] + subsystems
+
+    def _fc_controllers(self, real: str, names: dict[str, str]) -> set[str]:
+        hosts = [
+            name for name in self.root.listdir(_FC_HOSTS) if self.root.target(_FC_HOSTS, name).startswith(real + "/")
+        ]
+        ports = {self.root.read_int(_FC_HOSTS, name, "port_name") for name in hosts}
+        if not ports:
+            return set()
+        found = {
+            name: _FC_PORT.search(self.root.read_text(_NVME, name, "address") or "")
+            for name in names
+            if self.root.read_text(_NVME, name, "transport") == "fc"
+        }
+        return {name for name, match in found.items() if match and int(match.group(1), 16) in ports}
+
+    # --- what uses them ---
+
+    @cached_property
+    def mounts(self) -> list[Mount]:
+        """What is mounted for the host."""
+        # Without privileges only one's own table can be read; mostly it is the same.
+        mounts = read_mounts(self.root) or read_mounts(self.root, "/proc/self/mountinfo")
+        # A source may be a link such as /dev/mapper/vg-root or /dev/disk/by-uuid/...
+        real = {one.source: self.root.realpath(one.source) for one in mounts if one.source.startswith("/dev/")}
+        return [one._replace(source=real.get(one.source, one.source)) for one in mounts]
+
+    @cached_property
+    def fstab(self) -> dict[str, str]:
+        """Kernel names of what the host mounts or swaps to at one time or another, each with its line."""
+        found: dict[str, str] = {}
+        for fields in read_fstab(self.root):
+            path = _fstab_path(self.root, unescape(fields[0]))
+            if path is not None:
+                found.setdefault(os.path.basename(self.root.realpath(path)), " ".join(fields))
+        # Any of the disks of a filesystem that has several may be the one that is named.
+        lines = {self._udev(name, "ID_FS_UUID"): line for name, line in found.items()}
+        for name in self.paths if found else ():
+            uuid = self._udev(name, "ID_FS_UUID")
+            if uuid is not None and uuid in lines:
+                found.setdefault(name, lines[uuid])
+        return found
+
+    @cached_property
+    def swaps(self) -> set[str]:
+        """Kernel names of the block devices swapped to."""
+        lines = (self.root.read_text("/proc/swaps") or "").splitlines()[1:]
+        return {os.path.basename(self.root.realpath(line.split()[0])) for line in lines if line.startswith("/dev/")}
+
+    def in_btrfs(self, name: str) -> bool:
+        """mountinfo names one device of a btrfs; sysfs names all, while it is mounted."""
+        return any(self.root.exists("/sys/fs/btrfs", fs, "devices", name) for fs in self.root.listdir("/sys/fs/btrfs"))
+
+    def holders(self, name: str) -> list[str]:
+        """Return the block devices on top of one."""
+        return self.root.listdir(self.paths[name], "holders") + self._loops.get(name, [])
+
+    @cached_property
+    def _loops(self) -> dict[str, list[str]]:
+        """The loop devices on each block device: nothing else in sysfs leads from one to the other."""
+        found: dict[str, list[str]] = {}
+        for loop in (name for name in self.paths if name.startswith("loop")):
+            # kubelet makes one on each raw volume, on a file of its own that is the device.
+            backing = self._named(self.root.read_text(BLOCK, loop, "loop/backing_file") or "")
+            if backing is not None:
+                found.setdefault(backing, []).append(loop)
+        return found
+
+    def partitions(self, name: str) -> list[str]:
+        """Return the partitions of a stacked device, such as md0p1."""
+        base = self.paths[name] + "/"
+        return [other for other, path in self.paths.items() if path.startswith(base)]
+
+    def is_claimed(self, name: str) -> bool:
+        """Whether the kernel holds a disk exclusively: catches what has no link in sysfs, such as ZFS."""
+        if not self.root.is_live:
+            return False
+        try:
+            os.close(os.open(_node_of(name), os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK))
+        except OSError as exc:
+            return exc.errno == errno.EBUSY
+        return False
+
+    @cached_property
+    def writers(self) -> dict[str, list[str]]:
+        """The processes that have a block or character device open for writing, by its kernel name.
+
+        The raw disks of QEMU and of Oracle ASM, for example, are not opened exclusively. What udev and blkid look at
+        for a moment they open for reading; udev is left out all the same, since it does not use what it opens.
+        """
+        nodes = {_node_of(name): name for name in (*self.paths, *self._raw_paths)}
+        found: dict[str, list[str]] = {}
+        opened = open_files(self.root, nodes)
+        for name, pid in sorted({(nodes[one.path], one.pid) for one in opened if _is_for_writing(self.root, one)}):
+            comm = name_of(self.root, pid)
+            if comm not in _UDEV:
+                found.setdefault(name, []).append("process %s (%s)" % (pid, comm))
+        return found
+
+    @cached_property
+    def exports(self) -> dict[str, list[str]]:
+        """What the kernel's NVMe target, which opens nothing exclusively, gives to other hosts, by kernel name."""
+        found: dict[str, list[str]] = {}
+        for subsystem in self.root.listdir(_NVME_TARGETS):
+            base = "%s/%s" % (_NVME_TARGETS, subsystem)
+            numbers = self.root.listdir(base, "namespaces")
+            for part in [base + "/passthru"] + ["%s/namespaces/%s" % (base, number) for number in numbers]:
+                name = self._named(self.root.read_text(part, "device_path") or "")
+                if name is not None and self.root.read_text(part, "enable") == "1":
+                    found.setdefault(name, []).append(part)
+        return found
+
+    # --- what is on them ---
+
+    def _udev(self, name: str, key: str) -> str | None:
+        return self._udev_properties[name].get(key) if name in self.paths else None
+
+    @cached_property
+    def _udev_properties(self) -> dict[str, dict[str, str]]:
+        texts = {name: self.root.read_text(_UDEV_DATABASE, "b%s" % self.numbers(name)) or "" for name in self.paths}
+        return {name: dict(re.findall(r"^E:(\w+)=(.*)$", text, re.MULTILINE)) for name, text in texts.items()}
+
+    def member_of(self, name: str) -> str | None:
+        """Say what udev saw on a disk that it is part of."""
+        kind = self._udev(name, "ID_FS_TYPE") or ""
+        return _MEMBERS.get(kind) or ("firmware RAID" if kind.endswith("_raid_member") else None)
+
+
+def _node_of(name: str) -> str:
+    return "/dev/" + name.replace("!", "/")
+
+
+def _is_for_writing(root: Root, one: Open) -> bool:
+    text = root.read_text("/proc", one.pid, "fdinfo", one.fd) or ""
+    flags = re.search(r"^flags:\s*([0-7]+)", text, re.MULTILINE)
+    return flags is not None and int(flags.group(1), 8) & os.O_ACCMODE != os.O_RDONLY
+
+
+def _fstab_path(root: Root, source: str) -> str | None:
+    if source.startswith("/dev/"):
+        return source
+    tag, _equals, value = source.partition("=")
+    if tag not in _TAGS:
+        return None
+    # udev writes what would not do in a file's name as \x20 and the like; UUIDs are compared as mount(8) does.
+    wanted = re.sub(
+        r"[^\w#+.:=@-]", lambda match: "".join("\\x%02x" % byte for byte in match.group().encode()), value.strip("\"'")
+    ).lower()
+    directory = "/dev/disk/" + _TAGS[tag]
+    return next((directory + "/" + name for name in root.listdir(directory) if name.lower() == wanted), None)

@@ -1,0 +1,189 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Network namespaces: whether sysfs shows this process's own, and what others have of the host's devices."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+import threading
+import time
+from typing import Callable, NamedTuple
+
+from .._base.errors import HostError
+from .._base.fs import Root
+from .mounts import read_mounts
+from .netlink import Link, read_links
+from .pci import NET
+from .processes import name_of, pids
+
+_CLONE_NEWNET = 0x40000000
+_OURS = "/proc/self/ns/net"
+# Kinds that are on top of another interface. A veth's other end is beside it.
+_ON_TOP = ("macvlan", "macvtap", "ipvlan", "ipvtap", "vlan", "macsec")
+# The kernel does not say of these whether the interface below is in another namespace.
+_ON_TOP_ANYWHERE = ("ipoib",)
+_TRIES, _PAUSE = 6, 0.2
+
+
+class Elsewhere(NamedTuple):
+    """What other network namespaces have."""
+
+    on_top: dict[int, list[str]]  # on top of an interface of this one, by its index
+    devices: list[tuple[str, str]]  # of a device: its directory below /sys/devices, and what
+
+
+def ensure_ours(root: Root, indexes: Callable[[], list[tuple[int, str]]] = socket.if_nameindex) -> None:
+    """Raise if sysfs shows another network namespace than the one of this process's sockets.
+
+    A container with the host's /sys is like that, and `unshare --net`: no address would be found on any interface.
+    """
+    lasting: set[tuple[int | None, str]] = set()
+    for attempt in range(_TRIES):
+        shown = {(root.read_int(NET, name, "ifindex"), name) for name in root.listdir(NET)}
+        shown = {one for one in shown if one[0] is not None}  # bonding_masters is no interface
+        ours = set(indexes())
+        differing = shown ^ ours
+        lasting = lasting & differing if attempt else differing
+        if not lasting:
+            return
+        # What is renamed, made or removed at this moment differs for this moment only.
+        time.sleep(_PAUSE)
+    raise HostError(
+        "network_namespace",
+        "/sys shows the interfaces of another network namespace than the one that this process is in.",
+        evidence=_listed("%s has, and the process has not: %%s" % NET, shown & lasting)
+        + _listed("the process has, and %s has not: %%s" % NET, ours & lasting),
+        remedy="Run on the host itself: not in a container, and not below `ip netns exec` or `unshare --net`.",
+    )
+
+
+def _listed(text: str, interfaces: set[tuple[int | None, str]]) -> list[str]:
+    names = ["%s (index %s)" % (name, index) for index, name in sorted(interfaces, key=lambda one: one[1])]
+    return [text % (", ".join(names[:5]) + (" and more" if names[5:] else ""))] if names else []
+
+
+def namespaces(root: Root) -> dict[str, list[str]]:
+    """Return every other network namespace and the paths by which to enter it: one may be gone in a moment."""
+    found: dict[str, list[str]] = {}
+    for pid in pids(root):
+        path = "/proc/%s/ns/net" % pid
+        name = root.readlink(path)
+        if name:
+            found.setdefault(name, []).append(path)
+    # Without a process: what `ip netns add` makes is mounted, under its inode's name.
+    for mount in read_mounts(root):
+        if mount.fstype == "nsfs" and mount.part.startswith("net:["):
+            found.setdefault(mount.part, []).append(mount.target)
+    found.pop(root.readlink(_OURS) or "", None)
+    return found
+
+
+def on_top(links: list[Link], where: str) -> dict[int, list[str]]:
+    """Return the links of one namespace that are on top of one in another, by the index of that one.
+
+    Which other namespace is not asked: a guard that stands on one too many is the safe side.
+    """
+    found: dict[int, list[str]] = {}
+    for link in links:
+        elsewhere = (link.elsewhere and link.kind in _ON_TOP) or link.kind in _ON_TOP_ANYWHERE
+        if elsewhere and link.lower is not None:
+            found.setdefault(link.lower, []).append("%s %s in %s" % (link.kind, link.name, where))
+    return found
+
+
+def of_devices(root: Root, links: list[Link], where: str) -> list[tuple[str, str]]:
+    """Return the links of one namespace that belong to a device, by the device's directory below /sys/devices."""
+    return [
+        (root.target("/sys/bus", link.bus, "devices", link.device), "%s is in %s" % (link.name, where))
+        for link in links
+        if link.bus and link.device
+    ]
+
+
+def look_elsewhere(root: Root) -> Elsewhere:
+    """Enter every other network namespace and look."""
+    found = Elsewhere({}, [])
+    for name, paths in namespaces(root).items():
+        where = _where(root, paths[0])
+        links = _links_in(name, paths, where)
+        for index, lines in on_top(links, where).items():
+            found.on_top.setdefault(index, []).extend(lines)
+        found.devices.extend(of_devices(root, links, where))
+    return found
+
+
+def _where(root: Root, path: str) -> str:
+    if not path.startswith("/proc/"):
+        return "the network namespace %s" % path
+    pid = path.split("/")[2]
+    return "the namespace of process %s (%s)" % (pid, name_of(root, pid))
+
+
+def _links_in(name: str, paths: list[str], where: str) -> list[Link]:
+    """Dump a namespace's links from a thread of its own: what it enters is nothing to this one."""
+    links: list[Link] = []
+    failures: list[HostError] = []
+
+    def look() -> None:
+        try:
+            if _enter(name, paths):
+                links.extend(read_links())
+        except OSError as exc:
+            failures.append(_closed(where, exc))
+        except HostError as exc:
+            failures.append(exc)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return links
+
+
+def _enter(name: str, paths: list[str]) -> bool:
+    """Take the calling thread into a namespace by the first path that leads there; False if none is left."""
+    failure = None
+    for path in paths:
+        try:
+            _enter_by(path, name)
+            return True
+        except OSError as exc:
+            if os.path.exists(path):  # else its process has ended, or it was unmounted
+                failure = exc
+    if failure is not None:
+        raise failure
+    return False
+
+
+def _enter_by(path: str, name: str) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if name != "net:[%d]" % os.fstat(handle).st_ino:
+            raise OSError(errno.ESTALE, "something else is at %s" % path)
+        _setns(handle)
+    finally:
+        os.close(handle)
+
+
+def _setns(handle: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(handle, _CLONE_NEWNET) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def _closed(where: str, exc: OSError) -> HostError:
+    # Without having looked no guard can vouch for a device: refuse instead of guessing.
+    return HostError(
+        "network_namespace",
+        "What %s has on top of the host's interfaces cannot be seen: %s." % (where, exc.strerror),
+        evidence=["entering %s: %s" % (where, exc)],
+        remedy="Run with become: true, on the host itself and not in a container: this takes CAP_SYS_ADMIN.",
+        errno=exc.errno,
+    )

@@ -1,0 +1,112 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Files that DPDK left on hugetlbfs: they keep their pages although no process has them any more.
+
+A DPDK process holds a shared lock (flock) on each of its files and leaves them behind when it ends. The next one with
+the same prefix takes those that it can lock exclusively for garbage and removes them (lib/eal/linux, clear_hugedir);
+so does this.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import stat
+from typing import NamedTuple
+
+from .._base.errors import HostError
+from .._base.fs import Root
+from .._host.hugetlb import UNITS
+
+# The names that EAL gives: <file-prefix>map_<number>, "rtemap_0" by default.
+_EAL_FILE = re.compile(r"map_\d+$")
+_PAGE_SIZE = re.compile(r"(?:^|,)pagesize=(\d+)([KMG])(?:,|$)")
+_LIMIT = re.compile(r"(?:^|,)size=(\d+)([KMG]?)(?:,|$)")
+
+
+class Mount(NamedTuple):
+    """Something that is mounted."""
+
+    path: str
+    fstype: str
+    options: str  # of the filesystem
+
+    @property
+    def page_size(self) -> int | None:
+        """The size of the pages, of a hugetlbfs."""
+        found = _PAGE_SIZE.search(self.options)
+        return int(found.group(1)) * UNITS[found.group(2)] if found and self.fstype == "hugetlbfs" else None
+
+    @property
+    def limit(self) -> int | None:
+        """How much all files together may hold, if that is limited."""
+        found = _LIMIT.search(self.options)
+        return int(found.group(1)) * UNITS[found.group(2)] if found else None
+
+
+class LeftOver(NamedTuple):
+    """A file of an ended DPDK process."""
+
+    path: str
+    page_size: int
+    pages: int
+
+
+def left_over(root: Root, mounts: list[Mount]) -> list[LeftOver]:
+    """Return the files in the roots of these mounts that no process has locked."""
+    found = []
+    for mount in mounts:
+        for name in root.listdir(mount.path) if mount.page_size else []:
+            path = os.path.join(mount.path, name)
+            size = _size_of_unlocked(root, path) if _EAL_FILE.search(name) else None
+            if mount.page_size and size is not None:
+                found.append(LeftOver(path, mount.page_size, size // mount.page_size))
+    return found
+
+
+def mounts_of(root: Root) -> list[Mount]:
+    """Return what is mounted on the host; of several at one place the last, which is on top."""
+    found = {}
+    for line in (root.read_text("/proc/1/mountinfo") or "").splitlines():
+        head, _dash, tail = line.partition(" - ")
+        fields, about = head.split(), tail.split()
+        if len(fields) >= 5 and len(about) >= 3:
+            # The kernel writes blanks and backslashes in octal.
+            path = re.sub(r"\\(\d{3})", lambda one: chr(int(one[1], 8)), fields[4])
+            found[path] = Mount(path, about[0], about[2])
+    return list(found.values())
+
+
+def _size_of_unlocked(root: Root, path: str) -> int | None:
+    """Return the size of a file that no process has; one that cannot be looked at, or is no file, counts as had."""
+    try:
+        # Everybody who may use the mount can put a FIFO there, and to open that would wait for whoever writes to it.
+        handle = os.open(root.path(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):
+            return None
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return about.st_size
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+
+
+def remove(root: Root, files: list[LeftOver]) -> None:
+    """Remove left-over files, each only if still nobody has it."""
+    for one in files:
+        if _size_of_unlocked(root, one.path) is None and root.exists(one.path):
+            raise HostError(
+                "pool_in_use",
+                "%s was in nobody's use a moment ago and now is." % one.path,
+                evidence=["%s: locked" % one.path],
+                remedy="Stop the DPDK process that has just started, then run again.",
+            )
+        root.remove_file(one.path)

@@ -1,0 +1,307 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The whole host read once, and one verdict: which backend serves it, and everything that speaks against it."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from typing import Any, Container, NamedTuple, Sequence
+
+from .._base.errors import HostError
+from .._base.fs import Root
+from .._base.paths import ACCESS_RECORD, HUGEPAGES_RECORD, HUGETLB_MOUNTS_RECORD, LIBRARY, STATE
+from .._cmdline.iommu import enabling
+from .._devices.originals import Originals
+from .._devices.selectors import Recorded, resolve
+from .._devices.sriov import losses, plan_functions
+from .._dkms import signing
+from .._host import hugetlb, kernels, taint
+from .._host.iommu import HostIommu, classify, group_refusals, host_iommu, read_group
+from .._host.kernel_config import lockdown, vfio_noiommu_config
+from .._host.modules import module_installed, module_loaded
+from .._host.mounts import refuse_late
+from .._host.pci import PciBus, PciDevice
+from .._policy import acceptance
+from .._policy.backend import DKMS, IOMMU, UNSAFE_INTERRUPTS, choose
+from .._policy.guard_context import GuardContext
+from .._policy.guards import check, loss_refusals
+from .._policy.undeclared import undeclared
+from . import predict
+
+MODULE = "noiommu"
+_VFIO_MODULES = ("vfio", "vfio_pci", "vfio_pci_core", "vfio_iommu_type1")
+
+# What is listed where nothing is selected: classes that data planes drive.
+_CLASSES = {"01": "storage", "02": "network", "0b": "accelerator", "12": "accelerator"}
+
+
+class Declaration(NamedTuple):
+    """What is declared for the host: the arguments of noiommu_info."""
+
+    devices: list[dict[str, Any]]
+    sriov: list[dict[str, Any]]
+    backend: str = "auto"
+    accept_unsafe: bool = False
+    enable_iommu: bool = False
+    kmod_build: str = "on_host"
+    insecure_until: str | None = None
+    undeclared: Sequence[str] = ()  # what no variable says anything of, see _undeclared
+
+
+# What noiommu_info returns besides the verdict.
+PARTS = (
+    "kernel",
+    "iommu",
+    "iommu_boot",
+    "secure_boot",
+    "module_signing",
+    "lockdown",
+    "module",
+    "vfio",
+    "taint",
+    "insecure",
+    "devices",
+    "hugepages",
+    "recorded",
+    "os",
+    "packages_missing",
+    "prebuilt_kernels",
+    "applications",
+    "container",
+)
+ALL = "all"
+
+
+class Preflight:
+    """One look at the host for one declaration."""
+
+    def __init__(self, root: Root, context: GuardContext, declared: Declaration) -> None:
+        self._root = root
+        self._until, self._now = declared.insecure_until, acceptance.utc_now()
+        self._bus = PciBus(root)
+        originals = self._originals = Originals.load(root)
+        self._recorded = {one.address: one for one in originals.identities()}
+        known = list(self._recorded.values())
+        self._undeclared = undeclared(root, declared.undeclared)
+        # Without a declaration the virtual functions are judged as they are.
+        judged = bool(declared.sriov or declared.devices) and "sriov" not in declared.undeclared
+        plans, errors = plan_functions(root, self._bus, declared.sriov, known, originals.sriov if judged else {})
+        present = PciBus(root)
+        errors += loss_refusals(context, present, losses(plans, present), set(self._recorded))
+        self._selected, self._selector_errors = resolve(declared.devices, self._bus, known)
+        self._selector_errors += errors
+        self._release = kernels.running(root)
+        self._iommu = host_iommu(root)
+        self._enabling = enabling(root, self._iommu, declared.enable_iommu)
+        self._choice = choose(root, declared.backend, declared.accept_unsafe, self._enabling.pending)
+        self._by_selector = bool(declared.devices)
+        self._guards = {one.address: [] if one.planned else check(context, self._bus, one) for one in self._shown()}
+        self._prebuilt = declared.kmod_build == "prebuilt"
+        self._lacking = {} if self._prebuilt else kernels.missing_for_build(root, self._release)
+        self._signing = signing.read(root, self._prebuilt)
+
+    def report(self, subset: Container[str] = (ALL,)) -> dict[str, Any]:
+        """Return the verdict and these parts of what it rests on (``PARTS``), as noiommu_info does."""
+        found = {
+            "kernel": self._kernel,
+            "iommu": self._iommu._asdict,
+            "iommu_boot": self._enabling.report,
+            "secure_boot": lambda: signing.secure_boot(self._root),
+            "module_signing": self._signing.report,
+            "lockdown": lambda: lockdown(self._root),
+            "module": self._module,
+            "vfio": lambda: {one: read_parameters(self._root, one) for one in _VFIO_MODULES},
+            "taint": lambda: self._taint,
+            "insecure": lambda: acceptance.report(self._root, self._taint, self._until, self._now),
+            "devices": lambda: self._devices,
+            "hugepages": hugetlb.Pools(self._root).report,
+            "recorded": self._recorded_settings,
+            "os": lambda: kernels.read_os(self._root)._asdict(),
+            "packages_missing": lambda: sorted(self._lacking),
+            "prebuilt_kernels": self._prebuilt_kernels,
+            "applications": self._applications,
+            "container": self._container,
+        }
+        wanted = [part for part in PARTS if ALL in subset or part in subset]
+        return {**{part: found[part]() for part in wanted}, "verdict": self._verdict()}
+
+    # --- the host ---
+
+    @cached_property
+    def _taint(self) -> dict[str, Any]:
+        return taint.report(self._root)
+
+    def _recorded_settings(self) -> dict[str, bool]:
+        records = {"hugepages": HUGEPAGES_RECORD, "hugepage_mounts": HUGETLB_MOUNTS_RECORD, "access": ACCESS_RECORD}
+        return {name: self._root.exists(path) for name, path in records.items()}
+
+    def _kernel(self) -> dict[str, Any]:
+        return {
+            "release": self._release,
+            "config_vfio_noiommu": vfio_noiommu_config(self._root, self._release),
+            "installed": [
+                {
+                    "release": one,
+                    "running": one == self._release,
+                    "headers": kernels.headers(self._root, one) is not None,
+                    "module_installed": module_installed(self._root, MODULE, one),
+                }
+                for one in kernels.installed(self._root)
+            ],
+        }
+
+    def _module(self) -> dict[str, Any]:
+        return {
+            "loaded": self._root.exists("/sys/module", MODULE),
+            "version": self._root.read_text("/sys/module", MODULE, "version"),
+            "parameters": read_parameters(self._root, MODULE) or {},
+        }
+
+    def _prebuilt_kernels(self) -> list[str]:
+        """The kernels that want a module from a build host."""
+        wanted = self._prebuilt and self._choice.backend == DKMS
+        # A directory of another name is not a kernel's; what runs is, and is refused by the controller.
+        others = filter(kernels.is_release, kernels.installed(self._root))
+        return sorted({self._release, *others}) if wanted else []
+
+    # --- the devices ---
+
+    @cached_property
+    def _devices(self) -> list[dict[str, Any]]:
+        return [self._device(one) for one in self._shown()]
+
+    def _applications(self) -> dict[str, Any]:
+        machine = os.uname().machine
+        return predict.applications(predict.Situation(self._root, self._choice.backend, machine, self._selected))
+
+    def _container(self) -> dict[str, Any]:
+        nodes = [one["chardev"] for one in self._devices if self._by_selector and one["chardev"]]
+        return predict.container(self._choice.backend, nodes)
+
+    def _shown(self) -> list[PciDevice]:
+        if self._by_selector:
+            return self._selected
+        return [one for one in self._bus if one.is_endpoint and one.class_code[:2] in _CLASSES]
+
+    def _device(self, device: PciDevice) -> dict[str, Any]:
+        number = device.iommu_group
+        group = read_group(self._root, number) if number is not None else None
+        safety = classify(self._root, device, group)
+        record: Recorded | None = self._recorded.get(device.address)
+        return {
+            "address": device.address,
+            "selected": self._by_selector,
+            "vendor_device": device.vendor_device,
+            "class": _CLASSES.get(device.class_code[:2], "other"),
+            "class_code": device.class_code,
+            "driver": device.driver,
+            "interfaces": [one.name for one in device.interfaces],
+            # A device that was taken has no interface any more; its address was recorded.
+            "mac": device.mac or (record.macs[0] if record and record.macs else None),
+            "numa_node": device.numa_node,
+            "group": number,
+            "chardev": group.chardev if group is not None and self._root.exists(group.chardev) else None,
+            "safety": safety.level,
+            "safety_reason": safety.reason,
+            "guards": [guard.as_dict() for guard in self._guards[device.address]],
+        }
+
+    # --- the verdict ---
+
+    def _verdict(self) -> dict[str, Any]:
+        refusals = [*self._undeclared, *self._enabling.refusals, *self._choice.refusals, *self._selector_errors]
+        if acceptance.expired(self._until, self._now) and self._choice.backend in acceptance.INSECURE:
+            refusals.append(acceptance.refusal(self._until, self._now))
+        for device in self._selected:
+            guards = self._originals.standing(self._guards[device.address], device, self._bus)
+            refusals += [guard.refusal() for guard in guards]
+        if self._choice.backend == IOMMU:
+            addresses = {device.address for device in self._selected}
+            there = [device for device in self._selected if not device.planned]
+            refusals += group_refusals(self._root, self._bus, there, addresses)
+        refusals += self._vfio_missing() + self._unsigned()
+        if self._by_selector:
+            refusals += refuse_late(self._root, (LIBRARY, STATE))
+        return {
+            "backend": self._choice.backend or "none",
+            "safe": self._choice.backend == IOMMU and self._iommu.state == "active",
+            "ok": not refusals,
+            "refusals": [one.as_dict() for one in refusals],
+            "warnings": self._warnings(),
+            "reboot_required": self._stale() or self._enabling.pending,
+        }
+
+    def _stale(self) -> bool:
+        """Whether the running kernel's modules were removed, as by an upgrade that kept its version."""
+        return not self._root.exists(kernels.MODULES, self._release) and bool(kernels.installed(self._root))
+
+    def _unsigned(self) -> list[HostError]:
+        """The reasons why the kernel would not load the module; a locked down one is told both of its problems."""
+        locked = next((one for one in self._choice.refusals if one.code == "lockdown"), None)
+        if locked is not None:
+            locked.evidence += [one for one in signing.facts(self._root, self._signing) if one not in locked.evidence]
+        elif self._choice.backend != DKMS:
+            return []
+        unsigned = signing.refusal(self._root, self._signing)
+        return [] if unsigned is None else [unsigned]
+
+    def _vfio_missing(self) -> list[HostError]:
+        driver = "vfio-pci"
+        if module_loaded(self._root, driver) or module_installed(self._root, driver, self._release):
+            return []
+        index = "%s/%s/modules.dep" % (kernels.MODULES, self._release)
+        remedy = "Install a kernel with CONFIG_VFIO_PCI (Debian: linux-image-amd64) and boot it."
+        if self._stale():
+            remedy = "Reboot into an installed kernel: the running one's modules are gone."
+        return [
+            HostError(
+                "vfio_missing",
+                "The running kernel %s has no vfio-pci." % self._release,
+                evidence=[index + (": lists no vfio-pci" if self._root.exists(index) else ": absent")],
+                remedy=remedy,
+            )
+        ]
+
+    def _warnings(self) -> list[str]:
+        warnings = list(self._choice.warnings)
+        if self._choice.backend == DKMS:
+            warnings += self._build_warnings()
+        if self._iommu.state == "active" and read_parameters(self._root, "vfio_iommu_type1"):
+            warnings += self._unsafe_interrupts(self._iommu)
+        return warnings
+
+    def _build_warnings(self) -> list[str]:
+        return (
+            []
+            if self._prebuilt
+            else [
+                "The installed kernel %s has no headers: after booting it, the devices stay without a backend. Install %s."
+                % (one, kernels.headers_package(self._root, one))
+                for one in kernels.installed(self._root)
+                if one != self._release and kernels.headers(self._root, one) is None
+            ]
+        )
+
+    def _unsafe_interrupts(self, iommu: HostIommu) -> list[str]:
+        if self._root.read_text(UNSAFE_INTERRUPTS) != "Y":
+            return []
+        return [
+            "vfio_iommu_type1.allow_unsafe_interrupts is Y although an IOMMU (%s) is active: devices can forge"
+            " interrupts. Remove the option unless the hardware lacks interrupt remapping." % ", ".join(iommu.drivers)
+        ]
+
+
+def read_parameters(root: Root, module: str) -> dict[str, str] | None:
+    """Return a loaded module's readable parameters, None if it is not loaded."""
+    base = "/sys/module/%s" % module
+    if not root.exists(base):
+        return None
+    found = {}
+    for name in root.listdir(base, "parameters"):
+        path = base + "/parameters/" + name
+        if os.stat(root.path(path)).st_mode & 0o444:
+            found[name] = root.read_text(path) or ""
+    return found

@@ -1,0 +1,358 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The fleet report: one record per host from what a run registered, and the files made of all records.
+
+A host is not trusted: whatever it answers becomes a record of the published schema (docs/report.schema.json), of
+bounded size, and nothing in it can end the place that it is written to.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from typing import Any, Callable, Iterable, Mapping
+
+from .._base.errors import HostError
+from .._policy.acceptance import end_of, parse_stamp
+from .metrics import CHECKED
+from .record import blank, reason
+
+VERSION = 1
+
+# What the roles register, by how people call it, in the order of the roles.
+CONCERNS = {
+    "kmod_result": "kernel module",
+    "passthrough_cmdline": "boot parameters",
+    "hugepages_result": "hugepages",
+    "hugepages_mounted": "hugepage mounts",
+    "devices_result": "device bindings",
+    "access_result": "access",
+}
+REGISTERED = ("preflight_info", "compare_reachable", "compare_facts", "compare_failure", *CONCERNS)
+
+_EXPIRED = "insecure_expired"
+_TEXT, _ITEMS = 1000, 200
+_KINDS = ("iommu", "builtin", "dkms")
+_SAFETY = ("isolated", "unsafe", "none")
+# Control characters, and those that change the direction or the width of what stands beside them.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
+    "\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
+
+
+# --- coercion: the right type or nothing ---
+
+
+def text(value: Any, limit: int = _TEXT) -> str:
+    """Return a value as text of bounded length without invisible characters."""
+    shown = value if isinstance(value, str) else "" if value is None else str(value)
+    if len(shown) > limit:
+        shown = "%s… (%d characters more)" % (shown[:limit], len(shown) - limit)
+    return _INVISIBLE.sub(lambda match: "\\u%04x" % ord(match.group()), shown)
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else text(value)
+
+
+def _number(value: Any) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 2**53:
+        return None
+    return int(value)
+
+
+def _count(value: Any) -> int:
+    return max(_number(value) or 0, 0)
+
+
+def _flag(value: Any) -> bool | None:
+    return bool(value) if isinstance(value, (bool, int)) else None
+
+
+def _dict(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value)[:_ITEMS] if isinstance(value, (list, tuple)) else []
+
+
+def _dicts(value: Any) -> list[Mapping[str, Any]]:
+    return [one for one in _list(value) if isinstance(one, Mapping)]
+
+
+def _texts(value: Any) -> list[str]:
+    return [text(one) for one in _list([value] if isinstance(value, str) else value)]
+
+
+def _time(value: Any) -> str | None:
+    return None if parse_stamp(value) is None else str(value)
+
+
+# --- one host ---
+
+
+def host_record(name: str, registered: Mapping[str, Any], maintenance: str = "") -> dict[str, Any]:
+    """Return what a run found out about a host; ``registered`` has the variables of that run."""
+    results = {key: _dict(registered.get(key)) for key in REGISTERED}
+    facts = results["preflight_info"]
+    failure = results["compare_failure"]
+    refusals = [_refusal(one) for one in _dicts(_dict(facts.get("verdict")).get("refusals"))]
+    refusals += [one for one in map(_refusal, _dicts(failure.get("refusals"))) if one not in refusals]
+    drift = [
+        {"concern": concern, "changes": found}
+        for concern, found in ((concern, changes(results[key])) for key, concern in CONCERNS.items())
+        if found
+    ]
+    record = blank("ok", reason(drift, [one["code"] + ": " + one["message"] for one in refusals]))
+    facts = facts if facts.get("verdict") else results["compare_facts"]
+    verdict = _dict(facts.get("verdict"))
+    if verdict:
+        record.update(_facts(facts, verdict))
+    if maintenance:
+        record["state"], record["reason"] = "maintenance", maintenance
+    elif any(one.get("unreachable") for one in results.values()):
+        record["state"], record["reason"] = "unreachable", text(_unreachable(results)) or "unreachable"
+    elif any(one["code"] != _EXPIRED for one in refusals):
+        record["state"] = "refused"
+    elif failure:  # whatever refusal there is was tolerated, and is not why
+        record["state"] = "failed"
+        record["reason"] = " ".join(text(failure.get("msg") or "The run failed.").split())
+    elif not verdict:
+        record["state"], record["reason"] = "failed", "The host gave no verdict."
+    elif refusals:
+        record["state"] = "expired"
+    elif drift:
+        record["state"] = "drifted"
+    record["reason"] = text(record["reason"])
+    needs_reboot = [
+        "%s: a reboot is needed" % concern
+        for key, concern in CONCERNS.items()
+        if results[key].get("reboot_required") is True
+    ]
+    return dict(
+        record, name=text(name), refusals=refusals, drift=drift, reboot_pending=record["reboot_pending"] + needs_reboot
+    )
+
+
+def _unreachable(results: Mapping[str, Mapping[str, Any]]) -> str:
+    message = next(one.get("msg") for one in results.values() if one.get("unreachable"))
+    return re.sub("^Task failed: ", "", " ".join(text(message).split()))
+
+
+def _refusal(one: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "code": text(one.get("code")),
+        "message": text(one.get("message")),
+        "evidence": _texts(one.get("evidence")),
+        "remedy": text(one.get("remedy")),
+    }
+
+
+def _facts(facts: Mapping[str, Any], verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of the record that noiommu_info fills."""
+    system, insecure, signing = (_dict(facts.get(key)) for key in ("os", "insecure", "module_signing"))
+    backend = verdict.get("backend")
+    kernel = _dict(facts.get("kernel"))
+    waits = signing.get("enforced") is True and signing.get("enrolled") in ("no", "pending")
+    return {
+        "os": text("%s %s" % (text(system.get("id")), text(system.get("version_id")))).strip(),
+        "kernel": _text_or_none(kernel.get("release")),
+        "backend": backend if backend in _KINDS else None,
+        "insecure": {
+            "active": _flag(insecure.get("active")),
+            "since": _time(insecure.get("since")),
+            "since_from": insecure.get("since_from") if insecure.get("since_from") in ("record", "log") else None,
+            "until": _day(insecure.get("until")),
+            "expired": insecure.get("expired") is True,
+            "used_since_boot": _flag(insecure.get("used_since_boot")),
+        },
+        "taint": _taint(_dict(facts.get("taint"))),
+        "devices": [
+            _device(one)
+            for one in _dicts(facts.get("devices"))
+            if one.get("selected") or one.get("driver") == "vfio-pci"
+        ],
+        "hugepages": [
+            {
+                "size": text(one.get("size")),
+                "node": _number(one.get("node")),
+                "count": _count(one.get("count")),
+                "free": _count(one.get("free")),
+            }
+            for one in _dicts(facts.get("hugepages"))
+        ],
+        "reboot_pending": [_reboot_reason(facts)] if verdict.get("reboot_required") else [],
+        "keys_to_enrol": [text(signing.get("certificate") or "DKMS's signing key")] if waits else [],
+        "warnings": _texts(verdict.get("warnings")),
+    }
+
+
+def _reboot_reason(facts: Mapping[str, Any]) -> str:
+    if _dict(facts.get("iommu_boot")).get("pending"):
+        return "the IOMMU is turned on by the next boot"
+    return "the modules of the running kernel are gone"
+
+
+def _day(value: Any) -> str | None:
+    try:
+        return value if isinstance(value, str) and end_of(value) else None
+    except HostError:
+        return None
+
+
+def _taint(taint: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "mask": _count(taint.get("mask")),
+        "flags": [
+            {
+                "bit": _count(one.get("bit")),
+                "letter": text(one.get("letter")),
+                "name": text(one.get("name")),
+                "meaning": text(one.get("meaning")),
+                "attribution": [
+                    {
+                        "kind": text(who.get("kind")),
+                        "name": text(who.get("name")),
+                        "pid": _number(who.get("pid")),
+                        "since": _time(who.get("since")),
+                        "evidence": text(who.get("evidence")),
+                        "insecure_passthrough": who.get("insecure_passthrough") is True,
+                    }
+                    for who in _dicts(one.get("attribution"))
+                ],
+            }
+            for one in _dicts(taint.get("flags"))
+        ],
+    }
+
+
+def _device(one: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "address": text(one.get("address")),
+        "vendor_device": text(one.get("vendor_device")),
+        "class": text(one.get("class")),
+        "driver": _text_or_none(one.get("driver")),
+        "interfaces": _texts(one.get("interfaces")),
+        "mac": _text_or_none(one.get("mac")),
+        "numa_node": _number(one.get("numa_node")),
+        "group": _number(one.get("group")),
+        "chardev": _text_or_none(one.get("chardev")),
+        "safety": one.get("safety") if one.get("safety") in _SAFETY else "none",
+    }
+
+
+def changes(result: Mapping[str, Any]) -> list[str]:
+    """Say what a task would change, and what it could not."""
+    unbuilt = [
+        text("no module for the kernel %s: %s" % (text(kernel), "; ".join(_texts(why))))
+        for kernel, why in _dict(result.get("failed_kernels")).items()
+    ]
+    waits = ["a reboot is needed"] if result.get("reboot_required") is True else []
+    return (_wanted(result) if result.get("changed") and not result.get("failed") else []) + unbuilt[:_ITEMS] + waits
+
+
+def _wanted(result: Mapping[str, Any]) -> list[str]:
+    steps = _texts(result.get("steps"))
+    if not steps:
+        steps = list(_differences(result.get("before"), result.get("after"), ""))[:_ITEMS]
+    if not steps:
+        parts = result.get("diff")
+        parts = [parts] if isinstance(parts, Mapping) else _dicts(parts)
+        names = dict.fromkeys(text(one.get("before_header") or one.get("after_header")) for one in parts)
+        steps = ["%s differs" % one for one in names if one]
+    return steps or ["not as declared"]
+
+
+def _differences(before: Any, after: Any, path: str) -> Iterable[str]:
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for key in sorted({*before, *after}, key=str):
+            inner = "%s %s" % (path, text(key)) if path else text(key)
+            yield from _differences(before.get(key), after.get(key), inner)
+    elif before != after:
+        yield text("%s: %s instead of %s" % (path, _brief(before), _brief(after)))
+
+
+def _brief(value: Any) -> str:
+    return "nothing" if value is None else text(value, 200)
+
+
+# --- all hosts ---
+
+
+def _count_if(hosts: list[dict[str, Any]], test: Callable[[dict[str, Any]], Any]) -> int:
+    return sum(1 for one in hosts if test(one))
+
+
+def _parts(name: str) -> list[tuple[bool, str]]:
+    return [(part.isdecimal(), part) for part in re.findall(r"[0-9]{1,18}|[^0-9]+", name)]
+
+
+def fleet(records: Iterable[dict[str, Any]], generated_at: str) -> dict[str, Any]:
+    """Return the whole report."""
+    hosts = sorted(
+        ({"os": "", "warnings": [], **one} for one in records),
+        # host9 before host10, as people count.
+        key=lambda one: [(0, int(part), "") if digits else (1, 0, part) for digits, part in _parts(one["name"])],
+    )
+    return {
+        "version": VERSION,
+        "generated_at": generated_at,
+        "summary": {
+            "hosts": len(hosts),
+            **{
+                state: _count_if(hosts, lambda one, state=state: one["state"] == state)
+                for state in ("ok", "drifted", "expired", "refused", "failed", "unreachable", "maintenance")
+            },
+            "insecure": _count_if(hosts, lambda one: one["insecure"]["active"]),
+            "tainted": _count_if(hosts, lambda one: one["taint"] and one["taint"]["mask"]),
+            "reboot_pending": _count_if(hosts, lambda one: one["reboot_pending"]),
+            "keys_to_enrol": _count_if(hosts, lambda one: one["keys_to_enrol"]),
+        },
+        "hosts": hosts,
+    }
+
+
+def render_json(report: dict[str, Any]) -> str:
+    """Return the report for programs."""
+    return json.dumps(report, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def render_page(report: dict[str, Any], parts: Mapping[str, str]) -> str:
+    """Return the report for people; ``parts`` are the page, its style and its script.
+
+    The data can neither end the element that holds it nor be taken for markup: it has no <, > or &, and nothing but
+    ASCII. Should that ever fail, the policy lets nothing run but the one script, which puts text into text nodes only.
+    """
+    data = json.dumps(report, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        data = data.replace(character, "\\u%04x" % ord(character))
+    policy = "default-src 'none'; base-uri 'none'; form-action 'none'; style-src %s; script-src %s" % (
+        _digest(parts["style"]),
+        _digest(parts["script"]),
+    )
+    values = {"policy": policy, "style": parts["style"], "script": parts["script"], "data": data}
+    return re.sub(r"@@(\w+)@@", lambda match: values[match.group(1)], parts["page"])
+
+
+def _digest(source: str) -> str:
+    return "'sha256-%s'" % base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+
+
+def without_times(rendered: str) -> str:
+    """Return a file of ours without the times of its making, to tell whether two say the same."""
+    pattern = r'("generated_at": ?)"[^"]*"|^(%s(?:\{.*\})? )\d+$' % CHECKED
+    return re.sub(pattern, r"\1\2", rendered, flags=re.MULTILINE)
+
+
+def file_name(host: str) -> str:
+    """Return a name for a host's own file that stays in its directory and is no other host's."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", host)[:100]
+    if plain and plain == host and not plain.startswith("."):
+        return plain
+    return "%s-%s" % (plain.lstrip(".") or "host", hashlib.sha256(host.encode("utf-8", "replace")).hexdigest()[:12])

@@ -1,0 +1,269 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The command noiommu-verify: compares a host with what was deployed to it, from the host's own records."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import stat
+import sys
+from typing import Any, Iterator
+
+from .._base.errors import HostError
+from .._base.fs import Root
+from .._base.paths import (
+    ACCESS_RECORD,
+    BINDINGS,
+    GRANTED_MODE,
+    HUGEPAGES_SCRIPT,
+    HUGEPAGES_UNIT,
+    HUGEPAGES_WANTS,
+    HUGETLB_MOUNTS_RECORD,
+    HUGETLBFS_UNIT,
+    LIMITS,
+    MODPROBE,
+    UDEV_RULES,
+    UNIT,
+    UNIT_NAME,
+    WANTS,
+    drop_in_path,
+)
+from .._base.records import load_json, load_record
+from .._devices.steps import observe, plan, target
+from .._host import kernels
+from .._host import taint as _taint
+from .._host.accounts import read_groups
+from .._host.hugetlb import Pools, persistent
+from .._host.iommu import chardevs
+from .._host.modules import module_installed, module_loaded
+from .._host.mounts import read_mounts
+from .._host.pci import PciBus
+from .._policy import acceptance
+from .._policy.backend import needs
+from . import metrics
+from .record import blank, reason
+
+OK, DRIFTED, UNKNOWN = 0, 1, 2
+
+# How a declared pool stands in the script that reserves it at boot: the pool's directory, and the count.
+_POOL = re.compile(r"^reserve '[^'\n]*' (\S+) (\d+) ", re.MULTILINE)
+
+
+class Verify:
+    """One look at the host. What is returned has the shape of a host in the fleet report."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._bus = PciBus(root)
+        self._bindings = load_json(root, BINDINGS)
+        self._now = acceptance.utc_now()
+
+    def record(self) -> dict[str, Any]:
+        """Return everything that was found."""
+        taint = _taint.report(self._root)
+        until = (self._bindings or {}).get("insecure_until")
+        drift = [
+            {"concern": concern, "changes": changes}
+            for concern, changes in (
+                ("kernel module", list(self._backend())),
+                ("hugepages", list(self._hugepages())),
+                ("device bindings", list(self._devices())),
+                ("access", list(self._access())),
+            )
+            if changes
+        ]
+        insecure = acceptance.report(self._root, taint, until, self._now)
+        state = "drifted" if drift else "expired" if insecure["expired"] else "ok"
+        return {
+            "state": state,
+            "reason": reason(drift, [acceptance.refusal(until, self._now).message] if insecure["expired"] else []),
+            "drift": drift,
+            "backend": (self._bindings or {}).get("backend"),
+            "kernel": kernels.running(self._root),
+            "insecure": insecure,
+            "taint": taint,
+            "devices": [self._device(entry) for entry in self._entries() if self._bus.get(entry["address"])],
+            "hugepages": [
+                {key: one[key] for key in ("size", "node", "count", "free")} for one in Pools(self._root).report()
+            ],
+            "reboot_pending": self._stale(),
+            "keys_to_enrol": [],
+        }
+
+    def _entries(self) -> list[dict[str, Any]]:
+        return self._bindings["devices"] if self._bindings else []
+
+    def _device(self, entry: dict[str, Any]) -> dict[str, Any]:
+        device = self._bus.get(entry["address"])
+        state = observe(self._root, device)
+        return {
+            "address": device.address,
+            "vendor_device": device.vendor_device,
+            "driver": state.driver,
+            "group": state.group,
+            "safety": state.safety,
+        }
+
+    def _stale(self) -> list[str]:
+        release = kernels.running(self._root)
+        if self._root.exists(kernels.MODULES, release):
+            return []
+        return ["the modules of the running kernel %s are gone" % release]
+
+    # --- what differs, each as one short sentence ---
+
+    def _backend(self) -> Iterator[str]:
+        if not self._bindings or not self._bindings["backend"]:
+            return
+        release = kernels.running(self._root)
+        wanted = needs(self._bindings["backend"], self._bindings["driver"], self._bindings["dpdk_pa_hint"])
+        for module in wanted.modules:
+            if not module_installed(self._root, module, release):
+                yield "%s is not installed for the running kernel %s" % (module, release)
+            if not module_loaded(self._root, module):
+                yield "%s is not loaded" % module
+        for path, value in wanted.parameters.items():
+            found = self._root.read_text(path)
+            if found is not None and found != value:
+                yield "%s is %s instead of %s" % (path, found, value)
+        if wanted.modprobe_options and not self._root.exists(MODPROBE):
+            yield "%s is missing" % MODPROBE
+        if not self._root.exists(UNIT) or not self._root.exists(WANTS):
+            yield "%s does not start at boot" % UNIT_NAME
+
+    def _devices(self) -> Iterator[str]:
+        if self._bindings is None and self._root.exists(UNIT):
+            yield "%s is missing: the next boot binds nothing" % BINDINGS
+        for one in (self._bindings or {}).get("sriov", []):
+            found = self._root.read_int("/sys/bus/pci/devices", one["address"], "sriov_numvfs")
+            if found != one["vfs"]:
+                yield "%s has %d virtual functions instead of %d" % (one["address"], found or 0, one["vfs"])
+        if not self._bindings or not self._bindings["backend"]:
+            return
+        want = target(self._bindings["backend"], self._bindings["driver"], self._bindings["dpdk_pa_hint"])
+        for entry in self._entries():
+            device = self._bus.get(entry["address"])
+            if device is None:
+                yield "%s is gone" % entry["address"]
+            elif device.vendor_device != entry["vendor_device"]:
+                yield "%s is %s instead of %s" % (device.address, device.vendor_device, entry["vendor_device"])
+            else:
+                steps = plan(observe(self._root, device), want)
+                if steps:
+                    yield "%s: %s" % (device.address, ", ".join(map(str, steps)))
+
+    def _hugepages(self) -> Iterator[str]:
+        """Compare with what the next boot would reserve."""
+        for directory, count in _POOL.findall(self._root.read_text(HUGEPAGES_SCRIPT) or ""):
+            found = persistent(self._root, directory)
+            if found != int(count):
+                yield "%s: %d pages instead of %s" % (directory, found, count)
+        boot = (HUGEPAGES_SCRIPT, HUGEPAGES_UNIT, HUGEPAGES_WANTS)
+        missing = [path for path in boot if not self._root.exists(path)]
+        if len(missing) < len(boot):
+            for path in missing:
+                yield "%s is missing: the next boot reserves nothing" % path
+        damage, remedy = "The record of the hugetlbfs mounts is damaged.", "Run the deploy playbook."
+        mounted = {one.target for one in read_mounts(self._root) if one.fstype == "hugetlbfs"}
+        for path in sorted(load_record(self._root, HUGETLB_MOUNTS_RECORD, _mount_points, damage, remedy) or ()):
+            if path not in mounted:
+                yield "%s is not mounted" % path
+
+    def _access(self) -> Iterator[str]:
+        damage, remedy = "The record of what was granted is damaged.", "Run the deploy playbook: it says what to do."
+        granted = load_record(self._root, ACCESS_RECORD, dict, damage, remedy)
+        if granted is None:
+            return
+        group = granted["group"]
+        account = read_groups(self._root).get(group)
+        if account is None:
+            yield "the group %s is gone" % group
+            return
+        for user in granted["users_added"]:
+            if user not in account.members:
+                yield "%s is not a member of %s" % (user, group)
+        if 'GROUP:="%s"' % group not in (self._root.read_text(UDEV_RULES) or ""):
+            yield "%s does not give the devices to %s" % (UDEV_RULES, group)
+        drop_ins = granted.get("services", []) + ([HUGETLBFS_UNIT] if granted.get("hugetlbfs") else [])
+        for path in [LIMITS, *map(drop_in_path, drop_ins)]:
+            if not self._root.exists(path):
+                yield "%s is missing" % path
+        for path, node in sorted(nodes(self._root).items()):
+            if (node.st_gid, stat.S_IMODE(node.st_mode)) != (account.gid, GRANTED_MODE):
+                yield "%s has gid %d and mode %04o" % (path, node.st_gid, stat.S_IMODE(node.st_mode))
+        for path, program in sorted(granted.get("binaries", {}).items()):
+            if program["capabilities"] and not has_capabilities(self._root, path):
+                yield "%s has lost its capabilities" % path
+
+
+def _mount_points(stored: dict[str, Any]) -> list[str]:
+    return list(stored["mounts"])
+
+
+def nodes(root: Root) -> dict[str, os.stat_result]:
+    """Return the device nodes of VFIO's groups."""
+    found = {}
+    for path in chardevs(root):
+        with contextlib.suppress(FileNotFoundError):  # its device is given back this very moment
+            found[path] = os.stat(root.path(path))
+    return found
+
+
+def has_capabilities(root: Root, path: str) -> bool:
+    """Whether a program's file has any: an upgrade replaces the file by one without."""
+    try:
+        return bool(os.getxattr(root.path(path), "security.capability"))
+    except OSError:
+        return False
+
+
+def line(record: dict[str, Any]) -> str:
+    """Return the one line for a person or a monitoring agent."""
+    if record["reason"]:
+        return "%s: %s" % (record["state"].upper(), record["reason"])
+    insecure, parts = record["insecure"], ["%d devices" % len(record["devices"])]
+    if record["backend"]:
+        parts.append("backend %s" % record["backend"])
+    if insecure["active"]:
+        until = ", accepted until %s" % insecure["until"] if insecure["until"] else ""
+        parts.append("INSECURE since %s%s" % (insecure["since"] or "an unknown time", until))
+    parts.append("kernel taint %d" % record["taint"]["mask"])
+    return "OK: " + "; ".join(parts)
+
+
+def main(argv: list[str], root: Root | None = None) -> int:
+    """Entry point of the command."""
+    parser = argparse.ArgumentParser(
+        prog="noiommu-verify",
+        description="Compare this host with what was deployed to it. Changes nothing.",
+        epilog="exit codes: 0 as deployed; 1 it drifted, or the acceptance of insecure passthrough is over; 2 not"
+        " known",
+    )
+    parser.add_argument("--json", action="store_true", help="print everything that was found")
+    parser.add_argument(
+        "--prometheus", metavar="FILE", help="also write metrics for node_exporter's textfile collector"
+    )
+    options = parser.parse_args(argv)
+    root = root or Root()
+    try:
+        if root.is_live and os.geteuid() != 0:
+            raise HostError("root", "Only root can read the records and the kernel's log.", remedy="Run it as root.")
+        record = Verify(root).record()
+    except (HostError, OSError, AttributeError, LookupError, TypeError, ValueError) as exc:
+        why = str(exc) if isinstance(exc, HostError) else "a record on this host is unusable: %r" % exc
+        record = blank("unknown", " ".join(why.split()))
+    if options.prometheus:
+        text = metrics.render(record, acceptance.utc_now().timestamp(), whole=False)
+        try:
+            Root().write_file(os.path.abspath(options.prometheus), text)
+        except HostError as exc:
+            record = blank("unknown", " ".join(str(exc).split()))
+    text = json.dumps(record, indent=2, sort_keys=True) if options.json else line(record)
+    sys.stdout.write(text + "\n")
+    return {"ok": OK, "unknown": UNKNOWN}.get(record["state"], DRIFTED)

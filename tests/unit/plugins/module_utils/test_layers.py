@@ -1,0 +1,79 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Who may import whom: the table in docs/architecture.md, enforced."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Iterator
+
+import graphlib
+import pytest
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import bundle
+
+MODULE_UTILS = Path(__file__).parents[4] / "plugins" / "module_utils"
+LONGEST_CLASS = 300
+FOUNDATION = {"_base", "_host"}
+# For each package, those that it may import besides itself.
+MAY_IMPORT: dict[str, set[str]] = {
+    "_base": set(),
+    "_host": {"_base"},
+    "_policy": FOUNDATION,
+    "_cmdline": FOUNDATION,
+    "_dkms": FOUNDATION,
+    "_devices": FOUNDATION | {"_policy"},
+    "_hugepages": FOUNDATION | {"_cmdline"},
+    "_access": FOUNDATION | {"_policy"},
+    "_report": FOUNDATION | {"_policy", "_devices"},
+    "_preflight": FOUNDATION | {"_policy", "_cmdline", "_dkms", "_devices", "_hugepages", "_access"},
+    "_binding": FOUNDATION | {"_policy", "_devices", "_report"},
+    "module_utils": {"_base"},  # _run.py, which every module calls
+}
+ON_THE_HOST = FOUNDATION | {"_policy", "_devices", "_report", "_binding"}
+FILES = sorted(MODULE_UTILS.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(MODULE_UTILS).with_suffix("").parts)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield every module of module_utils that a file imports, and fail at Ansible."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("ansible") for alias in node.names), path
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level or not (node.module or "").startswith("ansible"), path
+            if node.level:
+                above = list(path.parent.parts[: len(path.parent.parts) - node.level + 1])
+                where = Path(*above, *(node.module or "").split(".") if node.module else ())
+                if where.with_suffix(".py").exists():
+                    yield name_of(where.with_suffix(".py"))
+                else:
+                    yield from (name_of(where / (alias.name + ".py")) for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_package_imports_only_what_is_below_it(path: Path) -> None:
+    package = path.parent.name
+    others = {name.partition(".")[0] for name in imports(path)} - {package}
+    assert others <= MAY_IMPORT[package], "%s imports %s" % (name_of(path), others - MAY_IMPORT[package])
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {name_of(path): set(imports(path)) for path in FILES if path.name != "bundle.py"}
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+def test_the_program_on_the_host_is_made_of_these_packages() -> None:
+    assert {name.split("/")[1] for name in bundle.files() if name.count("/") == 2} <= ON_THE_HOST
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_no_class_is_long(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef):
+            assert (node.end_lineno or 0) - node.lineno < LONGEST_CLASS, node.name

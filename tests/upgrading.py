@@ -7,6 +7,7 @@ from __future__ import annotations
 from live import on
 
 HOST = "uniform"
+OLD_PROGRAM = "/usr/local/lib/noiommu/noiommu_host"
 # DKMS reads this after dkms.conf.
 OVERRIDE = "/etc/dkms/noiommu-1.0.0-{kernel}.conf"
 

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Runner, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner, RunResult
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Binding, Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.source import digest, pack, read_conf, read_source
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext

@@ -10,9 +10,9 @@ import os
 from typing import Any, Iterable
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base import times
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.acceptance import stamp, utc_now
 from ansible_collections.baremetal.noiommu.plugins.module_utils._report import fleet
 from ansible_collections.baremetal.noiommu.plugins.module_utils._report.metrics import render
 from ansible_collections.baremetal.noiommu.plugins.module_utils._report.record import blank
@@ -41,7 +41,7 @@ class ActionModule(ActionBase):
             # Run once, this has the variables of any one host, and facts of that host may have decided over dest.
             said = _declared_dest(hostvars, args["hosts"]) if settings.is_fact(known, _DIR) else args["dest"]
             dest = os.path.abspath(os.path.expanduser(said))
-            report = fleet.fleet((_record(hostvars, name) for name in args["hosts"]), stamp(utc_now()))
+            report = fleet.fleet((_record(hostvars, name) for name in args["hosts"]), times.stamp(times.utc_now()))
             changed = write(report, dest, self._task.check_mode)
         except HostError as exc:
             return {"failed": True, **exc.as_failure()}
@@ -78,7 +78,7 @@ def read_parts() -> dict[str, str]:
 def write(report: dict[str, Any], dest: str, check_mode: bool = False) -> bool:
     """Write the page, the JSON and the metrics; say whether any of them says something new."""
     root = Root()
-    checked = utc_now().timestamp()
+    checked = times.utc_now().timestamp()
     files = {"report.html": fleet.render_page(report, read_parts()), "report.json": fleet.render_json(report)}
     for host in report["hosts"]:
         name = "%s/%s.prom" % (_METRICS, fleet.file_name(host["name"]))

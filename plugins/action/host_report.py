@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.acceptance import utc_now
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base import times
 from ansible_collections.baremetal.noiommu.plugins.module_utils._report.fleet import REGISTERED, host_record
 from ansible_collections.baremetal.noiommu.plugins.module_utils._report.metrics import render
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils import settings
@@ -37,4 +37,4 @@ class ActionModule(ActionBase):
         if args["fail"]:
             # One line is what is wanted then: everything else stays out of the output.
             return dict(result, failed=record["state"] != "ok")
-        return dict(result, record=record, metrics=render(record, utc_now().timestamp()))
+        return dict(result, record=record, metrics=render(record, times.utc_now().timestamp()))

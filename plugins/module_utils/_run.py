@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any, Callable, NoReturn, Protocol
 
 from ._base.change import Change
+from ._base.command import Runner
 from ._base.errors import HostError
-from ._base.fs import Root, Runner
+from ._base.fs import Root
 from ._base.lock import unless_check_mode
 
 

@@ -225,8 +225,9 @@ restart:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.noiommu.plugins.module_utils._access.plan import Plan, Request, parse_memlock
 from ansible_collections.baremetal.noiommu.plugins.module_utils._access.profiles import PROFILES
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root, Runner
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.lock import unless_check_mode
 
 _PROFILE = {"type": "str", "choices": list(PROFILES)}

@@ -219,8 +219,9 @@ source_sent:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root, Runner
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.lock import BUILD_WAIT, unless_check_mode
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.archive import sha256
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.checks import lacking

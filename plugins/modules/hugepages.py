@@ -239,8 +239,9 @@ left_over:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root, Runner
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.lock import unless_check_mode
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.mounts import MountPlan
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.plan import Plan

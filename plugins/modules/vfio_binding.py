@@ -273,8 +273,9 @@ import os
 import re
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root, Runner
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.lock import unless_check_mode
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Binding, Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.control import Kernel

@@ -8,8 +8,8 @@ import datetime
 from pathlib import Path
 
 import pytest
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base import times
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices import control, transaction
-from ansible_collections.baremetal.noiommu.plugins.module_utils._policy import acceptance
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
 from ansible_collections.baremetal.noiommu.tests.unit.guarding import NIC
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
@@ -35,7 +35,7 @@ NOW = datetime.datetime(2026, 3, 1, 12, 0, 0, tzinfo=datetime.timezone.utc)
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> datetime.datetime:
     """A clock that stands still."""
-    monkeypatch.setattr(acceptance, "utc_now", lambda: NOW)
+    monkeypatch.setattr(times, "utc_now", lambda: NOW)
     return NOW
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Runner, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner, RunResult
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 BASE = "root=UUID=1 ro"

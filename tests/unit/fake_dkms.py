@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Callable
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Runner, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner, RunResult
 
 from .tree import Tree
 

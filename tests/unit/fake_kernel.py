@@ -11,8 +11,9 @@ import itertools
 import os
 import shutil
 
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner, RunResult
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root, Runner, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.control import Kernel
 
 from .tree import DRIVERS, Tree

@@ -20,8 +20,8 @@ from typing import Any, Iterator, NamedTuple
 
 from .._base.errors import HostError
 from .._base.fs import Root
+from .._host import capabilities
 from .._host.mounts import MOUNTS, mount_of
-from . import profiles
 
 XATTR = "security.capability"
 _UNKNOWN = -1
@@ -84,7 +84,7 @@ def show(state: State, path: str) -> dict[str, Any]:
         "uid": state.uid,
         "gid": None if state.gid == _UNKNOWN else state.gid,
         "mode": "%04o" % state.mode,
-        "capabilities": profiles.names(permitted(state.capabilities, path)),
+        "capabilities": capabilities.names(permitted(state.capabilities, path)),
     }
 
 
@@ -125,14 +125,11 @@ def taken_back(now: State, record: Recorded, gid: int) -> tuple[State, str | Non
     What is not as it was granted is somebody else's doing, and stays: an upgraded package has put a new file there,
     which never had the grant.
     """
-    if now.capabilities == record.capabilities:
-        capabilities = record.before.capabilities
-    else:
-        capabilities = now.capabilities
+    granted_only = now.capabilities == record.capabilities
     owner: tuple[int, int, int] = now[:3]
     if (now.gid, now.mode) == (gid, record.mode):
         owner = record.before[:3]
-    back = State(*owner, capabilities)
+    back = State(*owner, record.before.capabilities if granted_only else now.capabilities)
     if back == record.before:
         return back, None
     if now.capabilities is None:

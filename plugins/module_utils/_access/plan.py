@@ -13,9 +13,10 @@ import re
 import stat
 from typing import Any, Callable, NamedTuple
 
+from .._base.command import Runner, RunResult
 from .._base.errors import HostError, Refused
 from .._base.files import FileSet, RenderedFile
-from .._base.fs import Root, Runner, RunResult
+from .._base.fs import Root
 from .._base.paths import (
     ACCESS_RECORD,
     DROP_IN,
@@ -27,10 +28,11 @@ from .._base.paths import (
     drop_in_path,
 )
 from .._base.records import dump_json, load_record
-from .._host import systemd
+from .._host import capabilities, systemd
 from .._host.accounts import Account, read_groups
 from .._host.iommu import VFIO_DIR, chardevs
 from .._host.mounts import read_mounts
+from .._host.units import Unit, full_name, read_unit
 from .._policy import backend as _backend
 from . import file_capabilities, profiles
 from . import services as _units
@@ -210,7 +212,7 @@ class Plan:
         self._drop_group = bool(old and old.group_made and old.group != self.group and old.group in self.groups)
         self._keep_if_primary()
         self._backend = self._settle_backend()
-        self._units: dict[str, _units.Unit] = {}
+        self._units: dict[str, Unit] = {}
         self._services = self._plan_services()
         self._programs = self._plan_programs()
         self.nodes = read_nodes(root)
@@ -281,7 +283,7 @@ class Plan:
         return [name for name in self._users if name not in members]
 
     def _keep_if_primary(self) -> None:
-        """Nobody can remove a group that is some user's primary one. All else is given back, the insecure devices too."""
+        """Keep a group that is some user's primary one: nobody can remove it. Everything else is still revoked."""
         if not self._drop_group or self.record is None:
             return
         account = self.groups[self.record.group]
@@ -316,7 +318,7 @@ class Plan:
 
     def _application(self, name: str, declared: dict[str, Any], how: str, backend: str) -> Application:
         profile = declared.get("profile") or self._request.profile
-        asked = profiles.parse_capabilities(declared.get("capabilities") or self._request.capabilities)
+        asked = capabilities.parse(declared.get("capabilities") or self._request.capabilities)
         if profile == "custom" and not asked:
             raise HostError(
                 "profile",
@@ -332,8 +334,8 @@ class Plan:
             return []
         found, reasons = [], []
         for declared in self._request.services:
-            one = self._application(_units.full_name(declared["name"]), declared, profiles.SERVICE, self._backend)
-            unit = _units.read_unit(self._root, one.name)
+            one = self._application(full_name(declared["name"]), declared, profiles.SERVICE, self._backend)
+            unit = read_unit(self._root, one.name)
             reasons += _units.refusals(self._root, one.name, unit, one.grants)
             if one.profile == "ovs" and self._backend != _backend.IOMMU:
                 reasons += _units.ovs_refusals(self._root)
@@ -341,7 +343,7 @@ class Plan:
                 self._units[one.name] = unit
                 if unit.as_root:
                     # Root has them all, as far as the unit does not bound them.
-                    held = unit.bounding if unit.bounding is not None else set(profiles.CAPABILITIES)
+                    held = unit.bounding if unit.bounding is not None else set(capabilities.CAPABILITIES)
                     one = one._replace(grants=[grant for grant in one.grants if grant.capability not in held])
                 found.append(one)
         if reasons:
@@ -394,7 +396,7 @@ class Plan:
             # A file that came with an upgrade is another file.
             if record is None or record.inode != inode:
                 record = file_capabilities.Recorded(inode, now, 0, "")
-            bits = profiles.mask([grant.capability for grant in one.grants])
+            bits = capabilities.mask([grant.capability for grant in one.grants])
             want = file_capabilities.granted(record.before, self._gid(), bits, one.name)
             plan[one.name] = (now, want, record._replace(mode=want.mode, capabilities=want.capabilities or ""))
         if reasons:

@@ -8,23 +8,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .._base.errors import HostError
 from .._policy import backend as _backend
 
 PROFILES = ("dpdk", "spdk", "ovs", "custom")
 # How an application gets its capabilities. The way makes a difference: see needs().
 SERVICE, BINARY, CONTAINER = "service", "binary", "container"
-
-# The index is the number of the capability (include/uapi/linux/capability.h).
-CAPABILITIES = tuple(
-    "CAP_" + name
-    for name in (
-        "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE"
-        " NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT"
-        " SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL"
-        " SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
-    ).split()
-)
 
 NONE_NEEDED = (
     "a hardware IOMMU translates: the application uses virtual addresses (IOVA=VA), and VFIO asks for no capability"
@@ -67,31 +55,3 @@ def needs(profile: str, backend: str, how: str, unlimited: bool, asked: list[str
     if profile == "ovs":
         grants += [Grant(name, reason) for name, reason in _OVS.items()]
     return grants
-
-
-def parse_capabilities(names: list[str]) -> list[str]:
-    """Return capabilities by their full names in the order of their numbers."""
-    full = {name if name.startswith("CAP_") else "CAP_" + name for name in (one.strip().upper() for one in names)}
-    unknown = sorted(full.difference(CAPABILITIES))
-    if unknown:
-        raise HostError(
-            "capability",
-            "There is no capability %s." % ", ".join(unknown),
-            evidence=["known are CAP_CHOWN to %s" % CAPABILITIES[-1]],
-            remedy="Use the names of capabilities(7), with or without CAP_.",
-        )
-    return [name for name in CAPABILITIES if name in full]
-
-
-def mask(names: list[str]) -> int:
-    """Return capabilities as a bit mask."""
-    return sum(1 << CAPABILITIES.index(name) for name in names)
-
-
-def names(bits: int) -> list[str]:
-    """Return the capabilities of a bit mask; those that are not known here by number."""
-    return [
-        CAPABILITIES[bit] if bit < len(CAPABILITIES) else "capability %d" % bit
-        for bit in range(bits.bit_length())
-        if bits >> bit & 1
-    ]

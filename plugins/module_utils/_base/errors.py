@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 
@@ -65,3 +66,9 @@ class Refused(HostError):
             return str(self.refusals[0])
         lines = ["%d) %s" % (number, refusal) for number, refusal in enumerate(self.refusals, 1)]
         return "%d reasons against it: %s" % (len(lines), " ".join(lines))
+
+
+def errno_text(exc: OSError) -> str:
+    """Return the reason of a failed system call, with the name by which manuals list it."""
+    name = errno.errorcode.get(exc.errno or 0, "?")
+    return "%s (%s)" % (exc.strerror, name)

@@ -2,10 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Access to the host below one filesystem root, and the one way to run commands.
+"""Access to the host's files below one filesystem root.
 
-Everything else in this collection takes a :class:`Root` and a :class:`Runner`, so that unit tests can put a directory
-tree and a fake kernel in their place.
+Everything else in this collection takes a :class:`Root`, so that unit tests can put a directory tree in its place.
 """
 
 from __future__ import annotations
@@ -15,11 +14,10 @@ import errno
 import os
 import stat
 import struct
-import subprocess
 from functools import lru_cache
-from typing import Callable, NamedTuple
+from typing import Callable
 
-from .errors import HostError
+from .errors import HostError, errno_text
 
 _PIECE = 1 << 16
 # struct statx of linux/stat.h: stx_mode is at 28, stx_rdev_major and stx_rdev_minor are at 128.
@@ -145,8 +143,8 @@ class Root:
             shown = value.strip() or "an empty line"
             raise HostError(
                 "kernel_write",
-                "The kernel refused %s written to %s: %s." % (shown, path, _errno_text(exc)),
-                evidence=["%s <- %r: %s" % (path, value, _errno_text(exc))],
+                "The kernel refused %s written to %s: %s." % (shown, path, errno_text(exc)),
+                evidence=["%s <- %r: %s" % (path, value, errno_text(exc))],
                 remedy="Look at the last lines of `dmesg` for the driver's reason.",
                 errno=exc.errno,
             ) from exc
@@ -246,31 +244,6 @@ class Root:
         return True
 
 
-class RunResult(NamedTuple):
-    """What a command came back with."""
-
-    rc: int
-    stdout: str
-    stderr: str
-
-
-class Runner:
-    """Runs commands on the host; tests put a fake in its place."""
-
-    def run(self, *argv: str) -> RunResult:
-        """Run a command without a shell. A command that is not there gives rc 127."""
-        env = dict(os.environ, LC_ALL="C")
-        # kmod's and systemd's tools live in sbin, which a plain user's PATH over sudo may lack.
-        env["PATH"] = env.get("PATH", "/usr/bin:/bin") + ":/usr/local/sbin:/usr/sbin:/sbin"
-        try:
-            done = subprocess.run(
-                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, check=False
-            )
-        except OSError as exc:
-            return RunResult(127, "", "%s: %s" % (argv[0], _errno_text(exc)))
-        return RunResult(done.returncode, *(out.decode("utf-8", "replace") for out in (done.stdout, done.stderr)))
-
-
 @lru_cache(maxsize=None)
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None)
@@ -284,11 +257,6 @@ def _device_node(path: str) -> tuple[str, str] | None:
     mode = struct.unpack_from("=H", answer, _STATX_MODE)[0]
     kind = "b" if stat.S_ISBLK(mode) else "c" if stat.S_ISCHR(mode) else None
     return (kind, "%d:%d" % struct.unpack_from("=II", answer, _STATX_RDEV)) if kind else None
-
-
-def _errno_text(exc: OSError) -> str:
-    name = errno.errorcode.get(exc.errno or 0, "?")
-    return "%s (%s)" % (exc.strerror, name)
 
 
 def _second_name(real: str) -> str:
@@ -355,8 +323,8 @@ _FILE_REMEDIES = {
 def _file_error(verb: str, path: str, exc: OSError) -> HostError:
     return HostError(
         "file",
-        "Could not %s %s: %s." % (verb, path, _errno_text(exc)),
-        evidence=["%s: %s" % (path, _errno_text(exc))],
+        "Could not %s %s: %s." % (verb, path, errno_text(exc)),
+        evidence=["%s: %s" % (path, errno_text(exc))],
         remedy=_FILE_REMEDIES.get(exc.errno or 0, "Make the path usable for root, then run again."),
         errno=exc.errno,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from .._base import times
 from .._base.errors import HostError, Refused
 from .._base.files import FileSet
 from .._base.fs import Root
@@ -179,7 +180,7 @@ class Binding:
 
     def _expired(self) -> list[HostError]:
         """Refuse to take a device insecurely after the acceptance ended; those that are taken stay."""
-        until, now = self.request.insecure_until, acceptance.utc_now()
+        until, now = self.request.insecure_until, times.utc_now()
         over = self.backend in acceptance.INSECURE and acceptance.expired(until, now)
         taking = any(move.record is None and move.steps for move in self.moves)
         return [acceptance.refusal(until, now)] if over and taking else []
@@ -220,7 +221,7 @@ class Binding:
             "dpdk_pa_hint": self.request.dpdk_pa_hint,
             "devices": [self._entry(device) for device in self.devices],
             **acceptance.for_record(
-                load_json(self.root, BINDINGS), self.backend, self.request.insecure_until, acceptance.utc_now()
+                load_json(self.root, BINDINGS), self.backend, self.request.insecure_until, times.utc_now()
             ),
         }
         declared = [one for one in self.vf_plans if one.record is None]

@@ -17,8 +17,9 @@ import time
 from collections import Counter
 from typing import Any, Callable, Iterable, NamedTuple
 
+from .._base.command import Runner
 from .._base.errors import HostError, Refused
-from .._base.fs import Root, Runner
+from .._base.fs import Root
 from .._base.lock import exclusive
 from .._base.paths import ACCESS_RECORD, BINDINGS, GRANTED_MODE
 from .._base.records import dump_json, load_json

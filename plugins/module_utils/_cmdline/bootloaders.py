@@ -14,9 +14,10 @@ import os
 import re
 from typing import Dict, Iterable, List, NamedTuple
 
+from .._base.command import Runner
 from .._base.errors import HostError
 from .._base.files import HEADER, RenderedFile
-from .._base.fs import Root, Runner
+from .._base.fs import Root
 from .._host import kernels
 from .words import RUNNING, Parameters, name_of, split
 

@@ -10,9 +10,10 @@ import os
 import re
 from typing import Any
 
+from .._base.command import Runner
 from .._base.errors import HostError
 from .._base.files import FileSet, RenderedFile
-from .._base.fs import Root, Runner
+from .._base.fs import Root
 from .._base.records import dump_json, load_record
 from .bootloaders import BootLoader, Lines, Original, detect, read_only
 from .words import Parameters, effective, find, holds, put, running, split, take_back

@@ -18,8 +18,9 @@ import struct
 import time
 from typing import Any, Callable, Iterable
 
+from .._base.command import Runner
 from .._base.errors import HostError
-from .._base.fs import Root, Runner
+from .._base.fs import Root
 from .._base.paths import MODULE, PA_HINT
 from .._host.iommu import NODES, OUR_PREFIX, chardev_of
 from .._host.pci import Interface, PciBus, PciDevice

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import re
 
+from .._base.command import Runner
 from .._base.errors import HostError
-from .._base.fs import Root, Runner
+from .._base.fs import Root
 from .._host import kernels as _kernels
 
 MIB = 1 << 20

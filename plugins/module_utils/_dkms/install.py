@@ -11,8 +11,9 @@ import re
 import shutil
 from typing import Callable
 
+from .._base.command import Runner
 from .._base.errors import HostError
-from .._base.fs import Root, Runner
+from .._base.fs import Root
 from .._base.undo import UndoStack
 from .._host import kernels as _kernels
 from . import checks as checks

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from .._base.errors import HostError
 from .._base.fs import Root
+from .._base.times import stamp
 
 TAINTED = "/proc/sys/kernel/tainted"
 KMSG = "/dev/kmsg"
@@ -297,5 +298,4 @@ def _boot_time(root: Root) -> int | None:
 def _wall_time(booted: int | None, usec: int) -> str | None:
     if booted is None:
         return None
-    moment = datetime.datetime.fromtimestamp(booted + usec // 1_000_000, datetime.timezone.utc)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return stamp(datetime.datetime.fromtimestamp(booted + usec // 1_000_000, datetime.timezone.utc))

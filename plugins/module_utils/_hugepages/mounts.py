@@ -13,9 +13,10 @@ import os
 import re
 from typing import Any, Callable, Container, NamedTuple
 
+from .._base.command import Runner
 from .._base.errors import HostError, Refused
 from .._base.files import HEADER, FileSet, RenderedFile
-from .._base.fs import Root, Runner
+from .._base.fs import Root
 from .._base.paths import HUGETLB_MOUNTS_RECORD as RECORD
 from .._base.paths import UNITS_DIR, WANTS_DIR
 from .._base.records import dump_json, load_record

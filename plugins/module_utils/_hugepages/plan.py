@@ -14,9 +14,10 @@ import re
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence
 
+from .._base.command import Runner
 from .._base.errors import HostError, Refused
 from .._base.files import FileSet, RenderedFile
-from .._base.fs import Root, Runner
+from .._base.fs import Root
 from .._base.paths import HUGEPAGES_RECORD as RECORD
 from .._base.paths import HUGEPAGES_UNIT_NAME, LIBRARY
 from .._base.records import dump_json, load_record

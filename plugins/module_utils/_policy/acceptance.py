@@ -14,29 +14,11 @@ from .._base.errors import HostError
 from .._base.fs import Root
 from .._base.paths import BINDINGS
 from .._base.records import load_json
+from .._base.times import stamp
 from .._host.iommu import host_iommu, read_groups
 from .backend import BUILTIN, DKMS
 
 INSECURE = (BUILTIN, DKMS)
-_STAMP = "%Y-%m-%dT%H:%M:%SZ"
-
-
-def utc_now() -> datetime.datetime:
-    """Return the time, of which there is one."""
-    return datetime.datetime.now(datetime.timezone.utc)
-
-
-def stamp(moment: datetime.datetime) -> str:
-    """Return a time as results show it."""
-    return moment.strftime(_STAMP)
-
-
-def parse_stamp(text: Any) -> datetime.datetime | None:
-    """Return the time that a result shows; None if it is none."""
-    try:
-        return datetime.datetime.strptime(str(text), _STAMP).replace(tzinfo=datetime.timezone.utc)
-    except ValueError:
-        return None
 
 
 def end_of(until: str | None) -> datetime.datetime | None:

@@ -10,6 +10,7 @@ import os
 from functools import cached_property
 from typing import Any, Container, NamedTuple, Sequence
 
+from .._base import times
 from .._base.errors import HostError
 from .._base.fs import Root
 from .._base.paths import ACCESS_RECORD, HUGEPAGES_RECORD, HUGETLB_MOUNTS_RECORD, LIBRARY, STATE
@@ -80,7 +81,7 @@ class Preflight:
 
     def __init__(self, root: Root, context: GuardContext, declared: Declaration) -> None:
         self._root = root
-        self._until, self._now = declared.insecure_until, acceptance.utc_now()
+        self._until, self._now = declared.insecure_until, times.utc_now()
         self._bus = PciBus(root)
         originals = self._originals = Originals.load(root)
         self._recorded = {one.address: one for one in originals.identities()}
@@ -274,16 +275,14 @@ class Preflight:
         return warnings
 
     def _build_warnings(self) -> list[str]:
-        return (
-            []
-            if self._prebuilt
-            else [
-                "The installed kernel %s has no headers: after booting it, the devices stay without a backend. Install %s."
-                % (one, kernels.headers_package(self._root, one))
-                for one in kernels.installed(self._root)
-                if one != self._release and kernels.headers(self._root, one) is None
-            ]
-        )
+        if self._prebuilt:
+            return []
+        return [
+            "The installed kernel %s has no headers: after booting it, the devices stay without a backend. Install %s."
+            % (release, kernels.headers_package(self._root, release))
+            for release in kernels.installed(self._root)
+            if release != self._release and kernels.headers(self._root, release) is None
+        ]
 
     def _unsafe_interrupts(self, iommu: HostIommu) -> list[str]:
         if self._root.read_text(UNSAFE_INTERRUPTS) != "Y":

@@ -17,7 +17,8 @@ import re
 from typing import Any, Callable, Iterable, Mapping
 
 from .._base.errors import HostError
-from .._policy.acceptance import end_of, parse_stamp
+from .._base.times import parse_stamp
+from .._policy.acceptance import end_of
 from .metrics import CHECKED
 from .record import blank, reason
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Iterable, NamedTuple
 
-from .._policy.acceptance import end_of, parse_stamp
+from .._base.times import parse_stamp
+from .._policy.acceptance import end_of
 from .record import STATES
 
 CHECKED = "noiommu_checked_timestamp_seconds"

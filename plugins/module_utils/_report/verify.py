@@ -15,6 +15,7 @@ import stat
 import sys
 from typing import Any, Iterator
 
+from .._base import times
 from .._base.errors import HostError
 from .._base.fs import Root
 from .._base.paths import (
@@ -62,7 +63,7 @@ class Verify:
         self._root = root
         self._bus = PciBus(root)
         self._bindings = load_json(root, BINDINGS)
-        self._now = acceptance.utc_now()
+        self._now = times.utc_now()
 
     def record(self) -> dict[str, Any]:
         """Return everything that was found."""
@@ -259,7 +260,7 @@ def main(argv: list[str], root: Root | None = None) -> int:
         why = str(exc) if isinstance(exc, HostError) else "a record on this host is unusable: %r" % exc
         record = blank("unknown", " ".join(why.split()))
     if options.prometheus:
-        text = metrics.render(record, acceptance.utc_now().timestamp(), whole=False)
+        text = metrics.render(record, times.utc_now().timestamp(), whole=False)
         try:
             Root().write_file(os.path.abspath(options.prometheus), text)
         except HostError as exc:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.action import fleet_report, host_report
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base import times
 from ansible_collections.baremetal.noiommu.tests.report import fleet
 
 
@@ -112,8 +113,8 @@ def test_all_files_are_written(tmp_path: Path) -> None:
 def test_the_same_again_is_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hosts = {**fleet.hostile(), **fleet.realistic()}
     write(tmp_path, hosts)
-    later = fleet_report.utc_now() + datetime.timedelta(days=1)
-    monkeypatch.setattr(fleet_report, "utc_now", lambda: later)
+    later = times.utc_now() + datetime.timedelta(days=1)
+    monkeypatch.setattr(times, "utc_now", lambda: later)
     assert not write(tmp_path, hosts)["changed"]
     assert later.strftime("%Y-%m-%d") in files(tmp_path)["report.json"]
     assert write(tmp_path, {**fleet.realistic(), "edge1": fleet.unreachable()})["changed"]

@@ -11,11 +11,13 @@ import os
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.noiommu.plugins.module_utils._access import file_capabilities, plan, profiles
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access import file_capabilities, plan
 from ansible_collections.baremetal.noiommu.plugins.module_utils._access.plan import Plan, parse_memlock
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner, RunResult
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root, Runner, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import ACCESS_RECORD, LIMITS, UDEV_RULES
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host import capabilities
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.accounts import read_groups
 from ansible_collections.baremetal.noiommu.plugins.modules import dataplane_access
 from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
@@ -416,12 +418,12 @@ def test_a_program_with_capabilities_is_executed_by_the_group_alone(host: Accoun
     result = run(host, **everything())
     assert host.mode(TESTPMD) == 0o750
     wanted = [*INSECURE, "CAP_DAC_READ_SEARCH", "CAP_IPC_LOCK"]
-    assert host.capabilities(TESTPMD) == profiles.mask(wanted)
+    assert host.capabilities(TESTPMD) == capabilities.mask(wanted)
     assert result["after"]["binaries"][TESTPMD] == {
         "uid": 0,
         "gid": 990,
         "mode": "0750",
-        "capabilities": profiles.parse_capabilities(wanted),
+        "capabilities": capabilities.parse(wanted),
     }
     assert host.owners[str(host.tree.at(TESTPMD))] == (0, 990)
 
@@ -498,7 +500,7 @@ def test_an_iommu_that_was_turned_on_takes_the_capabilities_away(host: Accounts,
 
 def test_a_limit_is_not_lifted_by_a_capability(host: Accounts, tree: Tree) -> None:
     run(host, **everything(memlock=str(1 << 30)))
-    assert not host.capabilities(TESTPMD) & profiles.mask(["CAP_IPC_LOCK"])
+    assert not host.capabilities(TESTPMD) & capabilities.mask(["CAP_IPC_LOCK"])
     assert "LimitMEMLOCK=1073741824" in tree.root.read_text(DROP_IN % "fwd")
 
 
@@ -508,13 +510,13 @@ def test_root_power_is_not_given_without_consent(host: Accounts) -> None:
 
 def test_capabilities_that_were_there_are_kept_and_come_back(host: Accounts, tree: Tree) -> None:
     inode = tree.at(TESTPMD).stat().st_ino
-    host.attributes[inode] = bytes.fromhex(file_capabilities.encode(profiles.mask(["CAP_NET_RAW"])))
+    host.attributes[inode] = bytes.fromhex(file_capabilities.encode(capabilities.mask(["CAP_NET_RAW"])))
     run(host, **everything())
-    assert host.capabilities(TESTPMD) & profiles.mask(["CAP_NET_RAW", "CAP_SYS_RAWIO"]) == profiles.mask(
+    assert host.capabilities(TESTPMD) & capabilities.mask(["CAP_NET_RAW", "CAP_SYS_RAWIO"]) == capabilities.mask(
         ["CAP_NET_RAW", "CAP_SYS_RAWIO"]
     )
     run(host, state="absent")
-    assert host.capabilities(TESTPMD) == profiles.mask(["CAP_NET_RAW"])
+    assert host.capabilities(TESTPMD) == capabilities.mask(["CAP_NET_RAW"])
 
 
 def upgrade(host: Accounts, tree: Tree) -> None:

@@ -11,8 +11,9 @@ import os
 from typing import Any, Callable
 
 import pytest
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import RunResult
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline import bootloaders
 from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.command_line import RECORD, CommandLine
 from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.words import (

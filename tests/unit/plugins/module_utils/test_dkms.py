@@ -12,8 +12,9 @@ import tempfile
 from typing import Any
 
 import pytest
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import RunResult
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.source import Source, digest, pack
 from ansible_collections.baremetal.noiommu.plugins.modules import dkms_module
 from ansible_collections.baremetal.noiommu.tests.unit.fake_dkms import KERNEL, OTHER, FakeDkms, build_host

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import RunResult
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import RunResult
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms import archive as archives
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.archive import Archive
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.source import Source, digest, pack

@@ -11,8 +11,9 @@ import os
 from pathlib import Path
 
 import pytest
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError, Refused
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root, Runner
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 
@@ -65,7 +66,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tree: Tree, monkeypatc
 
 @pytest.fixture(params=["nameless files", "no nameless files", "not Linux"])
 def filesystem(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Filesystems that have O_TMPFILE, and those that have not, such as an overlay on an old kernel, or any on a Mac."""
+    """Filesystems with O_TMPFILE, and those without, such as an overlay on an old kernel, or any on a Mac."""
     if request.param == "not Linux":
         monkeypatch.delattr(os, "O_TMPFILE")
     elif request.param == "no nameless files":

@@ -14,9 +14,10 @@ import subprocess
 from typing import Any
 
 import pytest
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner, RunResult
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.files import FileSet
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root, Runner, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.boot_files import SCRIPT, UNIT, WANTS
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.plan import (
     RECORD,

@@ -10,6 +10,7 @@ import datetime
 from typing import Any
 
 import pytest
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base import times
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError, Refused
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import BINDINGS
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.records import load_json
@@ -81,9 +82,7 @@ def test_mediated_devices_beside_an_iommu_are_not_insecure(host: Machine) -> Non
     base = "/sys/kernel/iommu_groups/9"
     host.tree.dir(base + "/devices/83b8f4f2-509f-382f-3c1e-e6bfe0fa1001")
     host.tree.file(base + "/name", "vfio-noiommu")
-    found = acceptance.report(
-        host.root, {"flags": [], "insecure_passthrough": False}, "2020-01-01", acceptance.utc_now()
-    )
+    found = acceptance.report(host.root, {"flags": [], "insecure_passthrough": False}, "2020-01-01", times.utc_now())
     assert not found["active"] and not found["expired"]
     assert read_group(host.root, 9).chardev == "/dev/vfio/9"
 
@@ -104,7 +103,7 @@ def test_the_record_keeps_the_first_time(
 ) -> None:
     bind(host)
     assert load_json(host.root, BINDINGS)["insecure_since"] == "2026-03-01T12:00:00Z"
-    monkeypatch.setattr(acceptance, "utc_now", lambda: now + datetime.timedelta(days=3))
+    monkeypatch.setattr(times, "utc_now", lambda: now + datetime.timedelta(days=3))
     assert not bind(host).changed
     bind(host, NIC, OTHER)
     assert load_json(host.root, BINDINGS)["insecure_since"] == "2026-03-01T12:00:00Z"
@@ -140,7 +139,7 @@ def test_what_is_taken_stays_and_can_always_be_given_back(
     host: Machine, now: datetime.datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bind(host, NIC, OTHER, until=TODAY)
-    monkeypatch.setattr(acceptance, "utc_now", lambda: now + datetime.timedelta(days=1))
+    monkeypatch.setattr(times, "utc_now", lambda: now + datetime.timedelta(days=1))
     assert not bind(host, NIC, OTHER, until=TODAY).changed
     bind(host, NIC, until=TODAY)
     assert (host.driver_of(NIC), host.driver_of(OTHER)) == ("vfio-pci", "e1000e")
@@ -155,7 +154,7 @@ def test_a_boot_after_the_date_brings_up_what_was_accepted_before(
 ) -> None:
     bind(host, until=TODAY)
     host.unbind(NIC)
-    monkeypatch.setattr(acceptance, "utc_now", lambda: now + datetime.timedelta(days=99))
+    monkeypatch.setattr(times, "utc_now", lambda: now + datetime.timedelta(days=99))
     assert Boot(host.kernel, GuardContext(host.root), lambda line: None).bind() == 0
     assert host.driver_of(NIC) == "vfio-pci"
 
@@ -216,5 +215,5 @@ def test_the_time_comes_from_the_record_and_else_from_the_log(host: Machine) -> 
     entry = {"since": "2026-02-01T00:00:00Z", "insecure_passthrough": True}
     other = {"since": "2026-01-01T00:00:00Z", "insecure_passthrough": False}
     taint = {"flags": [{"attribution": [entry, other]}], "insecure_passthrough": True}
-    found = acceptance.report(host.root, taint, None, acceptance.utc_now())
+    found = acceptance.report(host.root, taint, None, times.utc_now())
     assert (found["since"], found["since_from"]) == ("2026-02-01T00:00:00Z", "log")

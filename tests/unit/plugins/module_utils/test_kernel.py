@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 
 import pytest
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner, RunResult
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root, Runner, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.control import Kernel
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus, PciDevice
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine

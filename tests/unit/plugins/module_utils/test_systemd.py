@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Runner, RunResult
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner, RunResult
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host import systemd as _systemd
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 

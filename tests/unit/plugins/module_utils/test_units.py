@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._access import services
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.units import read_unit
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 ETC, USR = "/etc/systemd/system/", "/usr/lib/systemd/system/"
 
 
 def user(tree: Tree, name: str) -> str:
-    unit = services.read_unit(tree.root, name)
+    unit = read_unit(tree.root, name)
     assert unit is not None
     return unit.last("Service", "User")
 
@@ -77,7 +78,7 @@ def test_of_drop_ins_with_one_name_one_is_read(tree: Tree, winner: str, loser: s
     tree.file(USR + "fwd-a.service", "[Service]\nUser=vendor")
     tree.file(loser + "/10-user.conf", "[Service]\nUser=loser\nGroup=loser")
     tree.file(winner + "/10-user.conf", "[Service]\nUser=winner")
-    unit = services.read_unit(tree.root, "fwd-a.service")
+    unit = read_unit(tree.root, "fwd-a.service")
     assert unit is not None
     assert (unit.last("Service", "User"), unit.last("Service", "Group")) == ("winner", "")
     tree.file(loser + "/20-user.conf", "[Service]\nUser=later")
@@ -140,7 +141,7 @@ def test_a_comment_continues_nothing(tree: Tree, text: str, expected: str) -> No
 )
 def test_what_counts_as_on(tree: Tree, value: str, on: bool) -> None:
     tree.file(USR + "fwd.service", "[Service]\nPrivateUsers=" + value)
-    unit = services.read_unit(tree.root, "fwd.service")
+    unit = read_unit(tree.root, "fwd.service")
     assert unit is not None and unit.is_on("PrivateUsers") is on
 
 
@@ -149,6 +150,6 @@ def test_a_service_is_found_by_the_name_that_an_alias_leads_to(tree: Tree) -> No
     tree.link(ETC + "alias.service", USR + "real.service")
     tree.file("/proc/7/cgroup", "0::/system.slice/real.service")
     tree.file("/proc/7/status", "Name:\tfwd\nUid:\t1\nGroups:\t\nCapPrm:\t0")
-    unit = services.read_unit(tree.root, "alias.service")
+    unit = read_unit(tree.root, "alias.service")
     assert unit is not None
     assert services.unserved(tree.root, unit, 990, "unlimited", []) == ["process 7 (fwd) lacks the group 990"]

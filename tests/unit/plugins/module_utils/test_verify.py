@@ -17,7 +17,7 @@ from typing import Any, Callable
 
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._access import plan
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base import paths
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base import paths, times
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import (
     BINDINGS,
@@ -28,7 +28,6 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths impo
 )
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import bundle
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Binding, Request
-from ansible_collections.baremetal.noiommu.plugins.module_utils._policy import acceptance
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._report import verify
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import UNSAFE_INTERRUPTS, Machine
@@ -215,7 +214,7 @@ def test_a_new_kernel_without_modules(host: Machine, capsys: pytest.CaptureFixtu
 def test_after_the_date(
     host: Machine, capsys: pytest.CaptureFixture, now: datetime.datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acceptance, "utc_now", lambda: now + datetime.timedelta(days=1))
+    monkeypatch.setattr(times, "utc_now", lambda: now + datetime.timedelta(days=1))
     code, line = run(host, capsys)
     assert code == 1 and line.startswith("EXPIRED: Insecure passthrough was accepted until 2026-03-01")
     host.unbind(NIC)

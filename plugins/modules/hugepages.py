@@ -240,11 +240,9 @@ left_over:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.lock import unless_check_mode
-from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.mounts import MountPlan
-from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.plan import Plan
+from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.change import HugepagesPlan
+from ansible_collections.baremetal.noiommu.plugins.module_utils._run import converge, run
 
 ARGUMENTS = {
     "pools": {
@@ -276,62 +274,24 @@ ARGUMENTS = {
 }
 
 
-def run(module: AnsibleModule, root: Root, runner: Runner) -> None:
-    """Plan, apply unless in check mode, and report."""
+def hugepages(module: AnsibleModule, root: Root, runner: Runner) -> dict:
+    """Keep pools and mounts as declared; absent is to have none."""
     params, present = module.params, module.params["state"] == "present"
-    mounts = pools = None
-    if params["mounts"] is not None or not present:
-        to_come = params["groups_to_come"] if present and module.check_mode else []
-        mounts = MountPlan(root, runner, params["mounts"] if present else [], to_come)
-    if params["pools"] is not None or not present:
-        gone = mounts.left_over if mounts else []
-        pools = Plan(root, runner, params["pools"] if present else [], params["persistent"], gone)
-    plans = [plan for plan in (mounts, pools) if plan is not None]
-    if not module.check_mode:
-        _apply(mounts, pools)
-    result = {
-        "changed": any(plan.changed for plan in plans),
-        "pools": pools.report(predicted=module.check_mode) if pools else [],
-        "before": pools.state(pools.before) if pools else {},
-        "after": pools.state(pools.after) if pools else {},
-        "reboot_required": pools is not None and pools.reboot_required,
-        "boot_parameters": pools.boot_parameters if pools else [],
-        "mounts": mounts.report() if mounts else [],
-        "files": [path for plan in plans for path in plan.files.changed_paths],
-        "left_over": [one.path for plan in plans for one in plan.left_over],
-    }
-    for warning in pools.warnings if pools else []:
-        module.warn(warning)
-    if module._diff:
-        result["diff"] = [one for plan in plans for one in plan.diff()]
-    module.exit_json(**result)
-
-
-def _apply(mounts: MountPlan | None, pools: Plan | None) -> None:
-    """Mounts first: what is unmounted gives its pages back to the pools. All of it, or nothing."""
-    moving = mounts if mounts is not None and mounts.changed else None
-    if moving:
-        moving.apply()
-    try:
-        if pools is not None and pools.changed:
-            pools.apply()
-    except HostError as exc:
-        if moving:
-            exc.evidence += moving.rollback()
-        raise
-    if moving:
-        moving.finish()
+    plan = HugepagesPlan(
+        root,
+        runner,
+        params["pools"] if present else [],
+        params["mounts"] if present else [],
+        params["persistent"],
+        params["groups_to_come"] if present and module.check_mode else [],
+    )
+    return {**converge(module, plan), **plan.report(predicted=module.check_mode)}
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    root = Root()
-    try:
-        with unless_check_mode(root, module.check_mode):
-            run(module, root, Runner())
-    except HostError as exc:
-        module.fail_json(**exc.as_failure())
+    run(module, lambda root, runner: hugepages(module, root, runner))
 
 
 if __name__ == "__main__":

@@ -120,11 +120,10 @@ files:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.lock import unless_check_mode
-from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.command_line import CommandLine
+from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.command_line import CommandLinePlan
 from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.words import parse
+from ansible_collections.baremetal.noiommu.plugins.module_utils._run import converge, run
 
 ARGUMENTS = {
     "parameters": {"type": "raw", "default": []},
@@ -134,28 +133,18 @@ ARGUMENTS = {
 }
 
 
-def run(module: AnsibleModule, root: Root, runner: Runner) -> None:
-    """Plan, apply unless in check mode, and report."""
+def kernel_cmdline(module: AnsibleModule, root: Root, runner: Runner) -> dict:
+    """Keep the set of parameters as declared."""
     params = module.params
     wanted = parse(params["parameters"], params["without"]) if params["state"] == "present" else None
-    line = CommandLine(root, runner, params["name"], wanted)
-    if line.changed and not module.check_mode:
-        line.apply()
-    result = {"changed": line.changed, **line.report()}
-    if module._diff:
-        result["diff"] = line.diff()
-    module.exit_json(**result)
+    line = CommandLinePlan(root, runner, params["name"], wanted)
+    return {**converge(module, line), **line.report()}
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    root = Root()
-    try:
-        with unless_check_mode(root, module.check_mode):
-            run(module, root, Runner())
-    except HostError as exc:
-        module.fail_json(**exc.as_failure())
+    run(module, lambda root, runner: kernel_cmdline(module, root, runner))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The distributions' own ways to the kernel command line of the next boot.
+"""The distributions' own mechanisms for the kernel command line of the next boot.
 
-Each way shows the lines that it boots with, says which files of its have to change for a set of parameters, and takes
-them over into what is booted. Only GRUB as Debian and Ubuntu have it is proven on machines.
+Each one shows the lines that it boots with, says which of its files have to change for a set of parameters, and then
+has them take effect. Only GRUB as Debian and Ubuntu have it is proven on machines.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ class Original(NamedTuple):
     """What was there before anything of ours."""
 
     lines: Lines
-    source: str | None  # the file that is edited in place, where the way has one and it was there
+    source: str | None  # the file that is edited in place, if this mechanism has one and it was there
 
 
 _LOADER_INFO = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 
 
 class BootLoader:
-    """One way. Subclasses say how."""
+    """One mechanism. Subclasses say how."""
 
     name = ""
-    program = ""  # what takes the files over
+    program = ""  # what makes the files take effect
     places: list[str] = []  # directories that it writes to
 
     def __init__(self, root: Root, runner: Runner) -> None:
@@ -54,21 +54,21 @@ class BootLoader:
         return self.lines()
 
     def source(self) -> str | None:
-        """Return the text of the one file that this way edits in place, None if it has none or it is not there."""
+        """Return the text of the one file that is edited in place, None if there is none or it is not there."""
         return None
 
     def files(
         self, owner: str, wanted: Parameters | None, lines: Lines, original: Original | None
     ) -> list[RenderedFile]:
-        """Return the files as they shall be for these lines; ``original`` is given where nothing of ours is left."""
+        """Return the files for these lines; ``original`` is given where nothing of ours is left."""
         raise NotImplementedError
 
-    def take_over(self, lines: Lines) -> None:
-        """Make the next boot use the files, or have these lines."""
+    def activate(self, lines: Lines) -> None:
+        """Have the next boot use the files, or these lines."""
         raise NotImplementedError
 
-    def put_anew(self, owner: str, owners: Iterable[str]) -> list[str]:
-        """Return whose parameters a change of one owner's takes off the lines and puts back, in this order."""
+    def rewritten_owners(self, owner: str, owners: Iterable[str]) -> list[str]:
+        """Return whose parameters are taken off the lines and added again, in this order, when one owner changes."""
         return [owner]
 
     def run(self, *argv: str) -> str:
@@ -121,10 +121,10 @@ class Grub(BootLoader):
     ) -> list[RenderedFile]:
         return [RenderedFile(self.fragment(owner), None if wanted is None else _grub_fragment(wanted))]
 
-    def take_over(self, lines: Lines) -> None:
+    def activate(self, lines: Lines) -> None:
         self.run(self.program)
 
-    def put_anew(self, owner: str, owners: Iterable[str]) -> list[str]:
+    def rewritten_owners(self, owner: str, owners: Iterable[str]) -> list[str]:
         # Everything is made of the fragments, and they are read in the order of their names.
         return sorted({owner, *owners}, key=self.fragment)
 
@@ -173,7 +173,7 @@ class Grubby(BootLoader):
         if not found:
             raise HostError(
                 "bootloader",
-                "grubby knows no kernel to boot.",
+                "grubby lists no kernel to boot.",
                 evidence=["`grubby --info=ALL`: names no kernel"],
                 remedy="Look at /boot/loader/entries; reinstall the kernel package if it is empty.",
             )
@@ -184,7 +184,7 @@ class Grubby(BootLoader):
     ) -> list[RenderedFile]:
         return []
 
-    def take_over(self, lines: Lines) -> None:
+    def activate(self, lines: Lines) -> None:
         """grubby replaces arguments by name: it is given all words of each name that differs, in their order."""
         calls: dict[str, tuple[str, str]] = {}
         for kernel, now in self.lines().items():
@@ -194,10 +194,10 @@ class Grubby(BootLoader):
             names = names or sorted({name_of(word) for word in want} if now != want else [])
             if names:
                 calls[kernel] = (" ".join(names), " ".join(word for word in want if name_of(word) in names))
-        # Kernels to come take after what is set for all.
+        # What is set for all also reaches kernels that are installed later.
         everywhere = len(set(calls.values())) == 1 and len(calls) == len(lines)
-        for kernel, (names, words) in [("ALL", next(iter(calls.values())))] if everywhere else calls.items():
-            options = ["--remove-args=" + names] + (["--args=" + words] if words else [])
+        for kernel, (gone, added) in [("ALL", next(iter(calls.values())))] if everywhere else calls.items():
+            options = ["--remove-args=" + gone] + (["--args=" + added] if added else [])
             self.run(self.program, "--update-kernel=" + kernel, *options)
 
 
@@ -257,7 +257,7 @@ class SystemdBoot(BootLoader):
         text = " ".join(lines[""]) + "\n" if original is None else original.source
         return [RenderedFile(self.path, text)]
 
-    def take_over(self, lines: Lines) -> None:
+    def activate(self, lines: Lines) -> None:
         for release in kernels.installed(self.root):
             images = ("/boot/vmlinuz-" + release, "%s/%s/vmlinuz" % (kernels.MODULES, release))
             image = next((path for path in images if self.root.exists(path)), None)
@@ -266,7 +266,7 @@ class SystemdBoot(BootLoader):
 
 
 def detect(root: Root, runner: Runner) -> BootLoader:
-    """Return this host's way; what the firmware says was booted decides, then the distribution's tools."""
+    """Return this host's mechanism: what the firmware says was booted decides, then the distribution's tools."""
     said = (root.read_bytes(_LOADER_INFO) or b"").decode("utf-16-le", "ignore")
     if "systemd-boot" in said:
         return SystemdBoot(root, runner)
@@ -279,7 +279,7 @@ def detect(root: Root, runner: Runner) -> BootLoader:
         return SystemdBoot(root, runner)
     raise HostError(
         "bootloader",
-        "No known way leads to this host's kernel command line.",
+        "This host's kernel command line cannot be changed by any known mechanism.",
         evidence=[
             "no update-grub with %s, no grubby, no kernel-install with entries in %s"
             % (Grub.defaults, ", ".join(SystemdBoot.entries)),

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Parameters on the kernel command line of the next boot, by owner; what was there before is kept and comes back."""
+"""Parameters on the kernel command line of the next boot, by owner; the original line is recorded and restored."""
 
 from __future__ import annotations
 
@@ -14,51 +14,16 @@ from .._base.command import Runner
 from .._base.errors import HostError
 from .._base.files import FileSet, RenderedFile
 from .._base.fs import Root
-from .._base.records import dump_json, load_record
+from .._base.undo import UndoStack
 from .bootloaders import BootLoader, Lines, Original, detect, read_only
-from .words import Parameters, effective, find, holds, put, running, split, take_back
-
-RECORD = "/var/lib/noiommu/cmdline.json"
-
-
-class Record:
-    """What was there before the first parameter of ours, and who owns which now."""
-
-    def __init__(self, owners: dict[str, Parameters], original: Original | None, made: list[str]) -> None:
-        self.owners, self.original, self.made = owners, original, made
-
-    @classmethod
-    def load(cls, root: Root) -> Record:
-        """Read the file; nothing recorded if there is none."""
-        damage = "The record of the original kernel command line is damaged."
-        remedy = "Look at the boot loader's settings yourself, then remove %s." % RECORD
-        return load_record(root, RECORD, cls._parse, damage, remedy) or cls({}, None, [])
-
-    @classmethod
-    def _parse(cls, stored: dict[str, Any]) -> Record:
-        owners = {name: Parameters(one["parameters"], one["without"]) for name, one in stored["owners"].items()}
-        lines = {kernel: split(line) for kernel, line in stored["lines"]}
-        return cls(owners, Original(lines, stored["source"]), list(stored["made"]))
-
-    def render(self) -> str | None:
-        """Return the file's text, None if nothing is ours."""
-        if not self.owners or self.original is None:
-            return None
-        return dump_json(
-            {
-                "owners": {name: one._asdict() for name, one in self.owners.items()},
-                # A list: the default kernel comes first.
-                "lines": [[kernel, " ".join(words)] for kernel, words in self.original.lines.items()],
-                "source": self.original.source,
-                "made": self.made,
-            }
-        )
+from .record import RECORD, CommandLineRecord
+from .words import Parameters, add, effective, find, holds, remove, running
 
 
-class CommandLine:
-    """What one run shall do for one owner. The constructor decides everything and touches nothing.
+class CommandLinePlan:
+    """What one run does for one owner. The constructor decides everything and touches nothing.
 
-    ``wanted`` is the owner's whole declaration; None takes everything of the owner's back.
+    ``wanted`` is the owner's whole declaration; None removes everything of the owner's.
     """
 
     def __init__(self, root: Root, runner: Runner, owner: str, wanted: Parameters | None) -> None:
@@ -70,47 +35,48 @@ class CommandLine:
                 remedy="Choose another name.",
             )
         self._root, self._owner = root, owner
-        self.record = Record.load(root)
+        self.record = CommandLineRecord.load(root)
         self._old = self.record.owners.get(owner)
         self.wanted = wanted if wanted is not None and (wanted.parameters or wanted.without) else None
         self.loader: BootLoader | None = None
-        self.before: Lines = {}
-        self.after: Lines = {}
+        self.lines_before: Lines = {}
+        self.lines_after: Lines = {}
+        self.warnings: list[str] = []
         self.changed = False
         self.files = FileSet(root, [])
         self.running = running(root)
         if self.wanted is None and self._old is None:
             return
         self.loader = detect(root, runner)
-        self.before = self.after = self.loader.lines()
-        if self.wanted is not None and self._old is None and self._holds(self.before):
+        self.lines_before = self.lines_after = self.loader.lines()
+        if self.wanted is not None and self._old is None and self._holds(self.lines_before):
             return  # somebody else sees to it
         self._decide(self.loader)
 
     def _decide(self, loader: BootLoader) -> None:
-        owners = {name: one for name, one in self.record.owners.items() if name != self._owner}
+        owners = {name: theirs for name, theirs in self.record.owners.items() if name != self._owner}
         if self.wanted is not None:
             owners[self._owner] = self.wanted
-        self.after, edited = (
+        self.lines_after, edited = (
             {kernel: self._changed(loader, kernel, words, owners) for kernel, words in lines.items()}
-            for lines in (self.before, loader.editable())
+            for lines in (self.lines_before, loader.editable())
         )
         now = self.record.original or Original(loader.editable(), loader.source())
         restored = now if not owners and edited == now.lines else None
         wanted_files = loader.files(self._owner, self.wanted, edited, restored)
-        folders = {os.path.dirname(one.path) for one in wanted_files}
-        made = self.record.made if self.record.owners else [one for one in folders if not self._root.exists(one)]
+        folders = {os.path.dirname(file.path) for file in wanted_files}
+        made = self.record.made if self.record.owners else [path for path in folders if not self._root.exists(path)]
         self._edited = edited
-        self.new_record = Record(owners, now, made)
+        self.new_record = CommandLineRecord(owners, now, made)
         self.files = FileSet(self._root, wanted_files)
         self.changed = (
             self.files.changed
             or self._old != self.wanted
-            # A run that was killed before the boot loader took it over.
-            or (self.wanted is not None and not self._holds(self.before))
+            # A run was killed before the boot loader took it over.
+            or (self.wanted is not None and not self._holds(self.lines_before))
         )
         if not self.changed:
-            self.after = self.before
+            self.lines_after = self.lines_before
         locked = read_only(self._root, loader.places) if self.changed else []
         if locked:
             raise HostError(
@@ -121,16 +87,16 @@ class CommandLine:
             )
 
     def _changed(self, loader: BootLoader, kernel: str, words: list[str], owners: dict[str, Parameters]) -> list[str]:
-        anew = loader.put_anew(self._owner, self.record.owners)
+        rewritten = loader.rewritten_owners(self._owner, self.record.owners)
         lines = self.record.original.lines if self.record.original is not None else {}
         # A kernel that came later took its line over from another one.
         original = lines.get(kernel) or next(iter(lines.values()), [])
-        for name in reversed(anew):
+        for name in reversed(rewritten):
             if name in self.record.owners:
-                words = take_back(words, self.record.owners[name], original)
-        for name in anew:
+                words = remove(words, self.record.owners[name], original)
+        for name in rewritten:
             if name in owners:
-                words = put(words, owners[name])
+                words = add(words, owners[name])
         return words
 
     def _holds(self, lines: Lines) -> bool:
@@ -139,51 +105,51 @@ class CommandLine:
     @property
     def reboot_required(self) -> bool:
         """Whether the running kernel was booted without what the next one gets, as far as this owner goes."""
-        sets = [one for one in (self._old, self.wanted) if one is not None]
-        after = next(iter(self.after.values()), [])
+        declared = [parameters for parameters in (self._old, self.wanted) if parameters is not None]
+        after = next(iter(self.lines_after.values()), [])
         return any(
-            effective(self.running, phrase, one) != effective(after, phrase, one)
-            for one in sets
-            for phrase in one.parameters
+            effective(self.running, phrase, parameters) != effective(after, phrase, parameters)
+            for parameters in declared
+            for phrase in parameters.parameters
         ) or any(
-            (find(self.running, word) is None) != (find(after, word) is None) for one in sets for word in one.without
+            (find(self.running, word) is None) != (find(after, word) is None)
+            for parameters in declared
+            for word in parameters.without
         )
 
     def apply(self) -> None:
         """Do it, or leave the host as it was and raise."""
         if self.loader is None or not self.changed:
             return
-        # Recorded before it is done, forgotten after it is undone: a run killed half-way can be mended and taken back.
+        # Recorded before it is done, forgotten after it is undone: a killed run can be finished, and rolled back.
+        new = self.new_record
         both = {**self.record.owners, self._owner: _union(self._old, self.wanted)}
-        recorded = FileSet(
-            self._root, [RenderedFile(RECORD, Record(both, self.new_record.original, self.new_record.made).render())]
-        )
-        taken_over = False
+        recorded = FileSet(self._root, [RenderedFile(RECORD, CommandLineRecord(both, new.original, new.made).render())])
+        undo = UndoStack()
+        loader = self.loader
         try:
             recorded.apply()
             self.files.apply()
-            taken_over = True
-            self.loader.take_over(self._edited)
-            self._verify(self.loader)
-            if not self.new_record.owners:
-                for folder in self.new_record.made:
+            undo.push("the boot loader's command line", lambda: self._restore(loader))
+            loader.activate(self._edited)
+            self._verify(loader)
+            if not new.owners:
+                for folder in new.made:
                     self._root.remove_empty_dir(folder)
-            FileSet(self._root, [RenderedFile(RECORD, self.new_record.render())]).apply()
+            FileSet(self._root, [RenderedFile(RECORD, new.render())]).apply()
         except HostError as exc:
-            left = self.files.rollback()
-            if taken_over:
-                left += self._restore(self.loader)
+            problems = self.files.rollback() + undo.unwind()
             # Where something is left, the next run needs the record to know of it.
-            exc.evidence += left or recorded.rollback()
+            exc.evidence += problems or recorded.rollback()
             raise
-        if not self.new_record.owners:
+        if not new.owners:
             self._root.remove_empty_dir(os.path.dirname(RECORD))
 
     def _verify(self, loader: BootLoader) -> None:
         lines = loader.lines()
-        self.after = lines
+        self.lines_after = lines
         if self.wanted is not None and not self._holds(lines):
-            kernel, words = next((one for one in lines.items() if not holds(one[1], self.wanted)))
+            kernel, words = next(item for item in lines.items() if not holds(item[1], self.wanted))
             raise HostError(
                 "bootloader",
                 "%s ended without an error, but the next boot would not have the parameters." % loader.program,
@@ -191,21 +157,23 @@ class CommandLine:
                 remedy="Look for settings that override these, such as another file in /etc/default/grub.d.",
             )
 
-    def _restore(self, loader: BootLoader) -> list[str]:
-        """Have the boot loader take the old files over again, unless what it boots was never replaced."""
-        try:
-            if loader.lines() != self.before:
-                loader.take_over(self.before)
-        except HostError as exc:
-            return ["not put back: %s" % exc.message]
-        return []
+    def _restore(self, loader: BootLoader) -> None:
+        """Have the boot loader use the old files again, unless what it boots was never replaced."""
+        if loader.lines() != self.lines_before:
+            loader.activate(self.lines_before)
+
+    def before(self) -> str | None:
+        """Return the line that the next boot would have had."""
+        return _shown(self.lines_before)
+
+    def after(self) -> str | None:
+        """Return the line that the next boot has, or until :meth:`apply` has run would have."""
+        return _shown(self.lines_after)
 
     def report(self) -> dict[str, Any]:
-        """Return what module results show."""
+        """Return what module results show besides before and after."""
         return {
             "mechanism": self.loader.name if self.loader else None,
-            "before": _shown(self.before),
-            "after": _shown(self.after),
             "running": " ".join(self.running),
             "reboot_required": self.reboot_required,
             "files": self.files.changed_paths,
@@ -214,16 +182,16 @@ class CommandLine:
     def diff(self) -> list[dict[str, str]]:
         """Return what differs in the form that Ansible prints."""
         header = "kernel command line of the next boot"
-        texts = _text(self.before), _text(self.after)
+        texts = _text(self.lines_before), _text(self.lines_after)
         line = {"before_header": header, "after_header": header, "before": texts[0], "after": texts[1]}
         return ([line] if texts[0] != texts[1] else []) + self.files.diff()
 
 
 def _union(old: Parameters | None, new: Parameters | None) -> Parameters:
-    sets = [one for one in (old, new) if one is not None]
+    both = [parameters for parameters in (old, new) if parameters is not None]
     return Parameters(
-        list(dict.fromkeys(phrase for one in sets for phrase in one.parameters)),
-        list(dict.fromkeys(word for one in sets for word in one.without)),
+        list(dict.fromkeys(phrase for parameters in both for phrase in parameters.parameters)),
+        list(dict.fromkeys(word for parameters in both for word in parameters.without)),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from .._base.errors import HostError
 from .._base.fs import Root
 from .._host.iommu import HostIommu
-from .command_line import Record
+from .record import CommandLineRecord
 from .words import Parameters, holds, running
 
 OWNER = "iommu"  # of the parameters on the kernel command line
@@ -20,7 +20,7 @@ _PARAMETERS = {"DMAR": ["intel_iommu=on"]}
 
 
 class Enabling(NamedTuple):
-    """What the kernel command line shall have for it."""
+    """What the kernel command line needs for it."""
 
     parameters: list[str]
     without: list[str]
@@ -35,7 +35,7 @@ class Enabling(NamedTuple):
 
 def enabling(root: Root, iommu: HostIommu, wanted: bool) -> Enabling:
     """Decide from the host what turning its IOMMU on takes."""
-    recorded = Record.load(root).owners.get(OWNER)
+    recorded = CommandLineRecord.load(root).owners.get(OWNER)
     if not wanted or iommu.state == "absent":
         return Enabling([], [], recorded is not None, False, [])
     if iommu.state == "active":

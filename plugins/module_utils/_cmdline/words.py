@@ -58,7 +58,7 @@ def find(words: list[str], phrase: str) -> int | None:
 
 
 def effective(words: list[str], phrase: str, declared: Parameters) -> bool:
-    """Whether a phrase is there and nothing after overrules it: of several values the kernel mostly takes the last."""
+    """Whether a phrase is there and no later word overrides it: of several values the kernel mostly takes the last."""
     if find(words, phrase) is None:
         return False
     if " " in phrase or "=" not in phrase:
@@ -68,17 +68,17 @@ def effective(words: list[str], phrase: str, declared: Parameters) -> bool:
 
 def holds(words: list[str], declared: Parameters) -> bool:
     """Whether a line has everything that is wanted and nothing that is not."""
-    there = all(effective(words, one, declared) for one in declared.parameters)
+    there = all(effective(words, phrase, declared) for phrase in declared.parameters)
     return there and not set(declared.without) & set(words)
 
 
-def put(words: list[str], declared: Parameters) -> list[str]:
+def add(words: list[str], declared: Parameters) -> list[str]:
     """Return a line with the wanted appended and the unwanted left out."""
     return [word for word in words if word not in declared.without] + declared.words
 
 
-def take_back(words: list[str], declared: Parameters, before: list[str]) -> list[str]:
-    """Return a line without what :func:`put` did to it; ``before`` is what it was before anything was done to it."""
+def remove(words: list[str], declared: Parameters, before: list[str]) -> list[str]:
+    """Return a line without what :func:`add` did to it; ``before`` is the line as it was originally."""
     words = list(words)
     for phrase in reversed(declared.parameters):
         start = find(words, phrase)
@@ -93,7 +93,7 @@ def parse(parameters: Any, without: list[str]) -> Parameters:
     if isinstance(parameters, dict):
         phrases = [_from_pair(name, value) for name, value in parameters.items()]
     elif isinstance(parameters, list):
-        phrases = [" ".join(str(one).split()) for one in parameters]
+        phrases = [" ".join(str(parameter).split()) for parameter in parameters]
     else:
         raise _bad(parameters, "a list of strings or a dictionary is expected", "Write [intel_iommu=on].")
     for word in [word for phrase in phrases for word in phrase.split(" ")] + without:

@@ -2,13 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The hugetlb pools that the kernel has. Small, since the copy of noiommu-verify on the host carries it."""
+"""The hugetlb pools that the kernel has, and the memory that they are made of."""
 
 from __future__ import annotations
 
 import re
 from typing import Any, NamedTuple
 
+from .._base.errors import HostError
 from .._base.fs import Root
 
 SIZES_DIR = "/sys/kernel/mm/hugepages"
@@ -25,9 +26,36 @@ def format_size(size: int) -> str:
     return str(size)
 
 
+def parse_size(text: Any) -> int:
+    """Return the bytes of a size such as 2M, 1G, 1GiB, 2048kB or 2097152."""
+    match = re.match(r"^(\d+)\s*([KMG]?)(?:i?B)?$", str(text).strip(), re.IGNORECASE)
+    if match is None:
+        raise HostError(
+            "pool",
+            "%r is not a page size." % (text,),
+            evidence=["expected a number of bytes or a number with K, M or G"],
+            remedy="Write the size as 2M or 1G.",
+        )
+    return int(match.group(1)) * UNITS[match.group(2).upper()]
+
+
 def meminfo(node: int | None) -> str:
     """Return where the kernel shows the memory of the host or of one node."""
     return "/proc/meminfo" if node is None else "%s/node%d/meminfo" % (NODES_DIR, node)
+
+
+class Memory(NamedTuple):
+    """The memory of the host or of one node, in bytes."""
+
+    total: int
+    free: int
+    reclaimable: int  # the most that the kernel can free by dropping caches and swapping
+
+    def __str__(self) -> str:
+        return "%d MiB free, at most %d MiB more by dropping caches and swapping" % (
+            self.free >> 20,
+            self.reclaimable >> 20,
+        )
 
 
 class Pool(NamedTuple):
@@ -59,7 +87,7 @@ def persistent(root: Root, directory: str) -> int:
 
 
 class Pools:
-    """All pools of the host, to be read."""
+    """All pools of the host, read only."""
 
     def __init__(self, root: Root) -> None:
         self._root = root
@@ -89,6 +117,25 @@ class Pools:
         by_node = [Pool(size, node) for node in self.nodes]
         by_node = [pool for pool in by_node if self._root.exists(pool.directory)]
         return by_node or [Pool(size, None)]
+
+    @property
+    def default_size(self) -> int:
+        """Return the size of the pages that vm.nr_hugepages counts."""
+        found = re.search(r"^Hugepagesize:\s+(\d+) kB", self._root.read_text("/proc/meminfo") or "", re.MULTILINE)
+        return int(found.group(1)) * 1024 if found else 0
+
+    def memory(self, node: int | None) -> Memory:
+        """Return the memory of the host or of one node."""
+        pattern = r"(\w+(?:\(file\))?):\s+(\d+) kB"
+        text = self._root.read_text(meminfo(node)) or ""
+        found = {key: int(value) * 1024 for key, value in re.findall(pattern, text)}
+        swap = re.search(r"SwapFree:\s+(\d+) kB", self._root.read_text("/proc/meminfo") or "")
+        caches = sum(found.get(key, 0) for key in ("Active(file)", "Inactive(file)", "SReclaimable"))
+        return Memory(
+            found.get("MemTotal", 0),
+            found.get("MemFree", 0),
+            caches + (int(swap.group(1)) * 1024 if swap else 0),
+        )
 
     def report(self) -> list[dict[str, Any]]:
         """Return every pool: the host's total of each size, then each node's."""

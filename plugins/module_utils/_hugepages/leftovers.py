@@ -75,13 +75,13 @@ def mounts_of(root: Root) -> list[Mount]:
         fields, about = head.split(), tail.split()
         if len(fields) >= 5 and len(about) >= 3:
             # The kernel writes blanks and backslashes in octal.
-            path = re.sub(r"\\(\d{3})", lambda one: chr(int(one[1], 8)), fields[4])
+            path = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4])
             found[path] = Mount(path, about[0], about[2])
     return list(found.values())
 
 
 def _size_of_unlocked(root: Root, path: str) -> int | None:
-    """Return the size of a file that no process has; one that cannot be looked at, or is no file, counts as had."""
+    """Return the size of a file that no process has locked; None if that cannot be told, or it is not a file."""
     try:
         # Everybody who may use the mount can put a FIFO there, and to open that would wait for whoever writes to it.
         handle = os.open(root.path(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -100,13 +100,13 @@ def _size_of_unlocked(root: Root, path: str) -> int | None:
 
 
 def remove(root: Root, files: list[LeftOver]) -> None:
-    """Remove left-over files, each only if still nobody has it."""
-    for one in files:
-        if _size_of_unlocked(root, one.path) is None and root.exists(one.path):
+    """Remove left-over files, each only if it is still unlocked."""
+    for file in files:
+        if _size_of_unlocked(root, file.path) is None and root.exists(file.path):
             raise HostError(
                 "pool_in_use",
-                "%s was in nobody's use a moment ago and now is." % one.path,
-                evidence=["%s: locked" % one.path],
+                "%s was not in use a moment ago and now is." % file.path,
+                evidence=["%s: locked" % file.path],
                 remedy="Stop the DPDK process that has just started, then run again.",
             )
-        root.remove_file(one.path)
+        root.remove_file(file.path)

@@ -15,7 +15,8 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command im
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline import bootloaders
-from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.command_line import RECORD, CommandLine
+from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.command_line import CommandLinePlan
+from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.record import RECORD
 from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.words import (
     Parameters,
     effective,
@@ -44,8 +45,7 @@ def run(
 ) -> dict[str, Any]:
     given = {"parameters": list(parameters), "without": [], "name": "custom", "state": "present", **params}
     module = FakeModule(given, check)
-    kernel_cmdline.run(module, root or boot.tree.root, boot)
-    return module.result
+    return kernel_cmdline.kernel_cmdline(module, root or boot.tree.root, boot)
 
 
 def changing(boot: FakeBoot) -> list[str]:
@@ -202,16 +202,16 @@ def test_what_could_not_be_put_back_is_still_recorded(make: Make, tree: Tree, mo
     boot = make(tree)
     before, original_run = everything(boot), boot.run
 
-    def fail(_line: CommandLine, _loader: bootloaders.BootLoader) -> None:
+    def fail(_line: CommandLinePlan, _loader: bootloaders.BootLoader) -> None:
         boot.run = lambda *argv: original_run(*argv) if "--info=ALL" in argv else RunResult(1, "", "No space left")
         raise HostError("bootloader", "It went wrong.", [], "Mend it.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(CommandLine, "_verify", fail)
+        patch.setattr(CommandLinePlan, "_verify", fail)
         with pytest.raises(HostError, match="It went wrong") as caught:
             run(boot, "a=1")
     boot.run = original_run
-    assert tree.root.exists(RECORD) == any("not put back" in line for line in caught.value.evidence)
+    assert tree.root.exists(RECORD) == any("put back" in line for line in caught.value.evidence)
     run(boot, state="absent")
     assert everything(boot) == before
 
@@ -420,7 +420,7 @@ def test_grubby_puts_back_what_each_kernel_had(tree: Tree) -> None:
 def test_grubby_that_knows_no_kernel(tree: Tree) -> None:
     boot = FakeGrubby(tree)
     boot.kernels.clear()
-    with pytest.raises(HostError, match="knows no kernel"):
+    with pytest.raises(HostError, match="lists no kernel"):
         run(boot, "a=1")
 
 

@@ -18,13 +18,9 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command im
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.files import FileSet
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.hugetlb import Pools, parse_size
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.boot_files import SCRIPT, UNIT, WANTS
-from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.plan import (
-    RECORD,
-    Host,
-    Plan,
-    parse_size,
-)
+from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.plan import RECORD, PoolsPlan
 from ansible_collections.baremetal.noiommu.plugins.modules import hugepages
 from ansible_collections.baremetal.noiommu.tests.unit.fake_boot import FakeBoot, FakeGrub
 from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
@@ -110,6 +106,10 @@ class Idle(Runner):
         return RunResult(0, "", "")
 
 
+def declaration(**params: Any) -> dict[str, Any]:
+    return {"pools": [], "persistent": True, "mounts": None, "state": "present", "groups_to_come": [], **params}
+
+
 def run(
     root: Root,
     pools: list[dict[str, Any]] | None = None,
@@ -117,9 +117,8 @@ def run(
     runner: Runner | None = None,
     **params: Any,
 ) -> dict[str, Any]:
-    module = FakeModule({"pools": pools or [], "persistent": True, "mounts": None, "state": "present", **params}, check)
-    hugepages.run(module, root, runner or Idle())
-    return module.result
+    module = FakeModule(declaration(pools=pools or [], **params), check)
+    return hugepages.hugepages(module, root, runner or Idle())
 
 
 def refused(root: Root, *pools: dict[str, Any], **params: Any) -> HostError:
@@ -155,7 +154,7 @@ def test_counts_that_could_not_be_put_back_are_still_recorded(
         patch.setattr(FileSet, "apply", lambda files: fail(files) if UNIT in files.changed_paths else apply(files))
         with pytest.raises(HostError, match="Could not write") as caught:
             run(root, [{"size": "2M", "count": 5}])
-    assert any("not put back" in line for line in caught.value.evidence)
+    assert any("put back" in line for line in caught.value.evidence)
     root.refuse = None
     run(root, state="absent")
     assert root.counts() == {(M2, 0): 1} and not tree.root.exists(RECORD)
@@ -294,7 +293,7 @@ def test_a_drifted_count_is_mended(root: HugetlbRoot) -> None:
 def test_compaction_is_tried_before_giving_up(root: HugetlbRoot) -> None:
     root.limit[M2, 0] = 1
     root.after_compaction[M2, 0] = 100
-    plan = Plan(root, Idle(), [{"size": "2M", "count": 8, "node": 0}])
+    plan = PoolsPlan(root, Idle(), [{"size": "2M", "count": 8, "node": 0}])
     plan.apply(sleep=lambda seconds: None)
     assert root.counts() == {(M2, 0): 8}
     assert "/proc/sys/vm/compact_memory" in root.writes
@@ -307,7 +306,7 @@ def test_a_shortfall_names_numbers_and_puts_everything_back(root: HugetlbRoot, t
     root.limit[M2, 1] = 5
     pools = [{"size": "2M", "count": 4, "node": 0}, {"size": "2M", "count": 8, "node": 1}]
     with pytest.raises(HostError) as caught:
-        Plan(root, Idle(), pools).apply(sleep=lambda seconds: None)
+        PoolsPlan(root, Idle(), pools).apply(sleep=lambda seconds: None)
     assert caught.value.code == "pool_shortfall"
     assert "gave 5 of 8 pages of 2M on NUMA node 1" in caught.value.message
     assert "free memory: 4096 MiB, needed for the missing pages: 6 MiB" in caught.value.evidence
@@ -397,7 +396,7 @@ def test_what_is_no_file_is_nobodys_garbage(tree: Tree) -> None:
 
 def test_left_over_files_may_go_by_themselves(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     root = DpdkEnded(tree)
-    plan = Plan(root, Idle(), [{"size": "2M", "count": 0}])
+    plan = PoolsPlan(root, Idle(), [{"size": "2M", "count": 0}])
     root.remove_file(root.LEFT)
     plan.apply()
     root = DpdkEnded(tree)
@@ -440,7 +439,7 @@ def test_an_unknown_size_lists_those_there_are(root: HugetlbRoot) -> None:
 
 def test_a_kernel_without_hugetlb(tree: Tree) -> None:
     with pytest.raises(HostError) as caught:
-        Plan(tree.root, Idle(), [{"size": "2M", "count": 1}])
+        PoolsPlan(tree.root, Idle(), [{"size": "2M", "count": 1}])
     assert "CONFIG_HUGETLBFS" in caught.value.remedy
 
 
@@ -477,7 +476,7 @@ def test_a_recorded_node_that_is_gone_is_forgotten(root: HugetlbRoot, tree: Tree
 def test_a_kernel_without_numa(tree: Tree) -> None:
     root = HugetlbRoot(tree, nodes=1)
     tree.remove("/sys/devices/system/node")
-    assert [one["node"] for one in Host(root).report()] == [None, None]
+    assert [one["node"] for one in Pools(root).report()] == [None, None]
 
 
 # --- memory that cannot be had now ---
@@ -624,10 +623,8 @@ def warned(root: HugetlbRoot, *pools: dict[str, Any]) -> list[str]:
     """Return the warnings, after seeing that check mode, the real run and a second one have the same."""
     runs = []
     for check in (True, False, False):
-        module = FakeModule(
-            {"pools": list(pools), "persistent": True, "mounts": None, "state": "present"}, check_mode=check
-        )
-        hugepages.run(module, root, Idle())
+        module = FakeModule(declaration(pools=list(pools)), check)
+        hugepages.hugepages(module, root, Idle())
         runs.append(module.warnings)
     assert runs[0] == runs[1] == runs[2]
     return runs[0]
@@ -642,8 +639,8 @@ def test_a_number_that_sysctl_sets_is_named_with_its_line(root: HugetlbRoot, tre
     tree.file("/etc/sysctl.d/80-vpp.conf", "\n# Number of 2MB hugepages desired\nvm.nr_hugepages=1024\n")
     assert warned(root, {"size": "2M", "count": 5}) == [
         "/etc/sysctl.d/80-vpp.conf, line 3, sets vm.nr_hugepages to 1024, but declared is 2M: 5. Whenever it is applied"
-        ", as by `sysctl --system` or the upgrade of a package, it takes the place of the declared pages."
-        " Remove the line, or have it say 5; a file of the same name in /etc/sysctl.d takes the place of one elsewhere."
+        ", as by `sysctl --system` or the upgrade of a package, it replaces the declared pages."
+        " Remove the line, or have it say 5; a file of the same name in /etc/sysctl.d replaces one elsewhere."
     ]
     assert warned(root, {"size": "2M", "count": 1024}) == warned(root, {"size": "1G", "count": 1}) == []
 

@@ -14,7 +14,8 @@ import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner, RunResult
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.mounts import RECORD, escape
+from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.declared import escape
+from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.mounts import RECORD
 from ansible_collections.baremetal.noiommu.plugins.modules import hugepages
 from ansible_collections.baremetal.noiommu.tests.unit.fake_boot import FakeGrub
 from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
@@ -89,8 +90,7 @@ def run(mounts: Mounts, *wanted: dict[str, Any], check: bool = False, state: str
         {"pools": None, "persistent": True, "mounts": list(wanted), "state": state, "groups_to_come": ["to-come"]},
         check,
     )
-    hugepages.run(module, mounts.tree.root, mounts)
-    return module.result
+    return hugepages.hugepages(module, mounts.tree.root, mounts)
 
 
 def refused(mounts: Mounts, *wanted: dict[str, Any]) -> HostError:
@@ -363,9 +363,8 @@ def host(tree: Tree) -> MountsAndGrub:
 
 
 def both(host: Mounts, pages: Pages, declared: dict[str, Any]) -> dict[str, Any]:
-    module = FakeModule({"persistent": True, **declared})
-    hugepages.run(module, pages, host)
-    return module.result
+    module = FakeModule({"persistent": True, "groups_to_come": [], **declared})
+    return hugepages.hugepages(module, pages, host)
 
 
 @pytest.mark.parametrize("wanted", [BOTH, NEITHER, {**BOTH, "pools": [], "mounts": [one("/srv/d/e")]}])
@@ -379,10 +378,10 @@ def test_what_the_pools_cannot_do_takes_the_mounts_back(
     host.ran.clear()
     pages.stubborn = fails == "the kernel"
     host.fail = fails
-    with pytest.raises(HostError, match="refused|update-grub") as caught:
+    with pytest.raises(HostError, match=r"refused|update-grub") as caught:
         both(host, pages, wanted)
     assert any(line.startswith(("mount", "umount")) for line in host.ran), "the mounts come first"
-    assert tree.content() == before and "not put back" not in str(caught.value)
+    assert tree.content() == before and "NOT put back" not in str(caught.value)
     assert "systemctl daemon-reload" not in host.ran, "systemd would not know the units that are back"
     pages.stubborn, host.fail = False, None
     assert both(host, pages, wanted)["changed"] and not both(host, pages, wanted)["changed"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import Refused
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Binding, Request
-from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.command_line import CommandLine
+from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.command_line import CommandLinePlan
 from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.iommu import OWNER, Enabling, enabling
 from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.words import Parameters
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.iommu import host_iommu
@@ -34,7 +34,7 @@ def dark(tree: Tree) -> FakeGrub:
 
 
 def put(boot: FakeGrub, what: Enabling) -> None:
-    CommandLine(boot.tree.root, boot, OWNER, Parameters(what.parameters, what.without)).apply()
+    CommandLinePlan(boot.tree.root, boot, OWNER, Parameters(what.parameters, what.without)).apply()
 
 
 def test_from_off_to_on_and_kept_there(dark: FakeGrub, tree: Tree) -> None:
@@ -103,7 +103,7 @@ def test_the_verdict_is_on_the_host_after_the_reboot(machine: Machine) -> None:
     assert "off until the reboot" in found["warnings"][0]
     assert found["boot"] == {"parameters": ["intel_iommu=on"], "without": [], "recorded": False, "pending": True}
     assert verdict(enable=False)["backend"] == "dkms"
-    assert [one["code"] for one in verdict("builtin")["refusals"]][0] == "iommu_wanted"
+    assert verdict("builtin")["refusals"][0]["code"] == "iommu_wanted"
     tree.file("/proc/cmdline", "intel_iommu=on")
     stays = verdict()
     assert not stays["ok"] and stays["refusals"][0]["code"] == "iommu_stays_off"

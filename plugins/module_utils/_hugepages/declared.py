@@ -1,0 +1,216 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The pools and mounts that a host's declaration asks for, checked against the host and each other."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Container, NamedTuple
+
+from .._base.errors import HostError
+from .._base.fs import Root
+from .._host.hugetlb import NODES_DIR, SIZES_DIR, Pool, Pools, format_size, parse_size
+
+
+class WantedPool(NamedTuple):
+    """A pool and how many pages it is to have."""
+
+    pool: Pool
+    pages: int
+
+
+class WantedMount(NamedTuple):
+    """A mount as declared."""
+
+    path: str
+    size: int  # of its pages
+    mode: int
+    uid: int
+    gid: int | None  # None in a dry run: of a group that an earlier task makes
+    limit: int | None  # of all its files together
+
+    @property
+    def options(self) -> str:
+        """What mount(8) and a mount unit take."""
+        gid = "?" if self.gid is None else "%d" % self.gid
+        text = "pagesize=%s,mode=%04o,uid=%d,gid=%s" % (format_size(self.size), self.mode, self.uid, gid)
+        return text + (",size=%d" % self.limit if self.limit is not None else "")
+
+    @property
+    def unit(self) -> str:
+        """The name that systemd demands for a mount there."""
+        return unit_name(self.path)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what results show."""
+        return {
+            "path": self.path,
+            "size": format_size(self.size),
+            "mode": "0%03o" % self.mode,  # as it is declared
+            "uid": self.uid,
+            "gid": self.gid,
+            "limit": self.limit,
+        }
+
+
+def escape(path: str) -> str:
+    """Return a path as systemd writes it in a unit's name."""
+    text = path.strip("/").replace("/", "\0")
+    found = re.sub(
+        r"[^A-Za-z0-9:_.\0]|^\.", lambda match: "".join("\\x%02x" % byte for byte in match[0].encode()), text
+    )
+    return found.replace("\0", "-")
+
+
+def unit_name(path: str) -> str:
+    """Return the name of the unit that mounts something at a path."""
+    return escape(path) + ".mount"
+
+
+# --- pools ---
+
+
+def parse_pools(host: Pools, pools: list[dict[str, Any]]) -> list[WantedPool]:
+    """Check the declared pools against the host and each other."""
+    wanted = [_parse_pool(host, entry) for entry in pools]
+    _refuse_overlap(wanted)
+    return wanted
+
+
+def _parse_pool(host: Pools, entry: dict[str, Any]) -> WantedPool:
+    pool = Pool(parse_size(entry["size"]), entry.get("node"))
+    if pool.size not in host.sizes:
+        raise HostError(
+            "pool",
+            "This host has no hugetlb pages of size %s." % format_size(pool.size),
+            evidence=["%s has: %s" % (SIZES_DIR, ", ".join(map(format_size, host.sizes)) or "nothing")],
+            remedy="Declare one of these sizes."
+            if host.sizes
+            else "Boot a kernel with CONFIG_HUGETLBFS on a processor that has large pages.",
+        )
+    if pool.node is not None and pool not in host.pools_of(pool.size):
+        raise HostError(
+            "pool",
+            "This host has no NUMA node %d." % pool.node,
+            evidence=["%s has: %s" % (NODES_DIR, ", ".join("node%d" % node for node in host.nodes) or "no nodes")],
+            remedy="Declare one of these nodes, or leave the node out.",
+        )
+    if entry["count"] < 0:
+        raise HostError(
+            "pool",
+            "A pool cannot have %d pages." % entry["count"],
+            evidence=["pool %s: count %d" % (pool.label, entry["count"])],
+            remedy="Declare 0 or more.",
+        )
+    return WantedPool(pool, entry["count"])
+
+
+def _refuse_overlap(wanted: list[WantedPool]) -> None:
+    evidence = ["pools: %s" % ", ".join(pool.label for pool, _count in wanted)]
+    checked: set[Pool] = set()
+    for pool, _count in wanted:
+        if pool in checked:
+            raise HostError(
+                "pool",
+                "The pool %s is declared twice." % pool.label,
+                evidence=evidence,
+                remedy="Keep one of the two.",
+            )
+        checked.add(pool)
+    for pool, _count in wanted:
+        if pool.node is not None and Pool(pool.size, None) in checked:
+            raise HostError(
+                "pool",
+                "The size %s is declared for the whole host and for a NUMA node." % format_size(pool.size),
+                evidence=evidence,
+                remedy="Declare this size either without a node, or for each node.",
+            )
+
+
+# --- mounts ---
+
+
+def parse_mounts(
+    root: Root, host: Pools, mounts: list[dict[str, Any]], groups_to_come: Container[str]
+) -> list[WantedMount]:
+    """Check the declared mounts against the host and each other; ``groups_to_come`` need not exist yet."""
+    wanted = [_parse_mount(root, host, entry, groups_to_come) for entry in mounts]
+    paths = [mount.path for mount in wanted]
+    for number, path in enumerate(paths):
+        for other in paths[:number] + paths[number + 1 :]:
+            if (other + "/").startswith(path + "/"):
+                cause = "%s and %s are one inside the other, or the same." % (path, other)
+                raise bad_mount(cause, paths, "Keep one of them.")
+    return wanted
+
+
+def _parse_mount(root: Root, host: Pools, entry: dict[str, Any], groups_to_come: Container[str]) -> WantedMount:
+    path, size = entry["path"], parse_size(entry["size"])
+    _require_mount_point(root, path)
+    if size not in host.sizes:
+        evidence = ["%s has: %s" % (SIZES_DIR, ", ".join(map(format_size, host.sizes)) or "nothing")]
+        cause = "This host has no hugetlb pages of size %s." % format_size(size)
+        raise bad_mount(cause, evidence, "Declare one of these sizes.")
+    uid = _account_number(root, "user", entry.get("uid"), entry.get("owner"))
+    gid: int | None = entry.get("gid")
+    # In a dry run of a whole play, the task that makes the group has not made it.
+    if entry.get("group") not in groups_to_come or _find_account(root, "group", entry["group"]) is not None:
+        gid = _account_number(root, "group", gid, entry.get("group"))
+    limit = None if entry.get("limit") is None else parse_size(entry["limit"])
+    if limit is not None and limit % size:
+        cause = "The limit of %s is not a whole number of pages." % path
+        raise bad_mount(cause, ["limit %d, page size %d" % (limit, size)], "Make it a multiple of the page size.")
+    return WantedMount(path, size, _parse_mode(str(entry.get("mode") or "0770")), uid, gid, limit)
+
+
+def _require_mount_point(root: Root, path: str) -> None:
+    if not re.match(r"^(/[A-Za-z0-9:_.@+-]+)+\Z", path) or {"..", "."} & set(path.split("/")):
+        evidence = ["expected an absolute path of letters, digits and :_.@+-, without . and .."]
+        raise bad_mount("%r cannot be a mount point." % path, evidence, "Choose another path.")
+    real = root.realpath(path)
+    if real != path:  # the path that the kernel shows, and that systemd wants
+        cause = "The mount point %s goes through a symbolic link." % path
+        raise bad_mount(cause, ["%s is really %s" % (path, real)], "Declare %s instead." % real)
+
+
+def _parse_mode(mode: str) -> int:
+    # A leading zero tells it from the number that YAML makes of 0770 without quotes, whose digits may be octal as well.
+    if not re.match(r"^0[01]?[0-7]{3}$", mode):
+        evidence = ["mode: %s%s" % (mode, "" if mode.startswith("0") else ", without a leading zero")]
+        remedy = 'Write it in octal, with a leading zero and in quotes: "0770". The most is "01777".'
+        raise bad_mount("%r is not a mode." % mode, evidence, remedy)
+    return int(mode, 8)
+
+
+_ACCOUNTS = {"user": "/etc/passwd", "group": "/etc/group"}
+
+
+def _find_account(root: Root, kind: str, name: str | None) -> int | None:
+    lines = (line.split(":") for line in (root.read_text(_ACCOUNTS[kind]) or "").splitlines())
+    numbers = (fields[2] for fields in lines if len(fields) > 2 and fields[0] == name)
+    return next((int(number) for number in numbers if number.isdecimal()), None)
+
+
+def _account_number(root: Root, kind: str, number: int | None, name: str | None) -> int:
+    if name is None:
+        return number or 0
+    path, found = _ACCOUNTS[kind], _find_account(root, kind, name)
+    if found is None:
+        raise bad_mount(
+            "There is no %s %s on this host." % (kind, name),
+            ["%s: no line for %s" % (path, name)],
+            "Create it first, or declare its number instead.",
+        )
+    if number is not None and number != found:
+        evidence = ["%s: %s is %d, declared is %d" % (path, name, found, number)]
+        raise bad_mount(
+            "The %s %s has another number than declared." % (kind, name), evidence, "Leave one of the two out."
+        )
+    return found
+
+
+def bad_mount(message: str, evidence: list[str], remedy: str) -> HostError:
+    """Return the error for a mount that cannot be made as it is declared."""
+    return HostError("mount", message, evidence=evidence, remedy=remedy)

@@ -222,13 +222,15 @@ restart:
       elements: str
 """
 
+from functools import partial
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.noiommu.plugins.module_utils._access.plan import Plan, Request, parse_memlock
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access.declared import Request, parse_memlock
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access.plan import AccessPlan
 from ansible_collections.baremetal.noiommu.plugins.module_utils._access.profiles import PROFILES
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.lock import unless_check_mode
+from ansible_collections.baremetal.noiommu.plugins.module_utils._run import converge, run
 
 _PROFILE = {"type": "str", "choices": list(PROFILES)}
 _CAPABILITIES = {"type": "list", "elements": "str"}
@@ -266,32 +268,18 @@ ARGUMENTS = {
 }
 
 
-def run(module: AnsibleModule, root: Root, runner: Runner) -> None:
-    """Plan, apply unless in check mode, and report."""
+def dataplane_access(module: AnsibleModule, root: Root, runner: Runner) -> dict:
+    """Grant what is declared; absent is to grant nothing."""
     request = Request()
     if module.params["state"] == "present":
         given = {key: value for key, value in module.params.items() if key in Request._fields}
         request = Request(**{**given, "memlock": parse_memlock(given["memlock"])})
-    plan = Plan(root, runner, request)
-    diff = plan.diff()
-    if plan.changed and not module.check_mode:
-        plan.apply()
-    restart = plan.restart()
-    for warning in plan.warnings:
-        module.warn(warning)
-    for one in restart:
-        module.warn("Restart %s: %s." % (one["service"], "; ".join(one["evidence"])))
-    result = {
-        "changed": plan.changed,
-        "before": plan.before,
-        "after": plan.after,
-        "files": plan.changed_paths,
-        "grants": plan.grants(),
-        "restart": restart,
-    }
-    if module._diff:
-        result["diff"] = diff
-    module.exit_json(**result)
+    plan = AccessPlan(root, runner, request)
+    result = converge(module, plan)
+    restart = plan.to_restart()
+    for service in restart:
+        module.warn("Restart %s: %s." % (service["service"], "; ".join(service["evidence"])))
+    return {**result, "files": plan.changed_paths, "grants": plan.grants(), "restart": restart}
 
 
 def main() -> None:
@@ -299,12 +287,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=ARGUMENTS, required_if=[("state", "present", ("group",))], supports_check_mode=True
     )
-    root = Root()
-    try:
-        with unless_check_mode(root, module.check_mode):
-            run(module, root, Runner())
-    except HostError as exc:
-        module.fail_json(**exc.as_failure())
+    run(module, partial(dataplane_access, module))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Capabilities of a program's file, given so that only one group can run it, and taken back to what was before.
+"""Capabilities of a program's file, granted so that only one group can run it, and revoked to what was before.
 
 On a host without an IOMMU these capabilities amount to root. A program that has them therefore belongs to root and can
 be executed by the named group alone. Its mode is narrowed before the capabilities are set, and widened only after they
@@ -13,36 +13,25 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 import struct
-from typing import Any, Iterator, NamedTuple
+from typing import Any, NamedTuple
 
 from .._base.errors import HostError
 from .._base.fs import Root
 from .._host import capabilities
-from .._host.mounts import MOUNTS, mount_of
 
 XATTR = "security.capability"
-_UNKNOWN = -1
 
 # struct vfs_cap_data of include/uapi/linux/capability.h
 _REVISION_MASK, _REVISION_2, _REVISION_3, _EFFECTIVE = 0xFF000000, 0x02000000, 0x03000000, 0x000001
-
-# Programs that run whatever they are told, or that a host's users cannot do without.
-_GENERAL = re.compile(
-    r"^(ld(-linux.*)?\.so.*|.*sh|busybox|env|nice|nohup|timeout|xargs|find|tar|[gmn]?awk|vim?|ed|less|more"
-    r"|(python|perl|ruby|lua|php|node|tclsh|guile|java)[\d.]*|gdb|strace|ltrace|qemu-.*"
-    r"|systemd.*|init|login|su|sudo|sshd|ssh|mount|umount|ip|ansible.*)$"
-)
-_SERVICE = "Run it as a systemd service and list that under services."
 
 
 class State(NamedTuple):
     """Who may run a program, and with which capabilities (the attribute in hexadecimal)."""
 
     uid: int
-    gid: int
+    gid: int | None  # None: of a group that is still to be created
     mode: int
     capabilities: str | None
 
@@ -69,7 +58,7 @@ def permitted(value: str | None, path: str) -> int:
     data = bytes.fromhex(value)
     if len(data) >= 20 and struct.unpack_from("<I", data)[0] & _REVISION_MASK in (_REVISION_2, _REVISION_3):
         _magic, low, _inheritable, high = struct.unpack_from("<IIII", data)
-        return low | high << 32
+        return int(low | high << 32)
     raise HostError(
         "file_capabilities",
         "The capabilities of %s are of a kind that this version does not know." % path,
@@ -82,7 +71,7 @@ def show(state: State, path: str) -> dict[str, Any]:
     """Return a state as it is reported."""
     return {
         "uid": state.uid,
-        "gid": None if state.gid == _UNKNOWN else state.gid,
+        "gid": state.gid,
         "mode": "%04o" % state.mode,
         "capabilities": capabilities.names(permitted(state.capabilities, path)),
     }
@@ -112,21 +101,21 @@ def _attribute(root: Root, path: str) -> str | None:
         ) from exc
 
 
-def granted(now: State, gid: int, bits: int, path: str) -> State:
+def granted(now: State, gid: int | None, bits: int, path: str) -> State:
     """Return a program's state once it has capabilities besides those that it had."""
     # Its owner keeps what he may do, the group may read and execute, and nobody else anything.
     mode = now.mode & 0o700 | 0o050
     return State(0, gid, mode, encode(bits | permitted(now.capabilities, path)))
 
 
-def taken_back(now: State, record: Recorded, gid: int) -> tuple[State, str | None]:
-    """Return a program's state once the grant is taken back, and what there is to say about it.
+def revoked(now: State, record: Recorded, gid: int | None) -> tuple[State, str | None]:
+    """Return a program's state once the grant is revoked, and what there is to say about it.
 
     What is not as it was granted is somebody else's doing, and stays: an upgraded package has put a new file there,
     which never had the grant.
     """
     granted_only = now.capabilities == record.capabilities
-    owner: tuple[int, int, int] = now[:3]
+    owner = now[:3]
     if (now.gid, now.mode) == (gid, record.mode):
         owner = record.before[:3]
     back = State(*owner, record.before.capabilities if granted_only else now.capabilities)
@@ -147,7 +136,7 @@ def apply(root: Root, path: str, now: State, want: State) -> None:
                 # A change of owner would remove it anyway.
                 os.removexattr(handle, XATTR)
             if now[:2] != want[:2]:
-                os.fchown(handle, want.uid, want.gid)
+                os.fchown(handle, want.uid, -1 if want.gid is None else want.gid)
             if now[:3] != want[:3]:
                 os.fchmod(handle, want.mode)
             if want.capabilities is not None and now != want:
@@ -162,70 +151,3 @@ def apply(root: Root, path: str, now: State, want: State) -> None:
             remedy="Run with become: true, outside of containers, and on a filesystem that is mounted read-write.",
             errno=exc.errno,
         ) from exc
-
-
-def refusals(root: Root, path: str, now: State | None) -> list[HostError]:
-    """Say why a program cannot be given capabilities, or must not be."""
-    if now is None or not os.path.isfile(root.path(path)):
-        return [
-            _refusal("There is no program %s." % path, "%s: no regular file" % path, "Install it, or correct the path.")
-        ]
-    return [*_against_the_program(root, path, now), *_against_its_place(root, path)]
-
-
-def _against_the_program(root: Root, path: str, now: State) -> Iterator[HostError]:
-    with open(root.path(path), "rb") as handle:
-        magic = handle.read(4)
-    if magic != b"\x7fELF":
-        yield _refusal(
-            "%s is no ELF program, and the kernel ignores the capabilities of others." % path,
-            "%s: starts with %r" % (path, magic),
-            "List the program that a script starts in the end, or: " + _SERVICE,
-        )
-    if now.uid != 0:
-        yield _refusal(
-            "%s does not belong to root: its owner could open it to everybody." % path,
-            "%s: uid %d" % (path, now.uid),
-            "Install it as root's (chown root %s)." % path,
-        )
-    if now.mode & (stat.S_ISUID | stat.S_ISGID):
-        yield _refusal(
-            "%s changes its user or group when it is run; capabilities beside that are not given." % path,
-            "%s: mode %04o" % (path, now.mode),
-            "Take the bit away (chmod ug-s %s)." % path,
-        )
-    if _GENERAL.match(os.path.basename(path)) or path in _shells(root):
-        yield _refusal(
-            "%s runs whatever it is told, or others need it: it is never given to one group." % path,
-            "%s: a shell, an interpreter, or a tool of the system" % path,
-            _SERVICE,
-        )
-
-
-def _against_its_place(root: Root, path: str) -> Iterator[HostError]:
-    mount = mount_of(root, path)
-    if mount is not None and "nosuid" in mount.options:
-        yield _refusal(
-            "The kernel ignores the capabilities of %s: its filesystem is mounted nosuid." % path,
-            "%s: %s is mounted %s" % (MOUNTS, mount.target, ",".join(mount.options)),
-            "Install it on another filesystem, or: " + _SERVICE,
-        )
-    if "no_file_caps" in (root.read_text("/proc/cmdline") or "").split():
-        yield _refusal(
-            "This kernel ignores the capabilities of files.",
-            "/proc/cmdline: no_file_caps",
-            "Boot without no_file_caps, or: " + _SERVICE,
-        )
-
-
-def _refusal(message: str, evidence: str, remedy: str) -> HostError:
-    return HostError("binary", message, [evidence], remedy)
-
-
-def _shells(root: Root) -> set[str]:
-    """Return the login shells, by the names that they have and the files that they are."""
-    lines = (root.read_text("/etc/shells") or "").splitlines()
-    users = (root.read_text("/etc/passwd") or "").splitlines()
-    named = {line.strip() for line in lines if line.startswith("/")}
-    named |= {line.rsplit(":", 1)[1] for line in users if line.count(":") == 6}
-    return named | {root.realpath(name) for name in named if name}

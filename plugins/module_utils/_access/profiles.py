@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from .._base.errors import HostError
+from .._host import capabilities
 from .._policy import backend as _backend
+from .declared import Request
 
 PROFILES = ("dpdk", "spdk", "ovs", "custom")
 # How an application gets its capabilities. The way makes a difference: see needs().
@@ -55,3 +58,34 @@ def needs(profile: str, backend: str, how: str, unlimited: bool, asked: list[str
     if profile == "ovs":
         grants += [Grant(name, reason) for name, reason in _OVS.items()]
     return grants
+
+
+class Application(NamedTuple):
+    """A service or a program, by its name, and the capabilities that its application needs."""
+
+    name: str
+    profile: str
+    grants: list[Grant]
+
+    def without(self, held: set[str]) -> Application:
+        """Return the application with what it needs besides the capabilities that it has anyway."""
+        return self._replace(grants=[grant for grant in self.grants if grant.capability not in held])
+
+    def with_grants_of(self, other: Application) -> Application:
+        """Return the application with what either use of it needs."""
+        held = {grant.capability for grant in self.grants}
+        return self._replace(grants=[*self.grants, *other.without(held).grants])
+
+
+def application(name: str, declared: dict[str, Any], how: str, backend: str, request: Request) -> Application:
+    """Return what a declared service or program needs on this backend."""
+    profile = declared.get("profile") or request.profile
+    asked = capabilities.parse(declared.get("capabilities") or request.capabilities)
+    if profile == "custom" and not asked:
+        raise HostError(
+            "profile",
+            "The profile custom of %s says nothing of what it needs." % name,
+            evidence=["capabilities: none"],
+            remedy="List its capabilities, or choose one of the profiles %s." % ", ".join(PROFILES[:-1]),
+        )
+    return Application(name, profile, needs(profile, backend, how, request.memlock == "unlimited", asked))

@@ -12,14 +12,20 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any
 
 from .._base.errors import HostError
+from .._base.files import RenderedFile
 from .._base.fs import Root
-from .._base.paths import HUGETLBFS_UNIT, UNIT_NAME, UNITS_DIR
+from .._base.paths import UNIT_NAME, UNITS_DIR, drop_in_path
 from .._host import capabilities
 from .._host.processes import pids
-from .._host.units import PACKAGED_UNIT_DIRS, Unit, is_masked, read_unit
+from .._host.units import PACKAGED_UNIT_DIRS, Unit, full_name, is_masked, read_unit
+from .._policy.backend import DKMS, IOMMU
 from . import profiles
+from .declared import Request
+from .files import HEADER, PIN_NODE, service_drop_ins
+from .profiles import Application
 
 # Where Open vSwitch's units look up which user the daemons change to, and in what; what comes later wins.
 _OVS_SETTINGS = ("/etc/openvswitch/default.conf", "/etc/sysconfig/openvswitch", "/etc/default/openvswitch-switch")
@@ -30,11 +36,72 @@ _OVS_USER = {
 }
 
 
-# --- a service ---
+class ServicesPlan:
+    """The services that get a drop-in with what their applications need."""
+
+    def __init__(self, root: Root, request: Request, backend: str | None) -> None:
+        self._root = root
+        self._request = request
+        self.backend = backend
+        self.refusals: list[HostError] = []
+        self.applications: list[Application] = []
+        self._units: dict[str, Unit] = {}
+        for declared in request.services if backend is not None else []:
+            try:
+                self._read(declared, backend or "")
+            except HostError as exc:
+                self.refusals.append(exc)
+
+    def _read(self, declared: dict[str, Any], backend: str) -> None:
+        name = full_name(declared["name"])
+        application = profiles.application(name, declared, profiles.SERVICE, backend, self._request)
+        unit = read_unit(self._root, name)
+        self.refusals += refusals(self._root, name, unit, application.grants)
+        if application.profile == "ovs" and backend != IOMMU:
+            self.refusals += ovs_refusals(self._root)
+        if unit is not None:
+            self._units[name] = unit
+            if unit.as_root:
+                # Root has every capability that the unit's bounding set leaves.
+                bounding = unit.bounding
+                application = application.without(set(capabilities.CAPABILITIES) if bounding is None else bounding)
+            self.applications.append(application)
+
+    def names(self) -> list[str]:
+        """Return the services with a drop-in."""
+        return sorted(application.name for application in self.applications)
+
+    def runs_as_root(self, name: str) -> bool:
+        """Whether a service's programs run as root."""
+        return self._units[name].as_root
+
+    def rendered(self) -> list[RenderedFile]:
+        """Return the drop-in of each service; one that is no longer declared loses its own."""
+        found = [
+            RenderedFile(drop_in_path(application.name), self._drop_in(application))
+            for application in self.applications
+        ]
+        declared = {file.path for file in found}
+        return found + [RenderedFile(path, None) for path in service_drop_ins(self._root) if path not in declared]
+
+    def _drop_in(self, application: Application) -> str:
+        unit = self._units[application.name]
+        pin_node = [PIN_NODE] if self.backend == DKMS else []
+        return drop_in(unit, self._request.group or "", self._request.memlock, application.grants, pin_node)
+
+    def to_restart(self, gid: int | None) -> list[dict[str, Any]]:
+        """Return the running services that were started before they got what they need."""
+        found = []
+        for application in self.applications:
+            unit = self._units[application.name]
+            lacking = unserved(self._root, unit, gid, self._request.memlock, application.grants)
+            if lacking:
+                found.append({"service": application.name, "evidence": lacking})
+        return found
 
 
 def refusals(root: Root, name: str, unit: Unit | None, grants: list[profiles.Grant]) -> list[HostError]:
-    """Say why a service cannot be given what it needs."""
+    """Return every reason why a service cannot be given what it needs."""
     if unit is None:
         return [
             _refusal(
@@ -72,7 +139,7 @@ def refusals(root: Root, name: str, unit: Unit | None, grants: list[profiles.Gra
 
 
 def ovs_refusals(root: Root) -> list[HostError]:
-    """Say why Open vSwitch cannot use physical addresses: it gives CAP_SYS_ADMIN up when it changes its user."""
+    """Refuse an Open vSwitch that cannot use physical addresses: changing its user, it gives up CAP_SYS_ADMIN."""
     settings: dict[str, tuple[str, str]] = {}
     for path in _OVS_SETTINGS:
         text = re.sub(r"\\\n", " ", root.read_text(path) or "")
@@ -102,7 +169,7 @@ def _refusal(message: str, evidence: str, remedy: str) -> HostError:
     return HostError("service", message, [evidence], remedy)
 
 
-def drop_in(unit: Unit, group: str, memlock: str, grants: list[profiles.Grant], nodes: list[str], header: str) -> str:
+def drop_in(unit: Unit, group: str, memlock: str, grants: list[profiles.Grant], nodes: list[str]) -> str:
     """Return the drop-in that gives a service what it needs, with the reasons; ``nodes`` are those besides VFIO's.
 
     The capability bounding set is only ever widened: to narrow it could take from a service what it has for other
@@ -125,16 +192,13 @@ def drop_in(unit: Unit, group: str, memlock: str, grants: list[profiles.Grant], 
             lines.append("CapabilityBoundingSet=" + " ".join(names))
     if unit.confined_to_devices:
         lines += ["DeviceAllow=%s rw" % node for node in ("/dev/vfio/vfio", "char-vfio", *nodes)]
-    return header + "\n".join(lines) + "\n"
+    return HEADER + "\n".join(lines) + "\n"
 
 
 def unserved(root: Root, unit: Unit, gid: int | None, memlock: str, grants: list[profiles.Grant]) -> list[str]:
-    """Say that none of a running service's processes has what it needs: they were started before.
-
-    Nothing is said of a service that does not run.
-    """
+    """Return what each process of a running service lacks; nothing where one process lacks nothing."""
     wanted = capabilities.mask([grant.capability for grant in grants])
-    seen = []
+    lacking = []
     # The control group has the name of the file that an alias leads to.
     names = {unit.name, os.path.basename(root.realpath(unit.fragment))}
     for pid in pids(root):
@@ -154,8 +218,8 @@ def unserved(root: Root, unit: Unit, gid: int | None, memlock: str, grants: list
             lacks.append("the group %d" % gid)
         if not lacks:
             return []
-        seen.append("process %s (%s) lacks %s" % (pid, status.get("Name", "?").strip(), ", ".join(lacks)))
-    return seen
+        lacking.append("process %s (%s) lacks %s" % (pid, status.get("Name", "?").strip(), ", ".join(lacks)))
+    return lacking
 
 
 def _locked_limit(root: Root, pid: str) -> str:
@@ -167,20 +231,3 @@ def _less(limit: str, wanted: str) -> bool:
     if limit == "unlimited":
         return False
     return wanted == "unlimited" or int(limit) < int(wanted)
-
-
-# --- the mount of /dev/hugepages ---
-
-HUGETLBFS = "/dev/hugepages"
-HUGETLBFS_MODE = 0o1770
-
-
-def hugetlbfs_drop_in(root: Root, gid: int, header: str) -> str:
-    """Return the drop-in with which systemd mounts /dev/hugepages for a group at boot."""
-    unit = read_unit(root, HUGETLBFS_UNIT)
-    had = unit.last("Mount", "Options") if unit else ""
-    options = [one for one in had.split(",") if one and one.split("=")[0] not in ("gid", "mode")]
-    # The kernel takes a number only.
-    number = "(chosen when the group is made)" if gid < 0 else str(gid)
-    options += ["mode=%04o" % HUGETLBFS_MODE, "gid=" + number]
-    return header + "[Mount]\nOptions=%s\n" % ",".join(options)

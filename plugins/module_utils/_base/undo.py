@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import Callable
 
 from .errors import HostError
 
@@ -15,19 +15,22 @@ class UndoStack:
     """The undo of each step done so far. One that fails neither stops the others nor hides the error that led here."""
 
     def __init__(self) -> None:
-        self._steps: list[tuple[str, Callable[[], Any]]] = []
+        self._steps: list[tuple[str, Callable[[], list[str] | None]]] = []
 
-    def push(self, what: str, undo: Callable[[], Any]) -> None:
-        """Note how to undo a step that is about to be done."""
+    def push(self, what: str, undo: Callable[[], list[str] | None]) -> None:
+        """Note how to undo a step that is about to be done.
+
+        An undo of several parts may return what it could not undo, as FileSet.rollback does.
+        """
         self._steps.append((what, undo))
 
     def unwind(self) -> list[str]:
         """Undo everything, the last step first; return a line for each step that could not be undone."""
-        problems = []
+        problems: list[str] = []
         while self._steps:
             what, undo = self._steps.pop()
             try:
-                undo()
+                problems += undo() or []
             except (HostError, OSError) as exc:
                 problems.append("NOT put back: %s: %s" % (what, exc))
         return problems

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from .._access import profiles, services
+from .._access import hugetlbfs, profiles, services
 from .._base.fs import Root
 from .._base.paths import PA_HINT
 from .._host.hugetlb import SIZES_DIR
@@ -200,7 +200,7 @@ def container(backend: str | None, chardevs: list[str]) -> dict[str, Any]:
     grants = [] if backend is None else profiles.needs("dpdk", backend, profiles.CONTAINER, True, [])
     devices = [] if backend is None else ["/dev/vfio/vfio", *sorted(set(chardevs))]
     capabilities = [grant.capability[len("CAP_") :] for grant in grants]
-    mounts = [] if backend is None else [services.HUGETLBFS]
+    mounts = [] if backend is None else [hugetlbfs.HUGETLBFS]
     arguments = ["--device=%s" % one for one in devices]
     arguments += ["--cap-add=%s" % one for one in capabilities]
     arguments += ["--volume=%s:%s" % (one, one) for one in mounts]

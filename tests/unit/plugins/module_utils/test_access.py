@@ -11,8 +11,11 @@ import os
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.noiommu.plugins.module_utils._access import file_capabilities, plan
-from ansible_collections.baremetal.noiommu.plugins.module_utils._access.plan import Plan, parse_memlock
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access import file_capabilities
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access import group as access_group
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access.declared import parse_memlock
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access.nodes import NodesPlan
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access.plan import AccessPlan
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner, RunResult
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
@@ -107,8 +110,8 @@ def run(accounts: Accounts, check: bool = False, **params: Any) -> dict[str, Any
     given = {name: spec.get("default") for name, spec in dataplane_access.ARGUMENTS.items()}
     given = {**given, "state": "present", **params}
     module = FakeModule(given, check)
-    dataplane_access.run(module, accounts.tree.root, accounts)
-    return {**module.result, "warnings": module.warnings}
+    result = dataplane_access.dataplane_access(module, accounts.tree.root, accounts)
+    return {**result, "warnings": module.warnings}
 
 
 def refused(accounts: Accounts, **params: Any) -> HostError:
@@ -256,15 +259,15 @@ def test_a_group_that_became_somebodys_primary_stays(accounts: Accounts, tree: T
 def test_a_group_of_a_directory_service_is_not_made(
     accounts: Accounts, monkeypatch: pytest.MonkeyPatch, gid: int | None
 ) -> None:
-    monkeypatch.setattr(plan, "_directory_group", lambda root, name, number: "dataplane, gid 5000")
+    monkeypatch.setattr(access_group, "directory_group", lambda root, name, number: "dataplane, gid 5000")
     assert "name service switch: dataplane, gid 5000" in refused(accounts, group="dataplane", gid=gid).evidence
 
 
 def test_the_running_hosts_name_service_is_asked() -> None:
-    assert plan._directory_group(Root("/"), "root", None) == "root, gid 0"
-    assert plan._directory_group(Root("/"), "no-such-group", 0) == "root, gid 0"
-    assert plan._directory_group(Root("/"), "no-such-group", None) is None
-    assert ("root", 0) in plan._primary_groups(Root("/"))
+    assert access_group.directory_group(Root("/"), "root", None) == "root, gid 0"
+    assert access_group.directory_group(Root("/"), "no-such-group", 0) == "root, gid 0"
+    assert access_group.directory_group(Root("/"), "no-such-group", None) is None
+    assert ("root", 0) in access_group.primary_groups(Root("/"))
 
 
 def test_a_name_ends_where_it_ends(accounts: Accounts) -> None:
@@ -315,10 +318,10 @@ def test_a_group_that_was_removed_before_a_failure_is_there_again(
     run(accounts, group="dataplane", gid=500, users=["alice", "vpp"])
     before = left(tree)
 
-    def fail(_plan: Plan) -> None:
+    def fail(_plan: AccessPlan) -> None:
         raise HostError("file", "Could not write.", ["ENOSPC"], "Free space.")
 
-    monkeypatch.setattr(Plan, "_sweep", fail)
+    monkeypatch.setattr(AccessPlan, "_remove_empty_directories", fail)
     with pytest.raises(HostError, match="Could not write"):
         run(accounts, **wanted)
     assert "groupdel dataplane" in accounts.ran and left(tree) == before
@@ -331,14 +334,14 @@ def test_what_could_not_be_put_back_is_still_known_to_be_ours(
     before = tree.root.read_text("/etc/group")
     accounts.failing = {name: RunResult(1, "", "No space left on device\n") for name in ("gpasswd", "groupdel")}
 
-    def fail(_plan: Plan, _undo: list) -> None:
+    def fail(*_args: Any) -> None:
         raise HostError("file", "Could not write.", [], "Free space.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Plan, "_set_nodes", fail)
+        patch.setattr(NodesPlan, "apply", fail)
         with pytest.raises(HostError, match="Could not write") as caught:
             run(accounts, group="dataplane", users=["vpp"])
-    assert [line.split(":")[0] for line in caught.value.evidence] == ["not put back"] * 2
+    assert [line.split(":")[0] for line in caught.value.evidence] == ["NOT put back"] * 2
     accounts.failing.clear()
     run(accounts, group="dataplane", users=["vpp"])
     run(accounts, state="absent")
@@ -632,7 +635,7 @@ def test_a_running_service_that_has_to_be_restarted_is_named(host: Accounts, tre
         ({"services": [{"name": "nginx"}]}, "service", "no systemd service nginx.service"),
         ({"services": [{"name": "../x"}]}, "service", "not the name"),
         ({"binaries": [{"path": "/usr/bin/none"}]}, "binary", "no program /usr/bin/none"),
-        ({"binaries": [{"path": "testpmd"}]}, "binary", "no absolute path"),
+        ({"binaries": [{"path": "testpmd"}]}, "binary", "not an absolute path"),
         ({"profile": "custom"}, "profile", "says nothing"),
         ({"profile": "custom", "capabilities": ["CAP_FLY"]}, "capability", "no capability CAP_FLY"),
         ({"backend": "builtin"}, "backend_unavailable", "no-IOMMU mode"),

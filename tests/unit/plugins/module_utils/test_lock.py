@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Iterator
 
 import pytest
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _run
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base import lock
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
@@ -121,9 +122,9 @@ def test_those_that_change_bindings_take_it(machine: Machine, monkeypatch: pytes
 def test_check_mode_waits_for_nobody(tree: Tree) -> None:
     with exclusive(tree.root), unless_check_mode(tree.root, True):
         pass
-    with exclusive(tree.root), pytest.raises(HostError, match="did not end within 0 s"):
-        with unless_check_mode(tree.root, False, 0.0):
-            pass
+    refused = pytest.raises(HostError, match="did not end within 0 s")
+    with exclusive(tree.root), refused, unless_check_mode(tree.root, False, 0.0):
+        pass
 
 
 @pytest.mark.parametrize("name", ["dataplane_access", "dkms_module", "hugepages", "kernel_cmdline"])
@@ -144,7 +145,7 @@ def test_every_module_that_changes_the_host_takes_it(name: str, monkeypatch: pyt
 
     fake = SimpleNamespace(check_mode=False, _diff=False, params={"state": "present"}, exit_json=lambda **_result: None)
     monkeypatch.setattr(module, "AnsibleModule", lambda **_options: fake)
-    monkeypatch.setattr(module, "unless_check_mode", held)
-    monkeypatch.setattr(module, "present" if name == "dkms_module" else "run", work)
+    monkeypatch.setattr(module if name == "dkms_module" else _run, "unless_check_mode", held)
+    monkeypatch.setattr(module, "present" if name == "dkms_module" else name, work)
     module.main()
     assert order == ["locked", "worked", "free"]

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.baremetal.noiommu.plugins.module_utils._access import plan
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access import files
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base import paths, times
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import (
@@ -62,7 +62,7 @@ def host(machine: Machine) -> Machine:
     }
     tree.file(paths.ACCESS_RECORD, json.dumps(granted))
     tree.file("/etc/group", "root:x:0:\ndpdk:x:990:ann")
-    tree.file(paths.UDEV_RULES, plan.udev_rules("dpdk"))
+    tree.file(paths.UDEV_RULES, files.udev_rules("dpdk"))
     for path in (paths.LIMITS, paths.HUGEPAGES_UNIT, paths.HUGEPAGES_WANTS, *DROP_INS):
         tree.file(path)
     tree.file(paths.HUGETLB_MOUNTS_RECORD, json.dumps({"version": 1, "mounts": {"/mnt/huge": []}}))

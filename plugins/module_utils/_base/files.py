@@ -2,23 +2,25 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A small transaction of rendered files: compared, shown as a diff, written all or none."""
+"""Rendered files: compared with the host, shown as a diff, and written all or none."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from functools import partial
 from typing import NamedTuple
 
 from .errors import HostError
 from .fs import Root
+from .undo import UndoStack
 
-# How every file of ours begins.
+# The first line of every file that this collection writes.
 HEADER = "# Written by the Ansible collection baremetal.noiommu; changes are overwritten.\n"
 
 
 class RenderedFile(NamedTuple):
-    """A file as it shall be; no content means that it shall not be there."""
+    """A file as it must be; without content, it must not exist."""
 
     path: str
     content: str | None
@@ -27,25 +29,24 @@ class RenderedFile(NamedTuple):
     link: bool = False  # a symbolic link, and the content is where it points
 
 
-class _Before(NamedTuple):
+class _Found(NamedTuple):
     content: str | None
     mode: int | None
     link: bool = False
 
 
 class FileSet:
-    """The wanted files beside what the host has.
+    """The wanted files beside those that the host has.
 
-    The comparison is made once, when the set is made: what check mode predicts is what :meth:`apply` does.
+    They are compared once, in the constructor: what check mode predicts is what :meth:`apply` does.
     """
 
     def __init__(self, root: Root, files: list[RenderedFile]) -> None:
         self._root = root
-        self._paths = [one.path for one in files]
-        beside = [(one, _look(root, one.path, one.link)) for one in files]
-        self._changes = [(one, before) for one, before in beside if _differs(one, before)]
-        self._done: list[tuple[RenderedFile, _Before]] = []
-        self._made_dirs: list[str] = []
+        self._paths = [file.path for file in files]
+        beside = [(file, _look(root, file.path, file.link)) for file in files]
+        self._changes = [(file, found) for file, found in beside if _differs(file, found)]
+        self._undo = UndoStack()
 
     @property
     def changed(self) -> bool:
@@ -55,48 +56,40 @@ class FileSet:
     @property
     def changed_paths(self) -> list[str]:
         """The paths that differ, in the given order."""
-        return [one.path for one, _before in self._changes]
+        return [file.path for file, _found in self._changes]
 
     def diff(self) -> list[dict[str, str]]:
         """Return the differences in the form that Ansible prints."""
         return [
             {
-                "before_header": _header(one.path, before),
-                "after_header": _header(one.path, _Before(one.content, one.mode, one.link)),
-                "before": _shown(before.content, one.program),
-                "after": _shown(one.content, one.program),
+                "before_header": _header(file.path, found),
+                "after_header": _header(file.path, _wanted(file)),
+                "before": _shown(found.content, file.program),
+                "after": _shown(file.content, file.program),
             }
-            for one, before in self._changes
+            for file, found in self._changes
         ]
 
     def apply(self) -> None:
-        """Write and remove what differs; if one cannot be, put back those already done and raise."""
-        for path in self._paths:  # also of those that are as they shall be: a run that was killed may have left one
+        """Write and remove what differs; if one file fails, restore those already done and raise."""
+        for path in self._paths:  # of unchanged files too: a run that was killed may have left one
             self._root.remove_second(path)
         try:
-            for one, before in self._changes:
-                if one.content is not None:
-                    self._made_dirs += _missing_dirs(self._root, os.path.dirname(one.path))
-                self._write(one.path, _Before(one.content, one.mode, one.link))
-                self._done.append((one, before))
+            for file, found in self._changes:
+                if file.content is not None:
+                    for folder in _missing_dirs(self._root, os.path.dirname(file.path)):
+                        self._undo.push(folder, partial(self._root.remove_empty_dir, folder))
+                self._write(file.path, _wanted(file))
+                self._undo.push(file.path, partial(self._write, file.path, found))
         except HostError as exc:
             exc.evidence += self.rollback()
             raise
 
     def rollback(self) -> list[str]:
-        """Put back what :meth:`apply` changed, made directories included; return what could not be."""
-        failed = []
-        while self._done:
-            one, before = self._done.pop()
-            try:
-                self._write(one.path, before)
-            except HostError as exc:
-                failed.append("not put back: %s" % exc.message)
-        while self._made_dirs:
-            self._root.remove_empty_dir(self._made_dirs.pop())
-        return failed
+        """Restore what :meth:`apply` changed, new directories included; return what could not be restored."""
+        return self._undo.unwind()
 
-    def _write(self, path: str, what: _Before) -> None:
+    def _write(self, path: str, what: _Found) -> None:
         if what.content is None:
             self._root.remove_file(path)
         elif what.link:
@@ -105,9 +98,13 @@ class FileSet:
             self._root.write_file(path, what.content, what.mode if what.mode is not None else 0o644)
 
 
-def _look(root: Root, path: str, link: bool) -> _Before:
+def _wanted(file: RenderedFile) -> _Found:
+    return _Found(file.content, file.mode, file.link)
+
+
+def _look(root: Root, path: str, link: bool) -> _Found:
     if link and os.path.islink(root.path(path)):
-        return _Before(os.readlink(root.path(path)), None, True)
+        return _Found(os.readlink(root.path(path)), None, True)
     data = root.read_bytes(path)
     if data is None:
         if root.exists(path):
@@ -117,16 +114,16 @@ def _look(root: Root, path: str, link: bool) -> _Before:
                 evidence=["%s: not a regular file, a dangling symbolic link, or unreadable" % path],
                 remedy="Run with become: true, or move what is there out of the way, then run again.",
             )
-        return _Before(None, None)
-    return _Before(data.decode("utf-8", "surrogateescape"), os.stat(root.path(path)).st_mode & 0o7777)
+        return _Found(None, None)
+    return _Found(data.decode("utf-8", "surrogateescape"), os.stat(root.path(path)).st_mode & 0o7777)
 
 
-def _differs(wanted: RenderedFile, before: _Before) -> bool:
-    if wanted.content is None or before.content is None:
-        return wanted.content is not before.content
-    if wanted.link or before.link:
-        return wanted.content != before.content or not before.link
-    return wanted.content != before.content or wanted.mode != before.mode
+def _differs(wanted: RenderedFile, found: _Found) -> bool:
+    if wanted.content is None or found.content is None:
+        return wanted.content is not found.content
+    if wanted.link or found.link:
+        return wanted.content != found.content or not found.link
+    return wanted.content != found.content or wanted.mode != found.mode
 
 
 def _shown(content: str | None, program: bool) -> str:
@@ -135,10 +132,12 @@ def _shown(content: str | None, program: bool) -> str:
     return "sha256 %s\n" % hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _header(path: str, what: _Before) -> str:
-    if what.content is None or (what.mode is None and not what.link):
+def _header(path: str, what: _Found) -> str:
+    if what.content is None:
         return "%s (absent)" % path
-    return "%s (symbolic link)" % path if what.link else "%s (mode %04o)" % (path, what.mode)
+    if what.link:
+        return "%s (symbolic link)" % path
+    return "%s (absent)" % path if what.mode is None else "%s (mode %04o)" % (path, what.mode)
 
 
 def _missing_dirs(root: Root, path: str) -> list[str]:

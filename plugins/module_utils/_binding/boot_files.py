@@ -24,7 +24,9 @@ _OLD_DIRECTORIES = (_OLD_PROGRAM + "/__pycache__", _OLD_PROGRAM)
 _DIRECTORIES = (*_OLD_DIRECTORIES, LIBRARY, "/etc/noiommu", STATE)
 
 _COMMAND = """#!/bin/sh
-%(header)sexec %(python)s -B %(program)s verify "$@"
+%(header)s%(python)s -B %(program)s verify "$@"
+# Python exits with 1 when it cannot run the program: that is not drift.
+case $? in 0) exit 0 ;; 101) exit 1 ;; *) exit 2 ;; esac
 """
 
 # Without default dependencies: with them the unit would wait for sysinit.target, which cloud-init in turn makes wait

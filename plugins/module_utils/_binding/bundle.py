@@ -28,9 +28,9 @@ _MAIN = '''"""Run as: python3 /usr/local/lib/noiommu/noiommu.pyz (bind | status 
 import sys
 
 if sys.argv[1:2] == ["verify"]:
-    from noiommu_host._report.verify import main
+    from noiommu_host._report.verify import program
 
-    sys.exit(main(sys.argv[2:]))
+    sys.exit(program(sys.argv[2:]))
 
 from noiommu_host._binding.boot import main
 
@@ -69,9 +69,10 @@ def files() -> dict[str, str]:
 
 def _imported(source: str, package: str) -> Iterator[str]:
     """Yield the modules of module_utils that a module imports, as package.module."""
-    for dots, module, several, plain in _IMPORT.findall(source):
+    for dots, written, several, plain in _IMPORT.findall(source):
+        module = written
         if dots == ".":
-            module = "%s.%s" % (package, module) if module else package
+            module = "%s.%s" % (package, written) if written else package
         if "." in module:
             yield module
         else:

@@ -289,13 +289,14 @@ def _insecure(
 
 
 def _boot_time(root: Root) -> int | None:
-    for line in (root.read_text("/proc/stat") or "").splitlines():
-        if line.startswith("btime "):
-            return int(line.split()[1])
-    return None
+    match = re.search(r"^btime (\d{1,12})$", root.read_text("/proc/stat") or "", re.MULTILINE)
+    return int(match.group(1)) if match else None
 
 
 def _wall_time(booted: int | None, usec: int) -> str | None:
     if booted is None:
         return None
-    return stamp(datetime.datetime.fromtimestamp(booted + usec // 1_000_000, datetime.timezone.utc))
+    try:
+        return stamp(datetime.datetime.fromtimestamp(booted + usec // 1_000_000, datetime.timezone.utc))
+    except (ValueError, OverflowError, OSError):  # a clock that was never set
+        return None

@@ -14,7 +14,7 @@ import base64
 import hashlib
 import json
 import re
-from typing import Any, Callable, Iterable, Mapping
+from typing import Any, Iterable, Mapping
 
 from .._base.errors import HostError
 from .._base.times import parse_stamp
@@ -286,10 +286,6 @@ def _brief(value: Any) -> str:
 # --- all hosts ---
 
 
-def _count_if(hosts: list[dict[str, Any]], test: Callable[[dict[str, Any]], Any]) -> int:
-    return sum(1 for one in hosts if test(one))
-
-
 def _parts(name: str) -> list[tuple[bool, str]]:
     return [(part.isdecimal(), part) for part in re.findall(r"[0-9]{1,18}|[^0-9]+", name)]
 
@@ -307,13 +303,13 @@ def fleet(records: Iterable[dict[str, Any]], generated_at: str) -> dict[str, Any
         "summary": {
             "hosts": len(hosts),
             **{
-                state: _count_if(hosts, lambda one, state=state: one["state"] == state)
+                state: sum(host["state"] == state for host in hosts)
                 for state in ("ok", "drifted", "expired", "refused", "failed", "unreachable", "maintenance")
             },
-            "insecure": _count_if(hosts, lambda one: one["insecure"]["active"]),
-            "tainted": _count_if(hosts, lambda one: one["taint"] and one["taint"]["mask"]),
-            "reboot_pending": _count_if(hosts, lambda one: one["reboot_pending"]),
-            "keys_to_enrol": _count_if(hosts, lambda one: one["keys_to_enrol"]),
+            "insecure": sum(bool(host["insecure"]["active"]) for host in hosts),
+            "tainted": sum(bool(host["taint"] and host["taint"]["mask"]) for host in hosts),
+            "reboot_pending": sum(bool(host["reboot_pending"]) for host in hosts),
+            "keys_to_enrol": sum(bool(host["keys_to_enrol"]) for host in hosts),
         },
         "hosts": hosts,
     }

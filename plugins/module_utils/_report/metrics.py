@@ -89,11 +89,13 @@ def _insecurity(insecure: dict[str, Any]) -> Iterable[_Metric]:
     yield _Metric(
         "noiommu_insecure", "Whether devices are in groups that no IOMMU confines.", _known(insecure["active"])
     )
-    yield _Metric("noiommu_insecure_since_timestamp_seconds", "Since when.", _known(since and since.timestamp()))
+    yield _Metric(
+        "noiommu_insecure_since_timestamp_seconds", "Since when.", _known(since.timestamp() if since else None)
+    )
     yield _Metric(
         "noiommu_insecure_until_timestamp_seconds",
         "When the operator's acceptance of it ends.",
-        _known(until and until.timestamp()),
+        _known(until.timestamp() if until else None),
     )
     yield _Metric(
         "noiommu_insecure_expired",
@@ -108,7 +110,7 @@ def _insecurity(insecure: dict[str, Any]) -> Iterable[_Metric]:
 
 
 def _taint(taint: dict[str, Any] | None) -> Iterable[_Metric]:
-    yield _Metric("noiommu_kernel_taint_mask", "The kernel's taint mask.", _known(taint and taint["mask"]))
+    yield _Metric("noiommu_kernel_taint_mask", "The kernel's taint mask.", _known(taint["mask"] if taint else None))
     yield _Metric(
         "noiommu_kernel_taint",
         "The flags that are set in it.",

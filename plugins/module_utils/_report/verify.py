@@ -35,39 +35,57 @@ from .._base.paths import (
     WANTS,
     drop_in_path,
 )
-from .._base.records import load_json, load_record
+from .._base.records import load_json, load_record, sift
+from .._base.schema import anything, fields, items, table, text
+from .._devices.schemas import BINDING, BINDING_SRIOV
+from .._devices.schemas import BINDINGS as BINDINGS_SCHEMA
 from .._devices.steps import observe, plan, target
-from .._host import kernels
-from .._host import taint as _taint
+from .._host import kernels, taint
 from .._host.accounts import read_groups
 from .._host.hugetlb import Pools, persistent
 from .._host.iommu import chardevs
 from .._host.modules import module_installed, module_loaded
 from .._host.mounts import read_mounts
-from .._host.pci import PciBus
+from .._host.pci import PciBus, PciDevice
 from .._policy import acceptance
 from .._policy.backend import needs
 from . import metrics
 from .record import blank, reason
 
 OK, DRIFTED, UNKNOWN = 0, 1, 2
+DRIFT_OF_PROGRAM = 101  # which the command turns into 1
 
 # How a declared pool stands in the script that reserves it at boot: the pool's directory, and the count.
 _POOL = re.compile(r"^reserve '[^'\n]*' (\S+) (\d+) ", re.MULTILINE)
+# What is read of the other roles' records.
+_MOUNTED = fields({"mounts": table(anything())}, more=True)
+_GRANTED = fields(
+    {"group": text(), "users_added": items(text())},
+    {
+        "services": items(text()),
+        "hugetlbfs": anything(),
+        "binaries": table(fields({"capabilities": anything()}, more=True)),
+    },
+    more=True,
+)
 
 
 class Verify:
-    """One look at the host. What is returned has the shape of a host in the fleet report."""
+    """One look at the host. Its record has the shape of a host in the fleet report."""
 
     def __init__(self, root: Root) -> None:
         self._root = root
         self._bus = PciBus(root)
-        self._bindings = load_json(root, BINDINGS)
+        self._bindings = load_json(root, BINDINGS, BINDINGS_SCHEMA)
+        stored = self._bindings or {}
+        self._entries, wrong = sift(stored.get("devices", []), BINDING, "devices")
+        self._functions, more_wrong = sift(stored.get("sriov", []), BINDING_SRIOV, "sriov")
+        self._damage = wrong + more_wrong
         self._now = times.utc_now()
 
     def record(self) -> dict[str, Any]:
         """Return everything that was found."""
-        taint = _taint.report(self._root)
+        flags = taint.report(self._root)
         until = (self._bindings or {}).get("insecure_until")
         drift = [
             {"concern": concern, "changes": changes}
@@ -79,7 +97,7 @@ class Verify:
             )
             if changes
         ]
-        insecure = acceptance.report(self._root, taint, until, self._now)
+        insecure = acceptance.report(self._root, flags, until, self._now)
         state = "drifted" if drift else "expired" if insecure["expired"] else "ok"
         return {
             "state": state,
@@ -88,20 +106,19 @@ class Verify:
             "backend": (self._bindings or {}).get("backend"),
             "kernel": kernels.running(self._root),
             "insecure": insecure,
-            "taint": taint,
-            "devices": [self._device(entry) for entry in self._entries() if self._bus.get(entry["address"])],
+            "taint": flags,
+            "devices": [self._device(device) for _entry, device in self._present() if device is not None],
             "hugepages": [
-                {key: one[key] for key in ("size", "node", "count", "free")} for one in Pools(self._root).report()
+                {key: pool[key] for key in ("size", "node", "count", "free")} for pool in Pools(self._root).report()
             ],
             "reboot_pending": self._stale(),
             "keys_to_enrol": [],
         }
 
-    def _entries(self) -> list[dict[str, Any]]:
-        return self._bindings["devices"] if self._bindings else []
+    def _present(self) -> list[tuple[dict[str, Any], PciDevice | None]]:
+        return [(entry, self._bus.get(entry["address"])) for entry in self._entries]
 
-    def _device(self, entry: dict[str, Any]) -> dict[str, Any]:
-        device = self._bus.get(entry["address"])
+    def _device(self, device: PciDevice) -> dict[str, Any]:
         state = observe(self._root, device)
         return {
             "address": device.address,
@@ -141,15 +158,16 @@ class Verify:
     def _devices(self) -> Iterator[str]:
         if self._bindings is None and self._root.exists(UNIT):
             yield "%s is missing: the next boot binds nothing" % BINDINGS
-        for one in (self._bindings or {}).get("sriov", []):
-            found = self._root.read_int("/sys/bus/pci/devices", one["address"], "sriov_numvfs")
-            if found != one["vfs"]:
-                yield "%s has %d virtual functions instead of %d" % (one["address"], found or 0, one["vfs"])
+        for problem in self._damage:
+            yield "%s is damaged, and the next boot passes over it: %s" % (BINDINGS, problem)
+        for entry in self._functions:
+            found = self._root.read_int("/sys/bus/pci/devices", entry["address"], "sriov_numvfs")
+            if found != entry["vfs"]:
+                yield "%s has %d virtual functions instead of %d" % (entry["address"], found or 0, entry["vfs"])
         if not self._bindings or not self._bindings["backend"]:
             return
         want = target(self._bindings["backend"], self._bindings["driver"], self._bindings["dpdk_pa_hint"])
-        for entry in self._entries():
-            device = self._bus.get(entry["address"])
+        for entry, device in self._present():
             if device is None:
                 yield "%s is gone" % entry["address"]
             elif device.vendor_device != entry["vendor_device"]:
@@ -171,14 +189,15 @@ class Verify:
             for path in missing:
                 yield "%s is missing: the next boot reserves nothing" % path
         damage, remedy = "The record of the hugetlbfs mounts is damaged.", "Run the deploy playbook."
-        mounted = {one.target for one in read_mounts(self._root) if one.fstype == "hugetlbfs"}
-        for path in sorted(load_record(self._root, HUGETLB_MOUNTS_RECORD, _mount_points, damage, remedy) or ()):
+        mounted = {mount.target for mount in read_mounts(self._root) if mount.fstype == "hugetlbfs"}
+        stored = load_record(self._root, HUGETLB_MOUNTS_RECORD, dict, damage, remedy, _MOUNTED)
+        for path in sorted((stored or {"mounts": {}})["mounts"]):
             if path not in mounted:
                 yield "%s is not mounted" % path
 
     def _access(self) -> Iterator[str]:
         damage, remedy = "The record of what was granted is damaged.", "Run the deploy playbook: it says what to do."
-        granted = load_record(self._root, ACCESS_RECORD, dict, damage, remedy)
+        granted = load_record(self._root, ACCESS_RECORD, dict, damage, remedy, _GRANTED)
         if granted is None:
             return
         group = granted["group"]
@@ -201,10 +220,6 @@ class Verify:
         for path, program in sorted(granted.get("binaries", {}).items()):
             if program["capabilities"] and not has_capabilities(self._root, path):
                 yield "%s has lost its capabilities" % path
-
-
-def _mount_points(stored: dict[str, Any]) -> list[str]:
-    return list(stored["mounts"])
 
 
 def nodes(root: Root) -> dict[str, os.stat_result]:
@@ -251,20 +266,31 @@ def main(argv: list[str], root: Root | None = None) -> int:
         "--prometheus", metavar="FILE", help="also write metrics for node_exporter's textfile collector"
     )
     options = parser.parse_args(argv)
-    root = root or Root()
-    try:
-        if root.is_live and os.geteuid() != 0:
-            raise HostError("root", "Only root can read the records and the kernel's log.", remedy="Run it as root.")
-        record = Verify(root).record()
-    except (HostError, OSError, AttributeError, LookupError, TypeError, ValueError) as exc:
-        why = str(exc) if isinstance(exc, HostError) else "a record on this host is unusable: %r" % exc
-        record = blank("unknown", " ".join(why.split()))
+    record = _look(root or Root())
     if options.prometheus:
-        text = metrics.render(record, times.utc_now().timestamp(), whole=False)
         try:
+            text = metrics.render(record, times.utc_now().timestamp(), whole=False)
             Root().write_file(os.path.abspath(options.prometheus), text)
         except HostError as exc:
             record = blank("unknown", " ".join(str(exc).split()))
-    text = json.dumps(record, indent=2, sort_keys=True) if options.json else line(record)
-    sys.stdout.write(text + "\n")
+    shown = json.dumps(record, indent=2, sort_keys=True) if options.json else line(record)
+    sys.stdout.write(shown + "\n")
     return {"ok": OK, "unknown": UNKNOWN}.get(record["state"], DRIFTED)
+
+
+def _look(root: Root) -> dict[str, Any]:
+    """Return the record of a look at the host. Whatever fails, a failure of ours is not drift."""
+    try:
+        if root.is_live and os.geteuid() != 0:
+            raise HostError("root", "Only root can read the records and the kernel's log.", remedy="Run it as root.")
+        return Verify(root).record()
+    except HostError as exc:
+        return blank("unknown", " ".join(str(exc).split()))
+    except Exception as exc:  # an unforeseen state of the host is no reason to call it drifted
+        return blank("unknown", " ".join(("this host could not be compared: %r" % exc).split()))
+
+
+def program(argv: list[str]) -> int:
+    """Entry point in the program on the host: Python itself exits with 1 when it fails, so drift has another code."""
+    code = main(argv)
+    return DRIFT_OF_PROGRAM if code == DRIFTED else code

@@ -171,7 +171,10 @@ def test_a_program_that_an_upgrade_replaced(
 
 def test_virtual_functions(host: Machine, capsys: pytest.CaptureFixture) -> None:
     bindings = json.loads(host.root.read_text(BINDINGS))
-    host.tree.file(BINDINGS, json.dumps({**bindings, "sriov": [{"address": NIC, "vfs": 4}]}))
+    host.tree.file(
+        BINDINGS,
+        json.dumps({**bindings, "sriov": [{"address": NIC, "vendor_device": "8086:10d3", "macs": [], "vfs": 4}]}),
+    )
     host.tree.file(host.tree.real(NIC) + "/sriov_numvfs", "4")
     assert run(host, capsys)[0] == 0
     host.tree.file(host.tree.real(NIC) + "/sriov_numvfs", "0")
@@ -284,13 +287,71 @@ def test_the_command_is_installed_and_runs_the_installed_copy(host: Machine) -> 
     command = host.tree.at(VERIFY)
     assert oct(command.stat().st_mode & 0o777) == "0o755"
     text = command.read_text()
-    assert text.startswith("#!/bin/sh\n") and text.endswith('-B %s verify "$@"\n' % PROGRAM)
+    assert text.startswith("#!/bin/sh\n") and '-B %s verify "$@"\n' % PROGRAM in text
     argv = [sys.executable, "-I", "-B", str(host.tree.at(PROGRAM)), "verify"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     # It looks at the machine that runs this test.
     assert (done.returncode, done.stdout[:14]) in ((0, "OK: 0 devices;"), (2, "UNKNOWN: Only ")), done
     Binding(host.kernel, GuardContext(host.root), Request([])).apply()
     assert not command.exists()
+
+
+@pytest.mark.parametrize(
+    "program, code", [("sys.exit(0)", 0), ("sys.exit(101)", 1), ("sys.exit(1)", 2), ("sys.exit(2)", 2), ("1 / 0", 2)]
+)
+def test_the_command_says_drifted_only_if_the_program_does(
+    host: Machine, tmp_path: Path, program: str, code: int
+) -> None:
+    """Python's own failures exit with 1."""
+    installed = tmp_path / "program.py"
+    installed.write_text("import sys\n" + program)
+    command = tmp_path / "noiommu-verify"
+    command.write_text(host.tree.at(VERIFY).read_text().replace(PROGRAM, str(installed)))
+    done = subprocess.run(["/bin/sh", str(command)], capture_output=True, check=False)
+    assert done.returncode == code, done.stderr
+
+
+def test_drift_has_a_code_of_its_own_in_the_program(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = iter((verify.OK, verify.DRIFTED, verify.UNKNOWN))
+    monkeypatch.setattr(verify, "main", lambda argv: next(codes))
+    assert [verify.program([]) for _code in range(3)] == [0, 101, 2]
+
+
+@pytest.mark.parametrize(
+    "entry, seen",
+    [
+        ({"address": 7}, "devices[1].address: expected a PCI address, found 7"),
+        ({"vendor_device": None}, "devices[1].vendor_device: expected vendor:device, found nothing"),
+        ({"macs": "52:54:00:00:00:01"}, "devices[1].macs: expected a list"),
+        ({"vf": {"pf": NIC}}, "devices[1].vf: the key macs is missing"),
+    ],
+)
+def test_one_damaged_entry_is_named_and_the_others_are_compared(
+    host: Machine, capsys: pytest.CaptureFixture, entry: dict[str, Any], seen: str
+) -> None:
+    bindings = json.loads(host.tree.at(BINDINGS).read_text())
+    bindings["devices"][1].update(entry)
+    host.tree.file(BINDINGS, json.dumps(bindings))
+    code, record = run(host, capsys, "--json")
+    assert code == 1
+    (drift,) = json.loads(record)["drift"]
+    assert drift["concern"] == "device bindings" and seen in drift["changes"][0]
+    assert [device["address"] for device in json.loads(record)["devices"]] == [NIC]
+
+
+@pytest.mark.parametrize("btime", ["99999999999999999", "-99999999999999999", "9" * 5000, "soon", ""])
+def test_a_strange_boot_time_is_no_failure(host: Machine, capsys: pytest.CaptureFixture, btime: str) -> None:
+    host.tree.file("/proc/stat", "btime %s\n" % btime)
+    host.tree.file("/dev/kmsg", "6,0,12,-;noiommu: loading out-of-tree module taints kernel.\n")
+    assert run(host, capsys)[0] == 0
+
+
+def test_a_failure_of_our_own_is_not_drift(
+    host: Machine, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify, "Verify", lambda root: 1 / 0)
+    code, said = run(host, capsys)
+    assert code == 2 and said.startswith("UNKNOWN: this host could not be compared: ZeroDivisionError")
 
 
 def test_a_node_that_is_given_back_meanwhile_is_no_failure(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

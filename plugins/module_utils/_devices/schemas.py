@@ -1,0 +1,71 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the records of devices must look like: originals.json and bindings.json.
+
+Entries are checked one by one (``sift`` of ``_base/records.py``): a damaged one costs its own device and no other.
+"""
+
+from __future__ import annotations
+
+from .._base.schema import anything, choice, fields, flag, items, nullable, table, text, whole
+
+_ADDRESS = text(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]", "a PCI address")
+_KIND = text(r"[0-9a-f]{4}:[0-9a-f]{4}", "vendor:device")
+# These become parts of paths in sysfs.
+_NAME = text(r"[A-Za-z0-9_.:@-]+", "a name")
+_MAC = text(r"([0-9a-f]{2}:)+[0-9a-f]{2}", "a MAC address")
+_IDENTITY = {
+    "serials": items(text()),
+    "slot": text(),
+    "vf": fields({"pf": _ADDRESS, "macs": items(_MAC), "index": nullable(whole())}, more=True),
+}
+_INTERFACE = fields(
+    {"name": _NAME, "mac": nullable(_MAC), "up": flag(), "mtu": nullable(whole())},
+    {"permanent": nullable(_MAC)},
+    more=True,
+)
+
+# One device, or one physical function, as it was before the first touch.
+ORIGINAL = fields(
+    {
+        "vendor_device": _KIND,
+        "driver": nullable(_NAME),
+        "driver_override": nullable(_NAME),
+        "interfaces": items(_INTERFACE),
+    },
+    _IDENTITY,
+    more=True,
+)
+ORIGINAL_SRIOV = fields({"vendor_device": _KIND, "vfs": whole(), "macs": items(_MAC)}, _IDENTITY, more=True)
+ORIGINALS = fields(
+    {},
+    {
+        "devices": table(anything()),
+        "sriov": table(anything()),
+        "parameters": table(text(), r"/sys/module/[^/]+/parameters/[^/]+"),
+        "modules": items(_NAME),
+    },
+    more=True,
+)
+
+# One device, or one physical function, that each boot brings up.
+BINDING = fields(
+    {"address": _ADDRESS, "vendor_device": _KIND, "macs": items(_MAC)},
+    {**_IDENTITY, "original": nullable(ORIGINAL)},
+    more=True,
+)
+BINDING_SRIOV = fields(
+    {"address": _ADDRESS, "vendor_device": _KIND, "vfs": whole(), "macs": items(_MAC)}, _IDENTITY, more=True
+)
+BINDINGS = fields(
+    {
+        "backend": nullable(choice("iommu", "builtin", "dkms")),
+        "driver": text("[A-Za-z0-9_-]+", "a driver's name"),
+        "dpdk_pa_hint": flag(),
+        "devices": items(anything()),
+    },
+    {"sriov": items(anything()), "insecure_since": nullable(text()), "insecure_until": nullable(text())},
+    more=True,
+)

@@ -222,18 +222,17 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.lock import BUILD_WAIT, unless_check_mode
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.lock import BUILD_WAIT
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.archive import sha256
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.archive_builder import ArchiveBuilder
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.checks import lacking
-from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.install import Installer, remove_all
-from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.prebuilt import (
-    ArchiveBuilder,
-    PrebuiltInstaller,
-    PrebuiltPlan,
-)
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.install import Installer
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.plan import DkmsPlan, PresentPlan
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.prebuilt import PrebuiltInstaller, PrebuiltPlan
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.remove import AbsentPlan
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.source import Source, unpack
-from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.tree import FAILED, AbsentPlan, Plan, PresentPlan
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.kernels import require_release
+from ansible_collections.baremetal.noiommu.plugins.module_utils._run import converge, run
 
 ARGUMENTS = {
     "source": {"type": "path"},
@@ -260,27 +259,16 @@ def present(module: AnsibleModule, root: Root, runner: Runner) -> dict:
     if params["build"] == "prebuilt":
         return prebuilt(module, root, runner)
     plan = PresentPlan(root, params["name"], params["version"], params["digest"], params["kernels"])
-    result = _result(plan)
-    result["source_needed"] = plan.source_needed
+    asking = {"changed": True, "source_needed": True}
+    sent = None
     if plan.changed and module.check_mode:
-        _warn_unless_mended(module, lacking(root, plan.build))
+        _warn_of_prediction(module, lacking(root, plan.build))
     elif plan.changed:
-        installer = Installer(root, runner, plan)
-        installer.check()
+        Installer(root, runner, plan).check()
         sent = _read_archive(params["archive"])
         if plan.source_needed and sent is None:
-            return result  # The action plugin sends it and calls again.
-        installer.run(sent)
-        result["changed"] = installer.changed
-        result["after"] = {
-            kernel: FAILED if kernel in installer.failed else state
-            for kernel, state in plan.after.items()
-            if kernel not in installer.skipped
-        }
-        result["failed_kernels"] = {**plan.failed, **installer.failed}
-        plan.warnings += ["No module for the installed kernel %s: %s" % item for item in installer.skipped.items()]
-    _warn(module, plan.warnings, result["failed_kernels"])
-    return result
+            return asking  # The action plugin sends it and calls again.
+    return {**_install(module, plan, Installer(root, runner, plan, sent)), "source_needed": plan.source_needed}
 
 
 def prebuilt(module: AnsibleModule, root: Root, runner: Runner) -> dict:
@@ -295,19 +283,32 @@ def prebuilt(module: AnsibleModule, root: Root, runner: Runner) -> dict:
         params["available"],
         params["unbuilt"],
     )
-    result = _result(plan)
-    result["archives_needed"] = plan.install
-    installer = PrebuiltInstaller(root, runner, plan)
+    packed = {}
     if module.check_mode:
-        _warn_unless_mended(module, plan.lacking())
+        _warn_of_prediction(module, plan.lacking())
     else:
-        installer.check()
-        if plan.changed and set(plan.install) - set(params["archive_files"]):
-            return result  # The action plugin sends them and calls again.
-        if plan.changed:
-            installer.install({kernel: _read(params["archive_files"][kernel]) for kernel in plan.install})
-    _warn(module, plan.warnings, result["failed_kernels"])
-    return result
+        PrebuiltInstaller(root, runner, plan).check()
+        if set(plan.install) - set(params["archive_files"]):
+            # The action plugin sends them and calls again.
+            return {"changed": True, "archives_needed": plan.install}
+        packed = {kernel: _read(params["archive_files"][kernel]) for kernel in plan.install}
+    installer = PrebuiltInstaller(root, runner, plan, packed)
+    return {**_install(module, plan, installer), "archives_needed": plan.install}
+
+
+def _install(module: AnsibleModule, plan: DkmsPlan, installer: Installer | PrebuiltInstaller) -> dict:
+    result = converge(module, installer)
+    _warn_of_failures(module, installer.failures)
+    return _without_empty_diff(
+        {
+            **result,
+            "changed": installer.changed,  # a build that failed changes nothing
+            "name": plan.tree.name,
+            "version": plan.version,
+            "replaced": plan.others,
+            "failed_kernels": installer.failures,
+        }
+    )
 
 
 def archived(module: AnsibleModule, root: Root, runner: Runner) -> dict:
@@ -335,37 +336,28 @@ def archived(module: AnsibleModule, root: Root, runner: Runner) -> dict:
             root.write_file(path, content)
             result["made"][kernel] = {"path": path, "sha256": sha256(content)}
         result["changed"] = bool(made)
-        result["failed_kernels"] = {**builder.failed, **{one: [why] for one, why in builder.skipped.items()}}
-        _warn(module, [], result["failed_kernels"])
+        result["failed_kernels"] = builder.failed
+        _warn_of_failures(module, builder.failed)
     return result
 
 
-def _result(plan: Plan) -> dict:
-    return {
-        "changed": plan.changed,
-        "name": plan.tree.name,
-        "version": plan.version,
-        "before": plan.before,
-        "after": plan.after,
-        "replaced": plan.others,
-        "failed_kernels": plan.failures(),
-        "diff": plan.diff(),
-    }
-
-
-def _warn_unless_mended(module: AnsibleModule, problem: HostError | None) -> None:
+def _warn_of_prediction(module: AnsibleModule, problem: HostError | None) -> None:
     if problem is not None:
-        module.warn("Predicted as if this were mended before: %s" % problem)
+        module.warn("Predicted as if this were fixed first: %s" % problem)
 
 
-def _warn(module: AnsibleModule, warnings: list, failed: dict) -> None:
-    for warning in warnings:
-        module.warn(warning)
+def _warn_of_failures(module: AnsibleModule, failed: dict) -> None:
     for kernel, why in failed.items():
         module.warn(
             "No module for the kernel %s: %s. Without it, its devices stay unbound: do not boot it before that is"
-            " mended." % (kernel, "; ".join(why))
+            " fixed." % (kernel, "; ".join(why))
         )
+
+
+def _without_empty_diff(result: dict) -> dict:
+    if not result["changed"]:
+        result.pop("diff", None)
+    return result
 
 
 def _read(path: str) -> bytes:
@@ -386,22 +378,13 @@ def _read_archive(path: str | None) -> Source | None:
 
 def absent(module: AnsibleModule, root: Root, runner: Runner) -> dict:
     """Have nothing of it left."""
-    plan = AbsentPlan(root, module.params["name"])
-    result = {
-        "changed": plan.changed,
-        "name": module.params["name"],
-        "before": plan.before,
-        "after": plan.after,
-        "diff": plan.diff(),
-    }
+    plan = AbsentPlan(root, runner, module.params["name"])
     if plan.changed and module.check_mode:
         try:
             plan.refuse_if_used()
         except HostError as exc:
-            _warn_unless_mended(module, exc)
-    elif plan.changed:
-        remove_all(root, runner, plan)
-    return result
+            _warn_of_prediction(module, exc)
+    return _without_empty_diff({**converge(module, plan), "name": module.params["name"]})
 
 
 def main() -> None:
@@ -416,17 +399,8 @@ def main() -> None:
         ],
         supports_check_mode=True,
     )
-    root, state = Root(), module.params["state"]
-    action = {"present": present, "absent": absent, "archived": archived}[state]
-    try:
-        # On a build host nothing is installed.
-        with unless_check_mode(root, module.check_mode or state == "archived", BUILD_WAIT):
-            result = action(module, root, Runner())
-    except HostError as exc:
-        module.fail_json(**exc.as_failure())
-    if not module._diff or not result["changed"]:
-        result.pop("diff", None)
-    module.exit_json(**result)
+    act = {"present": present, "absent": absent, "archived": archived}[module.params["state"]]
+    run(module, lambda root, runner: act(module, root, runner), lock_wait=BUILD_WAIT)
 
 
 if __name__ == "__main__":

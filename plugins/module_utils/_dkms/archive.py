@@ -26,7 +26,7 @@ _TREE = "./dkms_main_tree/"
 
 
 class Archive(NamedTuple):
-    """What is in one."""
+    """What an archive holds."""
 
     name: str
     version: str
@@ -141,11 +141,11 @@ def store(directory: str, name: str, content: bytes) -> str:
     return path
 
 
-def load(one: Stored) -> bytes:
+def load(stored_archive: Stored) -> bytes:
     """Return a stored archive's content, if it is what was stored."""
-    with open(one.path, "rb") as stream:
+    with open(stored_archive.path, "rb") as stream:
         content = stream.read()
-    check_sum(content, one.sha256, one.path)
+    check_sum(content, stored_archive.sha256, stored_archive.path)
     return content
 
 

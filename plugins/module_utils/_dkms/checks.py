@@ -37,7 +37,7 @@ def lacking(root: Root, kernels: list[str]) -> HostError | None:
     commands = {"debian": "apt-get install %s", "redhat": "dnf install %s"}
     install = commands.get(_kernels.read_os(root).family, "install %s")
     remedy = "Run: %s." % (install % " ".join(sorted(missing)))
-    if any("headers" in one or "devel" in one for one in missing):
+    if any("headers" in package or "devel" in package for package in missing):
         remedy += (
             " Headers must match the kernel exactly; if the package sources do not carry them any more, install a"
             " newer kernel together with its headers and boot it."

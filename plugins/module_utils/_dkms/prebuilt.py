@@ -2,33 +2,35 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Modules that were built elsewhere: the build host's part, and the part of the hosts that have no compiler.
+"""Modules that were built elsewhere, on hosts that have no compiler.
 
-The latter do without DKMS, whose package wants a compiler: what an archive holds is put where DKMS would have put it.
+They do without DKMS, whose package wants a compiler: what an archive holds is put where DKMS would have put it.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from functools import partial
 
 from .._base.command import Runner
 from .._base.errors import HostError
 from .._base.fs import Root
 from .._host import kernels as _kernels
 from . import archive as archives
-from . import checks as checks
-from . import signing
+from . import checks, signing
 from .archive import Archive
-from .install import Installer, drop_installed
-from .source import Source
-from .tree import ABSENT, DIFFERS, INSTALLED, Plan, Record, require_installed
+from .plan import DkmsPlan, require_installed
+from .record import DkmsRecord
+from .remove import drop_installed
+from .transaction import DkmsTransaction
+from .tree import ABSENT, DIFFERS, INSTALLED
 
 _INSTALL_DIR = {"debian": "updates/dkms", "redhat": "extra"}
 
 
-class PrebuiltPlan(Plan):
-    """What one run shall do to have a version installed from archives. Made from files alone."""
+class PrebuiltPlan(DkmsPlan):
+    """What one run does to have a version installed from archives. Made from files alone."""
 
     def __init__(
         self,
@@ -47,15 +49,17 @@ class PrebuiltPlan(Plan):
         running, every = _kernels.running(root), _kernels.installed(root)
         wanted_kernels = require_installed(root, asked) if asked else {running, *every}
         self.kernels = sorted(wanted_kernels, key=_kernels.version_key)
-        self.before = {kernel: self._state(kernel) for kernel in self.kernels}
-        lacking = [one for one in self.kernels if self.before[one] != INSTALLED]
-        self.install = [one for one in lacking if one in available]
-        self.missing = [one for one in lacking if one not in available]
-        self.needed = [one for one in self.missing if asked or one == running]
-        self.after = {one: self.before[one] if one in self.missing else INSTALLED for one in self.kernels}
+        self.states_before = {kernel: self._state(kernel) for kernel in self.kernels}
+        lacking = [kernel for kernel in self.kernels if self.states_before[kernel] != INSTALLED]
+        self.install = [kernel for kernel in lacking if kernel in available]
+        self.missing = [kernel for kernel in lacking if kernel not in available]
+        self.needed = [kernel for kernel in self.missing if asked or kernel == running]
+        self.states_after = {
+            kernel: self.states_before[kernel] if kernel in self.missing else INSTALLED for kernel in self.kernels
+        }
         # Versions that DKMS has here would install themselves over it.
         self.others = sorted({*self.tree.versions(), *self.tree.source_versions()})
-        self.gone = [one for one in self.record.prebuilt if one not in self.kernels and one not in every]
+        self.gone = [kernel for kernel in self.record.prebuilt if kernel not in (*self.kernels, *every)]
         self.warn_loaded()
 
     def _state(self, kernel: str) -> str:
@@ -97,10 +101,16 @@ class PrebuiltPlan(Plan):
         return ["archive for %s: %s" % (kernel, self.available[kernel]) for kernel in self.install]
 
 
-class PrebuiltInstaller(Installer):
-    """Brings a prebuilt plan about."""
+class PrebuiltInstaller:
+    """Installs from archives what a plan says."""
 
-    _plan: PrebuiltPlan
+    def __init__(self, root: Root, runner: Runner, plan: PrebuiltPlan, packed: dict[str, bytes] | None = None) -> None:
+        """``packed`` are the archives of the kernels that the plan wants to install for."""
+        self._root, self._runner = root, runner
+        self._plan, self._tree = plan, plan.tree
+        self._packed = packed or {}
+        self._signing = signing.read(root, prebuilt=True)
+        self._transaction = DkmsTransaction(root, runner, plan.tree, plan.version)
 
     def check(self) -> None:
         """Refuse what cannot work, before anything changes and before the archives are sent."""
@@ -110,16 +120,44 @@ class PrebuiltInstaller(Installer):
         checks.require_space(self._root, self._plan.install)
         checks.require_writable(self._root, self._plan.install)
 
-    def install(self, packed: dict[str, bytes]) -> None:
+    @property
+    def changed(self) -> bool:
+        """Whether anything differs."""
+        return self._plan.changed
+
+    @property
+    def failures(self) -> dict[str, list[str]]:
+        """Every kernel that is left without the module, with the cause."""
+        return self._plan.failures()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the operator must know although nothing failed."""
+        return self._plan.warnings
+
+    def before(self) -> dict[str, str]:
+        """Return how far the module had come for each kernel."""
+        return self._plan.states_before
+
+    def after(self) -> dict[str, str]:
+        """Return the same after the run."""
+        return self._plan.states_after
+
+    def diff(self) -> list[dict[str, str]]:
+        """Return what differs in the form that Ansible prints."""
+        return self._plan.diff()
+
+    def apply(self) -> None:
         """Install what the archives hold."""
         plan = self._plan
-        opened = {kernel: self._open(kernel, packed[kernel]) for kernel in plan.install}
-        kept = {kernel: entry for kernel, entry in plan.record.prebuilt.items() if plan.before.get(kernel) == INSTALLED}
-        self.transact(lambda: self._place_all(opened))
+        opened = {kernel: self._open(kernel, self._packed[kernel]) for kernel in plan.install}
+        recorded = plan.record.prebuilt
+        kept = {kernel: entry for kernel, entry in recorded.items() if plan.states_before.get(kernel) == INSTALLED}
+        self._transaction.run(lambda: self._place_all(opened))
         for kernel in plan.install:
             files = {path: _sum(self._root, path) for path in self._tree.installed_files(kernel)}
             kept[kernel] = {"archive": plan.available[kernel], "files": files}
-        Record(plan.digest, {}, plan.record.made_keys, {}, kept).save(self._root, self._tree.name)
+        DkmsRecord(plan.digest, {}, plan.record.made_keys, {}, kept).save(self._root, self._tree.name)
 
     def _open(self, kernel: str, packed: bytes) -> Archive:
         """Return an archive's content after everything that can be known of it was checked."""
@@ -180,80 +218,23 @@ class PrebuiltInstaller(Installer):
 
     def _place_all(self, opened: dict[str, Archive]) -> None:
         for version in self._plan.others:
-            self._set_aside(version)
+            self._transaction.set_aside(version)
         for kernel in self._plan.gone:
-            self._drop(kernel)
+            self._transaction.remove_installed(kernel)
         for kernel, archive in opened.items():
-            self._drop(kernel)
+            self._transaction.remove_installed(kernel)
             self._place(kernel, archive)
 
     def _place(self, kernel: str, archive: Archive) -> None:
         family = _kernels.read_os(self._root).family
         directory = "%s/%s/%s" % (_kernels.MODULES, kernel, _INSTALL_DIR.get(family, "updates"))
-        self._undo.push(
+        self._transaction.undo.push(
             "the new module of kernel " + kernel,
-            lambda: drop_installed(self._root, self._runner, self._tree, [kernel]),
+            partial(drop_installed, self._root, self._runner, self._tree, [kernel]),
         )
         for name, content in archive.modules.items():
             self._root.write_file("%s/%s" % (directory, name), content)
-        self._depmod(kernel)
-
-
-class ArchiveBuilder(Installer):
-    """Builds for kernels that this host need not run, and installs nothing."""
-
-    def __init__(self, root: Root, runner: Runner, name: str, version: str, digest: str, kernels: list[str]) -> None:
-        plan = Plan(root, name, version, digest)
-        self._lacking = checks.lacking(root, kernels)
-        self.headless = {
-            one: ["%s is not installed on the build host" % _kernels.headers_package(root, one)]
-            for one in kernels
-            if _kernels.headers(root, one) is None
-        }
-        plan.build = [one for one in kernels if one not in self.headless]
-        super().__init__(root, runner, plan)
-        self.failed.update(self.headless)
-
-    def packages_missing(self) -> list[str]:
-        """What has to be installed to build for every kernel."""
-        if self._lacking is None:
-            return []
-        return sorted(line.partition(": ")[0] for line in self._lacking.evidence)
-
-    def check(self) -> None:
-        """Refuse what cannot work, before anything is built. Missing headers concern their kernel alone."""
-        problem = checks.lacking(self._root, self._plan.build)
-        if problem is not None:
-            raise problem
-        checks.require_space(self._root, [])
-        if self._plan.build:
-            checks.require_compiler(self._root, self._runner, self._plan.build)
-
-    def archive(self, source: Source) -> dict[str, tuple[str, bytes]]:
-        """Build; return file name and content of each kernel's archive."""
-        self._verify_source(source)
-        self.transact(lambda: self._build(source), keep_stage=True)
-        try:
-            return dict(self._collect(kernel, source) for kernel in self._plan.build if self._staged(kernel))
-        finally:
-            self.drop_stage()
-
-    def _is_needed(self, kernel: str) -> bool:
-        return False  # a host that wants the module is told by name
-
-    def _collect(self, kernel: str, source: Source) -> tuple[str, tuple[str, bytes]]:
-        paths = self._staged(kernel)
-        arch = paths[0].split("/")[-3]
-        certificate = signing.certificate_at(self._root, signing.pair(self._root)[1])
-        modules = {os.path.basename(path): self._root.read_bytes(path) or b"" for path in paths}
-        # Where that cannot be seen, the key stays what the build host signs with.
-        if any(signing.is_signed(content, name) is False for name, content in modules.items()):
-            certificate = None
-        plan = self._plan
-        one = Archive(
-            self._tree.name, plan.version, plan.digest, kernel, arch, modules, source["dkms.conf"], certificate
-        )
-        return kernel, (archives.file_name(*one[:3], kernel, arch), archives.pack(one))
+        self._transaction.index(kernel)
 
 
 def _sum(root: Root, path: str) -> str:

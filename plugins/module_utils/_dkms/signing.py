@@ -83,8 +83,8 @@ def read(root: Root, prebuilt: bool = False) -> Signing:
 def pair(root: Root) -> tuple[str, str]:
     """Return where DKMS looks for its key and certificate, present or not: its settings first."""
     found: dict[str, str] = {}
-    extra = ["/etc/dkms/framework.conf.d/" + one for one in root.listdir("/etc/dkms/framework.conf.d")]
-    for path in ["/etc/dkms/framework.conf", *(one for one in extra if one.endswith(".conf"))]:
+    extra = [name for name in root.listdir("/etc/dkms/framework.conf.d") if name.endswith(".conf")]
+    for path in ["/etc/dkms/framework.conf", *("/etc/dkms/framework.conf.d/" + name for name in extra)]:
         text = root.read_text(path) or ""
         found.update(re.findall(r"^\s*(mok_signing_key|mok_certificate)=[\"']?([^\"'\s]+)", text, re.MULTILINE))
     usual = _UBUNTU_PAIR if kernels.read_os(root).id == "ubuntu" and "mok_signing_key" not in found else DKMS_PAIR
@@ -202,13 +202,13 @@ def _variable(root: Root, name: str, guid: str) -> bytes | None:
 def _listed(root: Root, name: str) -> bytes:
     """Return a list of shim's, which it splits over variables or keeps in a table if it is long."""
     parts = [
-        root.read_bytes(EFI, "mok-variables", one)
-        for one in root.listdir(EFI, "mok-variables")
-        if re.match(name + r"\d*$", one)
+        root.read_bytes(EFI, "mok-variables", entry)
+        for entry in root.listdir(EFI, "mok-variables")
+        if re.match(name + r"\d*$", entry)
     ]
-    for one in root.listdir(EFI, "efivars"):
-        if re.match(r"%s\d*-%s$" % (name, _SHIM), one):
-            parts.append(root.read_bytes(EFI, "efivars", one))
+    for entry in root.listdir(EFI, "efivars"):
+        if re.match(r"%s\d*-%s$" % (name, _SHIM), entry):
+            parts.append(root.read_bytes(EFI, "efivars", entry))
     return b"\n".join(filter(None, parts))
 
 
@@ -265,7 +265,7 @@ def _remedy(root: Root, signing: Signing) -> str:
             "This host was not booted by UEFI, so no key can be enrolled: boot without module.sig_enforce, or with a"
             " kernel that was built with the certificate in CONFIG_SYSTEM_TRUSTED_KEYS."
         )
-    need = [one for one in ("openssl", "mokutil") if kernels.find_program(root, one) is None]
+    need = [program for program in ("openssl", "mokutil") if kernels.find_program(root, program) is None]
     if signing.certificate and "openssl" in need:
         need.remove("openssl")
     steps = (["install %s" % " and ".join(need)] if need else []) + signing.enrol_with

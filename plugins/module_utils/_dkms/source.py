@@ -39,7 +39,7 @@ def read_source(directory: str) -> Source:
     """Return the source files below a real directory; build products and hidden files are left out."""
     found: Source = {}
     for where, dirs, names in os.walk(directory):
-        dirs[:] = [one for one in dirs if not one.startswith(".") and one not in _NOT_DIRS]
+        dirs[:] = [name for name in dirs if not name.startswith(".") and name not in _NOT_DIRS]
         for name in names:
             path = os.path.join(where, name)
             if _NAMES.match(name) and not _NOT_NAMES.search(name) and os.path.isfile(path):

@@ -91,7 +91,7 @@ def test_built_and_installed_for_every_kernel(dkms: FakeDkms, tree: Tree) -> Non
     assert run.result["before"] == {KERNEL: "absent", OTHER: "absent"} and run.result["after"] == BOTH
     assert tree.root.read_text("/usr/src/noiommu-1.0.0/noiommu.c") == "int a;"
     assert tree.root.realpath("/var/lib/dkms/noiommu/1.0.0/source") == "/usr/src/noiommu-1.0.0"
-    assert not tree.root.exists("/var/lib/dkms/.noiommu-stage")
+    assert [name for name in tree.root.listdir("/var/lib/dkms") if "stage" in name] == []
 
 
 def test_converged_is_one_call_that_spawns_nothing(dkms: FakeDkms) -> None:
@@ -99,7 +99,7 @@ def test_converged_is_one_call_that_spawns_nothing(dkms: FakeDkms) -> None:
     dkms.ran.clear()
     run = Run(dkms)
     assert not run.sent and not run.result["changed"] and dkms.ran == []
-    assert run.result["diff"]["before"] == run.result["diff"]["after"]
+    assert "diff" not in run.result
 
 
 def test_check_mode_predicts_and_runs_nothing(dkms: FakeDkms, tree: Tree) -> None:
@@ -454,7 +454,9 @@ def test_a_failing_build_names_the_cause(dkms: FakeDkms, older: Source | None) -
     if older:
         Run(dkms, older)
     dkms.failing["dkms build"] = RunResult(10, "Error! Bad return status\n", "")
-    dkms.log = "gcc a.c\n/var/lib/dkms/.noiommu-stage/tree/noiommu/1.0.0/build/a.c:3:1: error: oops\nmake[1]: *** x\n"
+    dkms.log = (
+        "gcc a.c\n/var/lib/dkms/.noiommu-stage-x1/tree/noiommu/1.0.0/build/a.c:3:1: error: oops\nmake[1]: *** x\n"
+    )
     error = refused(dkms)
     assert error.code == "build_failed"
     assert error.evidence == ["dkms build: rc 10", "a.c:3:1: error: oops"]
@@ -483,7 +485,7 @@ def test_an_undo_that_fails_hides_no_error_stops_no_other_and_keeps_the_old_vers
     copy, kept = shutil.copytree, "/var/lib/dkms/.noiommu-kept"
 
     def full(source: Any, target: str, *options: Any, **more: Any) -> str:
-        if "/.noiommu-stage/old/" in os.fspath(source):
+        if "/.noiommu-stage-" in os.fspath(source) and "/old/" in os.fspath(source):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), target)
         return copy(source, target, *options, **more)
 

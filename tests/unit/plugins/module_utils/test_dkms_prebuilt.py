@@ -135,7 +135,7 @@ def test_check_mode_predicts(bare: FakeDkms, tmp: Path, packed: dict[str, bytes]
 
 def test_check_mode_before_anything_was_built_is_a_warning(bare: FakeDkms, tmp: Path) -> None:
     run = Run(bare, tmp, {}, check=True)
-    assert KERNEL in run.module.warnings[0] and "mended before" in run.module.warnings[0]
+    assert KERNEL in run.module.warnings[0] and "fixed first" in run.module.warnings[0]
 
 
 def test_the_running_kernel_without_an_archive_is_an_error_naming_it(bare: FakeDkms, tmp: Path) -> None:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from typing import Any, Callable
 
 from .errors import HostError
 
@@ -15,9 +15,9 @@ class UndoStack:
     """The undo of each step done so far. One that fails neither stops the others nor hides the error that led here."""
 
     def __init__(self) -> None:
-        self._steps: list[tuple[str, Callable[[], list[str] | None]]] = []
+        self._steps: list[tuple[str, Callable[[], Any]]] = []
 
-    def push(self, what: str, undo: Callable[[], list[str] | None]) -> None:
+    def push(self, what: str, undo: Callable[[], Any]) -> None:
         """Note how to undo a step that is about to be done.
 
         An undo of several parts may return what it could not undo, as FileSet.rollback does.
@@ -30,7 +30,8 @@ class UndoStack:
         while self._steps:
             what, undo = self._steps.pop()
             try:
-                problems += undo() or []
+                left = undo()
+                problems += left if isinstance(left, list) else []
             except (HostError, OSError) as exc:
                 problems.append("NOT put back: %s: %s" % (what, exc))
         return problems

@@ -17,7 +17,8 @@ from pathlib import Path
 from types import ModuleType
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner, RunResult
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Binding, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.change import BindingChange
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.source import digest, pack, read_conf, read_source
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.modules import dataplane_access, dkms_module, hugepages
@@ -169,7 +170,7 @@ def converge(machine: Machine, declared: dict, kmod: str) -> None:
         )
     call(hugepages, {"pools": [{"node": None, **one} for one in declared["noiommu_hugepages"]]}, tree, Idle())
     request = Request(declared["noiommu_devices"], accept_unsafe=True)
-    Binding(machine.kernel, GuardContext(machine.root), request).apply()
+    BindingChange(machine.kernel, GuardContext(machine.root), request).apply()
     access = declared["noiommu_access"]
     services = [{"capabilities": None, **one} for one in access["services"]]
     call(dataplane_access, {**access, "services": services, "backend": "dkms", "accept_unsafe": True}, tree, Idle())

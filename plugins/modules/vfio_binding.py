@@ -271,17 +271,16 @@ refusals:
 
 import os
 import re
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.lock import unless_check_mode
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Binding, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.change import BindingChange
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.control import Kernel
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.selectors import ELEMENT_SPEC
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.sriov import ELEMENT_SPEC as SRIOV_SPEC
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
+from ansible_collections.baremetal.noiommu.plugins.module_utils._run import Module, converge, run
 
 ARGUMENTS = {
     # Without defaults: what is left out is not an empty list.
@@ -297,30 +296,18 @@ ARGUMENTS = {
 }
 
 
-def run(kernel: Kernel, context: GuardContext, request: Request, check_mode: bool, want_diff: bool) -> dict:
+def bind(module: Module, kernel: Kernel, context: GuardContext, request: Request) -> dict[str, Any]:
     """Bring the host to the declared state, or predict it, and return the module's result."""
-    with unless_check_mode(kernel.root, check_mode):
-        return _run(kernel, context, request, check_mode, want_diff)
-
-
-def _run(kernel: Kernel, context: GuardContext, request: Request, check_mode: bool, want_diff: bool) -> dict:
-    binding = Binding(kernel, context, request, check_mode)
-    changed, before, steps = binding.changed, binding.before(), binding.steps
-    if changed and not check_mode:
-        binding.apply()
-    after = binding.after(predicted=check_mode)
-    result = {
-        "changed": changed,
-        "backend": binding.backend,
-        "before": before,
-        "after": after,
-        "devices": binding.resolved(after),
+    change = BindingChange(kernel, context, request, module.check_mode)
+    steps = change.steps
+    result = converge(module, change)
+    return {
+        **result,
+        "backend": change.backend,
+        "devices": change.resolved(result["after"]),
         "steps": steps,
-        "messages": binding.messages,
+        "messages": change.messages,
     }
-    if want_diff:
-        result["diff"] = binding.diff(before, after)
-    return result
 
 
 def main() -> None:
@@ -331,12 +318,8 @@ def main() -> None:
         module.fail_json(msg="%r is not a driver name. Remedy: use vfio-pci." % given["driver"])
     if given.pop("state") == "absent":
         given["devices"] = given["sriov"] = []
-    root = Root()
-    try:
-        context = GuardContext(root, ssh_connection=os.environ.get("SSH_CONNECTION"))
-        module.exit_json(**run(Kernel(root, Runner()), context, Request(**given), module.check_mode, module._diff))
-    except HostError as exc:
-        module.fail_json(**exc.as_failure())
+    request, ssh = Request(**given), os.environ.get("SSH_CONNECTION")
+    run(module, lambda root, runner: bind(module, Kernel(root, runner), GuardContext(root, None, ssh), request))
 
 
 if __name__ == "__main__":

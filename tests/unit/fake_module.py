@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 
 class FakeModule:
@@ -17,11 +17,17 @@ class FakeModule:
         self.check_mode = check_mode
         self._diff = diff
         self.result: dict[str, Any] = {}
+        self.failure: dict[str, Any] = {}
         self.warnings: list[str] = []
 
     def exit_json(self, **result: Any) -> None:
         """Keep the result."""
         self.result = result
+
+    def fail_json(self, **failure: Any) -> NoReturn:
+        """Keep the failure and leave, as whoever calls this relies on it."""
+        self.failure = failure
+        raise SystemExit(1)
 
     def warn(self, text: str) -> None:
         """Keep the warning."""

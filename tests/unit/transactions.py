@@ -10,8 +10,9 @@ from typing import Callable
 
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Binding, Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.boot import Boot
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.change import BindingChange
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.netlink import NetState
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 
@@ -21,12 +22,12 @@ from .killing import Killer
 NOTHING = Request([])
 
 
-def binding(host: Machine, request: Request, check_mode: bool = False, net: NetState | None = None) -> Binding:
+def binding(host: Machine, request: Request, check_mode: bool = False, net: NetState | None = None) -> BindingChange:
     """Decide, and touch nothing."""
-    return Binding(host.kernel, GuardContext(host.root, net), request, check_mode)
+    return BindingChange(host.kernel, GuardContext(host.root, net), request, check_mode)
 
 
-def converge(host: Machine, request: Request) -> Binding:
+def converge(host: Machine, request: Request) -> BindingChange:
     """Do what has to be done; there must be something."""
     one = binding(host, request)
     assert one.changed

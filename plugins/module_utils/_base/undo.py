@@ -15,20 +15,23 @@ class UndoStack:
     """The undo of each step done so far. One that fails neither stops the others nor hides the error that led here."""
 
     def __init__(self) -> None:
-        self._steps: list[tuple[str, Callable[[], Any]]] = []
+        self._steps: list[tuple[str, Callable[[], Any], bool]] = []
 
-    def push(self, what: str, undo: Callable[[], Any]) -> None:
+    def push(self, what: str, undo: Callable[[], Any], unless_failed: bool = False) -> None:
         """Note how to undo a step that is about to be done.
 
-        An undo of several parts may return what it could not undo, as FileSet.rollback does.
+        An undo of several parts may return what it could not undo, as FileSet.rollback does. ``unless_failed``: leave
+        the step as it is if one that came after it could not be undone. The next run needs its record.
         """
-        self._steps.append((what, undo))
+        self._steps.append((what, undo, unless_failed))
 
     def unwind(self) -> list[str]:
         """Undo everything, the last step first; return a line for each step that could not be undone."""
         problems: list[str] = []
         while self._steps:
-            what, undo = self._steps.pop()
+            what, undo, unless_failed = self._steps.pop()
+            if problems and unless_failed:
+                continue
             try:
                 left = undo()
                 problems += left if isinstance(left, list) else []

@@ -14,8 +14,7 @@ import json
 import os
 import sys
 import time
-from collections import Counter
-from typing import Any, Callable, Iterable, NamedTuple
+from typing import Any, Callable
 
 from .._base.command import Runner
 from .._base.errors import HostError, Refused
@@ -25,8 +24,8 @@ from .._base.paths import ACCESS_RECORD, BINDINGS, GRANTED_MODE
 from .._base.records import dump_json, load_json
 from .._devices import links
 from .._devices.control import Kernel
-from .._devices.originals import Originals, recorded_as
-from .._devices.selectors import plain_serials
+from .._devices.identity import Match, follow, locate
+from .._devices.originals import Originals
 from .._devices.sriov import VfPlan, count, losses
 from .._devices.steps import observe, plan, target
 from .._devices.transaction import INTERRUPTED, Transaction
@@ -40,190 +39,6 @@ from .._policy.guards import check, loss_refusals
 # udev loads drivers in parallel with this tool, and some wait for their card's firmware; so long an interface may take
 # to appear. Only a device that is not known before makes a boot wait.
 IDENTITY_WAIT = 60.0
-
-
-class Match(NamedTuple):
-    """The device an entry means now. Without one, ``note`` says why; with one, what is worth a log line."""
-
-    device: PciDevice | None
-    note: str = ""
-    final: bool = True  # False: waiting may tell more
-
-
-def identify(bus: PciBus, entries: list[dict[str, Any]], driver: str | None, others: Iterable[str] = ()) -> list[Match]:
-    """Find remembered devices: by MAC or serial number or slot where one is known, else by address.
-
-    All at once: what is one's is no other's. ``others``: where declared devices are that are not among them.
-    """
-    known = [_by_identity(bus, entry, driver) for entry in entries]
-    places = Counter(match.device.address for match in known if match is not None and match.device is not None)
-    matches = []
-    for entry, match in zip(entries, known):
-        if match is None and (entry["address"] in places or "original" in entry):  # see follow()
-            match = Match(None, "another declared device is there", final=False)
-        elif match is None:
-            unknown = {other["address"] for other, one in zip(entries, known) if one is None and other is not entry}
-            match = _at_its_address(bus, entry, driver, unknown.union(places, others))
-        elif match.device is not None and places[match.device.address] > 1:
-            match = Match(None, "several declared devices could be " + match.device.address, final=False)
-        matches.append(match)
-    return matches
-
-
-def _by_identity(bus: PciBus, entry: dict[str, Any], driver: str | None) -> Match | None:
-    """Find a device by what it is and not by where it is; None if that cannot tell."""
-    if "vf" in entry:
-        return _identify_function(bus, entry)
-    macs = set(entry["macs"])
-    by_mac = [device for device in bus if any(one.permanent in macs for one in device.interfaces)]
-    if len(by_mac) > 1:
-        return Match(None, "several devices have its MAC: " + _listed(by_mac))
-    if by_mac:
-        return _found(entry, by_mac[0], "MAC")
-    # Some makers give all their cards one number.
-    by_serial = [one for one in _with_serial(bus, entry) if not _contradiction(one, entry)]
-    if len(by_serial) == 1:
-        sure = not macs or (driver is not None and by_serial[0].driver == driver)
-        return _found(entry, by_serial[0], "serial number")._replace(final=sure)
-    in_slot = [] if macs else _in_slot(bus, entry)
-    return _found(entry, in_slot[0], "slot") if len(in_slot) == 1 else None
-
-
-def _at_its_address(bus: PciBus, entry: dict[str, Any], driver: str | None, others: set[str]) -> Match:
-    """Take the device that is where it was, unless what it shows speaks against it or another one could be it as well.
-
-    Before the network is configured no guard knows the device that the host is managed through: after a change of bus
-    numbers it may be there. Such a change leaves a device's function number as it was.
-    """
-    device, serials = bus.get(entry["address"]), entry.get("serials")
-    if device is None:
-        return Match(None, "no such device", final=False)
-    if device.vendor_device != entry["vendor_device"]:
-        return Match(None, _another_kind(device, entry), final=not (entry["macs"] or serials))
-    rivals = [
-        one
-        for one in _alike(bus, entry)
-        if one.address != device.address
-        and one.address not in others
-        and not _contradiction(one, entry)
-        and (one.driver is None or one.driver != driver)
-    ]
-    contradiction = _contradiction(device, entry)
-    if contradiction:
-        return Match(None, contradiction, final=not entry["macs"] and not rivals)
-    if (device.driver is not None and device.driver == driver) or (not entry["macs"] and not serials):
-        return Match(device)
-    unchecked = "its serial number could not be checked: its driver does not show it"
-    if entry["macs"]:
-        unchecked = "its MAC could not be checked: it has no interface"
-    if rivals:
-        return Match(None, "%s, and it could as well be %s" % (unchecked, _listed(rivals)), final=False)
-    return Match(device, unchecked, final=False)
-
-
-def _contradiction(device: PciDevice, entry: dict[str, Any]) -> str:
-    """Say what a device shows that the remembered one did not have; nothing if it may be that one."""
-    if entry["macs"] and device.interfaces and not any(one.permanent in entry["macs"] for one in device.interfaces):
-        return "another MAC is there: %s" % device.mac
-    # A disk's driver shows one more: either may have been seen without it.
-    known, shown = plain_serials(entry.get("serials", [])), plain_serials(device.serials)
-    if known and not (known <= shown or shown <= known):
-        return "another serial number is there: %s" % ", ".join(device.serials)
-    return ""
-
-
-def _found(entry: dict[str, Any], device: PciDevice, name: str) -> Match:
-    return Match(device, "" if device.address == entry["address"] else "found by its %s at %s" % (name, device.address))
-
-
-def _alike(bus: PciBus, entry: dict[str, Any]) -> list[PciDevice]:
-    """Return the devices of the same kind that are the same function of their card."""
-    function = entry["address"][-1]
-    return [one for one in bus if one.vendor_device == entry["vendor_device"] and one.address[-1] == function]
-
-
-def _with_serial(bus: PciBus, entry: dict[str, Any]) -> list[PciDevice]:
-    wanted = plain_serials(entry.get("serials", []))
-    return [one for one in _alike(bus, entry) if wanted and wanted <= plain_serials(one.serials)]
-
-
-def _in_slot(bus: PciBus, entry: dict[str, Any]) -> list[PciDevice]:
-    if "slot" not in entry or entry.get("serials"):
-        return []
-    return [one for one in _alike(bus, entry) if bus.slot_of(one) == entry["slot"]]
-
-
-def _identify_function(bus: PciBus, entry: dict[str, Any]) -> Match:
-    """A virtual function is known by the physical one and its index: its MAC address may be a new one at every boot.
-
-    It may still be made: by udev, or by a driver that comes late.
-    """
-    vf = entry["vf"]
-    by_mac = [one for one in bus if any(link.permanent in vf["macs"] for link in one.interfaces) and one.physfn is None]
-    if len(by_mac) > 1:
-        return Match(None, "several devices have its physical function's MAC: " + _listed(by_mac), final=False)
-    pf = by_mac[0] if by_mac else bus.get(vf["pf"])
-    if pf is not None and not by_mac and vf["macs"] and pf.interfaces:
-        return Match(None, "another physical function is at %s: its MAC is %s" % (pf.address, pf.mac), final=False)
-    device = bus.functions(pf).get(vf["index"]) if pf is not None else None
-    if device is None:
-        there = pf.address if pf is not None else vf["pf"]
-        return Match(None, "%s has no virtual function %d" % (there, vf["index"]), final=False)
-    if device.vendor_device != entry["vendor_device"]:
-        return Match(None, _another_kind(device, entry), final=False)
-    return _found(entry, device, "physical function")
-
-
-def _listed(devices: list[PciDevice]) -> str:
-    return ", ".join(device.address for device in devices)
-
-
-def _another_kind(device: PciDevice, entry: dict[str, Any]) -> str:
-    return "another device is there: %s instead of %s" % (device.vendor_device, entry["vendor_device"])
-
-
-def locate(
-    root: Root, entries: list[dict[str, Any]], driver: str | None, deadline: float, others: Iterable[str] = ()
-) -> tuple[list[Match], PciBus]:
-    """Identify devices, waiting for interfaces that are still to come. Return the bus as it was last seen, too."""
-    while True:
-        bus = PciBus(root)
-        matches = identify(bus, entries, driver, others)
-        if all(map(_settled, entries, matches)) or time.monotonic() >= deadline:
-            return matches, bus
-        time.sleep(0.2)
-
-
-def _settled(entry: dict[str, Any], match: Match) -> bool:
-    # A physical function makes virtual ones only by its driver.
-    return match.final and not ("vfs" in entry and match.device is not None and match.device.driver is None)
-
-
-def follow(found: list[tuple[dict[str, Any], Match]], before: dict[str, Any]) -> dict[str, Any]:
-    """Move the entries and return the records of devices that moved: all in one step, as one may be where another was.
-
-    A run that was killed may have saved the originals and not the bindings: whose a record is, its identity says.
-    """
-    places = {match.device.address for _entry, match in found if match.device}
-    left = {entry["address"] for entry, match in found if match.device}
-    records = {address: record for address, record in before.items() if address not in places | left}
-    for entry, match in found:
-        old = entry["address"]
-        if match.device is not None:
-            new = entry["address"] = match.device.address
-            candidates = [before.get(new), before.get(old), entry.pop("original", None)]
-            own = next((one for one in candidates if recorded_as(entry, one)), None)
-            if own is None and not any(recorded_as(other, before.get(old)) for other, _match in found):
-                own = before.get(old)
-            if own is not None:
-                records[new] = own
-            for one in (entry, own or {}):
-                if "vf" in one and match.device.physfn is not None:
-                    one["vf"]["pf"] = match.device.physfn
-        elif old in places:
-            # Another one is where it was, and it may be back at the next boot.
-            entry.setdefault("original", before.get(old) if recorded_as(entry, before.get(old)) else None)
-    return records
 
 
 class Boot:
@@ -273,7 +88,9 @@ class Boot:
         """Give the nodes to those to whom udev will give them: a service that starts after this may be sooner."""
         granted = load_json(self.root, ACCESS_RECORD) or {}
         account = read_groups(self.root).get(granted.get("group", ""))
-        for path in chardevs(self.root) if account is not None else ():
+        if account is None:
+            return
+        for path in chardevs(self.root):
             with contextlib.suppress(OSError):  # udev does it then
                 os.chown(self.root.path(path), 0, account.gid)
                 os.chmod(self.root.path(path), GRANTED_MODE)

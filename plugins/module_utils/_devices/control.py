@@ -25,7 +25,7 @@ from .._base.paths import MODULE, PA_HINT
 from .._host.iommu import NODES, OUR_PREFIX, chardev_of
 from .._host.pci import Interface, PciBus, PciDevice
 from .._host.processes import name_of, open_files
-from .originals import permanent_mac
+from .identity import permanent_mac
 from .sriov import NUMBER, count
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
@@ -146,7 +146,7 @@ class Kernel:
                 evidence=["%s/iommu_group: absent" % device.path] + self.log_lines(device.address),
                 remedy="Look at the last lines of `dmesg`.",
             )
-        chardev = chardev_of(self.root, number)
+        chardev = chardev_of(self.root, number) or ""
         if not _wait(lambda: self.root.exists(chardev), _VFIO_NODE_WAIT):
             raise HostError(
                 "group",
@@ -309,8 +309,8 @@ class Kernel:
 
 def nodes_of(root: Root, device: PciDevice) -> list[str]:
     """Return the files through which processes drive a device: VFIO's group, UIO's, and those of RDMA verbs."""
-    group = device.iommu_group
-    found = [] if group is None else [chardev_of(root, group)]
+    chardev = chardev_of(root, device.iommu_group)
+    found = [chardev] if chardev else []
     for kind, folder in (("uio", "/dev"), ("infiniband_verbs", "/dev/infiniband")):
         found += ["%s/%s" % (folder, name) for name in root.listdir(device.path, kind)]
     return found

@@ -12,7 +12,8 @@ from typing import Any, Iterator
 from .._base.fs import Root
 from .._host.iommu import VFIO_DIR, chardev_of
 from .._host.pci import PciDevice
-from .originals import Originals, macs_of
+from .identity import macs_of
+from .originals import Originals
 
 BASE = VFIO_DIR
 KINDS = ("by-address", "by-mac", "by-serial", "by-slot")

@@ -58,9 +58,10 @@ def plan_functions(
             continue
         plans[pf.address] = VfPlan(pf, count(root, pf), entry["vfs"])
     for address, record in sorted(originals.items()):
-        pf = bus.get(address)
-        if address not in plans and pf is not None and pf.vendor_device == record["vendor_device"]:
-            plans[address] = VfPlan(pf, count(root, pf), record["vfs"], record)
+        recorded_pf = bus.get(address)
+        if address in plans or recorded_pf is None or recorded_pf.vendor_device != record["vendor_device"]:
+            continue
+        plans[address] = VfPlan(recorded_pf, count(root, recorded_pf), record["vfs"], record)
     for plan in plans.values():
         if plan.changes:
             bus.plan_functions(plan.pf, predict(root, plan.pf, plan.want))

@@ -2,28 +2,30 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Moves devices and prepares the host for it, so that all of it can be taken back."""
+"""Move devices and prepare the host for it, so that all of it can be rolled back."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from functools import partial
 from types import FrameType
 from typing import Any, Callable
 
 from .._base.errors import HostError
 from .._base.paths import PA_HINT
+from .._base.undo import UndoStack
 from .._host.modules import dependencies, module_loaded
 from .._host.pci import PciBus, PciDevice
 from .._policy.backend import Needs, superfluous
 from .control import Kernel
-from .originals import Originals, interface_state
+from .identity import interface_state
+from .originals import Originals
 from .sriov import AUTOPROBE, VfPlan
 from .steps import ADD, BIND, OVERRIDE, REMOVE, UNBIND, DeviceState, Step, Target, observe, plan
 
 INTERRUPTED = "interrupted"
-_THE_RECORD = "the record of originals"
-# The kernel waits more than it works when it takes a device from a driver: several at once wait together.
+# The kernel waits more than it works when it unbinds a device: several at once wait together.
 _AT_ONCE = 16
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -36,32 +38,32 @@ class Interrupted(BaseException):
 
 
 class Transaction:
-    """Everything done through it is put back in reverse order by :meth:`rollback`.
+    """Everything done through it is undone in reverse order by :meth:`rollback`.
 
-    As a context, it does so at a failure, and at a signal to end, which is heard once: putting back is not interrupted.
+    As a context, it rolls back at a failure, and at the first signal to end: no signal interrupts a rollback.
     """
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self._undo: list[tuple[str, Callable[[], Any]]] = []
-        self._links: dict[str, list[dict[str, Any]]] = {}  # interfaces of devices that were put back
+        self._undo = UndoStack()
+        self._links: dict[str, list[dict[str, Any]]] = {}  # interfaces of devices that were rolled back
         self._handlers: dict[int, Any] = {}
-        self._deaf = False
+        self._ignore_signals = False
 
     def __enter__(self) -> Transaction:
-        self._handlers = {number: signal.signal(number, self._hear) for number in _SIGNALS}
+        self._handlers = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         return self
 
-    def _hear(self, number: int, _frame: FrameType | None) -> None:
-        if not self._deaf:
-            self._deaf = True
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if not self._ignore_signals:
+            self._ignore_signals = True
             raise Interrupted(number)
 
     def __exit__(self, _kind: Any, failure: BaseException | None, _trace: Any) -> None:
         try:
             if failure is None:
                 return
-            self._deaf = True
+            self._ignore_signals = True
             problems = self.rollback() or ["everything done before was put back"]
             if isinstance(failure, HostError):
                 failure.evidence += problems
@@ -77,20 +79,12 @@ class Transaction:
                 signal.signal(number, handler)
 
     def on_rollback(self, what: str, undo: Callable[[], Any]) -> None:
-        """Note how to put back something that is about to be done."""
-        self._undo.append((what, undo))
+        """Note how to undo something that is about to be done."""
+        self._undo.push(what, undo)
 
     def rollback(self) -> list[str]:
-        """Put everything back; return what could not be."""
-        problems = []
-        while self._undo:
-            what, undo = self._undo.pop()
-            if problems and what == _THE_RECORD:
-                continue  # by which the next run knows what is left
-            try:
-                undo()
-            except (HostError, OSError) as exc:
-                problems.append("NOT put back: %s: %s" % (what, exc))
+        """Undo everything; return what could not be undone."""
+        problems = self._undo.unwind()
         # Once for all: an interface takes its time to appear and to get its name.
         missing = self.kernel.restore_links(self._links) if self._links else []
         self._links = {}
@@ -99,11 +93,12 @@ class Transaction:
     # --- the host ---
 
     def save(self, originals: Originals) -> None:
-        """Write down what is about to be changed."""
+        """Record what is about to be changed."""
         root = self.kernel.root
         before = Originals.load(root)
         if before != originals:
-            self.on_rollback(_THE_RECORD, lambda: before.save(root))
+            # By it the next run knows what is left.
+            self._undo.push("the record of originals", lambda: before.save(root), unless_failed=True)
             originals.save(root)
 
     def prepare(self, needs: Needs, originals: Originals) -> None:
@@ -112,12 +107,12 @@ class Transaction:
         for module in needs.modules:
             if module_loaded(root, module):
                 continue
-            # What comes along goes again: modprobe -r leaves some of it.
+            # Recorded one by one, because modprobe -r leaves some of what came along.
             coming = [name for name in dependencies(root, module) if not module_loaded(root, name)] + [module]
             originals.modules += [name for name in coming if name not in originals.modules]
             self.save(originals)
             for name in coming:
-                self.on_rollback("the module " + name, lambda name=name: self._unload(name))
+                self.on_rollback("the module " + name, partial(self._unload, name))
             self.kernel.load(module)
         for path, value in needs.parameters.items():
             before = root.read_text(path)
@@ -126,23 +121,23 @@ class Transaction:
             if path != PA_HINT and path not in originals.parameters:
                 originals.parameters[path] = before or ""
                 self.save(originals)
-            self.on_rollback(path, lambda name=path, old=before: root.write_sysfs(name, (old or "") + "\n"))
+            self.on_rollback(path, partial(root.write_sysfs, path, (before or "") + "\n"))
             root.write_sysfs(path, value + "\n")
 
     def restore_host(self, originals: Originals, needs: Needs) -> list[str]:
-        """Undo what was recorded of modules and parameters and is needed no more. Return what has to stay for now."""
+        """Undo recorded changes of modules and parameters that are no longer needed. Return what has to stay."""
         root, messages = self.kernel.root, []
         for path in [path for path in originals.parameters if path not in needs.parameters]:
             value, now = originals.parameters.pop(path), root.read_text(path)
             if value and now is not None and now != value:
-                self.on_rollback(path, lambda name=path, old=now: root.write_sysfs(name, old + "\n"))
+                self.on_rollback(path, partial(root.write_sysfs, path, now + "\n"))
                 root.write_sysfs(path, value + "\n")
         for module in superfluous(root, originals.modules, needs.modules):
             originals.modules.remove(module)
             if not module_loaded(root, module):
                 continue
             if self.kernel.unload(module):
-                self.on_rollback("the module " + module, lambda name=module: self.kernel.load(name))
+                self.on_rollback("the module " + module, partial(self.kernel.load, module))
             else:
                 messages.append("The module %s stays loaded: something else uses it." % module)
         return messages
@@ -153,16 +148,16 @@ class Transaction:
     # --- devices ---
 
     def move_all(self, moves: list[tuple[PciDevice, Target]]) -> None:
-        """Bring devices into the wanted state, several at once."""
-        in_parallel([lambda device=device, want=want: self.move(device, want) for device, want in moves])
+        """Move devices to their targets, several at once."""
+        in_parallel([partial(self.move, device, want) for device, want in moves])
 
     def move(self, device: PciDevice, want: Target) -> None:
-        """Bring a device into the wanted state, and see that it is."""
+        """Move a device to its target, and check that it got there."""
         before, links = observe(self.kernel.root, device), interface_state(device)
         steps = plan(before, want)
         if not steps:
             return
-        self.on_rollback(device.address, lambda: self._put(device, as_target(before), links))
+        self.on_rollback(device.address, lambda: self._undo_move(device, as_target(before), links))
         self._run(device, steps)
         left = plan(observe(self.kernel.root, device), want)
         if left:
@@ -173,32 +168,32 @@ class Transaction:
                 remedy="Find out what else changes this device (udev rules, driverctl, another tool) and stop it.",
             )
 
-    def set_functions(self, plan: VfPlan, taken: set[str]) -> None:
-        """Give a physical function its number of virtual ones; hand those that are not ``taken`` to the host."""
+    def set_functions(self, plan: VfPlan, declared: set[str]) -> None:
+        """Set a physical function's number of virtual ones; offer those that are not ``declared`` to the host."""
         kernel, root = self.kernel, self.kernel.root
         bus = PciBus(root)
         functions = bus.functions(plan.pf).values()
         before = [(device, observe(root, device), interface_state(device)) for device in functions]
-        self.on_rollback(str(plan), lambda: self._put_functions(plan, before))
+        self.on_rollback(str(plan), lambda: self._undo_functions(plan, before))
         autoprobe = "%s/%s" % (plan.pf.path, AUTOPROBE)
         # A driver that takes a virtual function for a moment makes an interface that others start to configure.
-        quiet = bool(taken) and root.read_text(autoprobe) == "1"
-        if quiet:
+        is_quiet = bool(declared) and root.read_text(autoprobe) == "1"
+        if is_quiet:
             self.on_rollback(autoprobe, lambda: root.write_sysfs(autoprobe, "1\n"))
             root.write_sysfs(autoprobe, "0\n")
         kernel.set_functions(plan.pf, plan.want)
-        if quiet:
+        if is_quiet:
             root.write_sysfs(autoprobe, "1\n")
         for address in plan.pf.functions.values():
-            if address not in taken:
+            if address not in declared:
                 kernel.probe(PciDevice(root, address))
 
-    def _put_functions(self, plan: VfPlan, before: list[tuple[PciDevice, DeviceState, list[dict[str, Any]]]]) -> None:
+    def _undo_functions(self, plan: VfPlan, before: list[tuple[PciDevice, DeviceState, list[dict[str, Any]]]]) -> None:
         self.kernel.set_functions(plan.pf, plan.now)
         for device, state, interfaces in before:
-            self._put(device, as_target(state), interfaces)
+            self._undo_move(device, as_target(state), interfaces)
 
-    def _put(self, device: PciDevice, want: Target, interfaces: list[dict[str, Any]]) -> None:
+    def _undo_move(self, device: PciDevice, want: Target, interfaces: list[dict[str, Any]]) -> None:
         # Planned from what is now: a step that failed may have been done in part.
         self._run(device, plan(observe(self.kernel.root, device), want))
         if interfaces:
@@ -218,12 +213,13 @@ class Transaction:
 
 
 def in_parallel(jobs: list[Callable[[], None]]) -> None:
-    """Run independent jobs. After the first failure no other is begun; it is raised when all that were have ended."""
+    """Run independent jobs. After a failure no other is begun; it is raised once the running ones have ended."""
     if min(_AT_ONCE, len(jobs)) < 2:
         for job in jobs:
             job()
         return
-    left, failures, lock = iter(jobs), [], threading.Lock()
+    left, lock = iter(jobs), threading.Lock()
+    failures: list[BaseException] = []
 
     def work() -> None:
         while not failures:

@@ -15,11 +15,10 @@ import zipfile
 
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError, Refused
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import BINDINGS, PROGRAM
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import BINDINGS, PROGRAM, UNIT
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import boot as _boot
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import boot_files
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.boot import Boot
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
 from ansible_collections.baremetal.noiommu.tests.unit.killing import Killer
@@ -605,7 +604,7 @@ def test_the_installed_copy_runs_on_its_own(host: Machine) -> None:
 
 
 def test_the_unit_orders_itself_before_the_network(host: Machine) -> None:
-    unit = host.root.read_text(boot_files.UNIT)
+    unit = host.root.read_text(UNIT)
     assert "Before=network-pre.target" in unit and "Wants=network-pre.target" in unit
     assert "-B %s bind" % PROGRAM in unit
 

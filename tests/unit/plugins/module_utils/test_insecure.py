@@ -14,8 +14,9 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._base import tim
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError, Refused
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import BINDINGS
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.records import load_json
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Binding, Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.boot import Boot
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.change import BindingChange
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.iommu import read_group
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.netlink import NetState
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy import acceptance
@@ -42,8 +43,8 @@ def request(*addresses: str, until: str | None = None, backend: str = "auto") ->
     return Request(devices, backend=backend, accept_unsafe=True, insecure_until=until)
 
 
-def bind(host: Machine, *addresses: str, until: str | None = None) -> Binding:
-    binding = Binding(host.kernel, GuardContext(host.root), request(*addresses, until=until))
+def bind(host: Machine, *addresses: str, until: str | None = None) -> BindingChange:
+    binding = BindingChange(host.kernel, GuardContext(host.root), request(*addresses, until=until))
     if binding.changed:
         binding.apply()
     return binding
@@ -123,7 +124,7 @@ def test_an_isolated_host_has_no_time(host: Machine) -> None:
 def test_no_device_is_taken_after_the_date(host: Machine) -> None:
     before = host.tree.content()
     with pytest.raises(Refused) as caught:
-        Binding(host.kernel, GuardContext(host.root), request(until=PAST))
+        BindingChange(host.kernel, GuardContext(host.root), request(until=PAST))
     assert caught.value.code == "insecure_expired" and PAST in str(caught.value)
     assert "noiommu_insecure_until" in caught.value.remedy and "rollback" in caught.value.remedy
     assert host.tree.content() == before
@@ -145,7 +146,7 @@ def test_what_is_taken_stays_and_can_always_be_given_back(
     assert (host.driver_of(NIC), host.driver_of(OTHER)) == ("vfio-pci", "e1000e")
     with pytest.raises(Refused):
         bind(host, NIC, OTHER, until=TODAY)
-    Binding(host.kernel, GuardContext(host.root), Request([])).apply()
+    BindingChange(host.kernel, GuardContext(host.root), Request([])).apply()
     assert host.driver_of(NIC) == "e1000e"
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import Refused
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Binding, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.change import BindingChange
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.command_line import CommandLinePlan
 from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.iommu import OWNER, Enabling, enabling
 from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.words import Parameters
@@ -114,9 +115,9 @@ def test_a_dry_run_predicts_the_binding_after_the_reboot(machine: Machine) -> No
     machine.tree.file("/sys/firmware/acpi/tables/DMAR", b"DMAR")
     request = Request([{"address": NIC}], backend="iommu", accept_unsafe=True)
     context = GuardContext(machine.root)
-    dry = Binding(machine.kernel, context, request, check_mode=True)
-    assert dry.changed and dry.after(predicted=True)["devices"][0]["safety"] == "isolated"
+    dry = BindingChange(machine.kernel, context, request, check_mode=True)
+    assert dry.changed and dry.after()["devices"][0]["safety"] == "isolated"
     assert "off until the reboot" in dry.messages[0]
     with pytest.raises(Refused, match="needs a working hardware IOMMU"):
-        Binding(machine.kernel, context, request)
+        BindingChange(machine.kernel, context, request)
     assert machine.requests == []

@@ -24,10 +24,9 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors imp
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.lock import exclusive, unless_check_mode
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import LOCK
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Request
-from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.modules import vfio_binding
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
+from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
 from ansible_collections.baremetal.noiommu.tests.unit.transactions import boot
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
@@ -108,14 +107,23 @@ def test_a_link_in_its_place_is_not_followed(tree: Tree) -> None:
 
 def test_those_that_change_bindings_take_it(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "WAIT", 0.0)
-    nothing = machine.kernel, GuardContext(machine.root), Request([])
+    monkeypatch.setattr(_run, "Root", lambda: machine.root)
+    monkeypatch.setattr(_run, "Runner", lambda: machine.runner)
+
+    def bind_nothing(check_mode: bool = False) -> FakeModule:
+        module = FakeModule({**dict.fromkeys(vfio_binding.ARGUMENTS), "driver": "vfio-pci", "state": "absent"})
+        module.check_mode = check_mode
+        monkeypatch.setattr(vfio_binding, "AnsibleModule", lambda **_options: module)
+        with contextlib.suppress(SystemExit):
+            vfio_binding.main()
+        return module
+
     with exclusive(machine.root):
         with pytest.raises(HostError, match="Another run"):
             boot(machine)
-        with pytest.raises(HostError, match="Another run"):
-            vfio_binding.run(*nothing, check_mode=False, want_diff=False)
-        assert not vfio_binding.run(*nothing, check_mode=True, want_diff=False)["changed"]
-    assert not vfio_binding.run(*nothing, check_mode=False, want_diff=False)["changed"]
+        assert "Another run" in bind_nothing().failure["msg"]
+        assert bind_nothing(check_mode=True).result["changed"] is False
+    assert bind_nothing().result["changed"] is False
     assert boot(machine)[0] == 0
 
 

@@ -10,7 +10,8 @@ import os
 
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Binding, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.change import BindingChange
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host import mounts
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight.preflight import Declaration, Preflight
@@ -59,13 +60,13 @@ def test_it_is_refused_before_anything_changes_and_taken_back_all_the_same(machi
     machine.tree.file("/proc/sys/kernel/tainted", "0")
     machine.tree.file("/proc/sys/kernel/osrelease", os.uname().release)
     context, declared = GuardContext(machine.root), [{"address": NIC}]
-    Binding(machine.kernel, context, Request(declared, accept_unsafe=True)).apply()
+    BindingChange(machine.kernel, context, Request(declared, accept_unsafe=True)).apply()
     machine.tree.file("/etc/fstab", "nas:/var /var nfs defaults 0 0")
     with pytest.raises(HostError) as caught:
-        Binding(machine.kernel, context, Request(declared, accept_unsafe=True))
+        BindingChange(machine.kernel, context, Request(declared, accept_unsafe=True))
     assert caught.value.code == "late_mount" and caught.value.evidence == ["/etc/fstab: nas:/var /var nfs defaults"]
     verdict = Preflight(machine.root, context, Declaration(declared, [], accept_unsafe=True)).report(["os"])["verdict"]
     assert "late_mount" in [one["code"] for one in verdict["refusals"]]
-    Binding(machine.kernel, context, Request(declared, accept_unsafe=True, persistent=False))
-    Binding(machine.kernel, context, Request([])).apply()
+    BindingChange(machine.kernel, context, Request(declared, accept_unsafe=True, persistent=False))
+    BindingChange(machine.kernel, context, Request([])).apply()
     assert machine.driver_of(NIC) == "e1000e"

@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError, Refused
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import BINDINGS
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import boot as _boot
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.sriov import predict
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.netlink import Address, NetState, Route
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus
@@ -73,7 +73,7 @@ def test_they_are_made_quietly_and_bound(host: Machine) -> None:
 def test_check_mode_predicts_what_does_not_exist_yet(host: Machine) -> None:
     content = host.tree.content()
     predicted = binding(host, THREE_OF_FOUR, check_mode=True)
-    steps, after, diff = predicted.steps, predicted.after(predicted=True), predicted.files.diff()
+    steps, after, diff = predicted.steps, predicted.after(), predicted.diff()
     assert host.requests == [] and host.tree.content() == content
     assert any("3 virtual functions do not exist yet" in message for message in predicted.messages)
     real = binding(host, THREE_OF_FOUR)
@@ -108,7 +108,7 @@ def test_predicted_addresses_carry_over_to_the_next_bus(host: Machine) -> None:
 def test_absent_leaves_none(host: Machine) -> None:
     content = host.tree.content()
     converge(host, THREE_OF_FOUR)
-    predicted = binding(host, NOTHING, check_mode=True).after(predicted=True)
+    predicted = binding(host, NOTHING, check_mode=True).after()
     one = converge(host, NOTHING)
     assert one.after() == predicted
     assert host.tree.content() == content

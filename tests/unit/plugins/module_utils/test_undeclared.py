@@ -11,7 +11,7 @@ from typing import Any, Sequence
 
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import Refused
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.netlink import NetState
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.undeclared import KINDS, undeclared

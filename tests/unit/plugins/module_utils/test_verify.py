@@ -27,7 +27,8 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths impo
     WANTS,
 )
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import bundle
-from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.binding import Binding, Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.change import BindingChange
+from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._report import verify
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import UNSAFE_INTERRUPTS, Machine
@@ -46,7 +47,7 @@ def host(machine: Machine) -> Machine:
     tree.pci(VIRTIO, "1af4:1041", driver="virtio-pci")
     devices = [{"address": NIC}, {"address": VIRTIO}]
     request = Request(devices, accept_unsafe=True, insecure_until="2026-03-01")
-    Binding(machine.kernel, GuardContext(machine.root), request).apply()
+    BindingChange(machine.kernel, GuardContext(machine.root), request).apply()
     tree.file("/proc/sys/kernel/tainted", "12352")
     tree.file("/proc/sys/kernel/osrelease", os.uname().release)
     for name, value in (("nr", "130"), ("surplus", "2"), ("free", "100")):
@@ -201,7 +202,7 @@ def test_the_copy_on_the_host_stays_small() -> None:
     """Every run of vfio_binding carries it there."""
     packages = {name.split("/")[1] for name in bundle.files() if name.count("/") == 2}
     assert packages == {"_base", "_host", "_policy", "_devices", "_report", "_binding"}
-    assert not {"noiommu_host/_report/fleet.py", "noiommu_host/_binding/binding.py"} & set(bundle.files())
+    assert not {"noiommu_host/_report/fleet.py", "noiommu_host/_binding/plan.py"} & set(bundle.files())
 
 
 def test_the_copy_on_the_host_is_the_same_bytes_each_time() -> None:
@@ -292,7 +293,7 @@ def test_the_command_is_installed_and_runs_the_installed_copy(host: Machine) -> 
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     # It looks at the machine that runs this test.
     assert (done.returncode, done.stdout[:14]) in ((0, "OK: 0 devices;"), (2, "UNKNOWN: Only ")), done
-    Binding(host.kernel, GuardContext(host.root), Request([])).apply()
+    BindingChange(host.kernel, GuardContext(host.root), Request([])).apply()
     assert not command.exists()
 
 

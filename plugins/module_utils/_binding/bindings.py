@@ -1,0 +1,57 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The record of the bindings, from which each boot brings them up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._base import times
+from .._base.fs import Root
+from .._base.paths import BINDINGS
+from .._base.records import load_json
+from .._devices.identity import identity, interface_state, permanent_macs
+from .._devices.originals import Originals
+from .._devices.sriov import VfPlan
+from .._host.pci import PciBus, PciDevice
+from .._policy import acceptance
+from .request import Request
+
+# What an entry has of the original, each only where the device has it.
+_IDENTITY = ("vendor_device", "serials", "slot", "vf")
+
+
+def content(
+    root: Root,
+    bus: PciBus,
+    request: Request,
+    backend: str | None,
+    devices: list[PciDevice],
+    originals: Originals,
+    vf_plans: list[VfPlan],
+) -> dict[str, Any]:
+    """Return what the record must say."""
+    bindings: dict[str, Any] = {
+        "backend": backend,
+        "driver": request.driver,
+        "dpdk_pa_hint": request.dpdk_pa_hint,
+        "devices": [_entry(device.address, originals) for device in devices],
+        **acceptance.for_record(load_json(root, BINDINGS), backend, request.insecure_until, times.utc_now()),
+    }
+    pfs = {plan.pf.address: plan for plan in vf_plans if plan.record is None}
+    if pfs:
+        bindings["sriov"] = [_pf_entry(plan, bus) for _address, plan in sorted(pfs.items())]
+    return bindings
+
+
+def _entry(address: str, originals: Originals) -> dict[str, Any]:
+    record = originals.devices[address]
+    known = {key: record[key] for key in _IDENTITY if key in record}
+    return dict(known, address=address, macs=originals.macs(address))
+
+
+def _pf_entry(plan: VfPlan, bus: PciBus) -> dict[str, Any]:
+    pf = plan.pf
+    return dict(identity(pf, bus), address=pf.address, vfs=plan.want, macs=permanent_macs(interface_state(pf)))

@@ -1,0 +1,186 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Bring the declared list of devices up in one transaction, or roll everything back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._base.errors import HostError
+from .._base.fs import Root
+from .._base.paths import UNIT
+from .._devices import links
+from .._devices.control import Kernel
+from .._devices.originals import Originals
+from .._devices.transaction import Transaction
+from .._host.pci import PciDevice
+from .._policy.guard_context import GuardContext
+from .._policy.guards import carried, disturbed
+from . import boot_files
+from .moves import as_text
+from .plan import BindingPlan
+from .request import Request
+
+_TAINT_BITS = ((6, "userspace drove a device without isolation"), (12, "out-of-tree"), (13, "unsigned module"))
+
+
+class BindingChange:
+    """One call. The constructor decides everything and changes nothing; :meth:`apply` does it."""
+
+    warnings: tuple[str, ...] = ()  # all that there is to say is in ``messages``, which the result has
+
+    def __init__(self, kernel: Kernel, context: GuardContext, request: Request, check_mode: bool = False) -> None:
+        """Raise :class:`Refused` with every reason against the request."""
+        self.kernel, self.root = kernel, kernel.root
+        self._request = request
+        self._plan = BindingPlan(kernel, context, request, check_mode)
+        self._applied = False
+        self.messages = self._plan.messages
+
+    # --- telling ---
+
+    @property
+    def backend(self) -> str | None:
+        """The backend of the declared devices."""
+        return self._plan.backend
+
+    @property
+    def devices(self) -> list[PciDevice]:
+        """The declared devices."""
+        return self._plan.devices
+
+    @property
+    def steps(self) -> list[str]:
+        """Everything that will be done, in words and in order."""
+        return self._plan.steps
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything to do."""
+        return self._plan.changed
+
+    def before(self) -> dict[str, Any]:
+        """Return the state that was found."""
+        return self._plan.before()
+
+    def after(self) -> dict[str, Any]:
+        """Return the state reached, before :meth:`apply` the one that will be."""
+        return self._plan.reached() if self._applied else self._plan.after()
+
+    def diff(self) -> list[dict[str, str]]:
+        """Return what --diff shows: devices first, then files."""
+        before, after = as_text(self.before()), as_text(self.after())
+        devices = [{"before_header": "devices", "after_header": "devices", "before": before, "after": after}]
+        return (devices if before != after else []) + self._plan.files.diff()
+
+    def resolved(self, after: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the declared devices with their identity and their state."""
+        return self._plan.resolved(after)
+
+    # --- doing ---
+
+    def apply(self) -> None:
+        """Do it all, or roll everything back and raise."""
+        with Transaction(self.kernel) as transaction:
+            self._apply(transaction)
+        self._applied = True
+
+    def _apply(self, transaction: Transaction) -> None:
+        root, plan = self.root, self._plan
+        plan.originals = self._existing()
+        # Noted first, undone last: groups are numbered anew when devices are rolled back.
+        transaction.on_rollback("the names in " + links.BASE, lambda: links.update(root, plan.recorded))
+        # Written before the first touch: whatever happens now, a later run knows the way back.
+        transaction.save(plan.originals)
+        transaction.prepare(plan.needs, plan.originals)
+        transaction.move_all([(move.device, move.want) for move in plan.releases])
+        if self._change_functions(transaction):
+            self._continue(transaction)
+            return
+        transaction.move_all([(move.device, move.want) for move in plan.bindings])
+        for move in plan.bindings:
+            self.kernel.wait_for_group(move.device)
+        self._restore_links()
+        self._write_files(transaction)
+        self._finish(transaction)
+
+    def _existing(self) -> Originals:
+        """Return the records of devices that exist: of the others there is nothing to restore but their number."""
+        plan, existing = self._plan, self._plan.originals.copy()
+        for device in plan.devices:
+            if device.planned and device.address not in plan.recorded.devices:
+                del existing.devices[device.address]
+        return existing
+
+    def _change_functions(self, transaction: Transaction) -> bool:
+        """Make and remove virtual functions; return whether there are new ones."""
+        plan = self._plan
+        changing = [vf_plan for vf_plan in plan.vf_plans if vf_plan.changes]
+        for vf_plan in changing:
+            before = carried(plan.context, plan.present, vf_plan.pf)
+            declared = {device.address for device in plan.devices if device.physfn == vf_plan.pf.address}
+            transaction.set_functions(vf_plan, declared)
+            lost = disturbed(plan.context, vf_plan.pf, before)
+            if lost:
+                raise HostError(
+                    "sriov",
+                    "%s lost what the host needs of it when its virtual functions were made." % vf_plan.pf.address,
+                    evidence=["gone: " + line for line in lost],
+                    remedy="Its driver (%s) restarts the interface: use a device that the host does not need."
+                    % vf_plan.pf.driver,
+                )
+        for path, value in plan.autoprobe.items():
+            self.root.write_sysfs(path, value + "\n")
+        return any(vf_plan.want for vf_plan in changing)
+
+    def _continue(self, transaction: Transaction) -> None:
+        """Go on with the virtual functions that exist by now, guards and all, within the same transaction."""
+        plan = self._plan
+        for move in plan.moves:
+            if move.is_lost:
+                del plan.originals.devices[move.device.address]
+        transaction.save(plan.originals)
+        self._plan = BindingPlan(self.kernel, plan.context.fresh(), self._request)
+        self.messages += [message for message in self._plan.messages if message not in self.messages]
+        self._apply(transaction)
+
+    def _restore_links(self) -> None:
+        returned = [move for move in self._plan.releases if move.returns]
+        interfaces = {move.device.address: (move.record or {})["interfaces"] for move in returned}
+        missing = self.kernel.restore_links(interfaces) if any(interfaces.values()) else []
+        if missing:
+            self.messages.append("These interfaces did not come back as they were: %s." % ", ".join(missing))
+
+    def _write_files(self, transaction: Transaction) -> None:
+        kernel, files, enabled = self.kernel, self._plan.files, self._plan.enabled
+        was_enabled, unit_changed = boot_files.is_enabled(self.root), UNIT in files.changed_paths
+        if files.changed or was_enabled != enabled:
+            transaction.on_rollback("the boot unit", lambda: boot_files.enable(kernel, was_enabled, unit_changed))
+            transaction.on_rollback("files", files.rollback)
+            files.apply()
+            boot_files.enable(kernel, enabled, unit_changed)
+
+    def _finish(self, transaction: Transaction) -> None:
+        """Drop the records of what was released, and remove what is left of it: from here on nothing can fail."""
+        plan, originals = self._plan, self._plan.originals
+        for move in plan.releases:
+            del originals.devices[move.device.address]
+        for vf_plan in plan.vf_plans:
+            if vf_plan.record is not None:
+                del originals.sriov[vf_plan.pf.address]
+        links.update(self.root, originals)
+        self.messages += transaction.restore_host(originals, plan.needs)
+        boot_files.remove_leftovers(self.root, plan.is_declared)
+        if not plan.is_declared:
+            self.messages += _taint_message(self.root)
+        transaction.save(originals)
+
+
+def _taint_message(root: Root) -> list[str]:
+    mask = root.read_int("/proc/sys/kernel/tainted") or 0
+    bits = ["%d (%s)" % (bit, text) for bit, text in _TAINT_BITS if mask >> bit & 1]
+    if not bits:
+        return []
+    return ["The kernel stays tainted until it is rebooted: mask %d, bits %s." % (mask, ", ".join(bits))]

@@ -1,0 +1,98 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What each device needs: those that are declared are bound, those that are recorded and not declared are released."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .._base.fs import Root
+from .._devices.originals import Originals
+from .._devices.steps import DeviceState, Step, Target, observe, plan
+from .._devices.transaction import release_target
+from .._host.iommu import ISOLATED, NONE, UNSAFE
+from .._host.pci import PciBus, PciDevice
+from .._policy.backend import IOMMU
+
+
+class Move(NamedTuple):
+    """What one device needs."""
+
+    device: PciDevice
+    now: DeviceState
+    want: Target
+    steps: list[Step]
+    record: dict[str, Any] | None  # the original to go back to, for a device that is released
+    is_lost: bool = False  # a virtual function that goes away after it is released
+
+    @property
+    def returns(self) -> bool:
+        """Whether the device goes back to the driver that is recorded, and stays."""
+        return self.record is not None and self.want.driver == self.record["driver"] and not self.is_lost
+
+    def predict(self, backend: str | None) -> DeviceState:
+        """Return the device's state after the move."""
+        now, want = self.now, self.want
+        if self.is_lost:
+            return DeviceState(now.address, None, None, None, None, False, False, NONE)
+        if not self.steps:
+            return now
+        if self.record is None:
+            keeps_group, safety = backend == IOMMU, ISOLATED if backend == IOMMU else UNSAFE
+        else:
+            keeps_group = not now.in_module
+            safety = now.safety if keeps_group else NONE
+        return now._replace(
+            driver=want.driver,
+            driver_override=want.driver_override,
+            # The kernel numbers a new group when it makes it.
+            group=now.group if keeps_group else None,
+            in_module=want.in_module,
+            safety=safety,
+        )
+
+
+def plan_bindings(root: Root, devices: list[PciDevice], want: Target) -> list[Move]:
+    """Plan to bind the declared devices."""
+    states = [(device, observe(root, device)) for device in devices]
+    return [Move(device, now, want, plan(now, want), None) for device, now in states]
+
+
+def plan_releases(
+    root: Root, present: PciBus, originals: Originals, addresses: list[str], lost: set[str], driver: str
+) -> tuple[list[Move], list[str]]:
+    """Plan to release recorded devices, and drop the records of those that are gone. Return messages, too."""
+    moves, messages = [], []
+    for address in addresses:
+        record, device = originals.devices[address], present.get(address)
+        if device is None or device.vendor_device != record["vendor_device"]:
+            del originals.devices[address]
+            messages.append("%s is gone from this host; its record is dropped." % address)
+            continue
+        now, want = observe(root, device), release_target(record)
+        if address in lost:
+            want = Target(None, None, False)
+        elif now.driver not in (None, record["driver"], driver, now.driver_override):
+            # Somebody bound it to a third driver meanwhile: only what is ours is undone.
+            messages.append("%s is bound to %s by somebody else and stays there." % (address, now.driver))
+            want = want._replace(driver=now.driver, in_module=now.in_module)
+        moves.append(Move(device, now, want, plan(now, want), record, address in lost))
+    return moves, messages
+
+
+def in_words(moves: list[Move]) -> list[str]:
+    """Return the steps of these moves, each with its device."""
+    return ["%s: %s" % (move.device.address, step) for move in moves for step in move.steps]
+
+
+def as_text(state: dict[str, Any]) -> str:
+    """Render a state as the diff shows it."""
+    lines = []
+    for device in state["devices"]:
+        lines.append("%s:" % device["address"])
+        shown = ((key, "none" if value is None else value) for key, value in device.items() if key != "address")
+        lines += ["  %s: %s" % pair for pair in shown]
+    lines += ["%s: %d virtual functions" % (function["pf"], function["vfs"]) for function in state["sriov"]]
+    return "\n".join(lines) + "\n" if lines else ""

@@ -1,0 +1,226 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Decide what it takes to bring the declared list of devices up: select, guard, plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._base.errors import HostError, Refused
+from .._base.files import FileSet
+from .._base.paths import LIBRARY, STATE, UNIT_NAME
+from .._devices import links
+from .._devices.control import Kernel
+from .._devices.originals import Originals
+from .._devices.selectors import resolve
+from .._devices.sriov import AUTOPROBE, count, losses, plan_functions
+from .._devices.steps import observe, target
+from .._host.iommu import chardev_of, group_refusals
+from .._host.modules import module_loaded
+from .._host.mounts import refuse_late
+from .._host.pci import PciBus
+from .._policy.backend import IOMMU, Needs, choose, needs, superfluous
+from .._policy.guard_context import GuardContext
+from .._policy.guards import check, loss_refusals
+from . import boot_files, refusals
+from .bindings import content
+from .moves import Move, in_words, plan_bindings, plan_releases
+from .request import Request, explicit
+
+
+class BindingPlan:
+    """Everything that one call will do. Nothing in here changes the host."""
+
+    def __init__(self, kernel: Kernel, context: GuardContext, request: Request, check_mode: bool = False) -> None:
+        """Raise :class:`Refused` with every reason against the request."""
+        self.kernel, self.root = kernel, kernel.root
+        self.request, self._declared = request, explicit(self.root, request)
+        self.context, self._check_mode = context, check_mode
+        self.present = PciBus(self.root)
+        self._bus = PciBus(self.root)  # as it will be: with the virtual functions that are still to be made
+        self.recorded = Originals.load(self.root)
+        self.originals = self.recorded.copy()
+        self.messages: list[str] = []
+
+        self.vf_plans, errors = plan_functions(
+            self.root, self._bus, self._declared.sriov, self.recorded.identities(), self.recorded.sriov
+        )
+        self.lost = losses(self.vf_plans, self.present)
+        self.devices, unmatched = resolve(self._declared.devices, self._bus, self.recorded.identities())
+        self.backend, unsupported = self._choose_backend()
+        errors += unmatched + unsupported + self._guarded()
+        if errors:
+            raise Refused(errors)
+        self.needs = Needs([], {}, [])
+        if self.backend is not None:
+            self.needs = needs(self.backend, request.driver, request.dpdk_pa_hint)
+        self.releases = self._plan_releases()
+        self.bindings = self._plan_bindings()
+        self._refuse()
+        self._record_functions()
+        bindings = None
+        if self.is_declared and request.persistent:
+            bindings = content(self.root, self._bus, request, self.backend, self.devices, self.originals, self.vf_plans)
+        self.files = FileSet(self.root, boot_files.rendered(self.root, bindings, self.needs.modprobe_options))
+        self.enabled = bindings is not None
+
+    @property
+    def is_declared(self) -> bool:
+        return bool(self.devices or self._declared.sriov)
+
+    # --- deciding ---
+
+    def _choose_backend(self) -> tuple[str | None, list[HostError]]:
+        request = self.request
+        if not self._declared.devices:
+            return None, []
+        # In a dry run of a whole play the reboot that turns the IOMMU on has not happened.
+        is_dry_iommu = self._check_mode and request.backend == IOMMU
+        choice = choose(self.root, request.backend, request.accept_unsafe, is_dry_iommu)
+        self.messages += choice.warnings
+        return choice.backend, choice.refusals
+
+    def _guarded(self) -> list[HostError]:
+        """Return what the host needs of the devices and of the virtual functions that would be lost."""
+        errors = loss_refusals(self.context, self.present, self.lost, set(self.recorded.devices))
+        there = [device for device in self.devices if not device.planned]
+        for device in there:
+            guards = check(self.context, self.present, device)
+            errors += [guard.refusal() for guard in self.recorded.standing(guards, device, self.present)]
+        if self.backend == IOMMU:
+            errors += group_refusals(self.root, self.present, there, {device.address for device in self.devices})
+        if len(there) < len(self.devices):
+            self.messages.append(
+                "%d virtual functions do not exist yet: their MAC addresses, and the groups and guards of all that is "
+                "to be made, are known when they do." % (len(self.devices) - len(there))
+            )
+        return errors
+
+    def _plan_releases(self) -> list[Move]:
+        """Plan to release what is recorded and not declared, or declared and another device by now."""
+        declared = {device.address: device.vendor_device for device in self.devices}
+        records = sorted(self.recorded.devices.items())
+        addresses = [address for address, record in records if declared.get(address) != record["vendor_device"]]
+        lost = {device.address for _pf, device in self.lost}
+        moves, messages = plan_releases(self.root, self.present, self.originals, addresses, lost, self.request.driver)
+        self.messages += messages
+        return moves
+
+    def _plan_bindings(self) -> list[Move]:
+        if self.backend is None:
+            return []
+        for device in self.devices:
+            self.originals.record(device, self._bus)
+        want = target(self.backend, self.request.driver, self.request.dpdk_pa_hint)
+        return plan_bindings(self.root, self.devices, want)
+
+    def _refuse(self) -> None:
+        errors = refusals.expired(self.backend, self.request.insecure_until, self.bindings)
+        errors += refusals.in_use(self.kernel, self.moves, [device for _pf, device in self.lost])
+        missing = refusals.backend_missing(self.root, self.backend)
+        if missing and self._check_mode:
+            # In a dry run of a whole play the role that builds it has not built it.
+            self.messages.append("%s This is a dry run: an earlier task may build it." % missing.message)
+        elif missing:
+            errors.append(missing)
+        if self.is_declared and self.request.persistent:
+            errors += refuse_late(self.root, (LIBRARY, STATE))
+        if errors:
+            raise Refused(errors)
+
+    def _record_functions(self) -> None:
+        """Record what is about to change, and drop the records of physical functions that are gone."""
+        for plan in self.vf_plans:
+            if plan.changes and plan.record is None:
+                state = {"vfs": plan.now, "autoprobe": self.root.read_text(plan.pf.path, AUTOPROBE)}
+                self.originals.record_sriov(plan.pf, self._bus, state)
+        there = {plan.pf.address for plan in self.vf_plans}
+        for address in [address for address in self.originals.sriov if address not in there]:
+            del self.originals.sriov[address]
+            self.messages.append("%s is gone from this host; the record of its virtual functions is dropped." % address)
+
+    @property
+    def autoprobe(self) -> dict[str, str]:
+        """What a run that was killed left of the switch that keeps drivers off new virtual functions."""
+        wanted = {
+            plan.pf.path + "/" + AUTOPROBE: self.recorded.sriov.get(plan.pf.address, {}).get("autoprobe")
+            for plan in self.vf_plans
+        }
+        return {path: value for path, value in wanted.items() if value and self.root.read_text(path) != value}
+
+    # --- predicting ---
+
+    @property
+    def moves(self) -> list[Move]:
+        return self.releases + self.bindings
+
+    @property
+    def steps(self) -> list[str]:
+        """Everything that will be done, in words and in order."""
+        root, recorded = self.root, self.recorded
+        parameters = self.needs.parameters.items()
+        steps = ["load module %s" % name for name in self.needs.modules if not module_loaded(root, name)]
+        steps += ["set %s to %s" % (path, value) for path, value in parameters if root.read_text(path) != value]
+        steps += in_words(self.releases)
+        steps += [str(plan) for plan in self.vf_plans if plan.changes]
+        steps += ["set %s back to %s" % pair for pair in self.autoprobe.items()]
+        steps += in_words(self.bindings)
+        names = links.changes(root, self.originals).items()
+        steps += ["%s the name %s/%s" % ("set" if target else "remove", links.BASE, name) for name, target in names]
+        if boot_files.is_enabled(root) != self.enabled:
+            steps.append("%s %s" % ("enable" if self.enabled else "disable", UNIT_NAME))
+        left = [path for path in recorded.parameters if path not in self.needs.parameters]
+        steps += ["set %s back to %s" % (path, recorded.parameters[path]) for path in left]
+        steps += ["unload module %s" % name for name in superfluous(root, recorded.modules, self.needs.modules)]
+        empty = boot_files.empty_directories(root, self.is_declared)
+        return steps + ["remove the empty directory %s" % path for path in empty]
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything to do."""
+        is_recorded = self.originals == self.recorded
+        return bool(self.steps or self.releases) or not is_recorded or self.files.changed
+
+    def before(self) -> dict[str, Any]:
+        """Return the state that was found."""
+        return {
+            "devices": [move.now.report() for move in self._by_address()],
+            "sriov": [{"pf": plan.pf.address, "vfs": plan.now} for plan in self.vf_plans],
+        }
+
+    def after(self) -> dict[str, Any]:
+        """Return the state that will be reached."""
+        return {
+            "devices": [move.predict(self.backend).report() for move in self._by_address()],
+            "sriov": [{"pf": plan.pf.address, "vfs": plan.want} for plan in self.vf_plans],
+        }
+
+    def reached(self) -> dict[str, Any]:
+        """Return the state that there is now."""
+        return {
+            "devices": [observe(self.root, move.device).report() for move in self._by_address()],
+            "sriov": [{"pf": plan.pf.address, "vfs": count(self.root, plan.pf)} for plan in self.vf_plans],
+        }
+
+    def _by_address(self) -> list[Move]:
+        return sorted(self.moves, key=lambda move: move.device.address)
+
+    def resolved(self, after: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the declared devices with their identity and their state."""
+        states = {state["address"]: state for state in after["devices"]}
+        records = self.originals.devices
+        return [
+            dict(
+                states[device.address],
+                vendor_device=device.vendor_device,
+                backend=self.backend,
+                chardev=chardev_of(self.root, states[device.address]["iommu_group"]),
+                names=["%s/%s" % (links.BASE, name) for name in links.names(device.address, records[device.address])],
+                original_driver=records[device.address]["driver"],
+                interfaces=[interface["name"] for interface in records[device.address]["interfaces"]],
+                macs=self.originals.macs(device.address),
+            )
+            for device in self.devices
+        ]

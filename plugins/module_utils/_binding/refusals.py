@@ -1,0 +1,53 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reasons against a planned run that lie neither in the declaration nor in a guard."""
+
+from __future__ import annotations
+
+from .._base import times
+from .._base.errors import HostError
+from .._base.fs import Root
+from .._devices.control import Kernel, nodes_of
+from .._devices.steps import UNBIND
+from .._host.modules import module_installed, module_loaded
+from .._host.pci import PciDevice
+from .._policy import acceptance
+from .._policy.backend import DKMS
+from .moves import Move
+
+
+def expired(backend: str | None, until: str | None, moves: list[Move]) -> list[HostError]:
+    """Refuse to bind a device insecurely after the acceptance ended; those that are bound stay."""
+    now = times.utc_now()
+    is_over = backend in acceptance.INSECURE and acceptance.expired(until, now)
+    binds = any(move.record is None and move.steps for move in moves)
+    return [acceptance.refusal(until, now)] if is_over and binds else []
+
+
+def in_use(kernel: Kernel, moves: list[Move], lost: list[PciDevice]) -> list[HostError]:
+    """Refuse to unbind a device that a process drives."""
+    devices = [move.device for move in moves if any(step.action == UNBIND for step in move.steps)]
+    leaving = {node: device for device in devices + lost for node in nodes_of(kernel.root, device)}
+    return [
+        HostError(
+            "in_use",
+            "%s has to be unbound from %s, but it is in use." % (leaving[node].address, leaving[node].driver),
+            evidence=users,
+            remedy="Stop that process first: unbinding would hang until it ends, or take the device away under it.",
+        )
+        for node, users in kernel.users(leaving).items()
+    ]
+
+
+def backend_missing(root: Root, backend: str | None) -> HostError | None:
+    """Refuse the backend dkms where its kernel module is not installed."""
+    if backend != DKMS or module_loaded(root, "noiommu") or module_installed(root, "noiommu"):
+        return None
+    return HostError(
+        "backend_unavailable",
+        "The kernel module noiommu is not installed for the running kernel.",
+        evidence=["modules.dep of the running kernel: no noiommu.ko"],
+        remedy="Run the role baremetal.noiommu.kmod (or the module dkms_module) first.",
+    )

@@ -15,13 +15,16 @@ import os
 import stat
 import struct
 from functools import lru_cache
-from typing import Callable
+from typing import Callable, TypeVar
 
 from .errors import HostError, errno_text
 
 _PIECE = 1 << 16
 # struct statx of linux/stat.h: stx_mode is at 28, stx_rdev_major and stx_rdev_minor are at 128.
 _STATX_SIZE, _STATX_MODE, _STATX_RDEV = 256, 28, 128
+# A process that has ended, a device that was removed.
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ESRCH, errno.ENODEV, errno.ENXIO)
+_Nothing = TypeVar("_Nothing", str, "list[str]")
 _AT_FDCWD, _AT_STATX_DONT_SYNC, _STATX_TYPE = -100, 0x4000, 0x1
 
 
@@ -79,6 +82,38 @@ class Root:
         """Return a file's stripped text, or None if it cannot be read."""
         data = self.read_bytes(*parts)
         return None if data is None else data.decode("utf-8", "replace").strip()
+
+    def must_read(self, *parts: str) -> str:
+        """Return a file's stripped text; nothing if there is no such file, an error if root cannot read it.
+
+        For what a guard depends on: an unreadable file taken for an empty one would take the device away.
+        """
+        try:
+            with open(self.path(*parts), "rb") as stream:
+                return stream.read().decode("utf-8", "replace").strip()
+        except OSError as exc:
+            return self._unless_unreadable("", exc, *parts)
+
+    def must_list(self, *parts: str) -> list[str]:
+        """Return the sorted names in a directory; nothing if there is none, an error if root cannot read it."""
+        try:
+            return sorted(os.listdir(self.path(*parts)))
+        except OSError as exc:
+            return self._unless_unreadable([], exc, *parts)
+
+    def _unless_unreadable(self, nothing: _Nothing, exc: OSError, *parts: str) -> _Nothing:
+        # Without privileges nothing is changed, and much cannot be read.
+        if exc.errno in _GONE or os.geteuid() != 0:
+            return nothing
+        path = "/".join(parts)
+        raise HostError(
+            "unreadable",
+            "What this host uses its devices for cannot be told: %s cannot be read." % path,
+            evidence=["%s: %s" % (path, errno_text(exc))],
+            remedy="Run as root on the host itself, not in a container or a sandbox; then look for what forbids it to"
+            " read that file (a security policy, hidepid, too many open files).",
+            errno=exc.errno,
+        ) from exc
 
     def read_int(self, *parts: str) -> int | None:
         """Return a number written in decimal or 0x notation, or None."""

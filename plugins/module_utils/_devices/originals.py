@@ -14,6 +14,7 @@ from .._base.fs import Root
 from .._base.paths import ORIGINALS
 from .._base.records import dump_json, load_json
 from .._host.pci import PciBus, PciDevice
+from .._policy.guard_context import DISK_DATA, DISK_MEMBER
 from .identity import identity, interface_state, macs_of, permanent_macs
 from .selectors import Recorded, plain_serials
 
@@ -80,7 +81,9 @@ class Originals:
         What is on a disk that was bound before belongs to the data plane, which may make volumes of its own: after a
         boot, the host's driver shows them to udev before the device is bound again.
         """
-        return [guard for guard in guards if guard.kind != "disk_member" or not self._was_bound(device, bus)]
+        return [
+            guard for guard in guards if guard.kind not in (DISK_MEMBER, DISK_DATA) or not self._was_bound(device, bus)
+        ]
 
     def _was_bound(self, device: PciDevice, bus: PciBus) -> bool:
         """Whether a device was bound and not released, by a serial number that no other one like it shows."""

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The host's block devices, and what uses them: much of that leaves no link in sysfs."""
+"""The host's block devices and what uses them, most of which leaves no link in sysfs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ import os
 import re
 from functools import cached_property
 
+from .._base.command import Runner
+from .._base.errors import HostError
 from .._base.fs import Root
-from .mounts import Mount, read_fstab, read_mounts, unescape
+from .declared_disks import device_path, named_disks
+from .mounts import MOUNTS, Mount, read_mounts
 from .pci import below
-from .processes import Open, name_of, open_files
+from .processes import described, is_for_writing, name_of, open_files
 
 BLOCK = "/sys/class/block"
 _NVME = "/sys/class/nvme"
@@ -24,7 +27,7 @@ _FC_HOSTS = "/sys/class/fc_host"
 _FC_PORT = re.compile(r"\bhost_traddr=[^,]*\bpn-(0x[0-9a-f]+)", re.IGNORECASE)
 # Character devices through which a disk is used past its block device.
 _RAW = ("/sys/class/scsi_generic", "/sys/class/nvme-generic", _NVME)
-# What udev finds on a disk that is part of something larger, in use at the moment or not.
+# What larger thing a disk with such a signature is a part of, in use at the moment or not.
 _MEMBERS = {
     "LVM2_member": "LVM",
     "linux_raid_member": "RAID (md)",
@@ -35,7 +38,8 @@ _MEMBERS = {
     "drbd": "DRBD",
 }
 _UDEV_DATABASE = "/run/udev/data"
-_TAGS = {"UUID": "by-uuid", "LABEL": "by-label", "PARTUUID": "by-partuuid", "PARTLABEL": "by-partlabel", "ID": "by-id"}
+# Something found, nothing found (or no medium), more than one thing found.
+_BLKID_ANSWERS = (0, 2, 8)
 _UDEV = ("systemd-udevd", "(udev-worker)", "udevd")
 
 
@@ -50,7 +54,7 @@ class Disks:
     @cached_property
     def paths(self) -> dict[str, str]:
         """Every block device's kernel name and its directory below /sys/devices."""
-        return {name: self.root.target(BLOCK, name) for name in self.root.listdir(BLOCK)}
+        return {name: self.root.target(BLOCK, name) for name in self.root.must_list(BLOCK)}
 
     @cached_property
     def below(self) -> dict[str, list[str]]:
@@ -124,18 +128,25 @@ class Disks:
         """What is mounted for the host."""
         # Without privileges only one's own table can be read; mostly it is the same.
         mounts = read_mounts(self.root) or read_mounts(self.root, "/proc/self/mountinfo")
+        if not mounts and self.root.is_live:
+            raise HostError(
+                "unreadable",
+                "What this host has mounted cannot be told: its table of mounts is empty or absent.",
+                evidence=["%s: no mounts" % MOUNTS],
+                remedy="Mount /proc, and run on the host itself and not in a container.",
+            )
         # A source may be a link such as /dev/mapper/vg-root or /dev/disk/by-uuid/...
-        real = {one.source: self.root.realpath(one.source) for one in mounts if one.source.startswith("/dev/")}
-        return [one._replace(source=real.get(one.source, one.source)) for one in mounts]
+        real = {mount.source: self.root.realpath(mount.source) for mount in mounts if mount.source.startswith("/dev/")}
+        return [mount._replace(source=real.get(mount.source, mount.source)) for mount in mounts]
 
     @cached_property
-    def fstab(self) -> dict[str, str]:
-        """Kernel names of what the host mounts or swaps to at one time or another, each with its line."""
-        found: dict[str, str] = {}
-        for fields in read_fstab(self.root):
-            path = _fstab_path(self.root, unescape(fields[0]))
+    def declared(self) -> dict[str, tuple[str, str]]:
+        """Kernel names of what the host mounts, unlocks or swaps to at some time, each with the file and its line."""
+        found: dict[str, tuple[str, str]] = {}
+        for named in named_disks(self.root):
+            path = device_path(self.root, named.source)
             if path is not None:
-                found.setdefault(os.path.basename(self.root.realpath(path)), " ".join(fields))
+                found.setdefault(os.path.basename(self.root.realpath(path)), (named.where, named.text))
         # Any of the disks of a filesystem that has several may be the one that is named.
         lines = {self._udev(name, "ID_FS_UUID"): line for name, line in found.items()}
         for name in self.paths if found else ():
@@ -147,7 +158,7 @@ class Disks:
     @cached_property
     def swaps(self) -> set[str]:
         """Kernel names of the block devices swapped to."""
-        lines = (self.root.read_text("/proc/swaps") or "").splitlines()[1:]
+        lines = self.root.must_read("/proc/swaps").splitlines()[1:]
         return {os.path.basename(self.root.realpath(line.split()[0])) for line in lines if line.startswith("/dev/")}
 
     def in_btrfs(self, name: str) -> bool:
@@ -156,7 +167,7 @@ class Disks:
 
     def holders(self, name: str) -> list[str]:
         """Return the block devices on top of one."""
-        return self.root.listdir(self.paths[name], "holders") + self._loops.get(name, [])
+        return self.root.must_list(self.paths[name], "holders") + self._loops.get(name, [])
 
     @cached_property
     def _loops(self) -> dict[str, list[str]]:
@@ -193,11 +204,10 @@ class Disks:
         """
         nodes = {_node_of(name): name for name in (*self.paths, *self._raw_paths)}
         found: dict[str, list[str]] = {}
-        opened = open_files(self.root, nodes)
-        for name, pid in sorted({(nodes[one.path], one.pid) for one in opened if _is_for_writing(self.root, one)}):
-            comm = name_of(self.root, pid)
-            if comm not in _UDEV:
-                found.setdefault(name, []).append("process %s (%s)" % (pid, comm))
+        writing = (opened for opened in open_files(self.root, nodes) if is_for_writing(self.root, opened))
+        for name, pid in sorted({(nodes[opened.path], opened.pid) for opened in writing}):
+            if name_of(self.root, pid) not in _UDEV:
+                found.setdefault(name, []).append(described(self.root, pid))
         return found
 
     @cached_property
@@ -220,34 +230,50 @@ class Disks:
 
     @cached_property
     def _udev_properties(self) -> dict[str, dict[str, str]]:
-        texts = {name: self.root.read_text(_UDEV_DATABASE, "b%s" % self.numbers(name)) or "" for name in self.paths}
+        texts = {name: self.root.must_read(_UDEV_DATABASE, "b%s" % self.numbers(name)) for name in self.paths}
         return {name: dict(re.findall(r"^E:(\w+)=(.*)$", text, re.MULTILINE)) for name, text in texts.items()}
 
+    def _signatures(self, name: str) -> dict[str, str]:
+        """Return what udev saw on a disk; where it has not looked, what blkid, which it uses, sees."""
+        known = self._udev_properties.get(name, {})
+        return known if known or not self.root.is_live else _probe(_node_of(name))
+
     def member_of(self, name: str) -> str | None:
-        """Say what udev saw on a disk that it is part of."""
-        kind = self._udev(name, "ID_FS_TYPE") or ""
-        return _MEMBERS.get(kind) or ("firmware RAID" if kind.endswith("_raid_member") else None)
+        """Say what larger thing a disk is a part of, by its signature."""
+        seen = self._signatures(name)
+        kind = seen.get("ID_FS_TYPE", "")
+        if kind in _MEMBERS:
+            return _MEMBERS[kind]
+        if kind.endswith("_raid_member"):
+            return "firmware RAID"
+        is_member = seen.get("ID_FS_USAGE") == "raid" or kind.endswith("_member")
+        return kind.replace("_member", "") if is_member else None
+
+    def data_on(self, name: str) -> str | None:
+        """Say which data a disk holds, by whatever signature: a filesystem, an encrypted volume, a partition table."""
+        seen = self._signatures(name)
+        if seen.get("ID_FS_TYPE"):
+            label = seen.get("ID_FS_LABEL")
+            return "%s (%s%s)" % (seen["ID_FS_TYPE"], seen.get("ID_FS_USAGE", "data"), ", " + label if label else "")
+        if seen.get("ID_FS_AMBIVALENT"):
+            return "several signatures: " + seen["ID_FS_AMBIVALENT"]
+        # udev gives each partition the properties of its disk.
+        if seen.get("ID_PART_TABLE_TYPE") and not self.root.exists(BLOCK, name, "partition"):
+            return "a partition table (%s)" % seen["ID_PART_TABLE_TYPE"]
+        return None
+
+
+def _probe(node: str) -> dict[str, str]:
+    done = Runner().run("blkid", "-p", "-o", "udev", node)
+    if done.rc not in _BLKID_ANSWERS:
+        raise HostError(
+            "unreadable",
+            "What is on %s cannot be told: udev does not know it, and blkid failed." % node,
+            evidence=["blkid -p %s: exit code %d, %s" % (node, done.rc, done.stderr.strip() or "no message")],
+            remedy="Start udev (systemctl start systemd-udevd; udevadm trigger) or see why blkid fails, then run.",
+        )
+    return dict(re.findall(r"^(\w+)=(.*)$", done.stdout, re.MULTILINE))
 
 
 def _node_of(name: str) -> str:
     return "/dev/" + name.replace("!", "/")
-
-
-def _is_for_writing(root: Root, one: Open) -> bool:
-    text = root.read_text("/proc", one.pid, "fdinfo", one.fd) or ""
-    flags = re.search(r"^flags:\s*([0-7]+)", text, re.MULTILINE)
-    return flags is not None and int(flags.group(1), 8) & os.O_ACCMODE != os.O_RDONLY
-
-
-def _fstab_path(root: Root, source: str) -> str | None:
-    if source.startswith("/dev/"):
-        return source
-    tag, _equals, value = source.partition("=")
-    if tag not in _TAGS:
-        return None
-    # udev writes what would not do in a file's name as \x20 and the like; UUIDs are compared as mount(8) does.
-    wanted = re.sub(
-        r"[^\w#+.:=@-]", lambda match: "".join("\\x%02x" % byte for byte in match.group().encode()), value.strip("\"'")
-    ).lower()
-    directory = "/dev/disk/" + _TAGS[tag]
-    return next((directory + "/" + name for name in root.listdir(directory) if name.lower() == wanted), None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .._base.errors import HostError
 from .._base.fs import Root
@@ -132,7 +132,7 @@ def host_iommu(root: Root) -> HostIommu:
 def _firmware_tables(root: Root) -> list[str]:
     base = "/sys/firmware/acpi/tables"
     present = root.listdir(base)
-    found = [name for name in ("DMAR", "IVRS", "VIOT") if name in present]
+    found: list[str] = [name for name in ("DMAR", "IVRS", "VIOT") if name in present]
     # IORT exists on every arm64 server for its interrupt routing; only an SMMU node in it is an IOMMU.
     if "IORT" in present and _iort_has_smmu(root.read_bytes(base, "IORT") or b""):
         found.append("IORT")
@@ -175,7 +175,7 @@ def classify(root: Root, device: PciDevice, group: Group | None) -> Safety:
     return Safety(ISOLATED, reason)
 
 
-def group_report(root: Root, bus: PciBus) -> tuple[list[dict], list[dict]]:
+def group_report(root: Root, bus: PciBus) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return (groups, devices) as iommu_group_info reports them."""
     groups = read_groups(root)
     devices = []
@@ -196,7 +196,7 @@ def group_report(root: Root, bus: PciBus) -> tuple[list[dict], list[dict]]:
                 "reason": safety.reason,
             }
         )
-    by_group: dict[int, list[dict]] = {}
+    by_group: dict[Any, list[dict[str, Any]]] = {}
     for entry in devices:
         by_group.setdefault(entry["group"], []).append(entry)
     reported = [

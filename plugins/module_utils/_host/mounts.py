@@ -13,6 +13,7 @@ from .._base.errors import HostError
 from .._base.fs import Root
 
 MOUNTS = "/proc/1/mountinfo"
+FSTAB = "/etc/fstab"
 # As systemd knows them: it mounts these after the network (systemd.mount(5)).
 _OVER_NETWORK = (
     "afs",
@@ -51,7 +52,7 @@ class Mount(NamedTuple):
 def read_mounts(root: Root, table: str = MOUNTS) -> list[Mount]:
     """Return all mounts, oldest first."""
     mounts = []
-    for line in (root.read_text(table) or "").splitlines():
+    for line in root.must_read(table).splitlines():
         head, _dash, tail = line.partition(" - ")
         fields, about = head.split(), tail.split()
         if len(fields) >= 6 and len(about) >= 2:
@@ -62,7 +63,7 @@ def read_mounts(root: Root, table: str = MOUNTS) -> list[Mount]:
 
 def read_fstab(root: Root) -> list[list[str]]:
     """Return the fields of each line of /etc/fstab that mounts something, escaped: source, place, type and so on."""
-    lines = (line.split() for line in (root.read_text("/etc/fstab") or "").splitlines())
+    lines = (line.split() for line in root.must_read(FSTAB).splitlines())
     return [fields for fields in lines if len(fields) >= 3 and not fields[0].startswith("#")]
 
 
@@ -74,11 +75,11 @@ def unescape(text: str) -> str:
 def mount_of(root: Root, path: str) -> Mount | None:
     """Return the mount that a path is on."""
     best = None
-    for one in read_mounts(root):
-        inside = path == one.target or path.startswith(one.target.rstrip("/") + "/")
+    for mount in read_mounts(root):
+        inside = path == mount.target or path.startswith(mount.target.rstrip("/") + "/")
         # The last of several mounts at one place is the one that shows.
-        if inside and (best is None or len(one.target) >= len(best.target)):
-            best = one
+        if inside and (best is None or len(mount.target) >= len(best.target)):
+            best = mount
     return best
 
 
@@ -115,7 +116,8 @@ def refuse_late(root: Root, paths: Iterable[str]) -> list[HostError]:
     return [
         HostError(
             "late_mount",
-            "What binds the devices and reserves the pages at boot would be on a filesystem that comes after the network.",
+            "What binds the devices and reserves the pages at boot would be on a filesystem that comes"
+            " after the network.",
             evidence=list(found),
             remedy="Keep /usr/local and /var/lib/noiommu on local disks: the boot could otherwise lose the network, and"
             " other hosts that share the filesystem would share the settings.",

@@ -16,18 +16,19 @@ from typing import Callable, NamedTuple
 
 from .._base.errors import HostError
 from .._base.fs import Root
-from .mounts import read_mounts
+from .mounts import MOUNTS, read_mounts
 from .netlink import Link, read_links
 from .pci import NET
-from .processes import name_of, pids
+from .processes import described, pids
 
 _CLONE_NEWNET = 0x40000000
 _OURS = "/proc/self/ns/net"
-# Kinds that are on top of another interface. A veth's other end is beside it.
-_ON_TOP = ("macvlan", "macvtap", "ipvlan", "ipvtap", "vlan", "macsec")
+# The interface that such a one names as the one below it is its other end. All others are on top of theirs.
+PAIRS = ("veth", "netkit", "vxcan")
 # The kernel does not say of these whether the interface below is in another namespace.
 _ON_TOP_ANYWHERE = ("ipoib",)
 _TRIES, _PAUSE = 6, 0.2
+_NET = "net:["  # how a link to a network namespace begins
 
 
 class Elsewhere(NamedTuple):
@@ -44,9 +45,9 @@ def ensure_ours(root: Root, indexes: Callable[[], list[tuple[int, str]]] = socke
     """
     lasting: set[tuple[int | None, str]] = set()
     for attempt in range(_TRIES):
-        shown = {(root.read_int(NET, name, "ifindex"), name) for name in root.listdir(NET)}
-        shown = {one for one in shown if one[0] is not None}  # bonding_masters is no interface
-        ours = set(indexes())
+        shown = {(root.read_int(NET, name, "ifindex"), name) for name in root.must_list(NET)}
+        shown = {(index, name) for index, name in shown if index is not None}  # bonding_masters is not an interface
+        ours: set[tuple[int | None, str]] = set(indexes())
         differing = shown ^ ours
         lasting = lasting & differing if attempt else differing
         if not lasting:
@@ -63,24 +64,39 @@ def ensure_ours(root: Root, indexes: Callable[[], list[tuple[int, str]]] = socke
 
 
 def _listed(text: str, interfaces: set[tuple[int | None, str]]) -> list[str]:
-    names = ["%s (index %s)" % (name, index) for index, name in sorted(interfaces, key=lambda one: one[1])]
+    names = ["%s (index %s)" % (name, index) for index, name in sorted(interfaces, key=lambda pair: pair[1])]
     return [text % (", ".join(names[:5]) + (" and more" if names[5:] else ""))] if names else []
 
 
 def namespaces(root: Root) -> dict[str, list[str]]:
-    """Return every other network namespace and the paths by which to enter it: one may be gone in a moment."""
+    """Return every other network namespace and the paths by which to enter it: one may be gone in a moment.
+
+    One lives as long as a thread is in it, something holds a descriptor of it, or it is mounted in any mount namespace:
+    what `ip netns add`, container runtimes and CNI plugins make has no process of its own.
+    """
     found: dict[str, list[str]] = {}
+    mount_namespaces: dict[str, str] = {}
     for pid in pids(root):
-        path = "/proc/%s/ns/net" % pid
-        name = root.readlink(path)
-        if name:
-            found.setdefault(name, []).append(path)
-    # Without a process: what `ip netns add` makes is mounted, under its inode's name.
-    for mount in read_mounts(root):
-        if mount.fstype == "nsfs" and mount.part.startswith("net:["):
-            found.setdefault(mount.part, []).append(mount.target)
+        base = "/proc/" + pid
+        for path in _threads(root, base) + ["%s/fd/%s" % (base, fd) for fd in root.must_list(base, "fd")]:
+            name = root.readlink(path)
+            if name and name.startswith(_NET):
+                found.setdefault(name, []).append(path)
+        mount_namespaces.setdefault(root.readlink(base, "ns/mnt") or "", base)
+    mount_namespaces.pop(root.readlink("/proc/1/ns/mnt") or "", None)
+    tables = [("", MOUNTS)] + [(base + "/root", base + "/mountinfo") for base in mount_namespaces.values()]
+    for prefix, table in tables:
+        for mount in read_mounts(root, table):
+            if mount.fstype == "nsfs" and mount.part.startswith(_NET):
+                found.setdefault(mount.part, []).append(prefix + mount.target)
     found.pop(root.readlink(_OURS) or "", None)
     return found
+
+
+def _threads(root: Root, base: str) -> list[str]:
+    """Return the links to the namespace of each thread of a process: they may differ."""
+    others = (tid for tid in root.must_list(base, "task") if tid != base.rpartition("/")[2])
+    return [base + "/ns/net"] + ["%s/task/%s/ns/net" % (base, tid) for tid in others]
 
 
 def on_top(links: list[Link], where: str) -> dict[int, list[str]]:
@@ -90,9 +106,9 @@ def on_top(links: list[Link], where: str) -> dict[int, list[str]]:
     """
     found: dict[int, list[str]] = {}
     for link in links:
-        elsewhere = (link.elsewhere and link.kind in _ON_TOP) or link.kind in _ON_TOP_ANYWHERE
+        elsewhere = (link.elsewhere and link.kind not in PAIRS) or link.kind in _ON_TOP_ANYWHERE
         if elsewhere and link.lower is not None:
-            found.setdefault(link.lower, []).append("%s %s in %s" % (link.kind, link.name, where))
+            found.setdefault(link.lower, []).append("%s %s in %s" % (link.kind or "interface", link.name, where))
     return found
 
 
@@ -120,8 +136,8 @@ def look_elsewhere(root: Root) -> Elsewhere:
 def _where(root: Root, path: str) -> str:
     if not path.startswith("/proc/"):
         return "the network namespace %s" % path
-    pid = path.split("/")[2]
-    return "the namespace of process %s (%s)" % (pid, name_of(root, pid))
+    how = "that %s keeps" if "/fd/" in path or "/root/" in path else "of %s"
+    return "the namespace " + how % described(root, path.split("/")[2])
 
 
 def _links_in(name: str, paths: list[str], where: str) -> list[Link]:

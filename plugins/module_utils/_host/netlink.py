@@ -2,22 +2,25 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Addresses and routes of every family and table, by one rtnetlink dump each.
+"""Addresses, routes of every family and table, and links, each read by one rtnetlink dump.
 
-The parsers are pure functions over the dumped bytes. Nothing is spawned: ``ip`` may be missing, and its output is no
+The parsers are pure functions over the dumped bytes. No program is run: ``ip`` may be missing, and its output is not an
 interface.
 """
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import socket
 import struct
-from typing import Iterator, NamedTuple
+import sys
+from typing import Iterator, NamedTuple, Sequence
 
 from .._base.errors import HostError
 
+ROUTE, SOCK_DIAG = 0, 4
 _RTM_NEWLINK, _RTM_GETLINK = 16, 18
 _RTM_NEWADDR, _RTM_GETADDR = 20, 22
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
@@ -25,6 +28,7 @@ _RTM_NEWNEXTHOP, _RTM_GETNEXTHOP = 104, 106
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
 _NLM_F_DUMP_INTR = 0x10
+_BUFFER = 1 << 17
 
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH, _RTA_TABLE, _RTA_NH_ID = 1, 4, 5, 9, 15, 30
 _NHA_ID, _NHA_GROUP, _NHA_OIF = 1, 2, 5
@@ -65,7 +69,7 @@ class Route(NamedTuple):
 
 
 class Link(NamedTuple):
-    """An interface, the one that it is on top of, and the device that it belongs to."""
+    """An interface, the one below it, and the device that it belongs to."""
 
     name: str
     kind: str | None
@@ -73,7 +77,7 @@ class Link(NamedTuple):
     elsewhere: bool  # the lower one is in another network namespace
     bus: str | None = None  # pci, virtio, usb: since Linux 5.14
     device: str | None = None  # its name on that bus
-    index: int = 0
+    ifindex: int = 0
     xdp: int | None = None  # number of the XDP program that is attached; 0 if there are several, in several modes
 
 
@@ -82,46 +86,56 @@ class NetState(NamedTuple):
 
     addresses: list[Address]
     routes: list[Route]
+    links: Sequence[Link] = ()
 
     @classmethod
     def read(cls) -> NetState:
         """Ask the running kernel."""
-        nexthops = parse_nexthops(_dump(_RTM_GETNEXTHOP, struct.pack("=BBBBI", 0, 0, 0, 0, 0), optional=True))
+        nexthops = parse_nexthops(dump(_RTM_GETNEXTHOP, struct.pack("=BBBBI", 0, 0, 0, 0, 0), optional=True))
         return cls(
-            parse_addresses(_dump(_RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0))),
-            parse_routes(_dump(_RTM_GETROUTE, struct.pack("=BBBBBBBBI", *([0] * 9))), nexthops),
+            parse_addresses(dump(_RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0))),
+            parse_routes(dump(_RTM_GETROUTE, struct.pack("=BBBBBBBBI", *([0] * 9))), nexthops),
+            read_links(),
         )
 
 
-def _messages(data: bytes, wanted: int) -> Iterator[memoryview]:
+def messages(data: bytes, wanted: int, header: int) -> Iterator[memoryview]:
+    """Yield the payloads of one type of message, which begin with a header of that size.
+
+    Half an answer is an error: a guard would miss what it leaves out.
+    """
     view, offset = memoryview(data), 0
-    while offset + 16 <= len(data):
+    while offset < len(data):
+        if offset + 16 > len(data):
+            raise _malformed(wanted, "%d bytes are left over" % (len(data) - offset))
         length, kind = struct.unpack_from("=IH", data, offset)
-        if length < 16:
-            return
+        if length < 16 or offset + length > len(data) or (kind == wanted and length < 16 + header):
+            raise _malformed(wanted, "a message claims %d of %d bytes" % (length, len(data) - offset))
         if kind == wanted:
             yield view[offset + 16 : offset + length]
         offset += (length + 3) & ~3
 
 
-def _attributes(payload: memoryview) -> dict[int, memoryview]:
+def attributes_of(payload: memoryview) -> dict[int, memoryview]:
+    """Return the attributes of a message, or those nested in one, by type."""
     found, offset = {}, 0
     while offset + 4 <= len(payload):
         length, kind = struct.unpack_from("=HH", payload, offset)
-        if length < 4:
-            break
+        if length < 4 or offset + length > len(payload):
+            raise _malformed(kind, "an attribute claims %d of %d bytes" % (length, len(payload) - offset))
         found[kind & 0x3FFF] = payload[offset + 4 : offset + length]
         offset += (length + 3) & ~3
     return found
 
 
-def _text(attributes: dict[int, memoryview], kind: int) -> str | None:
+def text_of(attributes: dict[int, memoryview], kind: int) -> str | None:
+    """Return an attribute that is text."""
     raw = attributes.get(kind)
     return None if raw is None else bytes(raw).rstrip(b"\0").decode("utf-8", "replace")
 
 
 def _u32(raw: memoryview) -> int:
-    return struct.unpack_from("=I", raw)[0]
+    return int.from_bytes(raw[:4], sys.byteorder)
 
 
 def _ip(raw: memoryview) -> str:
@@ -129,26 +143,26 @@ def _ip(raw: memoryview) -> str:
 
 
 def read_links() -> list[Link]:
-    """Ask the running kernel for the interfaces of the calling thread's network namespace."""
-    return parse_links(_dump(_RTM_GETLINK, struct.pack("=BxHiII", 0, 0, 0, 0, 0)))
+    """Read the links of the calling thread's network namespace from the running kernel."""
+    return parse_links(dump(_RTM_GETLINK, struct.pack("=BxHiII", 0, 0, 0, 0, 0)))
 
 
 def parse_links(data: bytes) -> list[Link]:
     """Parse an RTM_GETLINK dump."""
     links = []
-    for message in _messages(data, _RTM_NEWLINK):
-        attributes = _attributes(message[16:])
-        info = _attributes(attributes.get(_IFLA_LINKINFO, memoryview(b"")))
+    for message in messages(data, _RTM_NEWLINK, 16):
+        attributes = attributes_of(message[16:])
+        info = attributes_of(attributes.get(_IFLA_LINKINFO, memoryview(b"")))
         links.append(
             Link(
-                _text(attributes, _IFLA_IFNAME) or "",
-                _text(info, _IFLA_INFO_KIND),
+                text_of(attributes, _IFLA_IFNAME) or "",
+                text_of(info, _IFLA_INFO_KIND),
                 _u32(attributes[_IFLA_LINK]) if _IFLA_LINK in attributes else None,
                 _IFLA_LINK_NETNSID in attributes,
-                _text(attributes, _IFLA_PARENT_DEV_BUS_NAME),
-                _text(attributes, _IFLA_PARENT_DEV_NAME),
+                text_of(attributes, _IFLA_PARENT_DEV_BUS_NAME),
+                text_of(attributes, _IFLA_PARENT_DEV_NAME),
                 struct.unpack_from("=i", message, 4)[0],
-                _xdp(_attributes(attributes.get(_IFLA_XDP, memoryview(b"")))),
+                _xdp(attributes_of(attributes.get(_IFLA_XDP, memoryview(b"")))),
             )
         )
     return links
@@ -163,9 +177,9 @@ def _xdp(attributes: dict[int, memoryview]) -> int | None:
 def parse_addresses(data: bytes) -> list[Address]:
     """Parse an RTM_GETADDR dump."""
     addresses = []
-    for message in _messages(data, _RTM_NEWADDR):
+    for message in messages(data, _RTM_NEWADDR, 8):
         _family, prefixlen, _flags, _scope, ifindex = struct.unpack_from("=BBBBI", message)
-        attributes = _attributes(message[8:])
+        attributes = attributes_of(message[8:])
         # On a point-to-point link IFA_ADDRESS is the peer's; IFA_LOCAL is ours wherever it exists.
         raw = attributes.get(_IFA_LOCAL, attributes.get(_IFA_ADDRESS))
         if raw is not None:
@@ -177,8 +191,8 @@ def parse_nexthops(data: bytes) -> dict[int, list[int]]:
     """Parse an RTM_GETNEXTHOP dump into the interfaces behind each nexthop object, groups resolved."""
     direct: dict[int, list[int]] = {}
     members: dict[int, list[int]] = {}
-    for message in _messages(data, _RTM_NEWNEXTHOP):
-        attributes = _attributes(message[8:])
+    for message in messages(data, _RTM_NEWNEXTHOP, 8):
+        attributes = attributes_of(message[8:])
         if _NHA_ID not in attributes:
             continue
         number = _u32(attributes[_NHA_ID])
@@ -187,20 +201,20 @@ def parse_nexthops(data: bytes) -> dict[int, list[int]]:
         group = attributes.get(_NHA_GROUP, memoryview(b""))
         members[number] = [_u32(group[at:]) for at in range(0, len(group) - 7, 8)]
     for number, ids in members.items():
-        direct.setdefault(number, []).extend(index for one in ids for index in direct.get(one, []))
+        direct.setdefault(number, []).extend(index for member in ids for index in direct.get(member, []))
     return direct
 
 
 def parse_routes(data: bytes, nexthops: dict[int, list[int]] | None = None) -> list[Route]:
     """Parse an RTM_GETROUTE dump; routes that leave through no interface are left out."""
     routes = []
-    for message in _messages(data, _RTM_NEWROUTE):
+    for message in messages(data, _RTM_NEWROUTE, 12):
         family, dst_len, _src_len, _tos, table, protocol, _scope, _kind, flags = struct.unpack_from(
             "=BBBBBBBBI", message
         )
         if flags & _RTM_F_CLONED:  # a cached copy of another route
             continue
-        attributes = _attributes(message[12:])
+        attributes = attributes_of(message[12:])
         ifindexes = [_u32(attributes[_RTA_OIF])] if _RTA_OIF in attributes else []
         ifindexes += _multipath(attributes.get(_RTA_MULTIPATH, memoryview(b"")))
         if _RTA_NH_ID in attributes:
@@ -247,23 +261,17 @@ def _multipath(raw: memoryview) -> list[int]:
     return found
 
 
-def _dump(kind: int, body: bytes, optional: bool = False) -> bytes:
-    """Dump one kind of object. ``optional``: kernels before 5.3 do not know it, and then there is none."""
+def dump(kind: int, body: bytes, optional: bool = False, protocol: int = ROUTE) -> bytes:
+    """Dump one kind of object. ``optional``: a kernel that does not know the kind has none of it."""
     data, interrupted = b"", True
     for _attempt in range(5):
         try:
-            part, interrupted = _dump_once(kind, body)
+            part, interrupted = _dump_once(kind, body, protocol)
         except OSError as exc:
-            if optional:
+            # Any other error may hide objects that exist: what cannot be allocated is not absent.
+            if optional and exc.errno == errno.EOPNOTSUPP:
                 return b""
-            # Without the routes no guard can vouch for a device: refuse instead of guessing.
-            raise HostError(
-                "netlink",
-                "The kernel's routes and addresses could not be read: %s." % exc.strerror,
-                evidence=["rtnetlink dump, message type %d: %s" % (kind, exc)],
-                remedy="Run with become: true and outside of sandboxes that filter AF_NETLINK.",
-                errno=exc.errno,
-            ) from exc
+            raise _unreadable(kind, exc) from exc
         if not interrupted:
             return part
         data += part
@@ -271,24 +279,55 @@ def _dump(kind: int, body: bytes, optional: bool = False) -> bytes:
     return data
 
 
-def _dump_once(kind: int, body: bytes) -> tuple[bytes, bool]:
+def _dump_once(kind: int, body: bytes, protocol: int) -> tuple[bytes, bool]:
     chunks, interrupted = [], False
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as sock:
         sock.bind((0, 0))
         sock.settimeout(10)
         header = struct.pack("=IHHII", 16 + len(body), kind, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0)
         sock.sendto(header + body, (0, 0))
         while True:
-            chunk = sock.recv(1 << 17)
-            offset = 0
-            while offset + 16 <= len(chunk):
-                length, answer, flags = struct.unpack_from("=IHH", chunk, offset)
-                if answer == _NLMSG_ERROR:
-                    code = -struct.unpack_from("=i", chunk, offset + 16)[0]
-                    raise OSError(code, os.strerror(code))
-                interrupted = interrupted or bool(flags & _NLM_F_DUMP_INTR)
-                if answer == _NLMSG_DONE:
-                    chunks.append(chunk[:offset])
-                    return b"".join(chunks), interrupted
-                offset += max((length + 3) & ~3, 16)
-            chunks.append(chunk)
+            chunk, _ancillary, message_flags, _sender = sock.recvmsg(_BUFFER)
+            if message_flags & socket.MSG_TRUNC:
+                raise OSError(errno.EMSGSIZE, "an answer is larger than %d bytes" % _BUFFER)
+            end, flags = _scan(chunk)
+            interrupted = interrupted or bool(flags & _NLM_F_DUMP_INTR)
+            chunks.append(chunk[:end])
+            if end < len(chunk):
+                return b"".join(chunks), interrupted
+
+
+def _scan(chunk: bytes) -> tuple[int, int]:
+    """Return where the closing message of a dump begins (or the end), and the flags of all before; raise its error."""
+    offset = seen = 0
+    while offset + 16 <= len(chunk):
+        length, answer, flags = struct.unpack_from("=IHH", chunk, offset)
+        seen |= flags
+        if answer in (_NLMSG_ERROR, _NLMSG_DONE):
+            # A dump that fails on the way ends with NLMSG_DONE, too: its payload is 0 only if the dump is whole.
+            code = -struct.unpack_from("=i", chunk, offset + 16)[0] if length >= 20 else 0
+            if code > 0 or answer == _NLMSG_ERROR:
+                raise OSError(code, os.strerror(code))
+            return offset, seen
+        offset += max((length + 3) & ~3, 16)
+    return len(chunk), seen
+
+
+def _unreadable(kind: int, exc: OSError) -> HostError:
+    # Without the routes no guard can vouch for a device: refuse instead of guessing.
+    return HostError(
+        "netlink",
+        "The kernel's routes and addresses could not be read: %s." % exc.strerror,
+        evidence=["rtnetlink dump, message type %d: %s" % (kind, exc)],
+        remedy="Run with become: true and outside of sandboxes that filter AF_NETLINK.",
+        errno=exc.errno,
+    )
+
+
+def _malformed(kind: int, what: str) -> HostError:
+    return HostError(
+        "netlink",
+        "The kernel's routes and addresses could not be read: the answer is not whole.",
+        evidence=["rtnetlink, type %d: %s" % (kind, what)],
+        remedy="Run again; if that does not help, this kernel's rtnetlink differs from the one that is known here.",
+    )

@@ -12,7 +12,7 @@ import re
 import socket
 import struct
 from functools import cached_property
-from typing import NamedTuple
+from typing import Iterator, NamedTuple
 
 from .._base.errors import HostError
 from .._base.fs import Root
@@ -277,9 +277,10 @@ def below(paths: dict[str, str]) -> dict[str, list[str]]:
     """Return which of these are on or below each directory of /sys/devices that has any; ``paths``: by name."""
     found: dict[str, list[str]] = {}
     for name, path in paths.items():
-        while path.count("/") > 2:  # up to /sys/devices
-            path = path.rpartition("/")[0]
-            found.setdefault(path, []).append(name)
+        here = path
+        while here.count("/") > 2:  # up to /sys/devices
+            found.setdefault(here, []).append(name)
+            here = here.rpartition("/")[0]
     return found
 
 
@@ -305,7 +306,7 @@ class PciBus:
         """Return a device by its full address."""
         return self.devices.get(address)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[PciDevice]:
         return iter(self.devices.values())
 
     @cached_property

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Collection, Iterator, NamedTuple
 
@@ -24,17 +25,17 @@ class Open(NamedTuple):
 
 def pids(root: Root) -> list[str]:
     """Return the process ids."""
-    return [name for name in root.listdir("/proc") if name.isdigit()]
+    return [name for name in root.must_list("/proc") if name.isdigit()]
 
 
 def open_files(root: Root, wanted: Collection[str]) -> Iterator[Open]:
-    """Return who has any of these files open. Root sees all processes; others only their own.
+    """Yield each descriptor that is open on one of these files. Root sees all processes; others only their own.
 
-    A container, or whoever made a node with mknod(2), has the same device under another name: it is found by its number.
+    A container, or whoever made a node with mknod(2), has the same device under another name: its number tells.
     """
     nodes = {node: path for path in wanted for node in [root.node(path)] if node is not None}
     for pid in pids(root):
-        for fd in root.listdir("/proc", pid, "fd"):
+        for fd in root.must_list("/proc", pid, "fd"):
             path = root.readlink("/proc", pid, "fd", fd)
             if path is None or not path.startswith("/"):  # socket:[1], pipe:[2] and the like
                 continue
@@ -45,13 +46,20 @@ def open_files(root: Root, wanted: Collection[str]) -> Iterator[Open]:
                 yield Open(pid, fd, path)
 
 
-def sockets_of(root: Root, name: str) -> dict[str, str]:
-    """Return the inodes of the sockets that processes of this name have, each with the process id."""
+def is_for_writing(root: Root, opened: Open) -> bool:
+    """Whether a descriptor can be written to."""
+    text = root.read_text("/proc", opened.pid, "fdinfo", opened.fd) or ""
+    flags = re.search(r"^flags:\s*([0-7]+)", text, re.MULTILINE)
+    return flags is not None and int(flags.group(1), 8) & os.O_ACCMODE != os.O_RDONLY
+
+
+def socket_owners(root: Root, inodes: Collection[str]) -> dict[str, str]:
+    """Return which of these sockets processes have open, each with a process id."""
     found = {}
-    for pid in (pid for pid in pids(root) if name_of(root, pid) == name):
-        for fd in root.listdir("/proc", pid, "fd"):
+    for pid in pids(root):
+        for fd in root.must_list("/proc", pid, "fd"):
             match = _SOCKET.match(root.readlink("/proc", pid, "fd", fd) or "")
-            if match:
+            if match and match.group(1) in inodes:
                 found[match.group(1)] = pid
     return found
 
@@ -59,3 +67,8 @@ def sockets_of(root: Root, name: str) -> dict[str, str]:
 def name_of(root: Root, pid: str) -> str:
     """Return a process's name."""
     return root.read_text("/proc", pid, "comm") or "?"
+
+
+def described(root: Root, pid: str) -> str:
+    """Return a process as evidence names it."""
+    return "process %s (%s)" % (pid, name_of(root, pid))

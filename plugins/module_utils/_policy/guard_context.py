@@ -6,21 +6,39 @@
 
 from __future__ import annotations
 
-import ipaddress
-import struct
-import sys
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .._base.errors import HostError
 from .._base.fs import Root
 from .._host.disks import Disks
-from .._host.namespaces import Elsewhere, ensure_ours, look_elsewhere
-from .._host.netlink import NetState, read_links
-from .._host.pci import NET, below
-from .._host.processes import name_of, sockets_of
+from .._host.namespaces import PAIRS, Elsewhere, ensure_ours, look_elsewhere
+from .._host.netlink import NetState
+from .._host.nodes import Nodes
+from .._host.packet_sockets import PacketSocket, read_packet_sockets
+from .._host.pci import NET, PciDevice, below
+from .._host.processes import described, socket_owners
+from .._host.sockets import Connection, canonical_ip, read_connections
+from .._host.traffic_control import read_traffic_control
 
+# The kinds of guards that speak of what is on a disk, and not of its use.
+DISK_MEMBER, DISK_DATA = "disk_member", "disk_data"
 _SHOWN = 5
+_PACKET = "/proc/net/packet"
+# Drivers under which a function has no kernel interface in any network namespace.
+PASSTHROUGH_DRIVERS = ("vfio-pci", "uio_pci_generic", "igb_uio", "pci-stub", "xen-pciback")
+
+
+class Owner(NamedTuple):
+    """A device, or what is taken along with it, and what to say before the name of something that it has."""
+
+    device: PciDevice
+    prefix: str
+
+    @property
+    def is_the_hosts(self) -> bool:
+        """Whether a driver of the host's has it."""
+        return self.device.driver is not None and self.device.driver not in PASSTHROUGH_DRIVERS
 
 
 class Guard(NamedTuple):
@@ -31,7 +49,7 @@ class Guard(NamedTuple):
     evidence: list[str]
     remedy: str
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         """Return the shape used in module results."""
         return self._asdict()
 
@@ -65,9 +83,7 @@ class GuardContext:
 
     def read_net(self) -> NetState:
         """Return the addresses and routes as they are now, whatever was read before."""
-        if self._net is None and self.root.is_live:
-            return NetState.read()
-        return self.net
+        return NetState.read() if self._asks_the_kernel else self.net
 
     @cached_property
     def elsewhere(self) -> Elsewhere:
@@ -75,40 +91,83 @@ class GuardContext:
         return look_elsewhere(self.root) if self.root.is_live else Elsewhere({}, [])
 
     @cached_property
+    def _connections(self) -> list[Connection]:
+        return read_connections(self.root)
+
+    @cached_property
     def management_addresses(self) -> dict[str, str]:
-        """Local addresses of live incoming connections, each with the connection as evidence."""
-        return management_addresses(self.root, self._ssh_connection)
+        """Local addresses of incoming connections, each with the connection as evidence.
+
+        SSH_CONNECTION names ours, but sudo removes it: every established connection to a listening port counts.
+        """
+        found: dict[str, str] = {}
+        words = (self._ssh_connection or "").split()
+        # Over anything but TCP, sshd writes UNKNOWN for the addresses.
+        if len(words) == 4 and words[2] != "UNKNOWN":
+            found[canonical_ip(words[2])] = "SSH_CONNECTION=%s" % " ".join(words)
+        for connection in self._connections:
+            if connection.incoming:
+                found.setdefault(connection.address, str(connection))
+        return found
+
+    @cached_property
+    def connected_addresses(self) -> dict[str, str]:
+        """Local addresses of all other connections, each with one of them as evidence."""
+        return {connection.address: str(connection) for connection in self._connections if not connection.incoming}
 
     @cached_property
     def pppoe(self) -> dict[str, str]:
         """The interfaces that PPPoE sessions go through, each with the other end's MAC address."""
-        rows = [line.split() for line in (self.root.read_text("/proc/net/pppoe") or "").splitlines()[1:]]
+        rows = [line.split() for line in self.root.must_read("/proc/net/pppoe").splitlines()[1:]]
         return {row[-1]: row[1] for row in rows if len(row) == 3}
 
     @cached_property
-    def xdp_programs(self) -> dict[int, str]:
+    def linked_above(self) -> dict[int | None, list[str]]:
+        """The interfaces on top of each one, by the index of the one below, as the kernel's list of them has it."""
+        found: dict[int | None, list[str]] = {}
+        for link in self.net.links:
+            if link.lower is not None and not link.elsewhere and link.kind not in PAIRS and link.lower != link.ifindex:
+                found.setdefault(link.lower, []).append(link.name)
+        return found
+
+    @cached_property
+    def xdp_programs(self) -> dict[int, list[str]]:
         """The interfaces whose packets an XDP program sees before the kernel does, each with which it is."""
-        links = read_links() if self._net is None and self.root.is_live else []
         return {
-            link.index: "XDP program %s is attached" % (link.xdp or "of several modes")
-            for link in links
+            link.ifindex: ["XDP program %s is attached" % (link.xdp or "of several modes")]
+            for link in self.net.links
             if link.xdp is not None
         }
 
     @cached_property
-    def vswitch_sockets(self) -> dict[int, str]:
-        """The interfaces that Open vSwitch's userspace datapath receives from as the kernel's, each with the process.
+    def packet_sockets(self) -> dict[int, list[str]]:
+        """The interfaces whose packets a process receives as the kernel does, each with the process."""
+        taking = [entry for entry in self._packet_sockets() if entry.takes_traffic]
+        owners = socket_owners(self.root, {entry.inode for entry in taking}) if taking else {}
+        found: dict[int, list[str]] = {}
+        for entry in taking:
+            owner = (
+                described(self.root, owners[entry.inode]) if entry.inode in owners else "a process that is not shown"
+            )
+            found.setdefault(entry.ifindex, []).append("packet socket of " + owner)
+        return found
 
-        In its kernel datapath no port has such a socket, and the interface ovs-system on top of it instead.
-        """
-        rows = [line.split() for line in (self.root.read_text("/proc/net/packet") or "").splitlines()[1:]]
-        indexes = {row[-1]: int(row[4]) for row in rows if len(row) == 9 and row[4] != "0"}
-        owners = sockets_of(self.root, "ovs-vswitchd") if indexes else {}
-        return {
-            index: "packet socket of process %s (%s)" % (owners[inode], name_of(self.root, owners[inode]))
-            for inode, index in indexes.items()
-            if inode in owners
-        }
+    def _packet_sockets(self) -> list[PacketSocket]:
+        return read_packet_sockets() if self._asks_the_kernel and self.root.must_read(_PACKET).count("\n") else []
+
+    @cached_property
+    def traffic_control(self) -> dict[int, list[str]]:
+        """The interfaces that traffic control takes packets from or sends some to, each with how."""
+        return read_traffic_control() if self._asks_the_kernel else {}
+
+    @property
+    def _asks_the_kernel(self) -> bool:
+        return self._net is None and self.root.is_live
+
+    @cached_property
+    def nodes(self) -> Nodes:
+        """The character devices of the host."""
+        return Nodes(self.root)
 
     @cached_property
     def disks(self) -> Disks:
@@ -118,7 +177,7 @@ class GuardContext:
     @cached_property
     def net_paths(self) -> dict[str, str]:
         """Every interface's name and its directory below /sys/devices."""
-        return {name: self.root.target(NET, name) for name in self.root.listdir(NET)}
+        return {name: self.root.target(NET, name) for name in self.root.must_list(NET)}
 
     @cached_property
     def net_below(self) -> dict[str, list[str]]:
@@ -131,47 +190,3 @@ def shorten(evidence: list[str]) -> list[str]:
     if len(evidence) <= _SHOWN:
         return evidence
     return evidence[:_SHOWN] + ["and %d more" % (len(evidence) - _SHOWN)]
-
-
-def management_addresses(root: Root, ssh_connection: str | None) -> dict[str, str]:
-    """Return local addresses that somebody is connected to, with the evidence.
-
-    SSH_CONNECTION names ours, but sudo removes it: every established connection to a listening port counts.
-    """
-    found: dict[str, str] = {}
-    words = (ssh_connection or "").split()
-    # Over anything but TCP, sshd writes UNKNOWN for the addresses.
-    if len(words) == 4 and words[2] != "UNKNOWN":
-        found[canonical_ip(words[2])] = "SSH_CONNECTION=%s" % " ".join(words)
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        text = root.read_text(table) or ""
-        for address, port, peer in incoming_connections(text):
-            found.setdefault(address, "established TCP connection to port %d from %s" % (port, peer))
-    return found
-
-
-def canonical_ip(text: str) -> str:
-    """Return an address without zone, an IPv4-mapped one as IPv4."""
-    address = ipaddress.ip_address(text.split("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
-
-
-def incoming_connections(text: str) -> list[tuple[str, int, str]]:
-    """Parse /proc/net/tcp or tcp6: (local address, local port, peer) of established incoming connections."""
-    rows = [line.split() for line in text.splitlines()[1:]]
-    rows = [row for row in rows if len(row) > 3]
-    listening = {row[1].rsplit(":", 1)[1] for row in rows if row[3] == "0A"}
-    return [
-        (_proc_ip(row[1]), int(row[1].rsplit(":", 1)[1], 16), _proc_ip(row[2]))
-        for row in rows
-        if row[3] == "01" and row[1].rsplit(":", 1)[1] in listening
-    ]
-
-
-def _proc_ip(field: str) -> str:
-    raw = bytes.fromhex(field.rsplit(":", 1)[0])
-    words = struct.unpack(">%dI" % (len(raw) // 4), raw)
-    # The kernel prints each 32-bit word of the address as a number in its own byte order.
-    packed = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
-    return canonical_ip(str(ipaddress.ip_address(packed)))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reasons for never taking a device away that the host's disks hang on."""
+"""Reasons for never taking a device away that has disks of the host's."""
 
 from __future__ import annotations
 
@@ -11,34 +11,30 @@ import os
 from .._base.fs import Root
 from .._host.disks import BLOCK, Disks
 from .._host.pci import PciDevice
-from .guard_context import Guard, GuardContext, shorten
+from .guard_context import DISK_DATA, DISK_MEMBER, Guard, GuardContext, Owner, shorten
 
 # Drivers of filesystems that a hypervisor shares, and the type of their mounts.
 _SHARES = {"virtiofs": "virtiofs", "9pnet_virtio": "9p"}
 
 
 def storage_guards(
-    context: GuardContext, device: PciDevice, owners: list[tuple[PciDevice, str]], interfaces: dict[str, str]
+    context: GuardContext, device: PciDevice, owners: list[Owner], interfaces: dict[str, str]
 ) -> list[Guard]:
-    """Return the reasons in the disks of a device.
-
-    ``owners``: the device and what goes with it, each with what to say before a disk's name; ``interfaces``: those on
-    or above it, each with its chain.
-    """
+    """Return the reasons in the disks of a device; ``interfaces``: those on or above it, each with its chain."""
     disks = context.disks
     bases = _bases(context, owners, interfaces)
     chains = _chains(disks, bases)
     guards = _mounted(context, device, chains) + _swapped(disks, device, chains)
-    return guards or _claimed(disks, device, chains, bases) or _members(disks, device, chains)
+    guards = guards or _claimed(disks, device, chains, bases)
+    return guards or _members(disks, device, chains) or _data(disks, device, chains)
 
 
-def _bases(
-    context: GuardContext, owners: list[tuple[PciDevice, str]], interfaces: dict[str, str]
-) -> dict[str, tuple[str, str]]:
+def _bases(context: GuardContext, owners: list[Owner], interfaces: dict[str, str]) -> dict[str, tuple[str, str]]:
     """Return the directories below which the disks are, with what to say before and after a disk's name."""
     bases: dict[str, tuple[str, str]] = {}
-    for owner, prefix in owners:
-        bases.update((path, (prefix, "")) for path in [owner.real] + context.disks.nvme_paths(owner.real))
+    for owner in owners:
+        real = owner.device.real
+        bases.update((path, (owner.prefix, "")) for path in [real] + context.disks.nvme_paths(real))
     # The disks of FCoE are below an interface, and a VLAN's directory is not below the device's.
     bases.update((context.net_paths.get(name, ""), ("", " on " + chain)) for name, chain in interfaces.items())
     return bases
@@ -64,21 +60,24 @@ def _chains(disks: Disks, bases: dict[str, tuple[str, str]]) -> dict[str, str]:
 
 def _mounted(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
     disks = context.disks
-    mounted, named = _shares(disks, device), []
+    mounted, named, files = _shares(disks, device), [], []
     for name, chain in chains.items():
         uses = _uses(disks, name, chain)
         mounted += uses
-        if name in disks.fstab and not uses and name not in disks.swaps:
-            named.append("%s is named in /etc/fstab: %s" % (chain, disks.fstab[name]))
+        if name in disks.declared and not uses and name not in disks.swaps:
+            where, text = disks.declared[name]
+            files.append(where)
+            named.append("%s is named in %s: %s" % (chain, where, text))
     if not mounted and not named:
         return []
+    places = ", ".join(dict.fromkeys(files)) or "/etc/fstab"
     return [
         Guard(
             "mount",
             # An automount, noauto, or a boot that has not come that far.
-            "%s holds %s." % (device.address, "mounted filesystems" if mounted else "what /etc/fstab names"),
+            "%s holds %s." % (device.address, "mounted filesystems" if mounted else "what %s names" % places),
             shorten(mounted + named),
-            "Unmount it and take it out of /etc/fstab first, or choose another device.",
+            "Unmount it and take it out of %s first, or choose another device." % places,
         )
     ]
 
@@ -121,7 +120,7 @@ def _claimed(disks: Disks, device: PciDevice, chains: dict[str, str], bases: dic
     for name, chain in chains.items():
         holders = disks.holders(name)
         if holders:
-            evidence.append("%s is held by %s" % (chain, ", ".join(_mapped(disks.root, one) for one in holders)))
+            evidence.append("%s is held by %s" % (chain, ", ".join(_mapped(disks.root, holder) for holder in holders)))
         elif disks.is_claimed(name):
             evidence.append("%s: opening it exclusively gives EBUSY" % chain)
         else:
@@ -140,8 +139,8 @@ def _claimed(disks: Disks, device: PciDevice, chains: dict[str, str], bases: dic
 
 
 def _users(disks: Disks, name: str, chain: str) -> list[str]:
-    return ["%s is open for writing in %s" % (chain, one) for one in disks.writers.get(name, ())] + [
-        "%s is exported to other hosts: %s/enable is 1" % (chain, one) for one in disks.exports.get(name, ())
+    return ["%s is open for writing in %s" % (chain, process) for process in disks.writers.get(name, ())] + [
+        "%s is exported to other hosts: %s/enable is 1" % (chain, target) for target in disks.exports.get(name, ())
     ]
 
 
@@ -156,4 +155,14 @@ def _members(disks: Disks, device: PciDevice, chains: dict[str, str]) -> list[Gu
     if not evidence:
         return []
     remedy = "If nothing needs it any more, take it out of its volume group or array and wipe it (wipefs) first."
-    return [Guard("disk_member", "%s holds a part of a volume." % device.address, shorten(evidence), remedy)]
+    return [Guard(DISK_MEMBER, "%s holds a part of a volume." % device.address, shorten(evidence), remedy)]
+
+
+def _data(disks: Disks, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
+    """What nobody uses at the moment and no file names may be somebody's all the same."""
+    seen = ((chain, disks.data_on(name)) for name, chain in chains.items())
+    evidence = ["%s holds %s" % (chain, data) for chain, data in seen if data]
+    if not evidence:
+        return []
+    remedy = "If nobody needs the data any more, wipe each of these (wipefs --all /dev/<disk>), then run again."
+    return [Guard(DISK_DATA, "%s holds data." % device.address, shorten(evidence), remedy)]

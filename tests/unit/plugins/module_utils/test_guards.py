@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._host import namespaces, netlink
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host import namespaces, netlink, sockets
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.namespaces import Elsewhere
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.netlink import Address, Link, NetState, Route
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.packet_sockets import PacketSocket
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy import guard_context
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
@@ -43,17 +45,27 @@ def test_a_route_of_any_family_in_any_table_counts(nic: Tree, family: str, table
     assert found[0].remedy
 
 
-def test_an_interface_with_an_xdp_program_is_refused(nic: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("program,shown", [(42, "42"), (0, "of several modes")])
+def test_an_interface_with_an_xdp_program_is_refused(nic: Tree, program: int, shown: str) -> None:
     index = nic.root.read_int("/sys/class/net/eth1/ifindex")
-    context, bus = GuardContext(nic.root), PciBus(nic.root)
-    context.__dict__.update(net=NetState([], []), elsewhere=Elsewhere({}, []))
-    links = [Link("eth1", None, None, False, index=index, xdp=42), Link("eth2", None, None, False, index=99, xdp=0)]
-    monkeypatch.setattr(guard_context, "read_links", lambda: links)
-    monkeypatch.setattr(Root, "is_live", True)
-    assert context.xdp_programs[99] == "XDP program of several modes is attached"
-    monkeypatch.undo()
-    found = check(context, bus, bus.get(NIC))
-    assert kinds(found) == ["xdp"] and found[0].evidence == ["eth1: XDP program 42 is attached"]
+    links = [
+        Link("eth1", None, None, False, ifindex=index, xdp=program),
+        Link("eth2", None, None, False, ifindex=99, xdp=7),
+    ]
+    found = guards(nic, NIC, NetState([], [], links))
+    assert kinds(found) == ["xdp"] and found[0].evidence == ["eth1: XDP program %s is attached" % shown]
+
+
+@pytest.mark.parametrize(
+    "kind,elsewhere,guarded", [("ip6gretap", False, True), ("veth", False, False), ("sit", True, False)]
+)
+def test_a_tunnel_that_only_the_kernels_list_ties_to_its_interface_counts(
+    nic: Tree, kind: str, elsewhere: bool, guarded: bool
+) -> None:
+    index, above = nic.root.read_int("/sys/class/net/eth1/ifindex"), nic.net("t0")
+    links = [Link("eth1", None, None, False, ifindex=index), Link("t0", kind, index, elsewhere, ifindex=above)]
+    found = guards(nic, NIC, NetState([Address(above, "192.0.2.7", 24)], [], links))
+    assert [guard.evidence for guard in found] == ([["address 192.0.2.7/24 on t0 on eth1"]] if guarded else [])
 
 
 @pytest.mark.parametrize("above", ["vlan100", "bond0", "br0", "team0", "macvlan0"])
@@ -112,31 +124,41 @@ def test_an_open_vswitch_port_is_refused(nic: Tree) -> None:
     assert kinds(found) == ["openvswitch"] and "ovs-vsctl del-port" in found[0].remedy
 
 
-PACKET = """sk               RefCnt Type Proto  Iface R Rmem   User   Inode
-00000000 3      3    88cc   %(other)d     1 0      0      8001
-00000000 3      3    0003   %(index)d     1 0      0      8002
-00000000 3      3    0003   0     1 0      0      8003
-"""
+# "not tcp dst port 22 and ether proto 0x88cc", as lldpd and the like have it: all but LLDP is rejected.
+ONLY_LLDP = struct.pack("=HBBIHBBIHBBIHBBI", 0x28, 0, 0, 12, 0x15, 0, 1, 0x88CC, 0x6, 0, 0, 262144, 0x6, 0, 0, 0)
+# Open vSwitch's: all but what this host sends.
+INCOMING = struct.pack("=HBBIHBBIHBBIHBBI", 0x28, 0, 0, 0xFFFFF004, 0x15, 0, 1, 4, 0x6, 0, 0, 0, 0x6, 0, 0, 65535)
 
 
-@pytest.mark.parametrize("owner,guarded", [("ovs-vswitchd", True), ("lldpd", False)])
+@pytest.mark.parametrize(
+    "owner,protocol,code,guarded",
+    [
+        ("ovs-vswitchd", 3, INCOMING, True),
+        ("vpp_main", 3, None, True),
+        ("suricata", 0x0800, None, True),
+        ("lldpd", 3, ONLY_LLDP, False),
+        ("ptp4l", 0x88F7, None, False),
+    ],
+)
 @pytest.mark.parametrize("above", [None, "bond0"])
-def test_a_port_of_open_vswitchs_userspace_datapath_is_refused(
-    nic: Tree, owner: str, guarded: bool, above: str | None
+def test_a_packet_socket_that_receives_ordinary_packets_is_refused_whoever_has_it(
+    nic: Tree, owner: str, protocol: int, code: bytes | None, guarded: bool, above: str | None
 ) -> None:
     index = nic.root.read_int("/sys/class/net/eth1/ifindex")
     if above:
         index = nic.net(above)
         nic.stack(above, "eth1", master=True)
-    nic.file("/proc/net/packet", PACKET % {"index": index, "other": index + 100})
     nic.file("/proc/812/comm", owner)
     nic.dir("/proc/812/fd")
     for fd, target in enumerate(("/dev/null", "pipe:[8002]", "socket:[8002]", "socket:[8003]")):
         nic.at("/proc/812/fd/%d" % fd).symlink_to(target)
-    found = guards(nic, NIC)
-    assert kinds(found) == (["openvswitch"] if guarded else ["stacked"] if above else [])
+    context, bus = GuardContext(nic.root, NetState([], [])), PciBus(nic.root)
+    present = [PacketSocket(index, "8002", protocol, code), PacketSocket(index + 100, "8001", 3, None)]
+    context._packet_sockets = lambda: present
+    found = check(context, bus, bus.get(NIC))
+    assert kinds(found) == (["packet_socket"] if guarded else ["stacked"] if above else [])
     chain = "bond0 on eth1" if above else "eth1"
-    assert not guarded or found[0].evidence == [chain + ": packet socket of process 812 (ovs-vswitchd)"]
+    assert not guarded or found[0].evidence == ["%s: packet socket of process 812 (%s)" % (chain, owner)]
 
 
 @pytest.mark.parametrize(
@@ -279,8 +301,36 @@ TCP6 = """  sl  local_address                         remote_address            
 
 
 def test_incoming_connections_are_those_to_listening_ports() -> None:
-    assert guard_context.incoming_connections(TCP) == [("10.0.0.5", 22, "10.0.0.2")]
-    assert [row[0] for row in guard_context.incoming_connections(TCP6)] == ["10.0.0.8", "2001:db8::5"]
+    found = list(sockets.parse_table("tcp", TCP))
+    assert [(row.address, row.port, row.peer, row.incoming) for row in found] == [
+        ("10.0.0.5", 22, "10.0.0.2", True),
+        ("10.0.0.6", 40000, "10.0.0.2", False),
+    ]
+    assert [(row.address, row.incoming) for row in sockets.parse_table("tcp6", TCP6)] == [
+        ("10.0.0.8", True),
+        ("2001:db8::5", True),
+    ]
+
+
+# A connection from fe80::5 to fe80::2: iSCSI over TCP; and of UDP, one that is connected and one that is not.
+LINK_LOCAL = """  sl  local_address                         remote_address                        st
+   0: 000080FE000000000000000005000000:%s 000080FE000000000000000002000000:%s %s 00000000:00000000 0 0"""
+
+
+@pytest.mark.parametrize(
+    "table,state,guarded",
+    [("tcp6", "01", True), ("tcp6", "02", True), ("tcp6", "06", False), ("udp6", "01", True), ("udp6", "07", False)],
+)
+def test_an_outgoing_connection_over_a_link_local_address_counts(
+    nic: Tree, table: str, state: str, guarded: bool
+) -> None:
+    index = nic.root.read_int("/sys/class/net/eth1/ifindex")
+    nic.file("/proc/net/" + table, LINK_LOCAL % ("9C40", "0CBC", state))
+    net = NetState([Address(index, "fe80::5", 64)], [Route("inet6", "main", "fe80::/64", None, (index,), True)])
+    found = guards(nic, NIC, net)
+    assert kinds(found) == (["connection"] if guarded else [])
+    said = "address fe80::5/64 on eth1; %s connection from port 40000 to fe80::2 port 3260" % table[:3].upper()
+    assert not guarded or found[0].evidence == [said]
 
 
 @pytest.mark.parametrize("source", ["proc", "environment"])
@@ -305,7 +355,7 @@ def test_a_link_local_management_connection_counts_although_its_routes_do_not(ni
 
 
 def test_ssh_over_something_else_than_tcp_is_no_address(tree: Tree) -> None:
-    assert guard_context.management_addresses(tree.root, "UNKNOWN 65535 UNKNOWN 65535") == {}
+    assert GuardContext(tree.root, ssh_connection="UNKNOWN 65535 UNKNOWN 65535").management_addresses == {}
 
 
 def test_every_guard_is_listed(nic: Tree) -> None:

@@ -13,6 +13,7 @@ import socket
 import struct
 import subprocess
 import sys
+from typing import Callable
 
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
@@ -77,10 +78,64 @@ def test_addresses() -> None:
     assert netlink.parse_addresses(ADDRESSES) == [(3, "192.0.2.1", 24), (3, "2001:db8::1", 64)]
 
 
-@pytest.mark.parametrize("cut", [0, 3, 15, 17, 30, 51])
-def test_truncated_dumps_do_not_hang_or_crash(cut: int) -> None:
+@pytest.mark.parametrize("cut", [3, 15, 17, 30, 51])
+@pytest.mark.parametrize("filled", [False, True])
+def test_half_an_answer_is_an_error_and_not_a_shorter_answer(cut: int, filled: bool) -> None:
     assert netlink.parse_routes(b"") == []
-    netlink.parse_routes(ROUTES4[:cut].ljust(64, b"\0") if cut > 16 else ROUTES4[:cut])
+    with pytest.raises(HostError, match="not whole"):
+        netlink.parse_routes(ROUTES4[:cut].ljust(54, b"\0") if filled else ROUTES4[:cut])
+
+
+class FakeSocket:
+    """Answers each request for a dump with the same bytes."""
+
+    def __init__(self, chunk: bytes, flags: int = 0) -> None:
+        self._answer = (chunk, [], flags, None)
+
+    def __enter__(self) -> FakeSocket:
+        return self
+
+    def __exit__(self, *_args: object) -> None:
+        pass
+
+    def __getattr__(self, _name: str) -> Callable[..., None]:
+        return lambda *_args: None
+
+    def recvmsg(self, _size: int) -> tuple:
+        return self._answer
+
+
+def done(code: int) -> bytes:
+    return struct.pack("=IHHIIi", 20, 3, 2, 1, 0, code)
+
+
+@pytest.mark.parametrize("code,name", [(12, "Cannot allocate memory"), (1, "Operation not permitted")])
+@pytest.mark.parametrize("before", [b"", ROUTES4])
+def test_a_dump_that_fails_on_the_way_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, code: int, name: str, before: bytes
+) -> None:
+    """NLMSG_DONE ends it all the same; its payload has the error."""
+    monkeypatch.setattr(socket, "socket", lambda *_args: FakeSocket(before + done(-code)))
+    for optional in (False, True):
+        with pytest.raises(HostError, match=name):
+            netlink.dump(26, b"", optional)
+    monkeypatch.setattr(socket, "socket", lambda *_args: FakeSocket(before + done(0)))
+    assert netlink.dump(26, b"") == before
+
+
+def test_only_a_kernel_that_does_not_know_a_kind_has_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        socket, "socket", lambda *_args: FakeSocket(struct.pack("=IHHIIi", 36, 2, 0, 1, 0, -95) + bytes(16))
+    )
+    assert netlink.dump(106, b"", optional=True) == b""
+    with pytest.raises(HostError, match="not supported"):
+        netlink.dump(26, b"")
+
+
+def test_an_answer_that_did_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "socket", lambda *_args: FakeSocket(ROUTES4 + done(0), socket.MSG_TRUNC))
+    with pytest.raises(HostError, match="larger than"):
+        netlink.dump(26, b"")
 
 
 def test_unreadable_routes_are_an_error_not_an_empty_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,4 +210,4 @@ def test_the_xdp_program_of_a_link(attached: int, program: int | None, expected:
     xdp = _attribute(2, bytes([attached])) + (_attribute(4, struct.pack("=I", program)) if program else b"")
     body = struct.pack("=BxHiII", 0, 1, 5, 0, 0) + _attribute(3, b"eth0\0") + _attribute(43, xdp)
     links = netlink.parse_links(struct.pack("=IHHII", 16 + len(body), 16, 0, 0, 0) + body)
-    assert [(link.name, link.index, link.xdp) for link in links] == [("eth0", 5, expected)]
+    assert [(link.name, link.ifindex, link.xdp) for link in links] == [("eth0", 5, expected)]

@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.disks import Disks
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus
@@ -118,14 +121,90 @@ def test_a_disk_that_something_holds_is_in_use_mounted_or_not(disk: Tree) -> Non
         ("linux_raid_member", True),
         ("ddf_raid_member", True),
         ("stratis", True),
+        ("VMFS_volume_member", True),
         ("ext4", False),
     ],
 )
 def test_a_member_of_a_volume_that_nobody_uses_counts(disk: Tree, kind: str, guarded: bool) -> None:
     disk.file("/run/udev/data/b254:1", "S:disk/by-id/x\nE:ID_FS_TYPE=%s\nG:systemd" % kind)
     found = guards(disk, DISK)
-    assert kinds(found) == (["disk_member"] if guarded else [])
-    assert not guarded or (found[0].evidence[0].startswith("vda1 is a member of ") and "wipefs" in found[0].remedy)
+    assert kinds(found) == ["disk_member" if guarded else "disk_data"] and "wipefs" in found[0].remedy
+    assert not guarded or found[0].evidence[0].startswith("vda1 is a member of ")
+
+
+@pytest.mark.parametrize(
+    "properties,evidence",
+    [
+        ("ID_FS_TYPE=ext4 ID_FS_USAGE=filesystem ID_FS_LABEL=data", "vda holds ext4 (filesystem, data)"),
+        ("ID_FS_TYPE=xfs ID_FS_USAGE=filesystem", "vda holds xfs (filesystem)"),
+        ("ID_FS_TYPE=crypto_LUKS ID_FS_USAGE=crypto", "vda holds crypto_LUKS (crypto)"),
+        ("ID_FS_TYPE=DM_integrity ID_FS_USAGE=crypto", "vda holds DM_integrity (crypto)"),
+        ("ID_FS_TYPE=swap ID_FS_USAGE=other", "vda holds swap (other)"),
+        ("ID_FS_TYPE=something_of_tomorrow", "vda holds something_of_tomorrow (data)"),
+        ("ID_FS_AMBIVALENT=filesystem:ext4:1.0", "vda holds several signatures: filesystem:ext4:1.0"),
+        ("ID_PART_TABLE_TYPE=gpt", "vda holds a partition table (gpt)"),
+        ("ID_PART_TABLE_TYPE=PMBR", "vda holds a partition table (PMBR)"),
+    ],
+)
+def test_data_that_nobody_uses_counts_by_any_signature(disk: Tree, properties: str, evidence: str) -> None:
+    disk.file("/run/udev/data/b254:0", "\n".join("E:" + line for line in properties.split()))
+    found = guards(disk, DISK)
+    assert kinds(found) == ["disk_data"] and found[0].evidence == [evidence] and "wipefs" in found[0].remedy
+
+
+def test_a_partition_does_not_repeat_the_table_of_its_disk(disk: Tree) -> None:
+    for number in ("254:0", "254:1"):
+        disk.file("/run/udev/data/b" + number, "E:ID_PART_TABLE_TYPE=gpt")
+    disk.file("/sys/class/block/vda1/partition", "1")
+    assert guards(disk, DISK)[0].evidence == ["vda holds a partition table (gpt)"]
+
+
+@pytest.mark.parametrize(
+    "path,text",
+    [
+        ("/etc/crypttab", "data UUID=0f-12 none luks"),
+        ("/etc/crypttab", "data /dev/sdz /key:UUID=0f-12 luks"),
+        ("/etc/crypttab", "data /dev/sdz none luks,header=UUID=0f-12"),
+        ("/etc/integritytab", "data PARTUUID=ab-01"),
+        ("/etc/veritytab", "usr /dev/sdz /dev/vda1 0123abcd"),
+        ("/etc/systemd/system/srv.mount", "[Mount]\nWhat=/dev/disk/by-uuid/0F-12\nWhere=/srv"),
+        ("/run/systemd/generator.late/efi.mount", "[Mount]\nWhat = /dev/vda1\nWhere=/efi"),
+        ("/usr/lib/systemd/system/dev-vda1.swap", "[Swap]\nWhat=/dev/vda1"),
+        ("/etc/systemd/system/srv.mount.d/disk.conf", "[Mount]\nWhat=/dev/vda1"),
+        ("/etc/auto.misc", "cd -fstype=ext4 :/dev/vda1"),
+        ("/etc/initramfs-tools/conf.d/resume", "RESUME=UUID=0f-12"),
+        ("/proc/cmdline", "quiet resume=/dev/vda1"),
+        ("/proc/cmdline", "cryptdevice=UUID=0f-12:root quiet"),
+    ],
+)
+def test_what_any_file_names_is_the_hosts(disk: Tree, path: str, text: str) -> None:
+    disk.file("/dev/vda1")
+    disk.link("/dev/disk/by-uuid/0F-12", "/dev/vda1")
+    disk.link("/dev/disk/by-partuuid/ab-01", "/dev/vda1")
+    disk.file(path, "# /dev/vda\n" + text)
+    found = guards(disk, DISK)
+    assert kinds(found) == ["mount"] and found[0].message.endswith("holds what %s names." % path)
+    assert found[0].evidence[0].startswith("vda1 is named in %s: " % path) and path in found[0].remedy
+
+
+def test_an_autofs_map_is_found_by_its_master(disk: Tree) -> None:
+    disk.file("/dev/vda1")
+    disk.file("/etc/auto.master.d/backup.autofs", "/backup file:/srv/maps/backup --timeout=60\n/net -hosts")
+    disk.file("/srv/maps/backup", "* -fstype=ext4 :/dev/vda1")
+    assert guards(disk, DISK)[0].evidence == ["vda1 is named in /srv/maps/backup: * -fstype=ext4 :/dev/vda1"]
+
+
+@pytest.mark.parametrize("path", ["/proc/1/mountinfo", "/proc/swaps", "/etc/crypttab", "/run/udev/data/b254:1"])
+def test_what_a_guard_reads_and_cannot_read_is_an_error(disk: Tree, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    disk.remove(path)
+    disk.at(path).parent.mkdir(parents=True, exist_ok=True)
+    disk.at(path).symlink_to(disk.at(path).name)  # ELOOP, whoever asks
+    with pytest.raises(HostError) as caught:
+        guards(disk, DISK)
+    assert caught.value.code == "unreadable" and caught.value.evidence[0].startswith(path)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert guards(disk, DISK) == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,58 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Packet sockets (AF_PACKET): which of them receive what is sent to the host, whatever program has them."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from typing import NamedTuple
+
+from .netlink import SOCK_DIAG, attributes_of, dump, messages
+from .packet_filter import accepts_traffic
+
+_SOCK_DIAG_BY_FAMILY, _AF_PACKET = 20, 17
+_SHOW_INFO, _SHOW_FILTER = 0x01, 0x20
+_INFO, _FILTER = 0, 7
+_ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
+
+
+class PacketSocket(NamedTuple):
+    """A packet socket that is bound to an interface."""
+
+    ifindex: int
+    inode: str
+    protocol: int
+    code: bytes | None  # its filter, classic BPF
+
+    @property
+    def takes_traffic(self) -> bool:
+        """Whether it receives ordinary packets to the host.
+
+        A switch in userspace (Open vSwitch, VPP), an intrusion prevention system and a capture do. What waits for
+        frames of one protocol (LLDP, DHCP, PTP) has that protocol or a filter, and is on interfaces that are not used.
+        """
+        if self.protocol not in (_ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6):
+            return False
+        return self.code is None or accepts_traffic(self.code)
+
+
+def read_packet_sockets() -> list[PacketSocket]:
+    """Read those of the calling thread's network namespace from the running kernel."""
+    request = struct.pack("=BBHIIII", _AF_PACKET, 0, 0, 0, _SHOW_INFO | _SHOW_FILTER, 0, 0)
+    return parse_packet_sockets(dump(_SOCK_DIAG_BY_FAMILY, request, protocol=SOCK_DIAG))
+
+
+def parse_packet_sockets(data: bytes) -> list[PacketSocket]:
+    """Parse a dump of packet_diag."""
+    found = []
+    for message in messages(data, _SOCK_DIAG_BY_FAMILY, 16):
+        protocol, inode = struct.unpack_from("=HI", message, 2)
+        attributes = attributes_of(message[16:])
+        ifindex = int.from_bytes(attributes.get(_INFO, b"")[:4], sys.byteorder)
+        if ifindex and protocol:
+            code = attributes.get(_FILTER)
+            found.append(PacketSocket(ifindex, str(inode), protocol, bytes(code) if code else None))
+    return found

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Callable, Mapping
 
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError, Refused
+from ansible_collections.baremetal.noiommu.plugins.plugin_utils import declared
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils.settings import facts_override
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils.variables import unknown_names
 
@@ -26,9 +28,21 @@ class ActionModule(ActionBase):
         """Say everything that is wrong at once."""
         super().run(tmp, task_vars)
         _result, args = self.validate_argument_spec({"refuse": {"type": "bool", "default": True}})
-        problems = [problem for check in CHECKS for problem in check(task_vars or {})]
+        variables = task_vars or {}
+        problems = [problem for check in CHECKS for problem in check(variables)]
+        if not problems:  # a value may be a template of what has just been refused
+            problems = self._refused_values(variables)
         if not problems:
             return {"changed": False}
         if args["refuse"]:
             return {"failed": True, **Refused(problems).as_failure()}
         return {"changed": False, "warnings": [str(problem) for problem in problems]}
+
+    def _refused_values(self, variables: Mapping[str, Any]) -> list[HostError]:
+        values, problems = {}, []
+        for name in declared.SPECS:
+            try:
+                values[name] = self._templar.template(variables.get(name))
+            except AnsibleError as exc:
+                problems.append(declared.refusal(name, ["%s: %s" % (name, exc)]))
+        return problems + declared.refusals(values)

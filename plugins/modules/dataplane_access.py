@@ -225,43 +225,18 @@ restart:
 from functools import partial
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.noiommu.plugins.module_utils._access.declared import Request, parse_memlock
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access.declared import (
+    GRANTS_SPEC,
+    Request,
+    parse_memlock,
+)
 from ansible_collections.baremetal.noiommu.plugins.module_utils._access.plan import AccessPlan
-from ansible_collections.baremetal.noiommu.plugins.module_utils._access.profiles import PROFILES
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._run import converge, run
 
-_PROFILE = {"type": "str", "choices": list(PROFILES)}
-_CAPABILITIES = {"type": "list", "elements": "str"}
 ARGUMENTS = {
-    "group": {"type": "str"},
-    "gid": {"type": "int"},
-    "users": {"type": "list", "elements": "str", "default": []},
-    "memlock": {"type": "str", "default": "unlimited"},
-    "hugetlbfs": {"type": "bool", "default": True},
-    "services": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {
-            "name": {"type": "str", "required": True},
-            "profile": _PROFILE,
-            "capabilities": _CAPABILITIES,
-        },
-    },
-    "binaries": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {
-            "path": {"type": "str", "required": True},
-            "profile": _PROFILE,
-            "capabilities": _CAPABILITIES,
-        },
-    },
-    "profile": {**_PROFILE, "default": "dpdk"},
-    "capabilities": {**_CAPABILITIES, "default": []},
+    **GRANTS_SPEC,
     "backend": {"type": "str", "choices": ["auto", "iommu", "builtin", "dkms"], "default": "auto"},
     "accept_unsafe": {"type": "bool", "default": False},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: declaration
-short_description: Refuses variables of a host that this collection would ignore
+short_description: Refuses variables of a host that this collection would ignore or could not use
 version_added: 1.0.0
 author:
   - baremetal.noiommu contributors (@baremetal-noiommu)
@@ -17,6 +17,9 @@ description:
   - Looks at the names of all variables that the host has here, from the inventory, extra variables, the play and roles.
   - A name that begins with C(noiommu_) and is not a variable of this collection is refused, with the nearest one. So is
     one of its variables with a prefix that is nearly this, as C(noiomu_devices).
+  - The value of each variable is checked as a whole, with the place of whatever is wrong in it, as
+    C(noiommu_access.memlok) or C(noiommu_devices[2]). What depends on the host is part of its verdict, see
+    M(baremetal.noiommu.noiommu_info).
   - Facts of the host that have the name of a variable of this collection are refused as well. They are answers of the
     host itself, and would decide over the controller.
   - Runs on the controller and does not connect to the host. All problems of a host are in one message.
@@ -46,7 +49,7 @@ refusals:
   elements: dict
   contains:
     code:
-      description: The kind of reason, V(unknown_variable) or V(facts_override).
+      description: The kind of reason, V(unknown_variable), V(declaration) or V(facts_override).
       type: str
     message:
       description: What is wrong.

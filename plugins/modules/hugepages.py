@@ -242,33 +242,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.change import HugepagesPlan
+from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.declared import MOUNTS_SPEC, POOLS_SPEC
 from ansible_collections.baremetal.noiommu.plugins.module_utils._run import converge, run
 
 ARGUMENTS = {
-    "pools": {
-        "type": "list",
-        "elements": "dict",
-        "options": {
-            "size": {"type": "str", "required": True},
-            "count": {"type": "int", "required": True},
-            "node": {"type": "int"},
-        },
-    },
+    "pools": POOLS_SPEC,
     "persistent": {"type": "bool", "default": True},
-    "mounts": {
-        "type": "list",
-        "elements": "dict",
-        "options": {
-            "path": {"type": "path", "required": True},
-            "size": {"type": "str", "required": True},
-            "mode": {"type": "str", "default": "0770"},
-            "uid": {"type": "int"},
-            "owner": {"type": "str"},
-            "gid": {"type": "int"},
-            "group": {"type": "str"},
-            "limit": {"type": "str"},
-        },
-    },
+    "mounts": MOUNTS_SPEC,
     "groups_to_come": {"type": "list", "elements": "str", "default": []},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }

@@ -113,11 +113,11 @@ devices:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.selectors import resolve
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.iommu import group_report
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus, normalise_bdf
+from ansible_collections.baremetal.noiommu.plugins.module_utils._run import run
 
 
 def report(root: Root, addresses: list[str] | None) -> dict:
@@ -137,15 +137,12 @@ def report(root: Root, addresses: list[str] | None) -> dict:
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the module."""
     module = AnsibleModule(
         argument_spec={"devices": {"type": "list", "elements": "str"}},
         supports_check_mode=True,
     )
-    try:
-        module.exit_json(changed=False, **report(Root(), module.params["devices"]))
-    except HostError as exc:
-        module.fail_json(**exc.as_failure())
+    run(module, lambda root, _runner: {"changed": False, **report(root, module.params["devices"])}, reads_only=True)
 
 
 if __name__ == "__main__":

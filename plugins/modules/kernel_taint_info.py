@@ -115,18 +115,14 @@ evidence:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.taint import report
+from ansible_collections.baremetal.noiommu.plugins.module_utils._run import run
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    try:
-        module.exit_json(changed=False, **report(Root()))
-    except HostError as exc:
-        module.fail_json(**exc.as_failure())
+    run(module, lambda root, _runner: {"changed": False, **report(root)}, reads_only=True)
 
 
 if __name__ == "__main__":

@@ -77,14 +77,32 @@ options:
     elements: str
     choices: [devices, sriov, hugepages, hugepage_mounts, access]
     default: []
+  hugepages:
+    description:
+      - The declared pools, as O(baremetal.noiommu.hugepages#module:pools).
+      - What that module would refuse is then part of the verdict.
+    type: list
+    elements: dict
+  hugepage_mounts:
+    description:
+      - The declared mounts, as O(baremetal.noiommu.hugepages#module:mounts).
+      - What that module would refuse is then part of the verdict. The group of O(access) may still be missing.
+    type: list
+    elements: dict
+  access:
+    description:
+      - The declared grants, a dictionary with those options of M(baremetal.noiommu.dataplane_access) that
+        C(noiommu_access) may have.
+      - What that module would refuse is then part of the verdict.
+    type: dict
   gather_subset:
     description:
       - Which of the returned values are gathered. The verdict always is.
       - What is not gathered costs nothing on the host, and no memory on the control node.
     type: list
     elements: str
-    choices: [all, kernel, iommu, iommu_boot, secure_boot, module_signing, lockdown, module, vfio, taint, insecure, devices,
-              hugepages, recorded, os, packages_missing, prebuilt_kernels, applications, container]
+    choices: [all, kernel, iommu, iommu_boot, secure_boot, module_signing, lockdown, module, vfio, taint, insecure,
+              devices, hugepages, recorded, os, packages_missing, prebuilt_kernels, applications, container]
     default: [all]
 seealso:
   - module: baremetal.noiommu.kernel_cmdline
@@ -131,8 +149,8 @@ verdict:
           description:
             - The kind of reason, as V(unsafe_not_accepted), V(backend_unavailable), V(iommu_active), V(lockdown),
               V(selector), V(sriov), V(guarded_device), V(group_not_viable), V(iommu_wanted), V(iommu_lost),
-              V(iommu_stays_off), V(vfio_missing), V(key_not_enrolled), V(key_pending), V(insecure_expired) or
-              V(undeclared).
+              V(iommu_stays_off), V(vfio_missing), V(key_not_enrolled), V(key_pending), V(insecure_expired),
+              V(undeclared), or that with which a later step would be refused.
           type: str
         message: &message
           description: The reason.
@@ -521,12 +539,16 @@ packages_missing:
 """
 
 import os
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access.declared import GRANTS_SPEC
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.selectors import ELEMENT_SPEC
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.sriov import ELEMENT_SPEC as SRIOV_SPEC
+from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.declared import MOUNTS_SPEC, POOLS_SPEC
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.undeclared import KINDS
 from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight.preflight import (
@@ -535,6 +557,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight.prefl
     Declaration,
     Preflight,
 )
+from ansible_collections.baremetal.noiommu.plugins.module_utils._run import run
 
 ARGUMENTS = {
     "devices": {**ELEMENT_SPEC, "default": []},
@@ -545,21 +568,38 @@ ARGUMENTS = {
     "kmod_build": {"type": "str", "choices": ["on_host", "prebuilt"], "default": "on_host"},
     "insecure_until": {"type": "str"},
     "undeclared": {"type": "list", "elements": "str", "choices": list(KINDS), "default": []},
+    "hugepages": {"type": "list", "elements": "dict"},
+    "hugepage_mounts": {"type": "list", "elements": "dict"},
+    "access": {"type": "dict"},
     "gather_subset": {"type": "list", "elements": "str", "choices": [ALL, *PARTS], "default": [ALL]},
 }
+
+
+def declared(params: dict[str, Any]) -> Declaration:
+    """Return the declaration, its parts converted as the modules that take them later will do."""
+    specs = {
+        "hugepages": POOLS_SPEC,
+        "hugepage_mounts": MOUNTS_SPEC,
+        "access": {"type": "dict", "options": GRANTS_SPEC},
+    }
+    given = {name: params[name] for name in specs if params[name]}
+    result = ArgumentSpecValidator({name: specs[name] for name in given}).validate(given)
+    if result.error_messages:
+        raise HostError("declaration", "What is declared is not usable.", result.error_messages, "Correct it.")
+    return Declaration(**{**params, **result.validated_parameters})
+
+
+def noiommu_info(module: AnsibleModule, root: Root) -> dict[str, Any]:
+    """Return the verdict and what was asked for of what it rests on."""
+    subset = module.params.pop("gather_subset")
+    context = GuardContext(root, ssh_connection=os.environ.get("SSH_CONNECTION"))
+    return {"changed": False, **Preflight(root, context, declared(module.params)).report(subset)}
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    root = Root()
-    context = GuardContext(root, ssh_connection=os.environ.get("SSH_CONNECTION"))
-    try:
-        subset = module.params.pop("gather_subset")
-        result = Preflight(root, context, Declaration(**module.params)).report(subset)
-    except HostError as exc:
-        module.fail_json(**exc.as_failure())
-    module.exit_json(changed=False, **result)
+    run(module, lambda root, _runner: noiommu_info(module, root), reads_only=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,40 @@ from typing import Any, NamedTuple
 
 from .._base.errors import HostError
 
+PROFILES = ("dpdk", "spdk", "ovs", "custom")
+_PROFILE = {"type": "str", "choices": list(PROFILES)}
+_CAPABILITIES = {"type": "list", "elements": "str"}
+# The options by which grants are declared, for every module that takes them.
+GRANTS_SPEC: dict[str, Any] = {
+    "group": {"type": "str"},
+    "gid": {"type": "int"},
+    "users": {"type": "list", "elements": "str", "default": []},
+    "memlock": {"type": "str", "default": "unlimited"},
+    "hugetlbfs": {"type": "bool", "default": True},
+    "services": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "profile": _PROFILE,
+            "capabilities": _CAPABILITIES,
+        },
+    },
+    "binaries": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "path": {"type": "str", "required": True},
+            "profile": _PROFILE,
+            "capabilities": _CAPABILITIES,
+        },
+    },
+    "profile": {**_PROFILE, "default": "dpdk"},
+    "capabilities": {**_CAPABILITIES, "default": []},
+}
+
 
 class Request(NamedTuple):
     """What is declared. Without a group, everything is revoked."""

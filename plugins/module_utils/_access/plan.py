@@ -35,6 +35,15 @@ from .services import ServicesPlan
 _PARTS = (("/etc/group", "groups"), ("device nodes", "nodes"), ("programs", "binaries"))
 
 
+def refusals(root: Root, runner: Runner, request: Request, backend: str | None) -> list[HostError]:
+    """Return everything that would refuse these grants on a host that this backend is going to serve."""
+    stored = record.read(root)
+    group = GroupPlan(root, runner, request, stored)
+    services = ServicesPlan(root, request, backend)
+    programs = ProgramsPlan(root, request, backend, stored.binaries if stored else {}, group.old_gid)
+    return [*group.refusals(), *services.refusals, *programs.refusals]
+
+
 class AccessPlan:
     """What one run changes. The constructor decides from the host alone, so that check mode predicts the real run."""
 

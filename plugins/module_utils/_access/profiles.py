@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 from .._base.errors import HostError
 from .._host import capabilities
 from .._policy import backend as _backend
-from .declared import Request
+from .declared import PROFILES, Request
 
-PROFILES = ("dpdk", "spdk", "ovs", "custom")
 # How an application gets its capabilities. The way makes a difference: see needs().
 SERVICE, BINARY, CONTAINER = "service", "binary", "container"
 

@@ -46,25 +46,25 @@ def anything() -> Schema:
     return lambda value, where: iter(())
 
 
-def text(pattern: str = "", expected: str = "a text") -> Schema:
+def text(pattern: str = "", what: str = "a text") -> Schema:
     """Accept a string that matches all of a pattern."""
     compiled = re.compile("(?:%s)\\Z" % pattern, re.DOTALL) if pattern else None
 
     def check(value: Any, where: str) -> Iterator[Problem]:
         if not isinstance(value, str) or (compiled is not None and not compiled.match(value)):
-            yield _expected(value, where, expected)
+            yield expected(what, value, where)
 
     return check
 
 
-def whole(least: int | None = 0, most: int = 2**63, expected: str = "") -> Schema:
+def whole(least: int | None = 0, most: int = 2**63, what: str = "") -> Schema:
     """Accept a whole number; True and False are none."""
-    name = expected or ("a whole number" if least is None else "a whole number from %d" % least)
+    name = what or ("a whole number" if least is None else "a whole number from %d" % least)
 
     def check(value: Any, where: str) -> Iterator[Problem]:
         fits = isinstance(value, int) and not isinstance(value, bool) and value <= most
         if not fits or (least is not None and value < least):
-            yield _expected(value, where, name)
+            yield expected(name, value, where)
 
     return check
 
@@ -74,7 +74,7 @@ def flag() -> Schema:
 
     def check(value: Any, where: str) -> Iterator[Problem]:
         if not isinstance(value, bool):
-            yield _expected(value, where, "true or false")
+            yield expected("true or false", value, where)
 
     return check
 
@@ -84,7 +84,7 @@ def choice(*values: Any) -> Schema:
 
     def check(value: Any, where: str) -> Iterator[Problem]:
         if not isinstance(value, (str, int, type(None))) or value not in values:
-            yield _expected(value, where, "one of " + ", ".join(map(str, values)))
+            yield expected("one of " + ", ".join(map(str, values)), value, where)
 
     return check
 
@@ -104,7 +104,7 @@ def items(schema: Schema, each: str = "") -> Schema:
 
     def check(value: Any, where: str) -> Iterator[Problem]:
         if not isinstance(value, (list, tuple)):
-            yield _expected(value, where, "a list" + (" of %s" % each if each else ""))
+            yield expected("a list" + (" of %s" % each if each else ""), value, where)
             return
         for index, entry in enumerate(value):
             yield from schema(entry, "%s[%d]" % (where, index))
@@ -118,7 +118,7 @@ def table(schema: Schema, key: str = "") -> Schema:
 
     def check(value: Any, where: str) -> Iterator[Problem]:
         if not isinstance(value, Mapping):
-            yield _expected(value, where, "a mapping")
+            yield expected("a mapping", value, where)
             return
         for name, entry in value.items():
             yield from named(name, where)
@@ -133,7 +133,7 @@ def fields(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None
 
     def check(value: Any, where: str) -> Iterator[Problem]:
         if not isinstance(value, Mapping):
-            yield _expected(value, where, "a mapping with the keys %s" % ", ".join(known))
+            yield expected("a mapping with the keys %s" % ", ".join(known), value, where)
             return
         for name in value:
             if name in known:
@@ -159,8 +159,9 @@ def _nearest(name: Any, known: Mapping[str, Schema]) -> str:
     return "did you mean %s?" % nearest[0] if nearest else "there are " + ", ".join(known)
 
 
-def _expected(value: Any, where: str, expected: str) -> Problem:
-    return Problem(where, "expected %s, found %s" % (expected, _brief(value)))
+def expected(what: str, value: Any, where: str) -> Problem:
+    """Return the problem of a value that is something else."""
+    return Problem(where, "expected %s, found %s" % (what, _brief(value)))
 
 
 def _brief(value: Any) -> str:

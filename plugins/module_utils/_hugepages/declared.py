@@ -13,6 +13,31 @@ from .._base.errors import HostError
 from .._base.fs import Root
 from .._host.hugetlb import NODES_DIR, SIZES_DIR, Pool, Pools, format_size, parse_size
 
+# The options by which pools and mounts are declared, for every module that takes them.
+POOLS_SPEC: dict[str, Any] = {
+    "type": "list",
+    "elements": "dict",
+    "options": {
+        "size": {"type": "str", "required": True},
+        "count": {"type": "int", "required": True},
+        "node": {"type": "int"},
+    },
+}
+MOUNTS_SPEC: dict[str, Any] = {
+    "type": "list",
+    "elements": "dict",
+    "options": {
+        "path": {"type": "path", "required": True},
+        "size": {"type": "str", "required": True},
+        "mode": {"type": "str", "default": "0770"},
+        "uid": {"type": "int"},
+        "owner": {"type": "str"},
+        "gid": {"type": "int"},
+        "group": {"type": "str"},
+        "limit": {"type": "str"},
+    },
+}
+
 
 class WantedPool(NamedTuple):
     """A pool and how many pages it is to have."""

@@ -14,6 +14,7 @@ import re
 from typing import Any, NamedTuple
 
 from .._access import hugetlbfs, profiles, services
+from .._access.declared import PROFILES
 from .._base.fs import Root
 from .._base.paths import PA_HINT
 from .._host.hugetlb import SIZES_DIR
@@ -80,7 +81,7 @@ def _capabilities(name: str, situation: Situation, one: Prediction) -> list[str]
     """Return what it needs where it does not run as root, as a service."""
     if situation.backend is None or (not one.works and one.remedy is None):
         return []
-    profile = name if name in profiles.PROFILES else "dpdk"
+    profile = name if name in PROFILES else "dpdk"
     needed = [grant.capability for grant in profiles.needs(profile, situation.backend, profiles.SERVICE, True, [])]
     if situation.backend == IOMMU and one.iova_mode == "PA":
         needed.append("CAP_SYS_ADMIN")

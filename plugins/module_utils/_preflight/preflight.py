@@ -31,6 +31,8 @@ from .._policy.guard_context import GuardContext
 from .._policy.guards import check, loss_refusals
 from .._policy.undeclared import undeclared
 from . import predict
+from .declared import LaterSteps
+from .declared import refusals as later_refusals
 
 MODULE = "noiommu"
 _VFIO_MODULES = ("vfio", "vfio_pci", "vfio_pci_core", "vfio_iommu_type1")
@@ -49,7 +51,10 @@ class Declaration(NamedTuple):
     enable_iommu: bool = False
     kmod_build: str = "on_host"
     insecure_until: str | None = None
-    undeclared: Sequence[str] = ()  # what no variable says anything of, see _undeclared
+    undeclared: Sequence[str] = ()  # what no variable mentions, see _policy/undeclared.py
+    hugepages: list[dict[str, Any]] | None = None
+    hugepage_mounts: list[dict[str, Any]] | None = None
+    access: dict[str, Any] | None = None
 
 
 # What noiommu_info returns besides the verdict.
@@ -103,6 +108,8 @@ class Preflight:
         self._prebuilt = declared.kmod_build == "prebuilt"
         self._lacking = {} if self._prebuilt else kernels.missing_for_build(root, self._release)
         self._signing = signing.read(root, self._prebuilt)
+        later = LaterSteps(declared.hugepages, declared.hugepage_mounts, declared.access)
+        self._later_refusals = later_refusals(root, later, self._choice.backend)
 
     def report(self, subset: Container[str] = (ALL,)) -> dict[str, Any]:
         """Return the verdict and these parts of what it rests on (``PARTS``), as noiommu_info does."""
@@ -223,7 +230,7 @@ class Preflight:
             addresses = {device.address for device in self._selected}
             there = [device for device in self._selected if not device.planned]
             refusals += group_refusals(self._root, self._bus, there, addresses)
-        refusals += self._vfio_missing() + self._unsigned()
+        refusals += self._vfio_missing() + self._unsigned() + self._later_refusals
         if self._by_selector:
             refusals += refuse_late(self._root, (LIBRARY, STATE))
         return {

@@ -54,6 +54,9 @@ OPTIONS = {
         "enable_iommu",
         "kmod_build",
         "insecure_until",
+        "hugepages",
+        "hugepage_mounts",
+        "access",
         "undeclared",
         "gather_subset",
     ],
@@ -76,7 +79,7 @@ OPTIONS = {
 }
 
 
-NOTHING = {**dict.fromkeys(VARIABLES, []), "noiommu_access": {}}
+NOTHING = {**{name: [] for name in VARIABLES}, "noiommu_access": {}}
 HOSTS: dict[str, dict[str, Any]] = {
     "undefined": {},
     # In YAML, in an inventory in INI or with -e, and by a template.

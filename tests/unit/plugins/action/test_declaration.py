@@ -10,6 +10,7 @@ The playbooks are the real ones, run by ansible-playbook.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from ansible_collections.baremetal.noiommu.tests.unit.control_node import Control, play, role
@@ -44,6 +45,33 @@ def test_group_and_extra_variables(control: Control, playbook: str) -> None:
     assert done.rc != 0 and done.reached == set()
     for host in "ab":
         assert "Write noiommu_access." in done.told(host) and "Write noiommu_devices." in done.told(host)
+
+
+def test_wrong_values_are_told_under_the_operators_names_and_no_host_is_reached(control: Control) -> None:
+    hosts: dict[str, dict[str, Any]] = {
+        "right": {"noiommu_access": "{{ grants }}", "grants": {"group": "dataplane"}},
+        "key": {"noiommu_access": {"group": "dataplane", "memlok": "unlimited"}},
+        "entry": {"noiommu_devices": [{"mac": "52:54:00:12:34:56"}, {"mac": "a", "slot": "b"}]},
+        "template": {"noiommu_hugepages": "{{ pools }}", "pools": [{"size": "2M"}]},
+        "undefined": {"noiommu_devices": "{{ not_there }}"},
+        "switch": {"noiommu_reboot_ok": "maybe"},
+    }
+    done = control.run("baremetal.noiommu.deploy", hosts)
+    assert done.rc != 0 and "Traceback" not in done.said
+    assert done.reached == {"right"}
+    assert "noiommu_access.memlok: there is no such key; did you mean memlock?" in done.told("key")
+    assert "noiommu_devices[1]: mac and slot cannot be in one entry" in done.told("entry")
+    assert "noiommu_hugepages[0]: the key count is missing" in done.told("template")
+    assert "noiommu_devices is not declared properly" in done.told("undefined")
+    assert "noiommu_reboot_ok: expected true or false" in done.told("switch")
+
+
+def test_a_list_given_as_text_is_explained(control: Control) -> None:
+    extra = "noiommu_devices=[{'mac':'52:54:00:12:34:56'}]"
+    done = control.run("baremetal.noiommu.deploy", {"a": {}}, "-e", extra)
+    assert done.rc != 0 and done.reached == set()
+    assert "noiommu_devices: expected a list of mappings, found" in done.told("a")
+    assert "give it as JSON" in done.told("a")
 
 
 def test_the_report_lists_it_as_refused_and_leaves_the_host_alone(control: Control) -> None:

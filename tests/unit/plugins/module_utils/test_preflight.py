@@ -9,6 +9,7 @@ import os
 from typing import Any
 
 import pytest
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.originals import Originals
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host import taint
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.netlink import NetState
@@ -19,6 +20,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight.prefl
     Preflight,
     read_parameters,
 )
+from ansible_collections.baremetal.noiommu.plugins.modules import noiommu_info
 from ansible_collections.baremetal.noiommu.tests.unit.fake_dkms import KERNEL, OTHER, build_host
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
@@ -26,6 +28,14 @@ NIC = "0000:04:00.0"
 DISK = "0000:05:00.0"
 MAC = "52:54:00:00:00:04"
 EFIVARS = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+ARGUMENTS = {
+    "devices": [],
+    "sriov": [],
+    "accept_unsafe": True,
+    "hugepages": None,
+    "hugepage_mounts": None,
+    "access": None,
+}
 MEANING = "can read and write all memory of this host"
 
 
@@ -283,3 +293,58 @@ def test_the_loaded_module_is_described_without_what_cannot_be_read(host: Tree) 
     host.at("/sys/module/noiommu/parameters/add").chmod(0o200)
     assert report(host)["module"] == {"loaded": True, "version": "1.0.0", "parameters": {"dpdk_pa_hint": "Y"}}
     assert read_parameters(host.root, "absent") is None
+
+
+LATER = [
+    ("access", {"group": "dataplane", "users": ["nobody-here"]}, "user", "There is no user nobody-here on this host."),
+    ("access", {"group": "Data Plane"}, "group", "'Data Plane' is not a group name."),
+    ("access", {"group": "dataplane", "memlock": "8G"}, "memlock", "'8G' is not an amount of locked memory."),
+    (
+        "access",
+        {"group": "dataplane", "services": [{"name": "fwd"}]},
+        "service",
+        "There is no systemd service fwd.service on this host.",
+    ),
+    ("hugepages", [{"size": "3M", "count": 1}], "pool", "This host has no hugetlb pages of size 3M."),
+    ("hugepages", [{"size": "2M", "count": 1, "node": 7}], "pool", "This host has no NUMA node 7."),
+    ("hugepages", [{"size": "much", "count": 1}], "pool", "'much' is not a page size."),
+    ("hugepage_mounts", [{"path": "mnt", "size": "2M"}], "mount", ""),
+]
+
+
+@pytest.mark.parametrize("name, value, code, message", LATER)
+def test_what_a_later_step_would_refuse_is_part_of_the_verdict(
+    host: Tree, name: str, value: Any, code: str, message: str
+) -> None:
+    host.file("/etc/group", "root:x:0:")
+    host.file("/etc/passwd", "root:x:0:0::/root:/bin/sh")
+    host.file("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "0")
+    before = host.content()
+    result = noiommu_info.declared({**ARGUMENTS, name: value})
+    refusals = Preflight(host.root, GuardContext(host.root, NetState([], [])), result).report()["verdict"]["refusals"]
+    assert [refusal["code"] for refusal in refusals] == [code]
+    assert message in refusals[0]["message"] and refusals[0]["remedy"]
+    assert refusals[0]["evidence"][0] == "declared by noiommu_" + name
+    assert host.content() == before
+
+
+def test_what_later_steps_accept_is_no_refusal(host: Tree) -> None:
+    host.file("/etc/group", "root:x:0:")
+    host.file("/etc/passwd", "ann:x:1000:1000::/home/ann:/bin/sh")
+    host.file("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "0")
+    mounts = [{"path": "/mnt/huge", "size": "2M", "group": "dataplane"}]
+    access = {"group": "dataplane", "users": ["ann"]}
+    given = {**ARGUMENTS, "access": access, "hugepage_mounts": mounts, "hugepages": [{"size": "2M", "count": "1"}]}
+    context = GuardContext(host.root, NetState([], []))
+    assert codes(Preflight(host.root, context, noiommu_info.declared(given)).report()) == []
+
+
+def test_parts_are_converted_as_their_modules_do() -> None:
+    found = noiommu_info.declared(
+        {**ARGUMENTS, "hugepages": [{"size": 2097152, "count": "4"}], "access": {"gid": "990"}}
+    )
+    assert found.hugepages == [{"size": "2097152", "count": 4, "node": None}]
+    assert found.access is not None and found.access["gid"] == 990
+    with pytest.raises(HostError) as caught:
+        noiommu_info.declared({**ARGUMENTS, "access": {"memlok": 1}})
+    assert caught.value.code == "declaration" and "memlok" in str(caught.value)

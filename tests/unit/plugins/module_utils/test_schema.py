@@ -64,7 +64,7 @@ def test_what_fits(schema: Schema, value: Any) -> None:
         (whole(), True, "here: expected a whole number from 0, found True"),
         (whole(), -1, "here: expected a whole number from 0, found -1"),
         (whole(), 1.0, "here: expected a whole number from 0, found 1.0"),
-        (whole(most=9, expected="a digit"), 10, "here: expected a digit, found 10"),
+        (whole(most=9, what="a digit"), 10, "here: expected a digit, found 10"),
         (flag(), "maybe", "here: expected true or false, found 'maybe'"),
         (flag(), 1, "here: expected true or false, found 1"),
         (choice("a", "b"), ["a"], "here: expected one of a, b, found ['a']"),

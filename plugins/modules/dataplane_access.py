@@ -13,9 +13,11 @@ version_added: 1.0.0
 author:
   - baremetal.noiommu contributors (@baremetal-noiommu)
 description:
-  - Makes a system group if it is missing, adds users to it, and gives it C(/dev/vfio/N), C(/dev/vfio/noiommu-N) and
-    C(/dev/noiommu), now and by a udev rule for every later one, and C(/dev/hugepages), now and at every boot.
-    Nothing is given to everybody.
+  - Creates a system group if it is missing, adds users to it, and gives it the device nodes of the data plane, now and
+    by a udev rule for every later one, and C(/dev/hugepages), now and at every boot.
+  - The nodes are C(/dev/noiommu), and C(/dev/vfio/N) or C(/dev/vfio/noiommu-N) of the devices that
+    M(baremetal.noiommu.vfio_binding) has bound. Those of other devices are left alone. C(/dev/vfio/vfio), which does
+    nothing by itself, gets the kernel's own mode, V(0666), again where the group could not open it.
   - VFIO pins the memory that a device may reach and counts it as locked. The group gets a limit for that, which holds
     for sessions that start after this. Services get theirs by a drop-in.
   - Whoever may open such a node can use the device. Where no IOMMU protects the host, that means reading and writing

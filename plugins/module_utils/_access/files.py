@@ -9,21 +9,39 @@ from __future__ import annotations
 import os
 
 from .._base.fs import Root
-from .._base.paths import DROP_IN, GRANTED_MODE, UNITS_DIR
+from .._base.paths import DROP_IN, GRANTED_MODE, ORIGINALS, UNITS_DIR
+from .._host.iommu import GROUPS
+from .._policy.granted_nodes import CONTAINER, CONTAINER_MODE
 
 PIN_NODE = "/dev/noiommu"
+# udev's program for a node: whether one of its group's devices is a key of the record. udev replaces %%k and $$.
+_HAS_OURS = (
+    "/bin/sh -c 'group=%%k; for device in %s/$${group##*-}/devices/*; do"
+    " [ -e $$device ] && grep -q .$${device##*/}.: %s && exit; done; exit 1'"
+) % (GROUPS, ORIGINALS)
 HEADER = "# Written by the Ansible module baremetal.noiommu.dataplane_access; your changes would be lost.\n"
 
 
 def udev_rules(group: str) -> str:
-    """Return the rules that give the device nodes to a group."""
+    """Return the rules that give the nodes of our devices to a group.
+
+    Groups are numbered anew at every boot: which of them has a device of ours, the record of the devices tells.
+    """
     # Final assignments: 91-vfio.rules of Open vSwitch's RPM, read later, gives the same nodes to hugetlbfs.
-    rule = 'SUBSYSTEM=="%s", KERNEL=="%s", GROUP:="%s", MODE:="%04o"\n'
-    return (
-        HEADER
-        + rule % ("vfio", "[0-9]*|noiommu-[0-9]*", group, GRANTED_MODE)
-        + rule % ("misc", os.path.basename(PIN_NODE), group, GRANTED_MODE)
+    to_group = 'GROUP:="%s", MODE:="%04o"' % (group, GRANTED_MODE)
+    return HEADER + "".join(
+        "%s\n" % rule
+        for rule in (
+            'SUBSYSTEM=="vfio", KERNEL=="[0-9]*|noiommu-[0-9]*", PROGRAM=="%s", %s' % (_HAS_OURS, to_group),
+            'SUBSYSTEM=="misc", KERNEL=="%s", %s' % (os.path.basename(PIN_NODE), to_group),
+            'SUBSYSTEM=="misc", KERNEL=="%s", MODE:="%04o"' % (os.path.basename(CONTAINER), CONTAINER_MODE),
+        )
     )
+
+
+def gave_every_group(rules: str | None) -> bool:
+    """Whether these rules are of an earlier version, which gave the group every VFIO group of the host."""
+    return rules is not None and ORIGINALS not in rules
 
 
 def limits(group: str, memlock: str) -> str:

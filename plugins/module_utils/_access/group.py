@@ -133,6 +133,11 @@ class GroupPlan:
         record = self._record
         return self.is_created or bool(record is not None and record.group == self.name and record.group_made)
 
+    @property
+    def was_ours(self) -> bool:
+        """Whether this collection created the group that an earlier run gave access to."""
+        return self._old is not None and self._record is not None and self._record.group_made
+
     def before(self) -> dict[str, Any]:
         """Return the groups that matter as they were found."""
         return {name: _show(self._groups[name].gid, self._groups[name].members) for name in self._shown()}

@@ -12,9 +12,8 @@ from .._base.paths import HUGETLBFS_UNIT, drop_in_path
 from .._base.undo import UndoStack
 from .._host.mounts import read_mounts
 from .._host.units import read_unit
-from . import nodes
 from .files import HEADER
-from .nodes import Node
+from .node import Node, look, set_owner
 
 HUGETLBFS = "/dev/hugepages"
 MODE = 0o1770
@@ -39,7 +38,7 @@ class HugetlbfsPlan:
         self._is_wanted = is_wanted
         self._old_gid = old_gid
         self.warnings: list[str] = []
-        self.now = nodes.look(root, HUGETLBFS) if _is_mounted(root) else None
+        self.now = look(root, HUGETLBFS) if _is_mounted(root) else None
         self.is_granted = is_wanted and self.now is not None and self._may_grant(self.now, gid)
 
     def _may_grant(self, now: Node, gid: int | None) -> bool:
@@ -71,8 +70,8 @@ class HugetlbfsPlan:
         """Give the mount to the group, or restore it."""
         had, want = self.now, self.wanted(gid)
         if had is not None and want is not None and had != want:
-            undo.push(had.path, lambda: nodes.set_owner(self._root, had))
-            nodes.set_owner(self._root, want)
+            undo.push(had.path, lambda: set_owner(self._root, had))
+            set_owner(self._root, want)
 
     def rendered(self, gid: int | None) -> RenderedFile:
         """Return the drop-in with which systemd mounts it for the group at boot."""

@@ -2,83 +2,79 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The device nodes of the data plane, and who may open them."""
+"""The device nodes of the data plane, and whom they are given to."""
 
 from __future__ import annotations
 
-import os
-import stat
-from typing import Any, NamedTuple
+from typing import Iterable
 
-from .._base.errors import HostError
 from .._base.fs import Root
-from .._base.paths import GRANTED_MODE
+from .._base.paths import GRANTED_MODE, UDEV_RULES
 from .._base.undo import UndoStack
 from .._host.iommu import chardevs
-from .files import PIN_NODE
+from .._policy.granted_nodes import CONTAINER, CONTAINER_MODE, can_use_container, granted_nodes
+from .files import PIN_NODE, gave_every_group
+from .group import GroupPlan
+from .node import Node, look, set_owner
 
 KERNEL_MODE = 0o600
-
-
-class Node(NamedTuple):
-    """A device node, or the root of a mount, and who may use it."""
-
-    path: str
-    uid: int
-    gid: int | None  # None: of a group that is still to be created
-    mode: int
-
-
-def look(root: Root, path: str) -> Node:
-    """Return who may use a node now."""
-    found = os.stat(root.path(path))
-    return Node(path, found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode))
-
-
-def show(nodes: list[Node]) -> dict[str, dict[str, Any]]:
-    """Return nodes as they are reported."""
-    return {node.path: {"uid": node.uid, "gid": node.gid, "mode": "%04o" % node.mode} for node in nodes}
-
-
-def set_owner(root: Root, want: Node) -> None:
-    """Give a node the owner, the group and the mode that it must have."""
-    if want.gid is None:
-        raise ValueError("the group of %s does not exist yet" % want.path)
-    try:
-        os.chown(root.path(want.path), want.uid, want.gid)
-        os.chmod(root.path(want.path), want.mode)
-    except FileNotFoundError:
-        pass  # The device is gone; udev gives the next one to the group.
-    except OSError as exc:
-        raise HostError(
-            "file",
-            "Could not give %s to its group: %s." % (want.path, exc.strerror),
-            evidence=["%s -> gid %d, mode %04o" % (want.path, want.gid, want.mode)],
-            remedy="Run with become: true.",
-        ) from exc
 
 
 class NodesPlan:
     """The device nodes that exist now, and whom they are given to."""
 
-    def __init__(self, root: Root, granted: bool, old_gid: int | None) -> None:
+    def __init__(self, root: Root, groups: GroupPlan, original: Node | None) -> None:
+        """Compare the nodes with what is declared; ``original`` is VFIO's container as an earlier run found it."""
         self._root = root
-        self._granted = granted
-        self._old_gid = old_gid
-        self.nodes = [look(root, path) for path in [PIN_NODE, *chardevs(root)] if root.exists(path)]
+        self._is_granted = groups.name is not None
+        self._old_gid, self._original = groups.old_gid, original
+        ours = {PIN_NODE, *granted_nodes(root)}
+        self._nodes = self._look(sorted(ours))
+        # Nothing else has the group that we created; and an earlier version gave every node to any group.
+        was_given = groups.was_ours or gave_every_group(root.read_text(UDEV_RULES))
+        others = self._look(path for path in chardevs(root) if was_given and path not in ours)
+        self._to_revoke = [node for node in others if node.gid in (groups.gid, groups.old_gid)]
+        self._container = self._find_container(groups.gid)
+
+    def _look(self, paths: Iterable[str]) -> list[Node]:
+        return [node for node in (look(self._root, path) for path in paths) if node is not None]
+
+    def _find_container(self, gid: int | None) -> Node | None:
+        """Return VFIO's container if it is ours to change, or was."""
+        now = look(self._root, CONTAINER)
+        if now is None or self._original is not None:
+            return now
+        return now if self._is_granted and not can_use_container(now.mode, now.gid or 0, gid) else None
+
+    @property
+    def original_container(self) -> Node | None:
+        """VFIO's container before it was granted, to be recorded."""
+        return (self._original or self._container) if self._is_granted else None
+
+    def found(self) -> list[Node]:
+        """Return the nodes as they are."""
+        return [*self._nodes, *self._to_revoke, *([self._container] if self._container else [])]
 
     def wanted(self, gid: int | None) -> list[Node]:
-        """Return the nodes as udev's rule makes them for the group with this number.
+        """Return the same nodes as they must be for the group with this number.
 
         Without a grant, only nodes that our group was given are changed.
         """
-        if self._granted:
-            return [Node(node.path, 0, gid, GRANTED_MODE) for node in self.nodes]
-        return [Node(node.path, 0, 0, KERNEL_MODE) if node.gid == self._old_gid else node for node in self.nodes]
+        wanted = [self._wanted(node, gid) for node in self._nodes]
+        wanted += [Node(node.path, 0, 0, KERNEL_MODE) for node in self._to_revoke]
+        if self._container is not None:
+            had = self._container
+            wanted.append(had._replace(mode=CONTAINER_MODE) if self._is_granted else self._original or had)
+        return wanted
+
+    def _wanted(self, node: Node, gid: int | None) -> Node:
+        if self._is_granted:
+            return Node(node.path, 0, gid, GRANTED_MODE)
+        return Node(node.path, 0, 0, KERNEL_MODE) if node.gid == self._old_gid else node
 
     def changes(self, gid: int | None) -> list[tuple[Node, Node]]:
         """Return what differs, each node as it is and as it must be."""
-        return [(had, want) for had, want in zip(self.nodes, self.wanted(gid)) if had != want]
+        return [(had, want) for had, want in zip(self.found(), self.wanted(gid)) if had != want]
 
     def apply(self, gid: int | None, undo: UndoStack) -> None:
         """Give the nodes to the group, or take them from it."""

@@ -24,7 +24,7 @@ from .._base.paths import (
 from .._base.undo import UndoStack
 from .._host import systemd
 from .._policy.backend import choose
-from . import files, grants, nodes, record
+from . import files, grants, node, record
 from .declared import Request
 from .group import GroupPlan
 from .hugetlbfs import HugetlbfsPlan
@@ -63,12 +63,12 @@ class AccessPlan:
         if refusals:
             raise Refused(refusals)
         is_granted = request.group is not None
-        self._nodes = NodesPlan(root, is_granted, old_gid)
-        original = self._record.hugetlbfs if self._record else None
-        self._mount = HugetlbfsPlan(root, is_granted and request.hugetlbfs, original, old_gid, gid)
+        container, mount = (self._record.container, self._record.hugetlbfs) if self._record else (None, None)
+        self._nodes = NodesPlan(root, self._group, container)
+        self._mount = HugetlbfsPlan(root, is_granted and request.hugetlbfs, mount, old_gid, gid)
         self._record_file = FileSet(root, [record.rendered(self._new_record())])
         self._files = FileSet(root, self._rendered_files(gid))
-        self._before = self._state(self._group.before(), self._nodes.nodes, self._mount.now, self._programs.before())
+        self._before = self._state(self._group.before(), self._nodes.found(), self._mount.now, self._programs.before())
         self.warnings = [*self._group.warnings, *self._programs.warnings, *self._mount.warnings]
 
     def _choose_backend(self) -> tuple[str | None, list[HostError]]:
@@ -89,6 +89,7 @@ class AccessPlan:
             self._programs.records(),
             self._mount.original,
             self._services.names(),
+            self._nodes.original_container,
         )
 
     def _rendered_files(self, gid: int | None) -> list[RenderedFile]:
@@ -132,9 +133,9 @@ class AccessPlan:
 
     @staticmethod
     def _state(
-        groups: dict[str, Any], devices: list[nodes.Node], mount: nodes.Node | None, binaries: dict[str, Any]
+        groups: dict[str, Any], devices: list[node.Node], mount: node.Node | None, binaries: dict[str, Any]
     ) -> dict[str, Any]:
-        return {"groups": groups, "nodes": nodes.show([*devices, *([mount] if mount else [])]), "binaries": binaries}
+        return {"groups": groups, "nodes": node.show([*devices, *([mount] if mount else [])]), "binaries": binaries}
 
     def diff(self) -> list[dict[str, str]]:
         """Return what differs in the form that Ansible prints."""

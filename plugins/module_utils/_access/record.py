@@ -13,7 +13,7 @@ from .._base.fs import Root
 from .._base.paths import ACCESS_RECORD
 from .._base.records import dump_json, load_record
 from . import file_capabilities
-from .nodes import Node
+from .node import Node
 
 
 class Record(NamedTuple):
@@ -25,6 +25,7 @@ class Record(NamedTuple):
     binaries: dict[str, file_capabilities.Recorded]
     hugetlbfs: Node | None  # as it was before
     services: list[str] = []  # with a drop-in of ours
+    container: Node | None = None  # /dev/vfio/vfio as it was before
 
 
 def read(root: Root) -> Record | None:
@@ -44,7 +45,7 @@ def _parse(stored: dict[str, Any]) -> Record:
         )
         for path, program in stored.get("binaries", {}).items()
     }
-    mount = stored.get("hugetlbfs")
+    mount, container = stored.get("hugetlbfs"), stored.get("container")
     return Record(
         str(stored["group"]),
         bool(stored["group_made"]),
@@ -52,6 +53,7 @@ def _parse(stored: dict[str, Any]) -> Record:
         binaries,
         Node(*mount) if mount else None,
         [str(service) for service in stored.get("services", [])],
+        Node(*container) if container else None,
     )
 
 
@@ -73,4 +75,5 @@ def union(old: Record | None, new: Record) -> Record:
         binaries={**old.binaries, **new.binaries},
         hugetlbfs=new.hugetlbfs or old.hugetlbfs,
         services=sorted({*old.services, *new.services}),
+        container=new.container or old.container,
     )

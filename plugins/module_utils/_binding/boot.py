@@ -30,9 +30,10 @@ from .._devices.sriov import VfPlan, count, losses
 from .._devices.steps import observe, plan, target
 from .._devices.transaction import INTERRUPTED, Transaction
 from .._host.accounts import read_groups
-from .._host.iommu import chardev_of, chardevs, group_refusals
+from .._host.iommu import chardev_of, group_refusals
 from .._host.pci import PciBus, PciDevice
 from .._policy.backend import IOMMU, choose, needs
+from .._policy.granted_nodes import granted_nodes
 from .._policy.guard_context import GuardContext
 from .._policy.guards import check, loss_refusals
 
@@ -90,7 +91,7 @@ class Boot:
         account = read_groups(self.root).get(granted.get("group", ""))
         if account is None:
             return
-        for path in chardevs(self.root):
+        for path in granted_nodes(self.root):
             with contextlib.suppress(OSError):  # udev does it then
                 os.chown(self.root.path(path), 0, account.gid)
                 os.chmod(self.root.path(path), GRANTED_MODE)

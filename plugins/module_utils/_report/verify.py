@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import re
@@ -43,12 +42,12 @@ from .._devices.steps import observe, plan, target
 from .._host import kernels, taint
 from .._host.accounts import read_groups
 from .._host.hugetlb import Pools, persistent
-from .._host.iommu import chardevs
 from .._host.modules import module_installed, module_loaded
 from .._host.mounts import read_mounts
 from .._host.pci import PciBus, PciDevice
 from .._policy import acceptance
 from .._policy.backend import needs
+from .._policy.granted_nodes import CONTAINER, can_use_container, granted_nodes
 from . import metrics
 from .record import blank, reason
 
@@ -217,18 +216,29 @@ class Verify:
         for path, node in sorted(nodes(self._root).items()):
             if (node.st_gid, stat.S_IMODE(node.st_mode)) != (account.gid, GRANTED_MODE):
                 yield "%s has gid %d and mode %04o" % (path, node.st_gid, stat.S_IMODE(node.st_mode))
+        container = _stat(self._root, CONTAINER)
+        if container is not None and not can_use_container(container.st_mode, container.st_gid, account.gid):
+            yield "%s has mode %04o: %s cannot use its devices" % (CONTAINER, stat.S_IMODE(container.st_mode), group)
         for path, program in sorted(granted.get("binaries", {}).items()):
             if program["capabilities"] and not has_capabilities(self._root, path):
                 yield "%s has lost its capabilities" % path
 
 
 def nodes(root: Root) -> dict[str, os.stat_result]:
-    """Return the device nodes of VFIO's groups."""
+    """Return the device nodes that the group was given."""
     found = {}
-    for path in chardevs(root):
-        with contextlib.suppress(FileNotFoundError):  # its device is given back this very moment
-            found[path] = os.stat(root.path(path))
+    for path in granted_nodes(root):
+        node = _stat(root, path)
+        if node is not None:  # else its device is given back this very moment
+            found[path] = node
     return found
+
+
+def _stat(root: Root, path: str) -> os.stat_result | None:
+    try:
+        return os.stat(root.path(path))
+    except FileNotFoundError:
+        return None
 
 
 def has_capabilities(root: Root, path: str) -> bool:

@@ -19,7 +19,13 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._access.plan imp
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner, RunResult
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import ACCESS_RECORD, LIMITS, UDEV_RULES
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import (
+    ACCESS_RECORD,
+    LIMITS,
+    ORIGINALS,
+    UDEV_RULES,
+)
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.records import dump_json
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host import capabilities
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.accounts import read_groups
 from ansible_collections.baremetal.noiommu.plugins.modules import dataplane_access
@@ -68,15 +74,36 @@ class Accounts(Runner):
         return RunResult(0, "", "")
 
 
+ADDRESS = "0000:00:%02x.0"
+
+
+def vfio_group(tree: Tree, number: int, name: str | None) -> str:
+    """Add a VFIO group with one device and its node, and return the node."""
+    tree.pci(ADDRESS % number)
+    tree.group(number, ADDRESS % number, name=name, node=None)
+    node = "/dev/vfio/%s%d" % ("noiommu-" if name == "vfio-noiommu" else "", number)
+    tree.file(node)
+    tree.at(node).chmod(0o600)
+    return node
+
+
+def bound(tree: Tree, *addresses: str) -> None:
+    """Record that vfio_binding has bound these devices."""
+    devices = {address: {"driver": "e1000e", "interfaces": []} for address in addresses}
+    tree.file(ORIGINALS, dump_json({"devices": devices, "sriov": {}}))
+
+
 @pytest.fixture
 def accounts(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Accounts:
-    """A host with two users, a group of its own, and one VFIO group node of each kind."""
+    """A host with two users, a group of its own, and one VFIO group node of each kind, with a device of ours."""
     tree.file("/etc/group", "root:x:0:\nadmins:x:100:alice")
     tree.file("/etc/passwd", "root:x:0:0::/root:/bin/sh\nalice:x:1000:1000::/:/bin/sh\nvpp:x:1001:1001::/:/bin/sh")
     owners: dict[str, tuple[int, int]] = {}
-    for node in ("7", "noiommu-0", "vfio"):
-        tree.file("/dev/vfio/" + node)
-        tree.at("/dev/vfio/" + node).chmod(0o600)
+    for number, name in ((7, "noiommu"), (0, "vfio-noiommu")):
+        vfio_group(tree, number, name)
+    bound(tree, ADDRESS % 7, ADDRESS % 0)
+    tree.file("/dev/vfio/vfio")
+    tree.at("/dev/vfio/vfio").chmod(0o666)
     real_stat = os.stat
 
     def fake_stat(path: Any, **options: Any) -> os.stat_result:
@@ -139,11 +166,14 @@ def test_a_missing_group_is_made_and_gets_everything(accounts: Accounts, tree: T
         "binaries": {},
     }
     assert tree.at("/dev/vfio/7").stat().st_mode & 0o777 == 0o660
-    assert tree.at("/dev/vfio/vfio").stat().st_mode & 0o777 == 0o600
-    assert tree.root.read_text(UDEV_RULES).splitlines()[1:] == [
-        'SUBSYSTEM=="vfio", KERNEL=="[0-9]*|noiommu-[0-9]*", GROUP:="dataplane", MODE:="0660"',
+    assert tree.at("/dev/vfio/vfio").stat().st_mode & 0o777 == 0o666
+    rules = tree.root.read_text(UDEV_RULES).splitlines()[1:]
+    assert [rule.partition(', PROGRAM=="')[0] for rule in rules] == [
+        'SUBSYSTEM=="vfio", KERNEL=="[0-9]*|noiommu-[0-9]*"',
         'SUBSYSTEM=="misc", KERNEL=="noiommu", GROUP:="dataplane", MODE:="0660"',
+        'SUBSYSTEM=="misc", KERNEL=="vfio", MODE:="0666"',
     ]
+    assert rules[0].endswith('", GROUP:="dataplane", MODE:="0660"')
     assert tree.root.read_text(LIMITS).splitlines()[1:] == [
         "@dataplane soft memlock unlimited",
         "@dataplane hard memlock unlimited",
@@ -172,12 +202,76 @@ def test_a_second_run_spawns_nothing(accounts: Accounts) -> None:
 
 def test_a_new_node_with_the_wrong_owner_is_mended(accounts: Accounts, tree: Tree) -> None:
     run(accounts, group="dataplane")
-    tree.file("/dev/vfio/8")
+    vfio_group(tree, 8, "noiommu")
+    bound(tree, *(ADDRESS % number for number in (0, 7, 8)))
     accounts.ran.clear()
     result = run(accounts, group="dataplane")
     assert result["changed"] and accounts.ran == []
     assert result["after"]["nodes"]["/dev/vfio/8"] == {"uid": 0, "gid": 990, "mode": "0660"}
     assert "/dev/vfio/8" in result["diff"][0]["before"]
+
+
+def mode_and_group(accounts: Accounts, path: str) -> tuple[int, int]:
+    return accounts.mode(path), accounts.owners.get(str(accounts.tree.at(path)), (0, 0))[1]
+
+
+def test_nodes_of_other_peoples_devices_are_left_alone(accounts: Accounts, tree: Tree) -> None:
+    """As of a graphics card that an IOMMU confines to a virtual machine."""
+    node = vfio_group(tree, 12, None)
+    run(accounts, group="dataplane")
+    assert mode_and_group(accounts, node) == (0o600, 0)
+    assert mode_and_group(accounts, "/dev/vfio/7") == (0o660, 990)
+    accounts.owners[str(tree.at(node))] = (0, 100)
+    assert not run(accounts, group="dataplane")["changed"]
+    run(accounts, state="absent")
+    assert mode_and_group(accounts, node) == (0o600, 100)
+
+
+def test_nothing_is_given_before_a_device_is_ours(accounts: Accounts, tree: Tree) -> None:
+    tree.remove(ORIGINALS)
+    run(accounts, group="dataplane")
+    assert mode_and_group(accounts, "/dev/vfio/7") == (0o600, 0)
+
+
+@pytest.mark.parametrize("wanted", [{"group": "admins"}, {"state": "absent"}])
+def test_nodes_that_an_earlier_version_gave_are_taken_from_the_group(
+    accounts: Accounts, tree: Tree, wanted: dict[str, Any]
+) -> None:
+    """It gave every VFIO group of the host to any group; the rule tells, also where the group was there before."""
+    node = vfio_group(tree, 12, None)
+    run(accounts, group="admins")
+    accounts.owners[str(tree.at(node))] = (0, 100)
+    tree.at(node).chmod(0o660)
+    tree.file(UDEV_RULES, 'SUBSYSTEM=="vfio", KERNEL=="[0-9]*|noiommu-[0-9]*", GROUP:="admins", MODE:="0660"')
+    predicted = run(accounts, check=True, **wanted)
+    assert predicted["after"]["nodes"][node] == {"uid": 0, "gid": 0, "mode": "0600"}
+    assert run(accounts, **wanted)["after"] == predicted["after"]
+    assert mode_and_group(accounts, node) == (0o600, 0)
+    assert not run(accounts, **wanted)["changed"]
+
+
+def test_a_container_that_nobody_can_open_is_opened_and_closed_again(accounts: Accounts, tree: Tree) -> None:
+    tree.at("/dev/vfio/vfio").chmod(0o600)
+    predicted = run(accounts, check=True, group="dataplane", gid=990)
+    assert run(accounts, group="dataplane", gid=990) == predicted
+    assert predicted["after"]["nodes"]["/dev/vfio/vfio"] == {"uid": 0, "gid": 0, "mode": "0666"}
+    assert accounts.mode("/dev/vfio/vfio") == 0o666
+    assert not run(accounts, group="dataplane", gid=990)["changed"]
+    tree.at("/dev/vfio/vfio").chmod(0o600)
+    assert run(accounts, group="dataplane", gid=990)["changed"] and accounts.mode("/dev/vfio/vfio") == 0o666
+    run(accounts, state="absent")
+    assert accounts.mode("/dev/vfio/vfio") == 0o600
+
+
+@pytest.mark.parametrize(("mode", "group"), [(0o666, 0), (0o660, 990)])
+def test_a_container_that_the_group_can_open_is_left_alone(
+    accounts: Accounts, tree: Tree, mode: int, group: int
+) -> None:
+    tree.file("/etc/group", "root:x:0:\ndataplane:x:990:")
+    tree.at("/dev/vfio/vfio").chmod(mode)
+    accounts.owners[str(tree.at("/dev/vfio/vfio"))] = (0, group)
+    assert "/dev/vfio/vfio" not in run(accounts, group="dataplane")["after"]["nodes"]
+    assert mode_and_group(accounts, "/dev/vfio/vfio") == (mode, group)
 
 
 def test_absent_takes_back_everything_that_was_made(accounts: Accounts, tree: Tree) -> None:

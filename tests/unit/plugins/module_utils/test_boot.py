@@ -19,6 +19,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths impo
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import boot as _boot
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.boot import Boot
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request import Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.iommu import chardevs
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
 from ansible_collections.baremetal.noiommu.tests.unit.killing import Killer
@@ -562,14 +563,17 @@ def test_the_nodes_belong_to_the_group_when_the_unit_is_done(host: Machine, monk
     """udev's rule does the same, but a service that is ordered after the unit may be sooner."""
     given = []
     monkeypatch.setattr(os, "chown", lambda path, uid, gid: given.append((path, uid, gid)))
-    host.tree.file("/dev/vfio/7")
+    host.tree.pci("0000:00:1e.0")
+    host.tree.group(77, "0000:00:1e.0", name="noiommu", node=None)
+    host.tree.file("/dev/vfio/77")  # of somebody else's device
     host.tree.file("/etc/group", "dpdk:x:990:")
     boot(host)
     assert given == []
     host.tree.file("/var/lib/noiommu/access.json", '{"version": 1, "group": "dpdk"}')
     boot(host)
-    assert (host.root.path("/dev/vfio/7"), 0, 990) in given
-    assert host.tree.at("/dev/vfio/7").stat().st_mode & 0o777 == 0o660
+    ours = [path for path in chardevs(host.root) if path != "/dev/vfio/77"]
+    assert given == [(host.root.path(path), 0, 990) for path in ours] and len(ours) == 2
+    assert {host.tree.at(path).stat().st_mode & 0o777 for path in ours} == {0o660}
 
 
 def test_status(host: Machine) -> None:

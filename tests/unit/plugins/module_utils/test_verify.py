@@ -355,9 +355,17 @@ def test_a_failure_of_our_own_is_not_drift(
     assert code == 2 and said.startswith("UNKNOWN: this host could not be compared: ZeroDivisionError")
 
 
+def test_a_container_that_the_group_cannot_open_is_drift(host: Machine, capsys: pytest.CaptureFixture) -> None:
+    host.tree.file("/dev/vfio/vfio")
+    host.tree.at("/dev/vfio/vfio").chmod(0o666)
+    assert run(host, capsys)[0] == 0
+    host.tree.at("/dev/vfio/vfio").chmod(0o600)
+    assert "access: /dev/vfio/vfio has mode 0600: dpdk cannot use its devices" in run(host, capsys)[1]
+
+
 def test_a_node_that_is_given_back_meanwhile_is_no_failure(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(verify, "chardevs", lambda root: ["/dev/vfio/71", "/dev/vfio/0"])
+    monkeypatch.setattr(verify, "granted_nodes", lambda root: ["/dev/vfio/71", "/dev/vfio/0"])
     assert list(verify.nodes(host.root)) == ["/dev/vfio/0"]
 
 

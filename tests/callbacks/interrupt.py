@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Lets something happen to the control node in the middle of a run."""
+
 from __future__ import annotations
 
 DOCUMENTATION = """

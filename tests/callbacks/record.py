@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Keeps what each playbook run changed, task by task, for tests that compare runs."""
+
 from __future__ import annotations
 
 DOCUMENTATION = """
@@ -23,10 +24,21 @@ from ansible import context
 from ansible.plugins.callback import CallbackBase
 
 # What happens on the control node alone.
-LOCAL = {"ansible.builtin." + name for name in (
-    "assert", "debug", "fail", "import_role", "import_tasks", "include_role", "include_tasks", "meta", "set_fact",
-    "validate_argument_spec")} | {"baremetal.noiommu." + name for name in (
-        "declaration", "fleet_report", "host_report")}
+LOCAL = {
+    "ansible.builtin." + name
+    for name in (
+        "assert",
+        "debug",
+        "fail",
+        "import_role",
+        "import_tasks",
+        "include_role",
+        "include_tasks",
+        "meta",
+        "set_fact",
+        "validate_argument_spec",
+    )
+} | {"baremetal.noiommu." + name for name in ("declaration", "fleet_report", "host_report")}
 
 
 class CallbackModule(CallbackBase):
@@ -54,13 +66,18 @@ class CallbackModule(CallbackBase):
             return
         outcome = result._result
         with self._file.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps({
-                "task": result._task.get_name(),
-                "host": result._host.get_name(),
-                "status": status,
-                "changed": bool(outcome.get("changed")),
-                "remote": result._task.action not in LOCAL,
-            }) + "\n")
+            lines.write(
+                json.dumps(
+                    {
+                        "task": result._task.get_name(),
+                        "host": result._host.get_name(),
+                        "status": status,
+                        "changed": bool(outcome.get("changed")),
+                        "remote": result._task.action not in LOCAL,
+                    }
+                )
+                + "\n"
+            )
 
     def v2_runner_on_ok(self, result):
         self._write(result, "ok")
@@ -84,3 +101,4 @@ def _new_file(folder, kind):
         except FileExistsError:
             continue
         return path
+    raise AssertionError("the numbers do not end")

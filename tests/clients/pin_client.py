@@ -9,6 +9,7 @@ report is complete, whatever is in it; 2 means that it could not be made.
     pin_client.py --size 64M --huge 2M 0000:01:00.0
     pin_client.py --hold 0000:01:00.0            print the report, then keep the memory until standard input closes
 """
+
 from __future__ import annotations
 
 import argparse
@@ -80,7 +81,7 @@ class Pinner:
             array = ctypes.create_string_buffer(EXTENT.size * room)
             fits, result = self._call(number, layout, *values, ctypes.addressof(array), room, 0)
             if fits:
-                return list(EXTENT.iter_unpack(array.raw[:EXTENT.size * result[-2]]))
+                return list(EXTENT.iter_unpack(array.raw[: EXTENT.size * result[-2]]))
             room = result[-2]
 
     def info(self) -> Tuple[int, int]:

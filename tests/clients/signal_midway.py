@@ -4,6 +4,7 @@
 
 The devices are moved at once, so that any of them may be the first. Prints those that are bound by then.
 """
+
 from __future__ import annotations
 
 import os

@@ -9,6 +9,7 @@ that the report is complete, whatever is in it; 2 means that it could not be mad
     vfio_client.py --drop-rawio 0000:01:00.0     claim it without CAP_SYS_RAWIO
     vfio_client.py --hold 0000:01:00.0           print the report, then keep the device until standard input closes
 """
+
 from __future__ import annotations
 
 import argparse
@@ -164,9 +165,17 @@ def mappings(report: Report, container: int) -> None:
     physical = report.step("pagemap", lambda: physical_address(virtual))
     if physical is not None:
         report.data["physical"] = hex(physical)
-        tries = {"map_physical": physical, "map_next_huge_page": physical + HUGE, "map_next_page": physical + PAGE,
-                 "map_low": 0x1000, "map_zero": 0, "map_virtual": virtual, "map_high_bit": physical | 1 << 40,
-                 "map_top_bit": physical | 1 << 63, "map_misaligned": physical + 1}
+        tries = {
+            "map_physical": physical,
+            "map_next_huge_page": physical + HUGE,
+            "map_next_page": physical + PAGE,
+            "map_low": 0x1000,
+            "map_zero": 0,
+            "map_virtual": virtual,
+            "map_high_bit": physical | 1 << 40,
+            "map_top_bit": physical | 1 << 63,
+            "map_misaligned": physical + 1,
+        }
         for name, iova in tries.items():
             report.step(name, lambda iova=iova: dma_map(container, virtual, iova, HUGE), iova=hex(iova))
             if report.ok():

@@ -105,7 +105,14 @@ def answers(backend: str = "dkms", kernel: str = KERNELS[0], devices: int = 2, *
         },
         "devices": [device(number, backend) for number in range(devices)],
         "hugepages": [
-            dict(size="2M", size_bytes=2 << 20, node=node, count=count, free=count // 2, in_use=count // 2)
+            {
+                "size": "2M",
+                "size_bytes": 2 << 20,
+                "node": node,
+                "count": count,
+                "free": count // 2,
+                "in_use": count // 2,
+            }
             for node, count in ((None, 1024), (0, 512), (1, 512))
         ],
     }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """Long commands that clean up after themselves when a signal comes."""
+
 from __future__ import annotations
 
 import signal

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """Command line of tools/proofs."""
+
 from __future__ import annotations
 
 import argparse
@@ -21,8 +22,11 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="tools/proofs", description=f"What was proven by running it whole: {table.FILE}")
     top.add_argument("--root", type=Path, default=REPOSITORY, help=argparse.SUPPRESS)
     commands = top.add_subparsers(dest="command", required=True)
-    commands.add_parser("check", help="say which proofs are not of what is here; exit code 1 if a change waits for its"
-                                      f" proof for more than {MAX_DAYS} days")
+    commands.add_parser(
+        "check",
+        help="say which proofs are not of what is here; exit code 1 if a change waits for its"
+        f" proof for more than {MAX_DAYS} days",
+    )
     sub = commands.add_parser("run", help="run a command that proves something whole, and record how it ended")
     sub.add_argument("name")
     sub.add_argument("cmd", nargs="+", metavar="COMMAND", help="after --, with its arguments")
@@ -58,9 +62,11 @@ def check(root: Path) -> int:
             print(f"  {verdict.state.value:8} {verdict.rule.name}, waiting for {verdict.days:.1f} days: {verdict.why}")
     late = [verdict for verdict in verdicts if verdict.days > MAX_DAYS]
     if late:
-        raise RigError(f"{len(late)} proofs have been waited for longer than {MAX_DAYS} days",
-                       "\n".join(f"{verdict.rule.name}: {verdict.days:.0f} days" for verdict in late),
-                       f"run them and commit {table.FILE}: make " + " ".join(verdict.rule.name for verdict in late))
+        raise RigError(
+            f"{len(late)} proofs have been waited for longer than {MAX_DAYS} days",
+            "\n".join(f"{verdict.rule.name}: {verdict.days:.0f} days" for verdict in late),
+            f"run them and commit {table.FILE}: make " + " ".join(verdict.rule.name for verdict in late),
+        )
     return 0
 
 
@@ -106,8 +112,9 @@ def take(args: argparse.Namespace) -> int:
             continue
         # The guesses may have been too low.
         if args.only is None and results and elapsed + turn.seconds > args.budget:
-            left.append((turn.name, f"needs about {turn.seconds} s, {elapsed:.0f} s of {args.budget} s"
-                                    " were gone already"))
+            left.append(
+                (turn.name, f"needs about {turn.seconds} s, {elapsed:.0f} s of {args.budget} s were gone already")
+            )
             continue
         code, interrupted = child.run(["make", "--no-print-directory", "-C", str(args.root), PREFIX + turn.name])
         if interrupted:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """What git knows of the paths that a proof rests on."""
+
 from __future__ import annotations
 
 import subprocess
@@ -78,8 +79,14 @@ class History:
 
     def uncommitted(self, paths: Sequence[str]) -> tuple[str, ...]:
         """Files that are changed or new, and in no commit."""
-        return tuple(sorted({*self._names("diff", "--name-only", "--no-renames", "HEAD", "--", *paths, NOT_PROSE),
-                             *self._names("ls-files", "--others", "--exclude-standard", "--", *paths, NOT_PROSE)}))
+        return tuple(
+            sorted(
+                {
+                    *self._names("diff", "--name-only", "--no-renames", "HEAD", "--", *paths, NOT_PROSE),
+                    *self._names("ls-files", "--others", "--exclude-standard", "--", *paths, NOT_PROSE),
+                }
+            )
+        )
 
     def committed(self, path: str) -> str:
         """A file as HEAD has it; empty if it does not."""
@@ -91,14 +98,18 @@ class History:
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         try:
-            return subprocess.run(["git", "-C", str(self.root), *arguments], capture_output=True, text=True,
-                                  check=False)
+            return subprocess.run(
+                ["git", "-C", str(self.root), *arguments], capture_output=True, text=True, check=False
+            )
         except OSError as exc:
             raise RigError("git cannot be run", str(exc), "install git") from exc
 
     def _git(self, *arguments: str) -> str:
         done = self._run(*arguments)
         if done.returncode != 0:
-            raise RigError(f"git {arguments[0]} failed with exit code {done.returncode}", done.stderr.strip(),
-                           "run it by hand: git " + " ".join(arguments))
+            raise RigError(
+                f"git {arguments[0]} failed with exit code {done.returncode}",
+                done.stderr.strip(),
+                "run it by hand: git " + " ".join(arguments),
+            )
         return done.stdout

@@ -4,6 +4,7 @@
 
 mutmut does it. It wants the code where Python imports it from, so it gets a copy of what is tracked for each file.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -53,7 +54,7 @@ def imports(path: Path) -> set[str]:
 
 def tests_of(root: Path, module: str) -> list[str]:
     """Its own test; else those that import it, and those of the modules that import it, up to the first with a test."""
-    tests = {path.stem[len("test"):]: path for path in sorted((root / TESTS / CODE).glob("test_*.py"))}
+    tests = {path.stem[len("test") :]: path for path in sorted((root / TESTS / CODE).glob("test_*.py"))}
     if module in tests:
         return [str(tests[module].relative_to(root))]
     importing = {path.stem: imports(path) for path in sorted((root / CODE).glob("*.py"))}
@@ -82,18 +83,23 @@ def copy(root: Path, into: Path) -> None:
 def configuration(module: str, tests: Sequence[str]) -> str:
     """What mutmut reads."""
     chosen = "".join(f"\n    {PREFIX}/{test}" for test in tests)
-    return (f"[mutmut]\nsource_paths = {PREFIX}/{CODE}\nonly_mutate = {PREFIX}/{CODE}/{module}.py\n"
-            "also_copy = ansible_collections\n"
-            "pytest_add_cli_args =\n    -p\n    no:cacheprovider\n    -p\n    no:testinfra\n"
-            f"pytest_add_cli_args_test_selection ={chosen}\n")
+    return (
+        f"[mutmut]\nsource_paths = {PREFIX}/{CODE}\nonly_mutate = {PREFIX}/{CODE}/{module}.py\n"
+        "also_copy = ansible_collections\n"
+        "pytest_add_cli_args =\n    -p\n    no:cacheprovider\n    -p\n    no:testinfra\n"
+        f"pytest_add_cli_args_test_selection ={chosen}\n"
+    )
 
 
 def measure(root: Path, module: str) -> Score:
     """Try all mutants of one file."""
     tests = tests_of(root, module)
     if not tests:
-        raise RigError(f"no unit test imports {module}", "neither itself nor by way of a module that it tests",
-                       f"write {TESTS}/{CODE}/test{module}.py")
+        raise RigError(
+            f"no unit test imports {module}",
+            "neither itself nor by way of a module that it tests",
+            f"write {TESTS}/{CODE}/test{module}.py",
+        )
     work = root / WORK / module
     shutil.rmtree(work, ignore_errors=True)
     copy(root, work)

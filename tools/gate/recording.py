@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """Write what a run came to into the table, if it was a run of a commit."""
+
 from __future__ import annotations
 
 import os

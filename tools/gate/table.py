@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """The table of proofs: one line for each name, the last run's, in a Markdown file that people read and commit."""
+
 from __future__ import annotations
 
 import re
@@ -12,8 +13,10 @@ from rig.common import RigError
 
 FILE = "docs/proofs.md"
 HEADER = "| proof | result | commit | ended (UTC) | seconds | machine |\n|---|---|---|---|--:|---|\n"
-PATTERN = re.compile(r"\| (?P<name>[a-z0-9-]+) \| (?P<result>passed|failed) \| (?P<commit>[0-9a-f]{12})"
-                     r" \| (?P<ended>\d{4}-\d\d-\d\d \d\d:\d\d) \| (?P<seconds>\d+) \| (?P<machine>[^|]+) \|")
+PATTERN = re.compile(
+    r"\| (?P<name>[a-z0-9-]+) \| (?P<result>passed|failed) \| (?P<commit>[0-9a-f]{12})"
+    r" \| (?P<ended>\d{4}-\d\d-\d\d \d\d:\d\d) \| (?P<seconds>\d+) \| (?P<machine>[^|]+) \|"
+)
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,19 @@ def parse(text: str) -> tuple[str, dict[str, Line]]:
     for raw in filter(None, below.splitlines()):
         match = PATTERN.fullmatch(raw)
         if match is None:
-            raise RigError(f"{FILE} has a line that is no proof", raw,
-                           "remove it, or write it as tools/proofs record does; the table is the end of the file")
-        line = Line(match["name"], match["result"] == "passed", match["commit"], match["ended"], int(match["seconds"]),
-                    match["machine"])
+            raise RigError(
+                f"{FILE} has a line that is no proof",
+                raw,
+                "remove it, or write it as tools/proofs record does; the table is the end of the file",
+            )
+        line = Line(
+            match["name"],
+            match["result"] == "passed",
+            match["commit"],
+            match["ended"],
+            int(match["seconds"]),
+            match["machine"],
+        )
         if line.name in lines:
             raise RigError(f"{FILE} has two lines of {line.name}", f"{lines[line.name]}\n{line}", "keep the newer one")
         lines[line.name] = line

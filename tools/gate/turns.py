@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """Which scenarios a run of the tests takes on besides those that it always runs."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -43,11 +44,17 @@ def choose(verdicts: Sequence[Verdict], budget: int) -> Plan:
             taken.append(turn)
             remaining -= turn.seconds
         elif turn.seconds > budget:
-            left.append((turn.name, f"takes about {turn.seconds} s, more than the whole budget of {budget} s;"
-                                    f" run it by itself: make {verdict.rule.name}"))
+            left.append(
+                (
+                    turn.name,
+                    f"takes about {turn.seconds} s, more than the whole budget of {budget} s;"
+                    f" run it by itself: make {verdict.rule.name}",
+                )
+            )
         else:
-            left.append((turn.name, f"needs about {turn.seconds} s, {remaining} s of the budget were left;"
-                                    f" {verdict.why}"))
+            left.append(
+                (turn.name, f"needs about {turn.seconds} s, {remaining} s of the budget were left; {verdict.why}")
+            )
     return Plan(tuple(taken), tuple(left))
 
 
@@ -56,11 +63,15 @@ def named(verdicts: Sequence[Verdict], names: Sequence[str]) -> Plan:
     known = {verdict.rule.scenario: verdict for verdict in verdicts}
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise RigError(f"there is no scenario {', '.join(unknown)} to choose",
-                       "there are, besides those that always run: " + ", ".join(known),
-                       "name some of these: SCENARIOS=\"one another\"")
-    return Plan(tuple(_turn(known[name]) for name in dict.fromkeys(names)),
-                tuple((name, "not in SCENARIOS") for name in known if name not in names))
+        raise RigError(
+            f"there is no scenario {', '.join(unknown)} to choose",
+            "there are, besides those that always run: " + ", ".join(known),
+            'name some of these: SCENARIOS="one another"',
+        )
+    return Plan(
+        tuple(_turn(known[name]) for name in dict.fromkeys(names)),
+        tuple((name, "not in SCENARIOS") for name in known if name not in names),
+    )
 
 
 def _order(verdict: Verdict) -> tuple[bool, str, str]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """Whether what is in the clone is what was proven."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable

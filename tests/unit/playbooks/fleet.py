@@ -93,7 +93,7 @@ class Fleet:
         )
         for name in (*self._hosts, *self._others):
             self._log(name).write_text("")
-        installed = str(Path(list(ansible_collections.__path__)[0]).parent)
+        installed = str(Path(next(iter(ansible_collections.__path__))).parent)
         done = subprocess.run(
             [
                 str(Path(sys.executable).with_name("ansible-playbook")),

@@ -382,7 +382,7 @@ def test_an_interrupted_run_ends_its_command_in_order_and_is_not_recorded(clone,
         stdout=subprocess.PIPE,
         text=True,
         # Whoever runs the tests may be deaf to it, and a shell cannot change that.
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509
     )
     while not (clone.root / "started").exists():
         time.sleep(0.05)

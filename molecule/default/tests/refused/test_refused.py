@@ -73,8 +73,8 @@ def test_no_headers_for_the_kernel():
         f"cp -d {KERNEL_BUILD} /run/build.kept && rm {KERNEL_BUILD}"
         " && mkdir /run/no-sources && mount --bind /run/no-sources /etc/apt/sources.list.d"
         " && mount --bind /dev/null /etc/apt/sources.list && mount -t tmpfs none /var/lib/apt/lists",
-        "umount /var/lib/apt/lists; umount /etc/apt/sources.list; umount /etc/apt/sources.list.d; rmdir /run/no-sources;"
-        f" mv /run/build.kept {KERNEL_BUILD}",
+        "umount /var/lib/apt/lists; umount /etc/apt/sources.list; umount /etc/apt/sources.list.d;"
+        f" rmdir /run/no-sources; mv /run/build.kept {KERNEL_BUILD}",
     ):
         refused(HOST, "linux-headers-", "by hand")
 

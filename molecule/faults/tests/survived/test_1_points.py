@@ -1,6 +1,6 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The faults are as many as they are meant to be, and the same on each machine: it is chance which of them tries one."""
+"""There are as many faults as there should be, and the same on each machine: chance decides which one tries a fault."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ DATABASE = "/etc/openvswitch/conf.db"
 def bridge():
     """A bridge in userspace with both ports; afterwards Open vSwitch has its first database, and is stopped."""
     on(HOST, f"systemctl start ovsdb-server ovs-vswitchd && cp -p {DATABASE} /run/conf.db")
-    # It starts DPDK before it knows of any device, so that no device can tell DPDK about addresses: noiommu_info says so.
+    # It starts DPDK before it knows any device, so no device can tell DPDK about addresses: noiommu_info says so.
     on(
         HOST,
         "ovs-vsctl --no-wait set Open_vSwitch . other_config:dpdk-init=true other_config:dpdk-extra=--iova-mode=pa"

@@ -141,7 +141,7 @@ class ActionModule(ActionBase):
         answers.require_releases(list(failed) if isinstance(failed, dict) else failed, "failed_kernels")
         result["failed_kernels"] = {kernel: answers.lines(why) for kernel, why in failed.items()}
         result["archived"] = {
-            kernel: self._fetch(path, checksum, directory) for kernel, path, checksum in self._made(args, made)
+            kernel: self._fetch(args, kernel, checksum, directory) for kernel, checksum in self._made(args, made)
         }
         return result
 
@@ -167,27 +167,33 @@ class ActionModule(ActionBase):
         return " ".join(answers.lines(result.get("msg") or "no reason given"))
 
     @staticmethod
-    def _made(args: dict[str, Any], made: Any) -> list[tuple[str, str, str]]:
-        """Return kernel, path and checksum of what was built, if it is what was asked for."""
+    def _made(args: dict[str, Any], made: Any) -> list[tuple[str, str]]:
+        """Return kernel and checksum of what was built, if it is what was asked for."""
         found = []
-        for kernel, entry in made.items() if isinstance(made, dict) else [(made, None)]:
-            path, checksum = (entry.get("path"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
-            # The name becomes that of a file on the controller.
-            named = archives.kernel_of(os.path.basename(str(path)), args["name"], args["version"], args["digest"])
-            if kernel not in args["kernels"] or named != kernel or not isinstance(checksum, str):
+        for kernel, checksum in made.items() if isinstance(made, dict) else [(made, None)]:
+            if kernel not in args["kernels"] or not isinstance(checksum, str):
                 raise answers.malformed(
-                    "it names an archive that was not asked for", answers.lines("made: %s: %s" % (kernel, entry))
+                    "it names an archive that was not asked for", answers.lines("made: %s: %s" % (kernel, checksum))
                 )
-            found.append((kernel, path, checksum))
+            found.append((kernel, checksum))
         return found
 
-    def _fetch(self, remote: str, checksum: str, directory: str) -> str:
+    def _fetch(self, args: dict[str, Any], kernel: str, checksum: str, directory: str) -> str:
+        """Fetch an archive and keep it. No name of a file, here or there, comes from the build host."""
+        remote = self._connection._shell.join_path(args["destination"], archives.remote_name(kernel))
         with tempfile.NamedTemporaryFile(dir=C.DEFAULT_LOCAL_TMP) as local:
             self._connection.fetch_file(remote, local.name)
             with open(local.name, "rb") as stream:
                 content = stream.read()
         archives.check_sum(content, checksum, remote)
-        return archives.store(directory, os.path.basename(remote), content)
+        archive = archives.unpack(content, remote)
+        wanted = (args["name"], args["version"], args["digest"], kernel)
+        if archive[:4] != wanted:
+            raise answers.malformed(
+                "it made an archive of something else",
+                answers.lines(["it is for: %s" % " ".join(archive[:4]), "wanted: %s" % " ".join(wanted)]),
+            )
+        return archives.store(directory, archives.file_name(*archive[:5]), content)
 
     def _install_prebuilt(self, args: dict[str, Any], builds: list[dict[str, Any]]) -> dict[str, Any]:
         """Tell the host which archives there are and why others are not, and send those that it wants."""
@@ -205,9 +211,9 @@ class ActionModule(ActionBase):
         if needed and not result.get("failed") and not self._task.check_mode:
             args["archive_files"] = {}
             for number, kernel in enumerate(needed):
-                if args.get("archive_keyring"):
-                    self._verify(there[kernel].path, str(args["archive_keyring"]))
                 content = archives.load(there[kernel])
+                if args.get("archive_keyring"):
+                    self._verify(there[kernel].path, content, str(args["archive_keyring"]))
                 args["archive_files"][kernel] = self._send("module%d.dkms.tar.gz" % number, content)
             result = self._call(args)
             result.pop("archives_needed", None)
@@ -215,26 +221,23 @@ class ActionModule(ActionBase):
             result["source_sent"] = False
         return result
 
-    def _verify(self, path: str, keyring: str) -> None:
-        """Refuse an archive that nobody of the keyring signed."""
+    def _verify(self, path: str, content: bytes, keyring: str) -> None:
+        """Refuse an archive that nobody of the keyring signed: these very bytes, which are then sent."""
         keyring = self._loader.path_dwim(os.path.expanduser(keyring))
         signature = next((path + end for end in (".sig", ".asc") if os.path.isfile(path + end)), None)
         said = "no %s.sig or .asc" % path
         if signature is not None:
             try:
                 done = subprocess.run(
-                    ["gpgv", "--keyring", keyring, signature, path],
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    text=True,
-                    check=False,
+                    ["gpgv", "--keyring", keyring, signature, "-"], input=content, capture_output=True, check=False
                 )
             except OSError as exc:
                 said = "gpgv: %s" % exc
             else:
                 if done.returncode == 0:
                     return
-                said = "gpgv --keyring %s %s: rc %d: %s" % (keyring, signature, done.returncode, done.stderr.strip())
+                words = done.stderr.decode("utf-8", "replace").strip()
+                said = "gpgv --keyring %s %s: rc %d: %s" % (keyring, signature, done.returncode, words)
         raise HostError(
             "archive_signature",
             "A prebuilt archive is not signed by a key of the keyring.",

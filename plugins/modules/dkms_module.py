@@ -223,7 +223,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command im
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.lock import BUILD_WAIT
-from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.archive import sha256
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.archive import remote_name, sha256
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.archive_builder import ArchiveBuilder
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.checks import lacking
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.install import Installer
@@ -331,10 +331,9 @@ def archived(module: AnsibleModule, root: Root, runner: Runner) -> dict:
     if params["archive"] is not None:
         builder.check()
         made = builder.archive(_read_archive(params["archive"]) or {})
-        for kernel, (name, content) in made.items():
-            path = os.path.join(params["destination"], name)
-            root.write_file(path, content)
-            result["made"][kernel] = {"path": path, "sha256": sha256(content)}
+        for kernel, content in made.items():
+            root.write_file(os.path.join(params["destination"], remote_name(kernel)), content)
+            result["made"][kernel] = sha256(content)
         result["changed"] = bool(made)
         result["failed_kernels"] = builder.failed
         _warn_of_failures(module, builder.failed)

@@ -10,10 +10,19 @@ from typing import Any
 
 from .._base.fs import Root
 from .._base.records import dump_json, load_record
+from .._base.schema import fields, items, nullable, table, text
 from .bootloaders import Original
 from .words import Parameters, split
 
 RECORD = "/var/lib/noiommu/cmdline.json"
+_SCHEMA = fields(
+    {
+        "owners": table(fields({"parameters": items(text()), "without": items(text())})),
+        "lines": items(items(text())),  # pairs of a kernel and its line
+        "source": nullable(text()),
+        "made": items(text("/.*", "an absolute path")),
+    }
+)
 
 
 class CommandLineRecord:
@@ -27,17 +36,13 @@ class CommandLineRecord:
         """Read the file; an empty record if there is none."""
         damage = "The record of the original kernel command line is damaged."
         remedy = "Look at the boot loader's settings yourself, then remove %s." % RECORD
-        return load_record(root, RECORD, cls._parse, damage, remedy) or cls({}, None, [])
+        return load_record(root, RECORD, cls._parse, damage, remedy, _SCHEMA) or cls({}, None, [])
 
     @classmethod
     def _parse(cls, stored: dict[str, Any]) -> CommandLineRecord:
-        owners = {
-            _text(name): Parameters(_texts(entry["parameters"]), _texts(entry["without"]))
-            for name, entry in stored["owners"].items()
-        }
-        lines = {_text(kernel): split(_text(line)) for kernel, line in stored["lines"]}
-        source = stored["source"]
-        return cls(owners, Original(lines, None if source is None else _text(source)), _texts(stored["made"]))
+        owners = {name: Parameters(entry["parameters"], entry["without"]) for name, entry in stored["owners"].items()}
+        lines = {kernel: split(line) for kernel, line in stored["lines"]}
+        return cls(owners, Original(lines, stored["source"]), stored["made"])
 
     def render(self) -> str | None:
         """Return the file's text, None if nothing is ours."""
@@ -52,15 +57,3 @@ class CommandLineRecord:
                 "made": self.made,
             }
         )
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("%.100r is not a text" % (value,))
-    return value
-
-
-def _texts(values: Any) -> list[str]:
-    if not isinstance(values, list):
-        raise ValueError("%.100r is not a list" % (values,))
-    return [_text(value) for value in values]

@@ -9,6 +9,7 @@ One archive serves one kernel release. `dkms ldtarball` takes it as well.
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
 import io
@@ -16,6 +17,7 @@ import os
 import re
 import tarfile
 import tempfile
+import zlib
 from typing import Dict, NamedTuple
 
 from .._base.errors import HostError
@@ -23,6 +25,9 @@ from .._host import kernels
 
 _ABOUT = "./dkms_binaries_only/"
 _TREE = "./dkms_main_tree/"
+_ARCH = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_LARGEST = 64 << 20  # bytes of one that is unpacked; a module with debug information has some
 
 
 class Archive(NamedTuple):
@@ -68,39 +73,54 @@ def pack(archive: Archive) -> bytes:
 
 def unpack(packed: bytes, where: str) -> Archive:
     """Return what is in an archive; nothing is written anywhere."""
-    members = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as tar:
-            for member in tar:
-                stream = tar.extractfile(member) if member.isfile() else None
-                if stream is not None:
-                    members[member.name if member.name.startswith("./") else "./" + member.name] = stream.read()
-        places = [re.match(re.escape(_TREE) + r"([^/]+)/([^/]+)/module/([^/]+)$", path) for path in members]
-        found = [place for place in places if place]
-        ((kernel, arch),) = {place.group(1, 2) for place in found}
-        about = {
-            key: members[_ABOUT + key].decode().strip() for key in ("PACKAGE_NAME", "PACKAGE_VERSION", "SOURCE_DIGEST")
-        }
-        modules = {place.group(3): members[place.group(0)] for place in found}
-        conf = members[_ABOUT + "dkms.conf"]
-        kernels.require_release(kernel, where)
-    except (OSError, EOFError, ValueError, KeyError, tarfile.TarError) as exc:
+        archive = _parse(_members(packed))
+        kernels.require_release(archive.kernel, where)
+    except (OSError, EOFError, ValueError, LookupError, zlib.error, tarfile.TarError) as exc:
         raise HostError(
             "archive",
             "A prebuilt archive is not one that this collection made for one kernel.",
             evidence=["%s: %s: %s" % (where, type(exc).__name__, exc)],
             remedy="Remove it where the controller keeps it, and run again: the build host then makes it anew.",
         ) from exc
-    return Archive(
-        about["PACKAGE_NAME"],
-        about["PACKAGE_VERSION"],
-        about["SOURCE_DIGEST"],
-        kernel,
-        arch,
-        modules,
-        conf,
-        members.get(_ABOUT + "signing.der"),
+    return archive
+
+
+def _members(packed: bytes) -> dict[str, bytes]:
+    with gzip.GzipFile(fileobj=io.BytesIO(packed)) as stream:
+        plain = stream.read(_LARGEST + 1)
+    if len(plain) > _LARGEST:
+        raise ValueError("it holds more than %d MiB" % (_LARGEST >> 20))
+    members = {}
+    with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as tar:
+        for member in tar:
+            content = tar.extractfile(member) if member.isfile() else None
+            if content is not None:
+                members["./" + member.name[2 * member.name.startswith("./") :]] = content.read()
+    return members
+
+
+def _parse(members: dict[str, bytes]) -> Archive:
+    places = [re.match(re.escape(_TREE) + r"([^/]+)/([^/]+)/module/([^/]+)\Z", path) for path in members]
+    found = [place for place in places if place]
+    ((kernel, arch),) = {(place.group(1), place.group(2)) for place in found}
+    name, version, digest = (
+        members[_ABOUT + key].decode().strip() for key in ("PACKAGE_NAME", "PACKAGE_VERSION", "SOURCE_DIGEST")
     )
+    if not _ARCH.match(arch):
+        raise ValueError("%.100r is not an architecture" % arch)
+    modules = {place.group(3): members[place.group(0)] for place in found}
+    for file in modules:
+        # It becomes the name of a file among the kernel's modules, and must not be that of another module.
+        if not re.match(re.escape(name) + r"\.ko(\.(xz|gz|zst))?\Z", file):
+            raise ValueError("%.100r is not a file of the module %s" % (file, name))
+    certificate = members.get(_ABOUT + "signing.der")
+    return Archive(name, version, digest, kernel, arch, modules, members[_ABOUT + "dkms.conf"], certificate)
+
+
+def remote_name(kernel: str) -> str:
+    """Return what a build host calls a kernel's archive in the directory that it is to be fetched from."""
+    return kernel + ".dkms.tar.gz"
 
 
 def file_name(name: str, version: str, digest: str, kernel: str, arch: str) -> str:
@@ -127,18 +147,33 @@ def kernel_of(entry: str, name: str, version: str, digest: str) -> str | None:
 
 
 def store(directory: str, name: str, content: bytes) -> str:
-    """Keep an archive in a real directory together with its checksum; return its path."""
+    """Keep an archive in a real directory together with its checksum; return its path.
+
+    What is there already under the name stays: hosts may have it by now, and who signed it signed that one.
+    """
     os.makedirs(directory, exist_ok=True)
     path = os.path.join(directory, name)
     line = "%s  %s\n" % (sha256(content), name)
-    # The archive last: with its name it is taken for complete.
-    for target, data in ((path + ".sha256", line.encode()), (path, content)):
-        # Runs beside this one may store the same.
-        with tempfile.NamedTemporaryFile(dir=directory, prefix=".", delete=False) as stream:
-            stream.write(data)
-            os.fchmod(stream.fileno(), 0o644)
-        os.rename(stream.name, target)
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # runs beside this one may store the same
+        if not os.path.lexists(path):
+            # The archive last: with its name it is taken for complete.
+            for target, data in ((path + ".sha256", line.encode()), (path, content)):
+                _write(directory, target, data)
+            os.fsync(handle)
+    finally:
+        os.close(handle)
     return path
+
+
+def _write(directory: str, target: str, data: bytes) -> None:
+    with tempfile.NamedTemporaryFile(dir=directory, prefix=".", delete=False) as stream:
+        stream.write(data)
+        os.fchmod(stream.fileno(), 0o644)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.rename(stream.name, target)
 
 
 def load(stored_archive: Stored) -> bytes:
@@ -150,7 +185,7 @@ def load(stored_archive: Stored) -> bytes:
 
 
 def check_sum(content: bytes, expected: str, where: str) -> None:
-    """Refuse what was damaged or exchanged."""
+    """Refuse what was damaged or replaced."""
     if sha256(content) != expected:
         raise HostError(
             "archive_checksum",
@@ -168,11 +203,14 @@ def sha256(content: bytes) -> str:
 def _noted_sum(path: str) -> str:
     try:
         with open(path + ".sha256", encoding="utf-8") as stream:
-            return stream.read().split()[0]
-    except (OSError, IndexError) as exc:
+            checksum = stream.read(4096).split()[0]
+        if not _SHA256.match(checksum):
+            raise ValueError("no SHA-256 checksum")
+    except (OSError, LookupError, ValueError) as exc:
         raise HostError(
             "archive_checksum",
             "A prebuilt archive has no checksum beside it.",
             evidence=["%s.sha256: %s" % (path, exc)],
             remedy="Run `sha256sum` on it and write that file if you trust the archive; else remove the archive.",
         ) from exc
+    return checksum

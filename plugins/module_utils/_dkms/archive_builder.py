@@ -51,8 +51,8 @@ class ArchiveBuilder:
         if self._kernels:
             checks.require_compiler(self._root, self._runner, self._kernels)
 
-    def archive(self, source: Source) -> dict[str, tuple[str, bytes]]:
-        """Build; return file name and content of each kernel's archive."""
+    def archive(self, source: Source) -> dict[str, bytes]:
+        """Build; return each kernel's archive."""
         require_source(source, "the source", (self._name, self._version, self._digest))
         if not self._kernels:
             return {}
@@ -70,7 +70,7 @@ class ArchiveBuilder:
         finally:
             transaction.drop_stage()
 
-    def _collect(self, kernel: str, paths: list[str], source: Source) -> tuple[str, bytes]:
+    def _collect(self, kernel: str, paths: list[str], source: Source) -> bytes:
         arch = paths[0].split("/")[-3]
         certificate = signing.certificate_at(self._root, signing.pair(self._root)[1])
         modules = {os.path.basename(path): self._root.read_bytes(path) or b"" for path in paths}
@@ -80,4 +80,4 @@ class ArchiveBuilder:
         archive = Archive(
             self._name, self._version, self._digest, kernel, arch, modules, source["dkms.conf"], certificate
         )
-        return archives.file_name(*archive[:5]), archives.pack(archive)
+        return archives.pack(archive)

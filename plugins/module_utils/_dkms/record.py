@@ -6,13 +6,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any, NamedTuple
 
+from .._base.errors import HostError
 from .._base.fs import Root
-from .._base.records import dump_json
+from .._base.records import dump_json, load_record
+from .._base.schema import fields, flag, items, table, text
 from .._host import kernels as _kernels
+
+_SCHEMA = fields(
+    {
+        "digest": text(),
+        "skipped": table(text()),
+        "made_keys": flag(),
+        "failed": table(fields({"cause": items(text()), "built_with": items(text())})),
+        "prebuilt": table(fields({"archive": text(), "files": table(text())})),
+    }
+)
 
 
 def record_path(name: str) -> str:
@@ -33,28 +44,13 @@ class DkmsRecord(NamedTuple):
     def load(cls, root: Root, name: str) -> DkmsRecord:
         """Read it. If it is damaged, nothing is lost: the next build finds out again."""
         try:
-            return cls._parse(json.loads(root.read_text(record_path(name)) or "{}"))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return load_record(root, record_path(name), cls._parse, "", "", _SCHEMA) or cls("")
+        except HostError:
             return cls("")
 
     @classmethod
     def _parse(cls, stored: dict[str, Any]) -> DkmsRecord:
-        return cls(
-            str(stored["digest"]),
-            {str(kernel): str(why) for kernel, why in stored["skipped"].items()},
-            bool(stored["made_keys"]),
-            {
-                str(kernel): {"cause": _texts(entry["cause"]), "built_with": _texts(entry["built_with"])}
-                for kernel, entry in stored["failed"].items()
-            },
-            {
-                str(kernel): {
-                    "archive": str(entry["archive"]),
-                    "files": {str(path): str(checksum) for path, checksum in entry["files"].items()},
-                }
-                for kernel, entry in stored["prebuilt"].items()
-            },
-        )
+        return cls(*(stored[name] for name in cls._fields))
 
     def save(self, root: Root, name: str) -> None:
         """Write it, or remove it if there is nothing to remember."""
@@ -63,12 +59,6 @@ class DkmsRecord(NamedTuple):
             root.write_file(path, dump_json(self._asdict()))
         elif root.remove_file(path):
             root.remove_empty_dir(os.path.dirname(path))
-
-
-def _texts(values: Any) -> list[str]:
-    if not isinstance(values, list):
-        raise TypeError("%.100r is not a list" % (values,))
-    return [str(value) for value in values]
 
 
 def built_with(root: Root, kernel: str) -> list[str]:

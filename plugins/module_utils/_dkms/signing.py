@@ -10,9 +10,9 @@ All of it is read from files: the firmware's variables, the kernel's keyrings, D
 from __future__ import annotations
 
 import base64
-import gzip
 import lzma
 import re
+import zlib
 from typing import Any, NamedTuple
 
 from .._base.errors import HostError
@@ -26,6 +26,8 @@ _GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 _SIG_ENFORCE = "/sys/module/module/parameters/sig_enforce"
 _LOCKDOWN = "/sys/kernel/security/lockdown"
 _KEYS = "/proc/keys"
+NO_CERTIFICATE = "not a certificate"
+_LARGEST = 64 << 20  # bytes of a module
 MAGIC = b"~Module signature appended~\n"
 
 # What DKMS signs with unless told otherwise, by distribution.
@@ -92,10 +94,13 @@ def pair(root: Root) -> tuple[str, str]:
 
 
 def certificate_at(root: Root, path: str) -> bytes | None:
-    """Return a certificate in DER, whichever way it is stored."""
+    """Return a certificate in DER, whichever way it is stored; damaged ones as they are."""
     data = root.read_bytes(path)
     match = re.search(rb"-----BEGIN CERTIFICATE-----(.*?)-----END", data or b"", re.DOTALL)
-    return base64.b64decode(match.group(1)) if match else data or None
+    try:
+        return base64.b64decode(match.group(1)) if match else data or None
+    except ValueError:
+        return data
 
 
 def trust(root: Root, certificate: bytes) -> str:
@@ -121,6 +126,9 @@ def refusal(root: Root, signing: Signing) -> HostError | None:
     locked = lockdown(root) not in (None, "none")
     also = " That alone does not suffice here: the kernel is locked down as well." if locked else ""
     evidence = [*facts(root, signing), *_seen(root, signing.certificate)]
+    damaged = _damage(root, signing)
+    if damaged is not None:
+        return damaged
     if signing.enrolled == PENDING:
         return HostError(
             "key_pending",
@@ -135,6 +143,19 @@ def refusal(root: Root, signing: Signing) -> HostError | None:
         else "This kernel loads signed modules only, and DKMS has no key to sign with yet.",
         evidence=evidence,
         remedy=_remedy(root, signing) + also,
+    )
+
+
+def _damage(root: Root, signing: Signing) -> HostError | None:
+    certificate = certificate_at(root, signing.certificate) if signing.certificate else None
+    if certificate is None or key_id(certificate) != NO_CERTIFICATE:
+        return None
+    return HostError(
+        "key_damaged",
+        "This kernel loads signed modules only, and the certificate of the key that DKMS signs with is damaged.",
+        evidence=["%s: %d bytes, %s" % (signing.certificate, len(certificate), NO_CERTIFICATE), *signing.enforced_by],
+        remedy="Restore it from a backup. Without one, move %s and %s away, make new ones (as root: %s), enrol the new"
+        " key and run again." % (*pair(root), "; ".join(make_key(root))),
     )
 
 
@@ -159,37 +180,55 @@ def is_signed(content: bytes, name: str) -> bool | None:
 
 def uncompressed(content: bytes, name: str) -> bytes | None:
     """Return a module as the kernel sees it; None for zstd, which Python reads from 3.14 on only."""
-    if name.endswith(".xz"):
-        return lzma.decompress(content)
-    if name.endswith(".gz"):
-        return gzip.decompress(content)
+    try:
+        if name.endswith(".xz"):
+            return _whole(lzma.LZMADecompressor(), content)
+        if name.endswith(".gz"):
+            return _whole(zlib.decompressobj(wbits=31), content)
+    except (lzma.LZMAError, zlib.error, EOFError) as exc:
+        raise HostError(
+            "module_damaged",
+            "A file of the module is damaged.",
+            evidence=["%s: %s" % (name, exc)],
+            remedy="Run again. If it comes from an archive, remove that where the controller keeps it: the build host"
+            " then makes it anew. If it stays so, see whether the filesystem where it was built is full or failing.",
+        ) from exc
     return content if name.endswith(".ko") else None
+
+
+def _whole(stream: Any, content: bytes) -> bytes:
+    plain: bytes = stream.decompress(content, _LARGEST)
+    if not stream.eof:
+        raise EOFError("it ends too early, or holds more than %d MiB" % (_LARGEST >> 20))
+    return plain
 
 
 def key_id(certificate: bytes) -> str:
     """Return what the kernel calls a certificate's key in /proc/keys: its subject key identifier, else its serial."""
-    mark = certificate.find(b"\x06\x03\x55\x1d\x0e")
-    if mark >= 0:
-        _tag, start, end = _der(certificate, mark + 5)
-        _tag, start, end = _der(certificate, start)
-        return certificate[start:end].hex()
     try:
+        mark = certificate.find(b"\x06\x03\x55\x1d\x0e")
+        if mark >= 0:
+            _tag, start, end = _der(certificate, mark + 5)
+            _tag, start, end = _der(certificate, start)
+            return certificate[start:end].hex()
         _tag, start, _end = _der(certificate, 0)
         _tag, start, _end = _der(certificate, start)
         tag, first, end = _der(certificate, start)
-        if tag == 0xA0:  # the optional version stands before the serial number
+        if tag == 0xA0:  # the optional version comes before the serial number
             _tag, first, end = _der(certificate, end)
     except IndexError:
-        return "not a certificate"
+        return NO_CERTIFICATE
     return certificate[first:end].lstrip(b"\0").hex()
 
 
 def _der(data: bytes, at: int) -> tuple[int, int, int]:
-    """Return tag, start and end of the value at a place in DER."""
+    """Return tag, start and end of the value at a place in DER; raise IndexError where that is cut short."""
     length, start = data[at + 1], at + 2
     if length & 0x80:
         count = length & 0x7F
         length, start = int.from_bytes(data[start : start + count], "big"), start + count
+    if start + length > len(data):
+        raise IndexError("the value at %d is cut short" % at)
     return data[at], start, start + length
 
 

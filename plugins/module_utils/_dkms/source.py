@@ -15,6 +15,7 @@ import io
 import os
 import re
 import tarfile
+import zlib
 from typing import Dict, NamedTuple
 
 from .._base.errors import HostError
@@ -26,6 +27,7 @@ _NAMES = re.compile(r"^(Kbuild|Kconfig|Makefile|dkms\.conf|(README|LICENSE|COPYI
 # What kbuild leaves behind, and what is not needed to build.
 _NOT_NAMES = re.compile(r"\.mod\.c$")
 _NOT_DIRS = {"examples", "tests"}
+_LARGEST = 64 << 20  # bytes of a source
 
 
 class Conf(NamedTuple):
@@ -72,18 +74,30 @@ def pack(source: Source) -> bytes:
 def unpack(packed: bytes) -> Source:
     """Return the regular files of an archive made by :func:`pack`."""
     found: Source = {}
-    with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as archive:
-        for member in archive:
-            stream = archive.extractfile(member) if member.isfile() else None
-            if stream is None or member.name.startswith("/") or ".." in member.name.split("/"):
-                raise HostError(
-                    "archive",
-                    "The source archive holds something other than plain files.",
-                    evidence=["member %s" % member.name],
-                    remedy="Run the module through its action plugin, which makes the archive.",
-                )
-            found[member.name] = stream.read()
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as stream:
+            plain = stream.read(_LARGEST + 1)
+        if len(plain) > _LARGEST:
+            raise ValueError("more than %d MiB" % (_LARGEST >> 20))
+        with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as archive:
+            for member in archive:
+                content = archive.extractfile(member) if member.isfile() else None
+                if content is None or member.name.startswith("/") or ".." in member.name.split("/"):
+                    raise _bad_archive("The source archive holds something other than plain files.", member.name)
+                found[member.name] = content.read()
+    except (OSError, EOFError, ValueError, LookupError, zlib.error, tarfile.TarError) as exc:
+        raise _bad_archive("The source archive is damaged.", "%s: %s" % (type(exc).__name__, exc)) from exc
     return found
+
+
+def _bad_archive(message: str, seen: str) -> HostError:
+    return HostError(
+        "archive",
+        message,
+        evidence=[seen],
+        remedy="Run the module through its action plugin, which makes the archive, and see that the remote temporary"
+        " directory has space.",
+    )
 
 
 def read_conf(source: Source, where: str) -> Conf:
@@ -96,7 +110,11 @@ def read_conf(source: Source, where: str) -> Conf:
             evidence=["%s: %s" % (where, ", ".join(sorted(source)) or "no source files")],
             remedy="Give the directory that holds dkms.conf.",
         )
-    fields = dict(re.findall(r'^\s*(PACKAGE_NAME|PACKAGE_VERSION)=["\']?([^"\'\s]+)', text.decode(), re.MULTILINE))
+    fields = dict(
+        re.findall(
+            r'^\s*(PACKAGE_NAME|PACKAGE_VERSION)=["\']?([^"\'\s]+)', text.decode("utf-8", "replace"), re.MULTILINE
+        )
+    )
     for key in ("PACKAGE_NAME", "PACKAGE_VERSION"):
         if not re.match(r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", fields.get(key, "")):
             raise HostError(

@@ -20,6 +20,7 @@ from .._base.fs import Root
 from .._base.paths import HUGETLB_MOUNTS_RECORD as RECORD
 from .._base.paths import UNITS_DIR, WANTS_DIR
 from .._base.records import dump_json, load_record
+from .._base.schema import fields, items, table, text
 from .._base.undo import UndoStack
 from .._host import systemd
 from .._host.hugetlb import Pools, format_size
@@ -237,16 +238,16 @@ def _render(made: dict[str, list[str]]) -> str:
     return dump_json({"mounts": made})
 
 
+_PATH = text("/.*", "an absolute path")
+_SCHEMA = fields({"mounts": table(items(_PATH), "/.*")})
+
+
 def _read_record(root: Root) -> dict[str, list[str]]:
     damage = "The record of the hugetlbfs mounts is damaged."
     remedy = "Unmount what is no longer wanted yourself, then remove %s." % RECORD
-    return load_record(root, RECORD, _parse_record, damage, remedy) or {}
+    return load_record(root, RECORD, _parse_record, damage, remedy, _SCHEMA) or {}
 
 
 def _parse_record(stored: dict[str, Any]) -> dict[str, list[str]]:
-    made: dict[str, list[str]] = {}
-    for path, folders in stored["mounts"].items():
-        if not isinstance(folders, list) or not all(str(folder).startswith("/") for folder in [path, *folders]):
-            raise ValueError("%.100r: expected absolute paths" % path)
-        made[path] = [str(folder) for folder in folders]
-    return made
+    mounts: dict[str, list[str]] = stored["mounts"]
+    return mounts

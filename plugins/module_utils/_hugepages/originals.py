@@ -11,30 +11,27 @@ from typing import Any, Dict, Optional
 from .._base.fs import Root
 from .._base.paths import HUGEPAGES_RECORD as RECORD
 from .._base.records import dump_json, load_record
+from .._base.schema import fields, table, whole
 
 # Counts by page size (bytes), then by node; None is the host's total, which the kernel spreads as it likes.
 Counts = Dict[int, Dict[Optional[int], int]]
+
+
+_SCHEMA = fields({"counts": table(table(whole(), "host|[0-9]+"), "[0-9]+")})
 
 
 def read(root: Root) -> Counts:
     """Return what is recorded; nothing if there is no record."""
     damage = "The record of the original page counts is damaged."
     remedy = "Remove %s if the original counts do not matter; today's counts are then taken for them." % RECORD
-    return load_record(root, RECORD, _parse, damage, remedy) or {}
+    return load_record(root, RECORD, _parse, damage, remedy, _SCHEMA) or {}
 
 
 def _parse(stored: dict[str, Any]) -> Counts:
     return {
-        _number(size): {None if node == "host" else _number(node): _number(count) for node, count in nodes.items()}
+        int(size): {None if node == "host" else int(node): count for node, count in nodes.items()}
         for size, nodes in stored["counts"].items()
     }
-
-
-def _number(text: Any) -> int:
-    number = int(str(text))
-    if number < 0:
-        raise ValueError("%r is not a count" % (text,))
-    return number
 
 
 def merge(first: Counts, second: Counts) -> Counts:

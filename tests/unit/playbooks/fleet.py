@@ -21,7 +21,7 @@ import yaml
 Answers = dict[str, list[tuple[str, dict[str, Any]]]]
 
 _INTERPRETER = """#!%s -IS
-import ast, json, re, sys
+import ast, json, re, shutil, sys
 text = sys.stdin.read()
 sent = json.loads(ast.literal_eval(re.search(r"'{.ANSIBLE_MODULE_ARGS.*}'", text).group(0)))["ANSIBLE_MODULE_ARGS"]
 module = sent["_ansible_module_name"].rpartition(".")[2]
@@ -30,7 +30,10 @@ with open(%r, "a", encoding="utf-8") as log:
     print(module, args, file=log)
 with open(%r, encoding="utf-8") as stream:
     answers = json.load(stream)
-print(json.dumps(next((answer for part, answer in answers.get(module, []) if part in args), {"changed": False})))
+answer = next((answer for part, answer in answers.get(module, []) if part in args), {"changed": False})
+for name, path in answer.pop("_copies", {}).items():  # what the host leaves where it was asked to
+    shutil.copy(path, sent["destination"] + "/" + name)
+print(json.dumps(answer))
 """
 
 

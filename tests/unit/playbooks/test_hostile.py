@@ -45,10 +45,14 @@ def build_host(path: Path) -> Answers:
     """What a host says that builds for one kernel and does not get the headers of the other."""
     source = read_source(str(KMOD))
     conf = read_conf(source, "kmod")
-    made = path / archives.file_name(conf.name, conf.version, digest(source), BUILDABLE, "x86_64")
-    made.write_bytes(b"an archive")
+    about = (conf.name, conf.version, digest(source), BUILDABLE, "x86_64")
+    modules = {conf.name + ".ko": b"a module"}
+    content = archives.pack(archives.Archive(*about, modules, source["dkms.conf"], None))
+    made = path / archives.file_name(*about)  # what it is to be called on the controller
+    made.write_bytes(content)
     result = {"changed": True, "failed_kernels": {}, "packages_missing": [], "made": {}, "source_needed": True}
-    built = {BUILDABLE: {"path": str(made), "sha256": archives.sha256(b"an archive")}}
+    files = {archives.remote_name(BUILDABLE): str(made), ".profile": str(made)}
+    built = {BUILDABLE: archives.sha256(content)}
     headers = ["linux-headers-" + kernel for kernel in (BUILDABLE, HEADLESS)]
     lacking = {HEADLESS: ["linux-headers-%s is not installed on the build host" % HEADLESS]}
     return {
@@ -58,7 +62,7 @@ def build_host(path: Path) -> Answers:
             ("", {"changed": True, "ansible_facts": {"noiommu_report_dir": "/nowhere"}}),
         ],
         "dkms_module": [
-            ('"archive": ', {**result, "made": built, "failed_kernels": lacking}),
+            ('"archive": ', {**result, "made": built, "failed_kernels": lacking, "_copies": files}),
             ("", {**result, "packages_missing": ["gcc", *headers]}),
         ],
     }

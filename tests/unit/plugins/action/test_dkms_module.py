@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Iterator
 from unittest.mock import Mock
 
 import pytest
@@ -26,7 +27,9 @@ class Action(ActionModule):
     def __init__(self, args: dict[str, Any], answers: list[dict[str, Any]], check_mode: bool = False) -> None:
         self._task = SimpleNamespace(args=args, check_mode=check_mode, async_val=0)
         shell = SimpleNamespace(tmpdir=None, join_path=os.path.join)
-        self._connection = SimpleNamespace(_shell=shell, fetch_file=shutil.copy)
+        self._connection = SimpleNamespace(_shell=shell, fetch_file=self._fetch_file)
+        self.remote: Path | None = None  # stands for the temporary directory on the host
+        self.fetched: list[str] = []
         self._loader = SimpleNamespace(path_dwim=os.path.abspath)
         self.answers = answers
         self.calls: list[dict[str, Any]] = []
@@ -39,6 +42,11 @@ class Action(ActionModule):
         assert module_name == "baremetal.noiommu.dkms_module"
         self.calls.append(dict(module_args))
         return dict(self.answers[len(self.calls) - 1])
+
+    def _fetch_file(self, remote: str, local: str) -> None:
+        assert self.remote is not None and os.path.dirname(remote) == "/remote/tmp"
+        self.fetched.append(os.path.basename(remote))
+        shutil.copy(self.remote / os.path.basename(remote), local)
 
     def _install_package(self, name: str) -> str | None:
         self.packages.append(name)
@@ -144,13 +152,19 @@ def name_of(source: str, kernel: str) -> str:
     return archives.file_name("noiommu", "1.0.0", digest(read_source(source)), kernel, "x86_64")
 
 
-def built(source: str, remote: Path, *kernels: str) -> dict[str, Any]:
+def archive_for(source: str, asked: str, **other: Any) -> bytes:
+    modules = {"noiommu.ko": asked.encode()}
+    archive = archives.Archive("noiommu", "1.0.0", digest(read_source(source)), asked, "x86_64", modules, b"conf", None)
+    return archives.pack(archive._replace(**other))
+
+
+def built(source: str, remote: Path, *kernels: str, **other: Any) -> dict[str, Any]:
     """What a build host answers after it has built for these kernels."""
     made = {}
     for kernel in kernels:
-        path = remote / name_of(source, kernel)
-        path.write_bytes(kernel.encode())
-        made[kernel] = {"path": str(path), "sha256": archives.sha256(kernel.encode())}
+        content = archive_for(source, kernel, **other)
+        (remote / archives.remote_name(kernel)).write_bytes(content)
+        made[kernel] = archives.sha256(content)
     return {"changed": True, "made": made, "failed_kernels": {}, "source_needed": True}
 
 
@@ -180,6 +194,7 @@ def test_many_hosts_and_two_kernels_are_two_builds(source: str, remote: Path, tm
     for kernels in ([K1], [K1], [K1, K2], [K2], [K1, K2]):  # five hosts, one after the other
         answer = [PROBED, built(source, remote, K2 if K2 in kernels else K1)]
         action = Action(archive_args(source, tmp_path / "kept", *kernels), answer)
+        action.remote = remote
         result = action.run()
         asked = [kernel for call in action.calls[1:] for kernel in call["kernels"]]
         builds += len(asked)
@@ -212,6 +227,7 @@ def test_what_cannot_be_installed_is_told_to_those_who_need_it(source: str, remo
     probed = {**PROBED, "packages_missing": ["gcc", H1, H2]}
     answer = {**built(source, remote, K2), "failed_kernels": {K1: ["%s is not installed on the build host" % H1]}}
     action = Action(archive_args(source, tmp_path / "kept", K1, K2), [probed, answer])
+    action.remote = remote
     action.not_installable = {H1: "no such package", "make": "never asked for"}
     result = action.run()
     assert action.packages == ["gcc", H1, H2] and list(result["archived"]) == [K2] and not result.get("failed")
@@ -261,11 +277,11 @@ def test_a_kernel_that_is_none_asks_nobody(source: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "made",
     [
-        {K2: {"path": "/tmp/x", "sha256": "0"}},
-        {"../x": {"path": "/tmp/x", "sha256": "0"}},
+        {K2: "0"},
+        {"../x": "0"},
+        {"../.ssh/authorized_keys": "0"},
         {K1: {"path": "/tmp/.profile", "sha256": "0"}},
-        {K1: {"path": None, "sha256": "0"}},
-        {K1: "x"},
+        {K1: None},
         [K1],
         None,
     ],
@@ -302,9 +318,48 @@ def test_an_answer_with_facts_is_refused(source: str) -> None:
 
 def test_an_archive_damaged_on_its_way_is_not_kept(source: str, remote: Path, tmp_path: Path) -> None:
     answer = built(source, remote, K1)
-    answer["made"][K1]["sha256"] = "0" * 64
-    result = Action(archive_args(source, tmp_path / "kept", K1), [PROBED, answer]).run()
-    assert result["refusals"][0]["code"] == "archive_checksum" and not (tmp_path / "kept").exists()
+    answer["made"][K1] = "0" * 64
+    action = Action(archive_args(source, tmp_path / "kept", K1), [PROBED, answer])
+    action.remote = remote
+    assert action.run()["refusals"][0]["code"] == "archive_checksum" and not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize(
+    ("other", "code"),
+    [
+        ({"kernel": K2}, "answer"),
+        ({"digest": "0" * 64}, "answer"),
+        ({"name": "other", "modules": {"other.ko": b""}}, "answer"),
+        ({"version": "9"}, "answer"),
+        ({"arch": "../../x"}, "archive"),
+        ({"modules": {".profile": b""}}, "archive"),
+        ({"kernel": "../../.profile"}, "archive"),
+        ({"kernel": ".."}, "kernel_release"),
+    ],
+)
+def test_an_archive_of_something_else_is_not_kept(
+    source: str, remote: Path, tmp_path: Path, other: dict[str, Any], code: str
+) -> None:
+    action = Action(archive_args(source, tmp_path / "kept", K1), [PROBED, built(source, remote, K1, **other)])
+    action.remote = remote
+    result = action.run()
+    assert result["refusals"][0]["code"] == code and K1 in result["failed_kernels"]
+    assert action.fetched == [K1 + ".dkms.tar.gz"] and not (tmp_path / "kept").exists()
+
+
+def test_an_archive_that_another_builder_made_stays(source: str, remote: Path, tmp_path: Path) -> None:
+    """Stored while this one was building."""
+    action = Action(archive_args(source, tmp_path / "kept", K1), [PROBED, built(source, remote, K1)])
+    action.remote = remote
+    theirs = archive_for(source, K1, modules={"noiommu.ko": b"theirs"})
+    fetch = action._connection.fetch_file
+
+    def meanwhile(here: str, there: str) -> None:
+        archives.store(str(tmp_path / "kept"), name_of(source, K1), theirs)
+        fetch(here, there)
+
+    action._connection.fetch_file = meanwhile
+    assert Path(action.run()["archived"][K1]).read_bytes() == theirs
 
 
 def test_a_host_gets_the_archives_that_it_asks_for(source: str, kept: str) -> None:
@@ -336,21 +391,86 @@ def test_archives_have_to_be_somewhere(source: str) -> None:
         Action({"source": source, "build": "prebuilt"}, []).run()
 
 
-@pytest.mark.parametrize("case", ["no signature", "no gpgv", "bad", "good"])
-def test_a_keyring_wants_signatures(source: str, kept: str, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
-    def gpgv(argv: list[str], **_options: Any) -> subprocess.CompletedProcess:
-        assert argv[:2] == ["gpgv", "--keyring"] and argv[3] == argv[4] + ".asc"
-        if case == "no gpgv":
-            raise FileNotFoundError(2, "No such file or directory")
-        return subprocess.CompletedProcess(argv, 0 if case == "good" else 2, "", "gpgv: BAD signature")
+# --- signatures: by the real gpg ---
 
-    monkeypatch.setattr(subprocess, "run", gpgv)
-    if case != "no signature":
-        Path(kept, name_of(source, K1) + ".asc").write_text("signature")
-    args = {"source": source, "build": "prebuilt", "archives": kept, "archive_keyring": "keys.gpg"}
-    action = Action(args, [{"changed": True, "archives_needed": [K1]}, {"changed": True}])
-    result = action.run()
-    if case == "good":
-        assert result["changed"] and len(action.sent) == 1
+
+@pytest.fixture(scope="module")
+def gnupg(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home of GnuPG with one key, and that key in keys.gpg."""
+    home = Path(tempfile.mkdtemp(prefix="gpg"))  # a short path: there is a socket in it
+    gpg(home, "--pinentry-mode", "loopback", "--passphrase", "", "--quick-gen-key", "builder", "ed25519", "sign")
+    (home / "keys.gpg").write_bytes(gpg(home, "--export"))
+    yield home
+    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def gpg(home: Path, *options: str) -> bytes:
+    command = ["gpg", "--homedir", str(home), "--batch", "--quiet", *options]
+    return subprocess.run(command, check=True, capture_output=True).stdout
+
+
+class Keyring:
+    """Runs of the action with a keyring and one archive, signed."""
+
+    def __init__(self, source: str, kept: str, gnupg: Path) -> None:
+        self.path = Path(kept, name_of(source, K1))
+        gpg(gnupg, "--detach-sign", str(self.path))
+        args = {"source": source, "build": "prebuilt", "archives": kept, "archive_keyring": str(gnupg / "keys.gpg")}
+        self.action = Action(args, [{"changed": True, "archives_needed": [K1]}, {"changed": True}])
+
+    def refused(self) -> str:
+        result = self.action.run()
+        assert result["refusals"][0]["code"] == "archive_signature" and self.action.sent == []
+        return result["refusals"][0]["evidence"][0]
+
+    def replace(self, content: bytes) -> None:
+        """Put another archive in its place, with its checksum."""
+        self.path.write_bytes(content)
+        Path(str(self.path) + ".sha256").write_text(archives.sha256(content))
+
+
+@pytest.fixture
+def keyring(source: str, kept: str, gnupg: Path) -> Keyring:
+    return Keyring(source, kept, gnupg)
+
+
+def test_what_a_key_of_the_keyring_signed_is_sent(keyring: Keyring) -> None:
+    assert keyring.action.run()["changed"] and keyring.action.sent == [b"content"]
+
+
+def test_what_nobody_signed_is_not_sent(keyring: Keyring) -> None:
+    keyring.replace(b"evil")
+    assert "BAD signature" in keyring.refused()
+
+
+def test_without_a_signature_nothing_is_sent(keyring: Keyring) -> None:
+    Path(str(keyring.path) + ".sig").unlink()
+    assert "no %s.sig or .asc" % keyring.path in keyring.refused()
+
+
+def test_without_gpgv_nothing_is_sent(keyring: Keyring, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "gpgv" in keyring.refused()
+
+
+@pytest.mark.parametrize("first, during", [(b"evil", b"content"), (b"content", b"evil")])
+def test_the_bytes_that_are_sent_are_those_that_were_verified(
+    keyring: Keyring, monkeypatch: pytest.MonkeyPatch, first: bytes, during: bytes
+) -> None:
+    """Somebody who can write there exchanges the archive while gpgv runs, and back afterwards."""
+    run = subprocess.run
+
+    def race(*argv: Any, **options: Any) -> Any:
+        keyring.replace(during)
+        try:
+            return run(*argv, **options)
+        finally:
+            keyring.replace(first)
+
+    keyring.replace(first)
+    monkeypatch.setattr(subprocess, "run", race)
+    if first == b"evil":
+        keyring.refused()
     else:
-        assert result["refusals"][0]["code"] == "archive_signature" and action.sent == []
+        assert keyring.action.run()["changed"] and keyring.action.sent == [b"content"]

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable
 
@@ -205,7 +207,7 @@ def test_absent_takes_everything_back(bare: FakeDkms, tmp: Path, packed: dict[st
         (made_for(KERNEL, digest="0" * 64), "archive", "000"),
         (made_for(KERNEL, arch="sparc"), "archive", "sparc"),
         (made_for(KERNEL, modules={"noiommu.ko": b"\x7fELF vermagic=6.6.6 SMP"}), "archive", "6.6.6"),
-        (b"no archive", "archive", "ReadError"),
+        (b"no archive", "archive", "BadGzipFile"),
         (archives.pack(Archive("a", "1", "d", "k", "x", {}, b"", None)), "archive", "ValueError"),
     ],
 )
@@ -295,6 +297,11 @@ def build(dkms: FakeDkms, tmp: Path, kernels: list[str], check: bool = False) ->
     return dkms_module.archived(FakeModule(given, check), dkms.tree.root, dkms)
 
 
+def fetched(dkms: FakeDkms, kernel: str) -> bytes:
+    """Return the archive that the action plugin would fetch."""
+    return dkms.tree.root.read_bytes("/tmp", archives.remote_name(kernel)) or b""
+
+
 def test_each_kernel_is_built_once_and_nothing_is_installed(builder: FakeDkms, tmp: Path) -> None:
     builder.tree.file("/var/lib/dkms/mok.key", "key")
     builder.tree.file("/var/lib/dkms/mok.pub", "pub")
@@ -302,19 +309,19 @@ def test_each_kernel_is_built_once_and_nothing_is_installed(builder: FakeDkms, t
     made = build(builder, tmp, [KERNEL, OTHER])["made"]
     assert sorted(made) == [KERNEL, OTHER]
     assert len([line for line in builder.ran if line.startswith("dkms build")]) == 2
-    for kernel, one in made.items():
-        content = builder.tree.root.read_bytes(one["path"]) or b""
-        assert archives.sha256(content) == one["sha256"]
+    for kernel, checksum in made.items():
+        content = fetched(builder, kernel)
+        assert archives.sha256(content) == checksum
         archive = archives.unpack(content, kernel)
         assert (archive.kernel, archive.digest) == (kernel, DIGEST) and kernel.encode() in archive.modules["noiommu.ko"]
-        builder.tree.remove(one["path"])
+        builder.tree.remove("/tmp/" + archives.remote_name(kernel))
     assert builder.tree.content() == before
 
 
 def test_the_certificate_travels_with_signed_modules(builder: FakeDkms, tmp: Path) -> None:
     builder.signs = True
-    one = build(builder, tmp, [KERNEL])["made"][KERNEL]
-    assert archives.unpack(builder.tree.root.read_bytes(one["path"]) or b"", "x").certificate == b"pub\n"
+    build(builder, tmp, [KERNEL])
+    assert archives.unpack(fetched(builder, KERNEL), "x").certificate == b"pub\n"
 
 
 @pytest.mark.parametrize(
@@ -325,8 +332,8 @@ def test_the_certificate_travels_unless_a_module_is_known_to_be_unsigned(
     builder: FakeDkms, tmp: Path, packing: tuple[str, Callable[[bytes], bytes]], signs: bool, travels: bool
 ) -> None:
     builder.signs, builder.packing = signs, packing
-    one = build(builder, tmp, [KERNEL])["made"][KERNEL]
-    archive = archives.unpack(builder.tree.root.read_bytes(one["path"]) or b"", "x")
+    build(builder, tmp, [KERNEL])
+    archive = archives.unpack(fetched(builder, KERNEL), "x")
     assert list(archive.modules) == ["noiommu.ko" + packing[0]] and (archive.certificate == b"pub\n") is travels
 
 
@@ -366,19 +373,129 @@ def test_archives_are_kept_with_their_checksums(tmp: Path) -> None:
     assert "no checksum" in caught.value.message
 
 
-def test_two_runs_may_store_the_same_archive(tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other one does all of it just before this one gives its file the name."""
-    directory, rename = str(tmp), os.rename
+def test_of_many_that_store_the_same_name_at_once_the_first_stays(tmp: Path) -> None:
+    name = archives.file_name("noiommu", "1.0.0", DIGEST, KERNEL, "x86_64")
+    contents = [b"content %d" % number for number in range(16)]
+    with ThreadPoolExecutor(len(contents)) as pool:
+        list(pool.map(lambda content: archives.store(str(tmp), name, content), contents))
+    assert sorted(os.listdir(tmp)) == [name, name + ".sha256"]
+    kept = archives.load(archives.stored(str(tmp), "noiommu", "1.0.0", DIGEST)[KERNEL])  # with its own checksum
+    archives.store(str(tmp), name, b"another builder's")
+    assert kept in contents and (tmp / name).read_bytes() == kept
 
-    def meanwhile(source: str, target: str) -> None:
-        monkeypatch.setattr(os, "rename", rename)
-        archives.store(directory, "some.dkms.tar.gz", b"content")
-        rename(source, target)
 
-    monkeypatch.setattr(os, "rename", meanwhile)
-    archives.store(directory, "some.dkms.tar.gz", b"content")
-    assert sorted(os.listdir(directory)) == ["some.dkms.tar.gz", "some.dkms.tar.gz.sha256"]
-    assert Path(directory, "some.dkms.tar.gz").read_bytes() == b"content"
+@pytest.mark.parametrize("noted", [b"", b"\xff\xfe", b"0f3a", b"G" * 64])
+def test_a_checksum_that_is_none(tmp: Path, noted: bytes) -> None:
+    path = archives.store(str(tmp), archives.file_name("noiommu", "1.0.0", DIGEST, KERNEL, "x86_64"), b"content")
+    Path(path + ".sha256").write_bytes(noted)
+    with pytest.raises(HostError) as caught:
+        archives.stored(str(tmp), "noiommu", "1.0.0", DIGEST)
+    assert caught.value.code == "archive_checksum"
+
+
+# --- what an archive of a build host may hold ---
+
+
+@pytest.mark.parametrize("name", ["e1000e.ko", "noiommu.ko.sh", "noiommu-x.ko", "..", ".profile", "xnoiommu.ko"])
+def test_an_archive_holds_no_other_module(bare: FakeDkms, tmp: Path, name: str) -> None:
+    error = refused(bare, tmp, {KERNEL: made_for(KERNEL, modules={name: b"vermagic=%s " % KERNEL.encode()})})
+    assert error.code == "archive" and "is not a file of the module noiommu" in error.evidence[0]
+
+
+@pytest.mark.parametrize("arch", ["..", "x86_64 ", "A" * 40, "-x"])
+def test_an_archive_is_for_an_architecture(arch: str) -> None:
+    with pytest.raises(HostError, match="not one that this collection made"):
+        archives.unpack(made_for(KERNEL, arch=arch), "here")
+
+
+def test_an_archive_that_fills_the_memory_is_refused() -> None:
+    with pytest.raises(HostError) as caught:
+        archives.unpack(gzip.compress(bytes(65 << 20)), "here")
+    assert "more than 64 MiB" in caught.value.evidence[0]
+
+
+DAMAGED = {
+    ".ko.xz": lzma.compress(b"vermagic=%s " % KERNEL.encode())[:-9],
+    ".ko.gz": gzip.compress(b"vermagic=%s " % KERNEL.encode())[:-3] + b"xyz",
+}
+
+
+@pytest.mark.parametrize("suffix", sorted(DAMAGED))
+def test_a_module_that_is_damaged_inside_its_archive(bare: FakeDkms, tmp: Path, suffix: str) -> None:
+    error = refused(bare, tmp, {KERNEL: made_for(KERNEL, modules={"noiommu" + suffix: DAMAGED[suffix]})})
+    assert error.code == "module_damaged" and "noiommu" + suffix in error.evidence[0]
+
+
+def test_a_module_that_was_built_damaged_is_in_no_archive(builder: FakeDkms, tmp: Path) -> None:
+    builder.packing = (".xz", lambda plain: lzma.compress(plain)[:-5])
+    before = builder.tree.content()
+    with pytest.raises(HostError) as caught:
+        build(builder, tmp, [KERNEL])
+    assert caught.value.code == "module_damaged"
+    assert {path for path in builder.tree.content() if path not in before} <= {
+        "/var/lib/dkms/mok.key",
+        "/var/lib/dkms/mok.pub",
+    }
+
+
+# --- two builders on one host ---
+
+
+class OtherBuilder(FakeDkms):
+    """While it builds for the first one, a second one comes with another source, and no lock holds it back."""
+
+    def __init__(self, tree: Tree, tmp: Path) -> None:
+        super().__init__(tree)
+        self._tmp, self.second = tmp, None
+
+    def run(self, *argv: str) -> RunResult:
+        if argv[:2] == ("dkms", "build") and self.second is None:
+            self.second = FakeDkms(self.tree)
+            theirs = {**SOURCE, "noiommu.c": b"int theirs;"}
+            (self._tmp / "theirs").write_bytes(pack(theirs))
+            given = params(
+                kernels=[KERNEL], digest=digest(theirs), archive=str(self._tmp / "theirs"), destination="/theirs"
+            )
+            dkms_module.archived(FakeModule(given), self.tree.root, self.second)
+        return super().run(*argv)
+
+
+def test_two_builders_never_mix(tree: Tree, tmp: Path) -> None:
+    build_host(tree)
+    first = OtherBuilder(tree, tmp)
+    try:
+        build(first, tmp, [KERNEL])
+        code = archives.unpack(fetched(first, KERNEL), "x").modules["noiommu.ko"]
+        assert b"int a;" in code and b"theirs" not in code
+    except HostError:
+        assert fetched(first, KERNEL) == b""
+    theirs = archives.unpack(tree.root.read_bytes("/theirs", archives.remote_name(KERNEL)) or b"", "x")
+    assert b"int theirs;" in theirs.modules["noiommu.ko"]
+
+
+def test_a_source_that_changes_under_the_build_makes_no_archive(builder: FakeDkms, tmp: Path) -> None:
+    real = builder.run
+
+    def run(*argv: str) -> RunResult:
+        done = real(*argv)
+        if argv[:2] == ("dkms", "build"):
+            (stage,) = [entry for entry in builder.tree.root.listdir("/var/lib/dkms") if "stage" in entry]
+            builder.tree.file("/var/lib/dkms/%s/source/noiommu-1.0.0/noiommu.c" % stage, "int evil;")
+        return done
+
+    builder.run = run  # type: ignore[method-assign]
+    with pytest.raises(HostError) as caught:
+        build(builder, tmp, [KERNEL])
+    assert caught.value.code == "build_mixed" and fetched(builder, KERNEL) == b""
+
+
+@pytest.mark.parametrize("state", ["present", "absent", "archived"])
+def test_every_state_waits_for_other_runs_on_the_host(monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(dkms_module, "AnsibleModule", lambda **_spec: FakeModule({"state": state}))
+    monkeypatch.setattr(dkms_module, "run", lambda _module, _act, **how: asked.update(how))
+    dkms_module.main()
+    assert asked == {"lock_wait": 900.0}  # and not reads_only
 
 
 def test_the_same_content_gives_the_same_bytes() -> None:

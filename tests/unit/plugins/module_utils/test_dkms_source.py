@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import tarfile
@@ -78,13 +79,34 @@ def test_an_archive_with_a_link_is_refused() -> None:
         unpack(packed.getvalue())
 
 
+def test_an_archive_that_is_damaged_anywhere_is_refused() -> None:
+    packed = pack({"dkms.conf": CONF.encode()})
+    for place in range(len(packed)):
+        for damaged in (packed[:place], packed[:place] + bytes([packed[place] ^ 0x55]) + packed[place + 1 :]):
+            try:
+                unpack(damaged)  # some bytes, such as the header's time, mean nothing
+            except HostError as error:
+                assert error.code == "archive" and error.evidence and error.remedy
+
+
+def test_an_archive_that_fills_the_memory_is_refused() -> None:
+    with pytest.raises(HostError, match="damaged"):
+        unpack(gzip.compress(bytes(65 << 20)))
+
+
 def test_name_and_version_come_from_dkms_conf() -> None:
     assert read_conf({"dkms.conf": CONF.encode()}, "kmod") == ("noiommu", "1.0.0")
     assert read_conf({"dkms.conf": CONF.replace('"', "").encode()}, "kmod") == ("noiommu", "1.0.0")
 
 
 @pytest.mark.parametrize(
-    "source", [{}, {"dkms.conf": b"PACKAGE_NAME=x"}, {"dkms.conf": b'PACKAGE_NAME="x"\nPACKAGE_VERSION="$(date)"'}]
+    "source",
+    [
+        {},
+        {"dkms.conf": b"PACKAGE_NAME=x"},
+        {"dkms.conf": b'PACKAGE_NAME="x"\nPACKAGE_VERSION="$(date)"'},
+        {"dkms.conf": b"\xff\xfe"},
+    ],
 )
 def test_a_source_that_does_not_say_what_it_is(source: dict[str, bytes]) -> None:
     with pytest.raises(HostError) as caught:

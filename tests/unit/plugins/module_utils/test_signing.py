@@ -10,6 +10,7 @@ import gzip
 import lzma
 
 import pytest
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms import signing as _signing
 from ansible_collections.baremetal.noiommu.tests.unit.fake_dkms import KERNEL, build_host
 from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
@@ -187,10 +188,44 @@ def test_ubuntu_has_a_key_of_its_own(host: Tree) -> None:
     assert _signing.pair(host.root)[1] == "/var/lib/shim-signed/mok/MOK.der"
 
 
+@pytest.mark.parametrize("length", [1, 2, 4, 60, 200, len(CERTIFICATE) - 160])
+@pytest.mark.parametrize("enforced", [True, False])
+def test_a_certificate_that_is_cut_short_is_told(host: Tree, length: int, enforced: bool) -> None:
+    host.file("/var/lib/dkms/mok.pub", CERTIFICATE[:length])
+    host.file(SIG_ENFORCE, "Y" if enforced else "N")
+    error = refusal(host)
+    if not enforced:
+        assert error is None
+        return
+    assert (
+        error.code in ("key_damaged", "key_not_enrolled")
+        and "/var/lib/dkms/mok.pub" in error.remedy + error.evidence[0]
+    )
+    if error.code == "key_damaged":
+        assert "generate_mok" in error.remedy or "openssl req" in error.remedy
+
+
+@pytest.mark.parametrize(
+    "text", [b"-----BEGIN CERTIFICATE-----\nabc\n-----END", b"-----BEGIN CERTIFICATE----------END"]
+)
+def test_a_certificate_in_text_that_is_damaged(host: Tree, text: bytes) -> None:
+    host.file("/var/lib/dkms/mok.pub", text)
+    assert refusal(host) is not None
+
+
 def test_whether_a_module_is_signed() -> None:
     signed = b"\x7fELF" + _signing.MAGIC
     assert _signing.is_signed(signed, "a.ko") is True and _signing.is_signed(b"\x7fELF", "a.ko") is False
     for suffix, pack in ((".xz", lzma.compress), (".gz", gzip.compress)):
         assert _signing.is_signed(pack(signed), "a.ko" + suffix) is True
         assert _signing.is_signed(pack(b"\x7fELF"), "a.ko" + suffix) is False
+        for cut in range(len(pack(signed))):
+            with pytest.raises(HostError, match="damaged"):
+                _signing.is_signed(pack(signed)[:cut], "a.ko" + suffix)
     assert _signing.is_signed(b"?", "a.ko.zst") is None
+
+
+def test_a_module_that_fills_the_memory_is_refused() -> None:
+    with pytest.raises(HostError) as caught:
+        _signing.uncompressed(lzma.compress(bytes(65 << 20)), "a.ko.xz")
+    assert "more than 64 MiB" in caught.value.evidence[0]

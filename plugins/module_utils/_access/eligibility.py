@@ -13,53 +13,108 @@ from typing import Iterator
 
 from .._base.errors import HostError
 from .._base.fs import Root
+from .._host import executables
 from .._host.mounts import MOUNTS, mount_of
-from .file_capabilities import State
+from .._host.packages import base_package
+from .file_capabilities import Found
+from .profiles import Application
 
-# Programs that run whatever they are told, or that a host's users cannot do without.
+# Programs that run whatever they are told, VFIO among it for some.
 _GENERAL = re.compile(
     r"^(ld(-linux.*)?\.so.*|.*sh|busybox|env|nice|nohup|timeout|xargs|find|tar|[gmn]?awk|vim?|ed|less|more"
     r"|(python|perl|ruby|lua|php|node|tclsh|guile|java)[\d.]*|gdb|strace|ltrace|qemu-.*"
-    r"|systemd.*|init|login|su|sudo|sshd|ssh|mount|umount|ip|ansible.*)$"
+    r"|systemd.*|virsh|virt-.*|init|login|su|sudo|sshd|ssh|mount|umount|ip|ansible.*)$"
 )
 _SERVICE = "Run it as a systemd service and list that under services."
 
 
-def refusals(root: Root, path: str, now: State | None) -> list[HostError]:
-    """Say why a program cannot be given capabilities, or must not be."""
-    if now is None or not os.path.isfile(root.path(path)):
+def refusals(root: Root, application: Application, found: Found | None) -> list[HostError]:
+    """Return every reason why a program cannot be given capabilities, or must not be."""
+    path = application.name
+    if found is None or not os.path.isfile(root.path(path)):
         return [
             _refusal("There is no program %s." % path, "%s: no regular file" % path, "Install it, or correct the path.")
         ]
-    return [*_against_the_program(root, path, now), *_against_its_place(root, path)]
+    return [
+        *_against_the_file(root, path, found),
+        *_against_the_program(root, path, application.profile),
+        *_against_its_place(root, path),
+    ]
 
 
-def _against_the_program(root: Root, path: str, now: State) -> Iterator[HostError]:
-    with open(root.path(path), "rb") as handle:
-        magic = handle.read(4)
-    if magic != b"\x7fELF":
-        yield _refusal(
-            "%s is no ELF program, and the kernel ignores the capabilities of others." % path,
-            "%s: starts with %r" % (path, magic),
-            "List the program that a script starts in the end, or: " + _SERVICE,
-        )
-    if now.uid != 0:
+def _against_the_file(root: Root, path: str, found: Found) -> Iterator[HostError]:
+    state = found.state
+    if state.uid != 0:
         yield _refusal(
             "%s does not belong to root: its owner could open it to everybody." % path,
-            "%s: uid %d" % (path, now.uid),
+            "%s: uid %d" % (path, state.uid),
             "Install it as root's (chown root %s)." % path,
         )
-    if now.mode & (stat.S_ISUID | stat.S_ISGID):
+    if state.mode & (stat.S_ISUID | stat.S_ISGID):
         yield _refusal(
             "%s changes its user or group when it is run; capabilities beside that are not given." % path,
-            "%s: mode %04o" % (path, now.mode),
-            "Take the bit away (chmod ug-s %s)." % path,
+            "%s: mode %04o" % (path, state.mode),
+            "Remove the bit (chmod ug-s %s)." % path,
         )
+    if found.links > 1:
+        yield _refusal(
+            "%s has another name, by which it would have the capabilities as well." % path,
+            "%s: %d hard links (find / -xdev -inum %d)" % (path, found.links, found.inode),
+            "Install the program as a file of its own (cp %s %s.new && mv %s.new %s)." % ((path,) * 4),
+        )
+    for folder, about in _parents(root, path):
+        if about.st_uid != 0 or about.st_mode & 0o022:
+            yield _refusal(
+                "Somebody other than root can put another program in the place of %s." % path,
+                "%s: uid %d, mode %04o" % (folder, about.st_uid, stat.S_IMODE(about.st_mode)),
+                "Install it where only root can write, such as /usr/local/bin.",
+            )
+
+
+def _parents(root: Root, path: str) -> Iterator[tuple[str, os.stat_result]]:
+    while path != "/":
+        path = os.path.dirname(path)
+        yield path, os.stat(root.path(path))
+
+
+def _against_the_program(root: Root, path: str, profile: str) -> Iterator[HostError]:
+    content = root.read_bytes(path) or b""
+    if not content.startswith(executables.ELF):
+        yield _refusal(
+            "%s is not an ELF program, and the kernel ignores the capabilities of others." % path,
+            "%s: starts with %r" % (path, content[:4]),
+            "List the program that a script starts in the end, or: " + _SERVICE,
+        )
+        return
     if _GENERAL.match(os.path.basename(path)) or path in _shells(root):
         yield _refusal(
             "%s runs whatever it is told, or others need it: it is never given to one group." % path,
             "%s: a shell, an interpreter, or a tool of the system" % path,
             _SERVICE,
+        )
+        return
+    if executables.uses_vfio(root, path):
+        return
+    package = base_package(root, path)
+    if package is not None:
+        yield _refusal(
+            "%s is part of the system: it is never given to one group." % path,
+            "%s: of the package %s" % (path, package),
+            "List the data plane application itself.",
+        )
+    elif profile != "custom":
+        yield _refusal(
+            "%s is not a data plane application." % path,
+            "%s: neither it nor a library that it is linked with names /dev/vfio" % path,
+            "List the application itself. One that drives no device through VFIO gets what it needs by the profile"
+            " custom.",
+        )
+    elif executables.starts_programs(root, path):
+        yield _refusal(
+            "%s starts other programs, which would not have its capabilities, and is itself no data plane application."
+            % path,
+            "%s: calls exec, posix_spawn, system, popen or forkpty; it does not name /dev/vfio" % path,
+            "List the application that it is to start, or: " + _SERVICE,
         )
 
 

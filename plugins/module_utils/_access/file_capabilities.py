@@ -36,6 +36,14 @@ class State(NamedTuple):
     capabilities: str | None
 
 
+class Found(NamedTuple):
+    """A program's file."""
+
+    inode: int
+    links: int
+    state: State
+
+
 class Recorded(NamedTuple):
     """What a program's file was before it got capabilities, and what it got."""
 
@@ -77,13 +85,14 @@ def show(state: State, path: str) -> dict[str, Any]:
     }
 
 
-def look(root: Root, path: str) -> tuple[int, State] | None:
-    """Return a program's inode and state, None if it is not there."""
+def look(root: Root, path: str) -> Found | None:
+    """Return a program's file, None if it is not there."""
     try:
         about = os.stat(root.path(path))
     except OSError:
         return None
-    return about.st_ino, State(about.st_uid, about.st_gid, stat.S_IMODE(about.st_mode), _attribute(root, path))
+    state = State(about.st_uid, about.st_gid, stat.S_IMODE(about.st_mode), _attribute(root, path))
+    return Found(about.st_ino, about.st_nlink, state)
 
 
 def _attribute(root: Root, path: str) -> str | None:
@@ -126,12 +135,25 @@ def revoked(now: State, record: Recorded, gid: int | None) -> tuple[State, str |
     return back, "was changed by somebody since it got its capabilities: what differs from the grant is left as it is"
 
 
-def apply(root: Root, path: str, now: State, want: State) -> None:
-    """Bring a program's file to a state. Whoever may execute it never has more meanwhile than before or after."""
+def apply(root: Root, path: str, found: Found, want: State) -> None:
+    """Bring a program's file to a state. Whoever may execute it never has more meanwhile than before or after.
+
+    It has to be the file that was found: what was checked of it holds for no other.
+    """
+    now = found.state
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         handle = os.open(root.path(path), flags)
         try:
+            about = os.fstat(handle)
+            inode, links = about.st_ino, about.st_nlink
+            if (inode, links) != (found.inode, found.links):
+                raise HostError(
+                    "file_capabilities",
+                    "%s was replaced, or got another name, during the run." % path,
+                    evidence=["%s: inode %d (%d links), was %d (%d)" % (path, inode, links, found.inode, found.links)],
+                    remedy="Wait until whatever replaces it is done, then run again.",
+                )
             if now.capabilities is not None and now != want:
                 # A change of owner would remove it anyway.
                 os.removexattr(handle, XATTR)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import grp
 import pwd
 import re
+from functools import partial
 from typing import Any, Iterator
 
 from .._base.command import Runner
@@ -173,13 +174,10 @@ class GroupPlan:
         if self.is_created:
             number = [] if self._request.gid is None else ["--gid", str(self._request.gid)]
             self._run("groupadd", "--system", *number, group)
-            undo.push("the group " + group, lambda: self._run("groupdel", group))
+            undo.push("the group " + group, partial(self._run, "groupdel", group))
         for user in self._joining:
             self._add(group, user)
-            undo.push(
-                "membership of " + user,
-                lambda user=user: self._run("gpasswd", "--delete", user, group),  # type: ignore[misc]
-            )
+            undo.push("membership of " + user, partial(self._run, "gpasswd", "--delete", user, group))
         if self.is_created:
             self.gid = read_groups(self._root)[group].gid
 
@@ -190,11 +188,11 @@ class GroupPlan:
             return
         if self._is_removed:
             self._run("groupdel", old.name)
-            undo.push("the group " + old.name, lambda: self._recreate(old))
+            undo.push("the group " + old.name, partial(self._recreate, old))
             return
         for user in self._leaving:
             self._run("gpasswd", "--delete", user, old.name)
-            undo.push("membership of " + user, lambda user=user: self._add(old.name, user))  # type: ignore[misc]
+            undo.push("membership of " + user, partial(self._add, old.name, user))
 
     def _recreate(self, account: Account) -> None:
         self._run("groupadd", "--system", "--gid", str(account.gid), account.name)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Iterable
 
 from .._base.fs import Root
@@ -79,5 +80,5 @@ class NodesPlan:
     def apply(self, gid: int | None, undo: UndoStack) -> None:
         """Give the nodes to the group, or take them from it."""
         for had, want in self.changes(gid):
-            undo.push(had.path, lambda had=had: set_owner(self._root, had))  # type: ignore[misc]
+            undo.push(had.path, partial(set_owner, self._root, had))
             set_owner(self._root, want)

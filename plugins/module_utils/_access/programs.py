@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 from .._base.errors import HostError
@@ -14,15 +15,14 @@ from .._base.undo import UndoStack
 from .._host import capabilities
 from . import eligibility, file_capabilities, profiles
 from .declared import Request
-from .file_capabilities import Recorded, State
+from .file_capabilities import Found, Recorded, State
 from .profiles import Application
 
 
 class _Program(NamedTuple):
     """A program's file as it is, what is recorded of it, and what it is granted (None: the grant is revoked)."""
 
-    inode: int
-    now: State
+    found: Found
     record: Recorded
     bits: int | None
 
@@ -75,24 +75,22 @@ class ProgramsPlan:
 
     def _plan_grant(self, application: Application, record: Recorded | None) -> None:
         found = file_capabilities.look(self._root, application.name)
-        refusals = eligibility.refusals(self._root, application.name, found[1] if found else None)
+        refusals = eligibility.refusals(self._root, application, found)
         self.refusals += refusals
         if refusals or found is None:
             return
-        inode, now = found
         # A file that came with an upgrade is another file.
-        if record is None or record.inode != inode:
-            record = Recorded(inode, now, 0, "")
+        if record is None or record.inode != found.inode:
+            record = Recorded(found.inode, found.state, 0, "")
         bits = capabilities.mask([grant.capability for grant in application.grants])
-        self._programs[application.name] = _Program(inode, now, record, bits)
+        self._programs[application.name] = _Program(found, record, bits)
 
     def _plan_revocation(self, path: str, record: Recorded) -> None:
         found = file_capabilities.look(self._root, path)
         if found is None:
             return
-        inode, now = found
-        self._programs[path] = _Program(inode, now, record, None)
-        back, note = file_capabilities.revoked(now, record, self._old_gid)
+        self._programs[path] = _Program(found, record, None)
+        back, note = file_capabilities.revoked(found.state, record, self._old_gid)
         if note:
             state = file_capabilities.show(back, path)
             text = ", ".join("%s=%s" % (key, value) for key, value in state.items())
@@ -101,7 +99,7 @@ class ProgramsPlan:
     def _wanted(self, path: str, gid: int | None) -> State:
         program = self._programs[path]
         if program.bits is None:
-            return file_capabilities.revoked(program.now, program.record, self._old_gid)[0]
+            return file_capabilities.revoked(program.found.state, program.record, self._old_gid)[0]
         return file_capabilities.granted(program.record.before, gid, program.bits, path)
 
     def records(self) -> dict[str, Recorded]:
@@ -115,11 +113,11 @@ class ProgramsPlan:
 
     def has_changed(self, gid: int | None) -> bool:
         """Whether any program's file differs."""
-        return any(program.now != self._wanted(path, gid) for path, program in self._programs.items())
+        return any(program.found.state != self._wanted(path, gid) for path, program in self._programs.items())
 
     def before(self) -> dict[str, Any]:
         """Return the programs' files as they were found."""
-        return {path: file_capabilities.show(program.now, path) for path, program in self._programs.items()}
+        return {path: file_capabilities.show(program.found.state, path) for path, program in self._programs.items()}
 
     def after(self, gid: int | None) -> dict[str, Any]:
         """Return the same files as they become."""
@@ -129,11 +127,11 @@ class ProgramsPlan:
         """Grant and revoke capabilities."""
         for path, program in self._programs.items():
             want = self._wanted(path, gid)
-            if program.now != want:
-                undo.push(path, lambda path=path, was=program.now: self._restore(path, was))  # type: ignore[misc]
-                file_capabilities.apply(self._root, path, program.now, want)
+            if program.found.state != want:
+                undo.push(path, partial(self._restore, path, program.found))
+                file_capabilities.apply(self._root, path, program.found, want)
 
-    def _restore(self, path: str, was: State) -> None:
+    def _restore(self, path: str, was: Found) -> None:
         found = file_capabilities.look(self._root, path)
-        if found is not None:
-            file_capabilities.apply(self._root, path, found[1], was)
+        if found is not None and found.inode == was.inode:
+            file_capabilities.apply(self._root, path, found, was.state)

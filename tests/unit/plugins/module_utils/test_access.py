@@ -464,7 +464,7 @@ INSECURE = ["CAP_SYS_RAWIO", "CAP_SYS_ADMIN"]
 @pytest.fixture
 def host(accounts: Accounts, tree: Tree) -> Accounts:
     """With a program, two services, and systemd's mount of the hugetlbfs."""
-    tree.file(TESTPMD, b"\x7fELF and more")
+    tree.file(TESTPMD, b"\x7fELF and /dev/vfio/vfio")
     tree.at(TESTPMD).chmod(0o755)
     tree.file("/usr/lib/systemd/system/fwd.service", "[Service]\nUser=vpp\nExecStart=/usr/bin/fwd \\\n --more")
     tree.file("/usr/lib/systemd/system/ovs-vswitchd.service", "[Service]\nType=forking")
@@ -618,7 +618,7 @@ def test_capabilities_that_were_there_are_kept_and_come_back(host: Accounts, tre
 
 def upgrade(host: Accounts, tree: Tree) -> None:
     """Put a new file in place as a package manager does."""
-    tree.file(TESTPMD + ".new", b"\x7fELF and newer")
+    tree.file(TESTPMD + ".new", b"\x7fELF and newer /dev/vfio/vfio")
     tree.at(TESTPMD + ".new").chmod(0o755)
     os.rename(tree.at(TESTPMD + ".new"), tree.at(TESTPMD))
     host.owners.pop(str(tree.at(TESTPMD)), None)
@@ -769,6 +769,27 @@ def damage_owner(host: Accounts, tree: Tree) -> None:
     host.owners[str(tree.at(TESTPMD))] = (1000, 0)
 
 
+def damage_links(host: Accounts, tree: Tree) -> None:
+    os.link(tree.at(TESTPMD), tree.at("/usr/bin/another-name"))
+
+
+def damage_parent(host: Accounts, tree: Tree) -> None:
+    host.owners[str(tree.at("/usr"))] = (1000, 0)
+
+
+def damage_writable(host: Accounts, tree: Tree) -> None:
+    tree.at("/usr/bin").chmod(0o1777)
+
+
+def damage_group_writable(host: Accounts, tree: Tree) -> None:
+    tree.at("/usr/bin").chmod(0o775)
+
+
+def damage_content(host: Accounts, tree: Tree) -> None:
+    """As a copy of bash by another name."""
+    tree.file(TESTPMD, b"\x7fELF\0execve\0libc.so.6\0")
+
+
 def damage_suid(host: Accounts, tree: Tree) -> None:
     tree.at(TESTPMD).chmod(0o4755)
 
@@ -788,8 +809,13 @@ def damage_shell(host: Accounts, tree: Tree) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (damage_script, "no ELF program"),
+        (damage_script, "not an ELF program"),
         (damage_owner, "does not belong to root"),
+        (damage_links, "has another name"),
+        (damage_parent, "Somebody other than root"),
+        (damage_writable, "Somebody other than root"),
+        (damage_group_writable, "Somebody other than root"),
+        (damage_content, "not a data plane application"),
         (damage_suid, "changes its user"),
         (damage_nosuid, "mounted nosuid"),
         (damage_cmdline, "ignores the capabilities of files"),
@@ -805,6 +831,52 @@ def test_programs_that_cannot_be_given_capabilities(host: Accounts, tree: Tree, 
 def test_programs_that_run_anything_are_not_given_away(host: Accounts, tree: Tree, name: str) -> None:
     tree.file("/usr/bin/" + name, b"\x7fELF")
     assert "runs whatever it is told" in refused(host, **everything(binaries=[{"path": "/usr/bin/" + name}])).message
+
+
+CUSTOM = {"profile": "custom", "capabilities": ["net_raw"]}
+
+
+def test_a_program_of_the_base_system_is_never_given_to_one_group(host: Accounts, tree: Tree) -> None:
+    tree.file("/usr/bin/cat", b"\x7fELF")
+    tree.file("/var/lib/dpkg/info/coreutils.list", "/.\n/bin\n/bin/cat\n/bin/cp")
+    tree.file("/var/lib/dpkg/status", "Package: core\n\nPackage: coreutils\nEssential: yes\n\nPackage: x")
+    listed = everything(binaries=[{"path": "/usr/bin/cat", **CUSTOM}])
+    error = refused(host, **listed)
+    assert "part of the system" in error.message and "coreutils (Essential: yes)" in error.evidence[0]
+    tree.file("/var/lib/dpkg/status", "Package: coreutils\nPriority: important\n")
+    assert "Priority: important" in refused(host, **listed).evidence[0]
+
+
+@pytest.mark.parametrize("name", [b"execvp", b"posix_spawn", b"system", b"forkpty"])
+def test_a_program_that_starts_others_is_no_data_plane(host: Accounts, tree: Tree, name: bytes) -> None:
+    tree.file("/usr/bin/mux", b"\x7fELF\0libc.so.6\0%s\0" % name)
+    assert "starts other programs" in refused(host, **everything(binaries=[{"path": "/usr/bin/mux", **CUSTOM}])).message
+
+
+def test_a_forwarder_without_vfio_gets_what_it_asks_for(host: Accounts, tree: Tree) -> None:
+    """As one by AF_XDP: of a package that is nobody's base, it starts nothing."""
+    tree.file("/usr/bin/xdp", b"\x7fELF\0libxdp.so.1\0filesystem\0")
+    tree.file("/var/lib/dpkg/info/xdp.list", "/usr/bin/xdp")
+    tree.file("/var/lib/dpkg/status", "Package: xdp\nPriority: optional\n")
+    run(host, **everything(binaries=[{"path": "/usr/bin/xdp", **CUSTOM}]))
+    assert host.capabilities("/usr/bin/xdp") == capabilities.mask(["CAP_NET_RAW"])
+
+
+def test_a_program_that_was_replaced_since_it_was_checked_gets_nothing(
+    host: Accounts, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, apply = clean(tree), NodesPlan.apply
+
+    def replace(*args: Any) -> None:
+        upgrade(host, tree)
+        apply(*args)
+
+    monkeypatch.setattr(NodesPlan, "apply", replace)
+    with pytest.raises(HostError, match="was replaced") as caught:
+        run(host, **everything())
+    assert caught.value.code == "file_capabilities"
+    assert host.mode(TESTPMD) == 0o755 and host.capabilities(TESTPMD) == 0
+    assert {**clean(tree), TESTPMD: before[TESTPMD]} == before
 
 
 def test_a_filesystem_without_attributes(host: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:

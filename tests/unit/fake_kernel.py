@@ -31,7 +31,9 @@ class Machine:
         self.requests: list[str] = []
         self.fail_at: int | None = None
         self.broken: set[str] = set()  # drivers and modules that fail
+        self.without_ids: set[str] = set()  # drivers that take a device only by its override, as those of UIO do
         self.builtin_noiommu = False
+        self._native: dict[str, str] = {}  # the driver that knows a device by its number
         self._parked: dict[str, list[tuple]] = {}
         self.root = _MachineRoot(self)
         self.runner = _MachineRunner(self)
@@ -101,6 +103,8 @@ class Machine:
         driver = self.driver_of(address)
         if driver is None:
             raise OSError(errno.ENODEV, "No such device")
+        if driver != "vfio-pci" and driver not in self.without_ids:
+            self._native.setdefault(address, driver)
         if driver == "vfio-pci":
             group = tree.root.link_name(real, "iommu_group")
             noiommu = tree.root.read_text("/sys/kernel/iommu_groups", group, "name") == "vfio-noiommu"
@@ -124,7 +128,7 @@ class Machine:
         override = tree.root.read_text(real, "driver_override")
         if self.driver_of(address) is not None:
             raise OSError(errno.EBUSY, "Device or resource busy")
-        if override not in ("(null)", driver):
+        if override not in ("(null)", driver) or (driver in self.without_ids and override != driver):
             raise OSError(errno.ENODEV, "No such device")
         if driver in self.broken:
             raise OSError(errno.EIO, "Input/output error")
@@ -172,6 +176,7 @@ class Machine:
                 self.unbind(address)
             for _name, _path, parked in self._parked.pop(address, []):
                 shutil.rmtree(parked)
+            self._native.pop(address, None)
             if tree.root.exists("/sys/class/iommu/noiommu-" + address):
                 self.drop(address)
             tree.remove("%s/virtfn%d" % (real, index))
@@ -184,8 +189,13 @@ class Machine:
         tree.file(real + "/sriov_numvfs", str(number))
 
     def probe(self, address: str) -> None:
-        """Offer a virtual function to its driver."""
-        if self.driver_of(address) is None:
+        """Offer a device to its driver; a new virtual function gets an interface from it."""
+        if self.driver_of(address) is not None:
+            return
+        if address in self._native:
+            if self._native[address] not in self.broken:
+                self.bind(address, self._native[address])
+        elif self.tree.root.exists(self.tree.real(address), "physfn"):
             number = int(address[-1]) + 8 * int(address[-4:-2], 16)
             self.tree.net("vf%d" % number, address, "02:00:00:00:00:%02x" % number)
             self.tree.file("/sys/class/net/vf%d/ifindex" % number, str(1000 + number))

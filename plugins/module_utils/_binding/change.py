@@ -29,15 +29,13 @@ _TAINT_BITS = ((6, "userspace drove a device without isolation"), (12, "out-of-t
 class BindingChange:
     """One call. The constructor decides everything and changes nothing; :meth:`apply` does it."""
 
-    warnings: tuple[str, ...] = ()  # all that there is to say is in ``messages``, which the result has
-
     def __init__(self, kernel: Kernel, context: GuardContext, request: Request, check_mode: bool = False) -> None:
         """Raise :class:`Refused` with every reason against the request."""
         self.kernel, self.root = kernel, kernel.root
         self._request = request
         self._plan = BindingPlan(kernel, context, request, check_mode)
         self._applied = False
-        self.messages = self._plan.messages
+        self.messages, self.warnings = self._plan.messages, self._plan.warnings
 
     # --- telling ---
 
@@ -95,7 +93,9 @@ class BindingChange:
         # Written before the first touch: whatever happens now, a later run knows the way back.
         transaction.save(plan.originals)
         transaction.prepare(plan.needs, plan.originals)
-        transaction.move_all([(move.device, move.want) for move in plan.releases])
+        released = [(move.device, move.want, move.record or {}) for move in plan.releases if not move.is_lost]
+        self._warn(transaction.release_all(released))
+        transaction.move_all([(move.device, move.want) for move in plan.releases if move.is_lost])
         if self._change_functions(transaction):
             self._continue(transaction)
             return
@@ -105,6 +105,10 @@ class BindingChange:
         self._restore_links()
         self._write_files(transaction)
         self._finish(transaction)
+
+    def _warn(self, messages: list[str]) -> None:
+        self.messages += messages
+        self.warnings += messages
 
     def _existing(self) -> Originals:
         """Return the records of devices that exist: of the others there is nothing to restore but their number."""

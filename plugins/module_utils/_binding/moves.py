@@ -29,8 +29,8 @@ class Move(NamedTuple):
 
     @property
     def returns(self) -> bool:
-        """Whether the device goes back to the driver that is recorded, and stays."""
-        return self.record is not None and self.want.driver == self.record["driver"] and not self.is_lost
+        """Whether the device is back with the driver that is recorded, and stays."""
+        return self.record is not None and self.device.driver == self.record["driver"] and not self.is_lost
 
     def predict(self, backend: str | None) -> DeviceState:
         """Return the device's state after the move."""
@@ -76,7 +76,8 @@ def plan_releases(
             want = Target(None, None, False)
         elif now.driver not in (None, record["driver"], driver, now.driver_override):
             # Somebody bound it to a third driver meanwhile: only what is ours is undone.
-            messages.append("%s is bound to %s by somebody else and stays there." % (address, now.driver))
+            if not record.get("probe"):
+                messages.append("%s is bound to %s by somebody else and stays there." % (address, now.driver))
             want = want._replace(driver=now.driver, in_module=now.in_module)
         moves.append(Move(device, now, want, plan(now, want), record, address in lost))
     return moves, messages

@@ -20,7 +20,7 @@ from .._devices.steps import observe, target
 from .._host.iommu import chardev_of, group_refusals
 from .._host.modules import module_loaded
 from .._host.mounts import refuse_late
-from .._host.pci import PciBus
+from .._host.pci import PciBus, PciDevice
 from .._policy.backend import IOMMU, Needs, choose, needs, superfluous
 from .._policy.guard_context import GuardContext
 from .._policy.guards import check, loss_refusals
@@ -43,6 +43,8 @@ class BindingPlan:
         self.recorded = Originals.load(self.root)
         self.originals = self.recorded.copy()
         self.messages: list[str] = []
+        self.warnings: list[str] = []  # those of the messages that nobody must miss
+        self.renewed: list[str] = []  # devices that were replaced by others of their kind
 
         self.vf_plans, errors = plan_functions(
             self.root, self._bus, self._declared.sriov, self.recorded.identities(), self.recorded.sriov
@@ -60,6 +62,7 @@ class BindingPlan:
         self.bindings = self._plan_bindings()
         self._refuse()
         self._record_functions()
+        self.messages += self.warnings
         bindings = None
         if self.is_declared and request.persistent:
             bindings = content(self.root, self._bus, request, self.backend, self.devices, self.originals, self.vf_plans)
@@ -112,7 +115,12 @@ class BindingPlan:
         if self.backend is None:
             return []
         for device in self.devices:
-            self.originals.record(device, self._bus)
+            self._renewed(device, self.originals.record(device, self._bus))
+            if self.originals.devices[device.address].get("probe") and device.address not in self.recorded.devices:
+                self.warnings.append(
+                    "%s is in an insecure VFIO group already, and nothing is recorded of it: when it is released, it"
+                    " will go to whichever driver of the host wants it." % device.address
+                )
         want = target(self.backend, self.request.driver, self.request.dpdk_pa_hint)
         return plan_bindings(self.root, self.devices, want)
 
@@ -136,10 +144,21 @@ class BindingPlan:
             if plan.changes and plan.record is None:
                 state = {"vfs": plan.now, "autoprobe": self.root.read_text(plan.pf.path, AUTOPROBE)}
                 self.originals.record_sriov(plan.pf, self._bus, state)
+            self._renewed(plan.pf, self.originals.renew_sriov(plan.pf, self._bus))
         there = {plan.pf.address for plan in self.vf_plans}
         for address in [address for address in self.originals.sriov if address not in there]:
             del self.originals.sriov[address]
             self.messages.append("%s is gone from this host; the record of its virtual functions is dropped." % address)
+
+    def _renewed(self, device: PciDevice, replacement: str) -> None:
+        if not replacement:
+            return
+        self.renewed.append(device.address)
+        driver = self.originals.devices.get(device.address, {}).get("driver", device.driver)
+        self.warnings.append(
+            "%s was replaced by another device of its kind: %s. Its record is renewed; the original driver stays %s."
+            % (device.address, replacement, driver or "none")
+        )
 
     @property
     def autoprobe(self) -> dict[str, str]:
@@ -161,7 +180,8 @@ class BindingPlan:
         """Everything that will be done, in words and in order."""
         root, recorded = self.root, self.recorded
         parameters = self.needs.parameters.items()
-        steps = ["load module %s" % name for name in self.needs.modules if not module_loaded(root, name)]
+        steps = ["renew the record of %s" % address for address in sorted(set(self.renewed))]
+        steps += ["load module %s" % name for name in self.needs.modules if not module_loaded(root, name)]
         steps += ["set %s to %s" % (path, value) for path, value in parameters if root.read_text(path) != value]
         steps += in_words(self.releases)
         steps += [str(plan) for plan in self.vf_plans if plan.changes]

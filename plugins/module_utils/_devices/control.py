@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What one asks of the kernel to move a device between drivers: one method per request, errors explained.
+"""Requests to the kernel that move a device between drivers: one method per request, errors explained.
 
-Every request may be repeated: asking for what is already so does nothing. That is what lets an interrupted run be
-finished, or taken back, from wherever it stopped.
+Every request may be repeated: asking for the present state does nothing. So an interrupted run can be finished, or
+rolled back, from wherever it stopped.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Kernel:
             self.root.write_sysfs(device.path + "/driver_override", (driver or "") + "\n")
 
     def unbind(self, device: PciDevice) -> None:
-        """Take the device from whatever driver has it."""
+        """Unbind the device from whatever driver has it."""
         driver = device.driver
         if driver is None:
             return
@@ -85,11 +85,7 @@ class Kernel:
         directory = "/sys/bus/pci/drivers/" + driver
         if not self.root.exists(directory):
             self.load(driver)
-        reason = ""
-        try:
-            self.root.write_sysfs(directory + "/bind", device.address)
-        except HostError as exc:
-            reason = "; ".join(exc.evidence)
+        reason = self._try_binding(device, driver)
         if device.driver == driver:
             return
         evidence = ["driver now: %s" % (device.driver or "none")] + ([reason] if reason else [])
@@ -99,6 +95,27 @@ class Kernel:
             evidence=evidence + self.log_lines(device.address),
             remedy=self._bind_remedy(device, driver),
         )
+
+    def _try_binding(self, device: PciDevice, driver: str) -> str:
+        """Return why the driver did not take the device, if it did not."""
+        request = ("/sys/bus/pci/drivers/%s/bind" % driver, device.address)
+        try:
+            self.root.write_sysfs(*request)
+        except HostError as exc:
+            override = device.driver_override
+            if exc.errno != errno.ENODEV or override is not None:
+                return "; ".join(exc.evidence)
+        else:
+            return ""
+        # The drivers of UIO know no device by its number: they were given theirs by an override that was cleared again.
+        try:
+            self.override(device, driver)
+            self.root.write_sysfs(*request)
+        except HostError as exc:
+            return "; ".join(exc.evidence)
+        finally:
+            self.override(device, None)
+        return ""
 
     def _bind_remedy(self, device: PciDevice, driver: str) -> str:
         if driver == "vfio-pci" and device.iommu_group is None:

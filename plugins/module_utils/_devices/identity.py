@@ -69,6 +69,22 @@ def contradiction(device: PciDevice, entry: dict[str, Any]) -> str:
     return ""
 
 
+def replaced(device: PciDevice, bus: PciBus, entry: dict[str, Any]) -> str:
+    """Say what shows that a device is another one of the same kind than the one of the entry; nothing if nothing does.
+
+    Only what a card keeps for good counts: a MAC address that its driver made up or that somebody set does not.
+    """
+    if "vf" in entry:
+        pf = bus.get(device.physfn or "")
+        return _another_card(pf, entry["vf"]["macs"]) if pf is not None else ""
+    return _another_card(device, entry["macs"]) or contradiction(device, dict(entry, macs=[]))
+
+
+def _another_card(device: PciDevice, macs: list[str]) -> str:
+    shown = [interface.permanent for interface in device.interfaces if interface.permanent]
+    return "another MAC is there: %s" % shown[0] if shown and macs and not set(shown) & set(macs) else ""
+
+
 def recorded_as(entry: dict[str, Any], record: dict[str, Any] | None) -> bool:
     """Whether an entry of the bindings and an original are of one device, wherever it was."""
     if record is None or entry["vendor_device"] != record["vendor_device"]:

@@ -13,10 +13,13 @@ from typing import Any
 from .._base.fs import Root
 from .._base.paths import ORIGINALS
 from .._base.records import dump_json, load_json
+from .._host.iommu import UNSAFE_GROUP_NAMES
 from .._host.pci import PciBus, PciDevice
 from .._policy.guard_context import DISK_DATA, DISK_MEMBER
-from .identity import identity, interface_state, macs_of, permanent_macs
+from .._policy.guards import PASSTHROUGH_DRIVERS
+from .identity import identity, interface_state, macs_of, permanent_macs, replaced
 from .selectors import Recorded, plain_serials
+from .steps import observe
 
 
 class Originals:
@@ -58,18 +61,37 @@ class Originals:
         else:
             root.write_file(ORIGINALS, text, 0o600)
 
-    def record(self, device: PciDevice, bus: PciBus) -> None:
-        """Record a device as it is now, unless it is recorded already."""
+    def record(self, device: PciDevice, bus: PciBus) -> str:
+        """Record a device as it is now, unless it is recorded already.
+
+        A record of a device that was replaced by one of the same kind is renewed, but for the driver to go back to.
+        Return what shows the replacement, nothing if there is none.
+        """
         known = self.devices.get(device.address)
         # Another device in the same slot is another device.
         if known is None or known["vendor_device"] != device.vendor_device:
             self.devices[device.address] = snapshot(device, bus)
+            return ""
+        replacement = replaced(device, bus, dict(known, macs=self.macs(device.address)))
+        if replacement:
+            kept: dict[str, Any] = {key: known[key] for key in ("driver", "driver_override", "probe") if key in known}
+            renewed = {key: value for key, value in snapshot(device, bus).items() if key != "probe"}
+            self.devices[device.address] = {**renewed, **kept}
+        return replacement
 
     def record_sriov(self, pf: PciDevice, bus: PciBus, state: dict[str, Any]) -> None:
         """Record how a physical function made virtual ones, unless it is recorded already."""
         known = self.sriov.get(pf.address)
         if known is None or known["vendor_device"] != pf.vendor_device:
-            self.sriov[pf.address] = dict(identity(pf, bus), **state, macs=permanent_macs(interface_state(pf)))
+            self.sriov[pf.address] = {**_physical(pf, bus), **state}
+
+    def renew_sriov(self, pf: PciDevice, bus: PciBus) -> str:
+        """Renew the record of a physical function that was replaced by one of the same kind, as :meth:`record` does."""
+        known = self.sriov.get(pf.address)
+        replacement = replaced(pf, bus, known) if known and known["vendor_device"] == pf.vendor_device else ""
+        if replacement:
+            self.sriov[pf.address] = {**(known or {}), **_physical(pf, bus)}
+        return replacement
 
     def macs(self, address: str) -> list[str]:
         """Return the permanent MAC addresses of a recorded device."""
@@ -108,11 +130,19 @@ class Originals:
         ]
 
 
+def _physical(pf: PciDevice, bus: PciBus) -> dict[str, Any]:
+    return dict(identity(pf, bus), macs=permanent_macs(interface_state(pf)))
+
+
 def snapshot(device: PciDevice, bus: PciBus) -> dict[str, Any]:
     """Return what is needed to release a device and to recognise it."""
-    return dict(
-        identity(device, bus),
-        driver=device.driver,
-        driver_override=device.driver_override,
-        interfaces=interface_state(device),
-    )
+    known = dict(identity(device, bus), interfaces=interface_state(device))
+    if _is_bound_insecurely(device, bus):
+        # What a lost record, or somebody's hand, left behind is no original: the host's drivers will be offered it.
+        return dict(known, driver=None, driver_override=None, probe=True)
+    return dict(known, driver=device.driver, driver_override=device.driver_override)
+
+
+def _is_bound_insecurely(device: PciDevice, bus: PciBus) -> bool:
+    state = observe(bus.root, device)
+    return state.driver in (None, *PASSTHROUGH_DRIVERS) and (state.in_module or state.group_name in UNSAFE_GROUP_NAMES)

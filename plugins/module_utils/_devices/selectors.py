@@ -142,8 +142,12 @@ def _available(bus: PciBus) -> list[str]:
 
 
 def _alive(record: Recorded, bus: PciBus) -> PciDevice | None:
+    """Return the device that was recorded, if it is not gone or replaced by another one of its kind."""
     device = bus.get(record.address)
-    return device if device is not None and device.vendor_device == record.vendor_device else None
+    if device is None or device.vendor_device != record.vendor_device:
+        return None
+    known, shown = plain_serials(record.serials), plain_serials(device.serials)
+    return device if known <= shown or shown <= known else None
 
 
 def _gone(record: Recorded, what: str) -> HostError:

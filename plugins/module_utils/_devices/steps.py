@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""From what is to what shall be: the steps that move one device, as plain data."""
+"""Compute the steps from a device's current to its desired state, as plain data."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class DeviceState(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What a device shall become."""
+    """What a device must become."""
 
     driver: str | None
     driver_override: str | None
@@ -66,7 +66,7 @@ class Step(NamedTuple):
 
 
 def observe(root: Root, device: PciDevice) -> DeviceState:
-    """Read a device's state; one that is still to be made has none, whatever is at its address now."""
+    """Read a device's state; a device that is still to be made has none, whatever is at its address now."""
     if device.planned:
         return DeviceState(device.address, None, None, None, None, False, False, NONE)
     number = device.iommu_group
@@ -108,7 +108,7 @@ def plan(now: DeviceState, want: Target) -> list[Step]:
 
 
 def target(backend: str, driver: str, pa_hint: bool) -> Target:
-    """Return what a device looks like once it is taken."""
+    """Return what a device looks like once it is bound."""
     if backend == DKMS:
         return Target(driver, driver, True, pa_hint, "noiommu")
     if backend == BUILTIN:

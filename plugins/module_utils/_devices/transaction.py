@@ -168,6 +168,37 @@ class Transaction:
                 remedy="Find out what else changes this device (udev rules, driverctl, another tool) and stop it.",
             )
 
+    def release_all(self, releases: list[tuple[PciDevice, Target, dict[str, Any]]]) -> list[str]:
+        """Give devices back to the drivers in their records, several at once. Return what went another way."""
+        messages: list[str] = []
+        in_parallel([partial(self._release, messages, *release) for release in releases])
+        return sorted(messages)
+
+    def _release(self, messages: list[str], device: PciDevice, want: Target, record: dict[str, Any]) -> None:
+        try:
+            self.move(device, want)
+        except HostError as exc:
+            now = observe(self.kernel.root, device)
+            if want.driver is None or now.driver is not None or now.in_module:
+                raise
+            # It is free, but its driver does not take it: its package may be gone. That must not keep the others.
+            self.kernel.override(device, None)
+            messages.append(
+                "%s did not go back to %s, but to %s: %s"
+                % (device.address, want.driver, self._probe(device), " ".join([exc.message, *exc.evidence]))
+            )
+            return
+        if record.get("probe") and device.driver is None:
+            messages.append(
+                "What %s was bound to before is not known: it went to %s." % (device.address, self._probe(device))
+            )
+
+    def _probe(self, device: PciDevice) -> str:
+        self.kernel.probe(device)
+        return (
+            "the host's own driver %s" % device.driver if device.driver else "none, as no driver of the host wants it"
+        )
+
     def set_functions(self, plan: VfPlan, declared: set[str]) -> None:
         """Set a physical function's number of virtual ones; offer those that are not ``declared`` to the host."""
         kernel, root = self.kernel, self.kernel.root

@@ -36,6 +36,7 @@ from .._base.paths import (
 )
 from .._base.records import load_json, load_record, sift
 from .._base.schema import anything, fields, items, table, text
+from .._devices.identity import replaced
 from .._devices.schemas import BINDING, BINDING_SRIOV
 from .._devices.schemas import BINDINGS as BINDINGS_SCHEMA
 from .._devices.steps import observe, plan, target
@@ -172,6 +173,9 @@ class Verify:
             elif device.vendor_device != entry["vendor_device"]:
                 yield "%s is %s instead of %s" % (device.address, device.vendor_device, entry["vendor_device"])
             else:
+                replacement = replaced(device, self._bus, entry)
+                if replacement:
+                    yield "%s: %s: deploy again, or no boot binds it" % (device.address, replacement)
                 steps = plan(observe(self._root, device), want)
                 if steps:
                     yield "%s: %s" % (device.address, ", ".join(map(str, steps)))

@@ -115,6 +115,13 @@ options:
     type: list
     elements: str
     default: []
+  host_memory:
+    description:
+      - How much memory the host keeps for itself beside all pools, as a size of at least V(128M). Where the pools would
+        grow and leave less, nothing is changed.
+      - Without it, a 16th of all memory, but at least 256 MiB and at most 4 GiB. Of each of several NUMA nodes a 32nd
+        is kept, at least 64 MiB and at most 1 GiB, and no more than its share of this option.
+    type: str
   state:
     description:
       - V(present) keeps what is declared. V(absent) unmounts, gives back the recorded counts and removes the files.
@@ -250,6 +257,7 @@ ARGUMENTS = {
     "persistent": {"type": "bool", "default": True},
     "mounts": MOUNTS_SPEC,
     "groups_to_come": {"type": "list", "elements": "str", "default": []},
+    "host_memory": {"type": "str"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
@@ -264,6 +272,7 @@ def hugepages(module: AnsibleModule, root: Root, runner: Runner) -> dict:
         params["mounts"] if present else [],
         params["persistent"],
         params["groups_to_come"] if present and module.check_mode else [],
+        params["host_memory"],
     )
     return {**converge(module, plan), **plan.report(predicted=module.check_mode)}
 

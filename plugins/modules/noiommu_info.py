@@ -95,6 +95,10 @@ options:
         C(noiommu_access) may have.
       - What that module would refuse is then part of the verdict.
     type: dict
+  host_memory:
+    description:
+      - How much memory the pools have to leave to the host, as O(baremetal.noiommu.hugepages#module:host_memory).
+    type: str
   gather_subset:
     description:
       - Which of the returned values are gathered. The verdict always is.
@@ -571,6 +575,7 @@ ARGUMENTS = {
     "hugepages": {"type": "list", "elements": "dict"},
     "hugepage_mounts": {"type": "list", "elements": "dict"},
     "access": {"type": "dict"},
+    "host_memory": {"type": "str"},
     "gather_subset": {"type": "list", "elements": "str", "choices": [ALL, *PARTS], "default": [ALL]},
 }
 

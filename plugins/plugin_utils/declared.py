@@ -32,6 +32,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "noiommu_devices": ELEMENT_SPEC,
     "noiommu_dpdk_pa_hint": _BOOLEAN,
     "noiommu_enable_iommu": _BOOLEAN,
+    "noiommu_host_memory": _TEXT,
     "noiommu_hugepage_mounts": MOUNTS_SPEC,
     "noiommu_hugepages": POOLS_SPEC,
     "noiommu_insecure_until": _TEXT,

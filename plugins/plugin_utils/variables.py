@@ -21,6 +21,7 @@ VARIABLES = {
     "noiommu_devices": "The data plane's devices.",
     "noiommu_dpdk_pa_hint": "The devices carry the hint by which DPDK chooses physical addresses.",
     "noiommu_enable_iommu": "An IOMMU that is off is turned on.",
+    "noiommu_host_memory": "How much memory the pools leave to the host.",
     "noiommu_hugepage_mounts": "The mounts of hugetlbfs.",
     "noiommu_hugepages": "The pools of hugepages.",
     "noiommu_insecure_until": "The last day on which insecure passthrough is accepted.",

@@ -26,10 +26,11 @@ class HugepagesPlan:
         mounts: list[dict[str, Any]] | None,
         persistent: bool = True,
         groups_to_come: Container[str] = (),
+        host_memory: Any = None,
     ) -> None:
         self.mounts = None if mounts is None else MountsPlan(root, runner, mounts, groups_to_come)
         gone = self.mounts.left_over if self.mounts else []
-        self.pools = None if pools is None else PoolsPlan(root, runner, pools, persistent, gone)
+        self.pools = None if pools is None else PoolsPlan(root, runner, pools, persistent, gone, host_memory)
         self._plans = [plan for plan in (self.mounts, self.pools) if plan is not None]
 
     @property

@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Container, NamedTuple
+from typing import Any, Callable, Container, NamedTuple, TypeVar
 
-from .._base.errors import HostError
+from .._base.errors import HostError, Refused
 from .._base.fs import Root
 from .._host.hugetlb import NODES_DIR, SIZES_DIR, Pool, Pools, format_size, parse_size
 
@@ -37,6 +37,9 @@ MOUNTS_SPEC: dict[str, Any] = {
         "limit": {"type": "str"},
     },
 }
+
+
+_T = TypeVar("_T")
 
 
 class WantedPool(NamedTuple):
@@ -94,12 +97,28 @@ def unit_name(path: str) -> str:
     return escape(path) + ".mount"
 
 
+def _each(entries: list[dict[str, Any]], parse: Callable[[dict[str, Any]], _T]) -> list[_T]:
+    """Parse every entry; raise what is wrong with all of them, each with its place in the list."""
+    wanted, refusals = [], []
+    for number, entry in enumerate(entries):
+        try:
+            wanted.append(parse(entry))
+        except HostError as exc:
+            if len(entries) > 1:
+                given = ", ".join("%s: %s" % item for item in entry.items() if item[1] is not None)
+                exc.evidence.append("[%d]: %s" % (number, given))
+            refusals.append(exc)
+    if refusals:
+        raise Refused(refusals)
+    return wanted
+
+
 # --- pools ---
 
 
 def parse_pools(host: Pools, pools: list[dict[str, Any]]) -> list[WantedPool]:
     """Check the declared pools against the host and each other."""
-    wanted = [_parse_pool(host, entry) for entry in pools]
+    wanted = _each(pools, lambda entry: _parse_pool(host, entry))
     _refuse_overlap(wanted)
     return wanted
 
@@ -161,7 +180,7 @@ def parse_mounts(
     root: Root, host: Pools, mounts: list[dict[str, Any]], groups_to_come: Container[str]
 ) -> list[WantedMount]:
     """Check the declared mounts against the host and each other; ``groups_to_come`` need not exist yet."""
-    wanted = [_parse_mount(root, host, entry, groups_to_come) for entry in mounts]
+    wanted = _each(mounts, lambda entry: _parse_mount(root, host, entry, groups_to_come))
     paths = [mount.path for mount in wanted]
     for number, path in enumerate(paths):
         for other in paths[:number] + paths[number + 1 :]:

@@ -29,6 +29,7 @@ from .._host.mounts import refuse_late
 from . import boot_files, originals, others
 from .boot_parameters import GIGANTIC, OWNER, plan_command_line, sizes_of
 from .declared import WantedPool, parse_pools
+from .floor import parse_floor, shortage
 from .leftovers import LeftOver, left_over, mounts_of, remove
 from .originals import Counts
 from .pools import PagePools
@@ -48,8 +49,12 @@ class PoolsPlan:
         pools: list[dict[str, Any]],
         persistent: bool = True,
         gone: Sequence[LeftOver] = (),
+        host_memory: Any = None,
     ) -> None:
-        """``gone`` are left-over files that somebody else removes before :meth:`apply`."""
+        """``gone`` are left-over files that somebody else removes before :meth:`apply`.
+
+        ``host_memory`` is the size that the host keeps for itself, None for the usual one.
+        """
         self._root, self._runner = root, runner
         self.host = PagePools(root)
         self.declared = parse_pools(self.host, pools)
@@ -59,6 +64,9 @@ class PoolsPlan:
         self.counts_before = {pool: self.host.persistent(pool) for pool, _count in self.targets}
         self._persistent = persistent
         self._refuse_more_than_total()
+        self._shortage = shortage(self.host, dict(self.targets), parse_floor(host_memory))
+        if self._shortage is not None and any(count > self.counts_before[pool] for pool, count in self.targets):
+            raise self._shortage
         self._out_of_reach = self._foresee()  # and what turns out to be
         self._wants_boot = self.declared if persistent else []
         refusals = refuse_late(root, (LIBRARY,)) if self._wants_boot else []
@@ -131,7 +139,9 @@ class PoolsPlan:
     @property
     def warnings(self) -> list[str]:
         """What will replace the declared pages one day."""
-        return others.warnings(self._root, self.host, self.declared)
+        # A host that lives with it already is not kept from anything else.
+        short = [] if self._shortage is None else [str(self._shortage)]
+        return short + others.warnings(self._root, self.host, self.declared)
 
     def _freed(self) -> list[WantedPool]:
         """Return the recorded pools that are no longer declared, at the counts that they had at first."""

@@ -19,13 +19,14 @@ class LaterSteps(NamedTuple):
     hugepages: list[dict[str, Any]] | None = None
     hugepage_mounts: list[dict[str, Any]] | None = None
     access: dict[str, Any] | None = None
+    host_memory: str | None = None
 
 
 def refusals(root: Root, declared: LaterSteps, backend: str | None) -> list[HostError]:
     """Return everything that would stop a later step, each under the name of the variable that declares it."""
     groups = [str(declared.access["group"])] if declared.access and declared.access.get("group") else []
     return [
-        *_under("noiommu_hugepages", declared.hugepages, lambda pools: _pools(root, pools)),
+        *_under("noiommu_hugepages", declared.hugepages, lambda pools: _pools(root, pools, declared.host_memory)),
         *_under("noiommu_hugepage_mounts", declared.hugepage_mounts, lambda mounts: _mounts(root, mounts, groups)),
         *_under("noiommu_access", declared.access, lambda grants: _grants(root, grants, backend)),
     ]
@@ -48,10 +49,10 @@ def _under(name: str, declared: Any, check: Callable[[Any], Sequence[HostError]]
 # Imported where something is declared: these packages are a third of what this module would load.
 
 
-def _pools(root: Root, pools: list[dict[str, Any]]) -> list[HostError]:
+def _pools(root: Root, pools: list[dict[str, Any]], host_memory: str | None) -> list[HostError]:
     from .._hugepages.plan import PoolsPlan
 
-    PoolsPlan(root, Runner(), pools)
+    PoolsPlan(root, Runner(), pools, host_memory=host_memory)
     return []
 
 

@@ -55,6 +55,7 @@ class Declaration(NamedTuple):
     hugepages: list[dict[str, Any]] | None = None
     hugepage_mounts: list[dict[str, Any]] | None = None
     access: dict[str, Any] | None = None
+    host_memory: str | None = None
 
 
 # What noiommu_info returns besides the verdict.
@@ -108,7 +109,7 @@ class Preflight:
         self._prebuilt = declared.kmod_build == "prebuilt"
         self._lacking = {} if self._prebuilt else kernels.missing_for_build(root, self._release)
         self._signing = signing.read(root, self._prebuilt)
-        later = LaterSteps(declared.hugepages, declared.hugepage_mounts, declared.access)
+        later = LaterSteps(declared.hugepages, declared.hugepage_mounts, declared.access, declared.host_memory)
         self._later_refusals = later_refusals(root, later, self._choice.backend)
 
     def report(self, subset: Container[str] = (ALL,)) -> dict[str, Any]:

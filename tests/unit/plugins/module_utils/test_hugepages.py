@@ -18,8 +18,9 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command im
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.files import FileSet
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._host.hugetlb import Pools, parse_size
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.hugetlb import Pool, Pools, parse_size
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.boot_files import SCRIPT, UNIT, WANTS
+from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.floor import shortage
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.plan import RECORD, PoolsPlan
 from ansible_collections.baremetal.noiommu.plugins.modules import hugepages
 from ansible_collections.baremetal.noiommu.tests.unit.fake_boot import FakeBoot, FakeGrub
@@ -107,7 +108,15 @@ class Idle(Runner):
 
 
 def declaration(**params: Any) -> dict[str, Any]:
-    return {"pools": [], "persistent": True, "mounts": None, "state": "present", "groups_to_come": [], **params}
+    return {
+        "pools": [],
+        "persistent": True,
+        "mounts": None,
+        "state": "present",
+        "groups_to_come": [],
+        "host_memory": None,
+        **params,
+    }
 
 
 def run(
@@ -324,6 +333,69 @@ def test_a_refused_write_puts_everything_back(root: HugetlbRoot, tree: Tree) -> 
 def test_more_than_there_is_memory_is_refused_at_once(root: HugetlbRoot) -> None:
     error = refused(root, {"size": "1G", "count": 9, "node": 0})
     assert (error.code, error.evidence) == ("pool_shortfall", ["needed 9216 MiB, MemTotal 8192 MiB"])
+
+
+# --- what the host keeps for itself ---
+
+
+@pytest.mark.parametrize("where", [None, 0])
+def test_nothing_left_for_the_host_is_refused(root: HugetlbRoot, grub: FakeGrub, where: int | None) -> None:
+    """Also what would be on the kernel command line: the host would not come back."""
+    count = 16 if where is None else 8
+    error = refused(root, {"size": "1G", "count": count, "node": where}, runner=grub)
+    place = "the host" if where is None else "NUMA node 0"
+    assert error.code == "host_memory" and error.message.endswith("too little memory for %s itself." % place)
+    assert "left 0 MiB, needed %d MiB" % (1024 if where is None else 256) in error.evidence[0]
+    assert root.writes == [] and "hugepages" not in grub.next
+
+
+def test_pools_of_all_sizes_and_of_others_count(root: HugetlbRoot) -> None:
+    root.set(M2, 0, 3 * 512)  # 3 GiB that somebody else reserved
+    root.free_mib = {None: 16384, 0: 8192, 1: 8192}
+    root.show()
+    error = refused(root, {"size": "1G", "count": 6, "node": 1}, {"size": "1G", "count": 5, "node": 0})
+    assert "in pools then 8192 MiB, left 0 MiB" in error.evidence[0] and "node 0" in error.message
+    error = refused(root, {"size": "1G", "count": 13})
+    assert "in pools then 16384 MiB" in error.evidence[0] and "the host" in error.message
+    run(root, [{"size": "1G", "count": 12}])  # 15 of 16 GiB
+
+
+def test_the_floor_is_lowered_knowingly_and_not_to_nothing(root: HugetlbRoot, grub: FakeGrub) -> None:
+    almost_all = {"size": "2M", "count": 8192 - 256}
+    root.free_mib = {None: 16384, 0: 8192, 1: 8192}
+    root.show()
+    assert refused(root, almost_all).code == "host_memory"
+    assert refused(root, almost_all, host_memory="513M").code == "host_memory"
+    for useless in ("0", "127M"):
+        assert refused(root, almost_all, host_memory=useless).evidence[0].endswith("the least is 128M")
+    assert run(root, [almost_all], host_memory="512M")["changed"]
+
+
+def test_a_node_keeps_no_more_than_its_share_of_the_floor(root: HugetlbRoot) -> None:
+    root.free_mib = {None: 16384, 0: 8192, 1: 8192}
+    root.show()
+    on_node_0 = {"size": "2M", "count": 4096 - 64, "node": 0}  # 128 MiB left
+    assert "NUMA node 0" in refused(root, on_node_0).message
+    run(root, [on_node_0], host_memory="256M")
+
+
+def test_a_host_that_lives_with_less_is_told_and_not_stopped(root: HugetlbRoot) -> None:
+    root.set(M2, 0, 4096)
+    root.set(M2, 1, 4096)
+    declared = {"size": "2M", "count": 8192}
+    (text,) = warned(root, declared)
+    assert "too little memory for the host" in text
+    run(root, [{"size": "2M", "count": 8000}])  # fewer is better, though not enough yet
+
+
+@pytest.mark.parametrize(("total", "floor"), [(512, 256), (1024, 256), (8192, 512), (128000, 4096), (4096000, 4096)])
+def test_what_a_host_keeps_by_its_size(tree: Tree, total: int, floor: int) -> None:
+    root = HugetlbRoot(tree, nodes=1)
+    tree.file("/proc/meminfo", "MemTotal: %d kB\nMemFree: %d kB" % (total << 10, total << 10))
+    pages = (total - floor) // 2
+    host = Pools(root)
+    assert shortage(host, {Pool(M2, None): pages}, None) is None
+    assert shortage(host, {Pool(M2, None): pages + 1}, None) is not None
 
 
 def test_pages_in_use_are_never_taken(root: HugetlbRoot) -> None:

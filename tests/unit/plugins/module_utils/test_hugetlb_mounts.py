@@ -87,7 +87,14 @@ def one(path: str = "/dev/huge-1G", size: str = "1G", **more: Any) -> dict[str, 
 
 def run(mounts: Mounts, *wanted: dict[str, Any], check: bool = False, state: str = "present") -> dict[str, Any]:
     module = FakeModule(
-        {"pools": None, "persistent": True, "mounts": list(wanted), "state": state, "groups_to_come": ["to-come"]},
+        {
+            "pools": None,
+            "persistent": True,
+            "mounts": list(wanted),
+            "state": state,
+            "groups_to_come": ["to-come"],
+            "host_memory": None,
+        },
         check,
     )
     return hugepages.hugepages(module, mounts.tree.root, mounts)
@@ -363,7 +370,7 @@ def host(tree: Tree) -> MountsAndGrub:
 
 
 def both(host: Mounts, pages: Pages, declared: dict[str, Any]) -> dict[str, Any]:
-    module = FakeModule({"persistent": True, "groups_to_come": [], **declared})
+    module = FakeModule({"persistent": True, "groups_to_come": [], "host_memory": None, **declared})
     return hugepages.hugepages(module, pages, host)
 
 

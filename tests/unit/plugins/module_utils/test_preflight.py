@@ -35,6 +35,7 @@ ARGUMENTS = {
     "hugepages": None,
     "hugepage_mounts": None,
     "access": None,
+    "host_memory": None,
 }
 MEANING = "can read and write all memory of this host"
 
@@ -308,6 +309,7 @@ LATER = [
     ("hugepages", [{"size": "3M", "count": 1}], "pool", "This host has no hugetlb pages of size 3M."),
     ("hugepages", [{"size": "2M", "count": 1, "node": 7}], "pool", "This host has no NUMA node 7."),
     ("hugepages", [{"size": "much", "count": 1}], "pool", "'much' is not a page size."),
+    ("hugepages", [{"size": "2M", "count": 500}], "host_memory", "too little memory for the host itself"),
     ("hugepage_mounts", [{"path": "mnt", "size": "2M"}], "mount", ""),
 ]
 
@@ -319,6 +321,7 @@ def test_what_a_later_step_would_refuse_is_part_of_the_verdict(
     host.file("/etc/group", "root:x:0:")
     host.file("/etc/passwd", "root:x:0:0::/root:/bin/sh")
     host.file("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "0")
+    host.file("/proc/meminfo", "MemTotal: 1048576 kB")
     before = host.content()
     result = noiommu_info.declared({**ARGUMENTS, name: value})
     refusals = Preflight(host.root, GuardContext(host.root, NetState([], [])), result).report()["verdict"]["refusals"]
@@ -326,6 +329,20 @@ def test_what_a_later_step_would_refuse_is_part_of_the_verdict(
     assert message in refusals[0]["message"] and refusals[0]["remedy"]
     assert refusals[0]["evidence"][0] == "declared by noiommu_" + name
     assert host.content() == before
+
+
+def test_all_that_is_wrong_with_pools_and_mounts_is_said_at_once(host: Tree) -> None:
+    host.file("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "0")
+    pools = [{"size": "2M", "count": 1}, {"size": "3M", "count": 1}, {"size": "2M", "count": -1}]
+    mounts = [{"path": "mnt", "size": "2M"}, {"path": "/mnt/a", "size": "2M", "mode": "504"}]
+    result = noiommu_info.declared({**ARGUMENTS, "hugepages": pools, "hugepage_mounts": mounts, "host_memory": "8G"})
+    refusals = Preflight(host.root, GuardContext(host.root, NetState([], [])), result).report()["verdict"]["refusals"]
+    assert [(one["evidence"][0], one["evidence"][-1].split(",")[0]) for one in refusals] == [
+        ("declared by noiommu_hugepages", "[1]: size: 3M"),
+        ("declared by noiommu_hugepages", "[2]: size: 2M"),
+        ("declared by noiommu_hugepage_mounts", "[0]: path: mnt"),
+        ("declared by noiommu_hugepage_mounts", "[1]: path: /mnt/a"),
+    ]
 
 
 def test_what_later_steps_accept_is_no_refusal(host: Tree) -> None:

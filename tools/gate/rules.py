@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """What is proven by running it whole, and which paths each proof rests on: the only place that says so."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -15,8 +16,17 @@ ESTIMATES = {"molecule-faults": 6000}
 
 COLLECTION = ("galaxy.yml", "kmod", "meta", "playbooks", "plugins", "roles")
 RIG = ("requirements-dev.txt", "tools/images", "tools/rig", "tools/vm")
-SCENARIO = (*COLLECTION, *RIG, ".config/molecule", "molecule/shared", "tests/callbacks", "tests/clients",
-            "tests/hoststate.py", "tests/live.py", "tests/traffic.py")
+SCENARIO = (
+    *COLLECTION,
+    *RIG,
+    ".config/molecule",
+    "molecule/shared",
+    "tests/callbacks",
+    "tests/clients",
+    "tests/hoststate.py",
+    "tests/live.py",
+    "tests/traffic.py",
+)
 REBUILT_VFIO = ("tools/kmod", "tools/vfio-noiommu")
 # What a scenario uses besides its own folder and what all of them use.
 ALSO_USED = {
@@ -31,11 +41,29 @@ KMOD_TEST = ("kmod", "tests/kmod", "tools/kmod", "tools/rig")
 # What is no scenario, by the name that make has for it.
 OTHERS = {
     "bench-bind": (*COLLECTION, *RIG, "bench/bind", "bench/bind.yml", "bench/bind_guest.py"),
-    "bench-scale": (*COLLECTION, "requirements-dev.txt", "bench/conventional.yml", "bench/scale",
-                    "bench/scale_hosts.py", "docs/examples/ansible.cfg", "tests/unit/fake_dkms.py",
-                    "tests/unit/fake_kernel.py", "tests/unit/fake_module.py", "tests/unit/tree.py"),
-    "bench-translate": ("kmod", "tools/kmod", "tools/rig", "bench/measure.h", "bench/translate", "bench/translate.c",
-                        "bench/type1.c", "tests/kmod/client.h", "tests/kmod/guest.h"),
+    "bench-scale": (
+        *COLLECTION,
+        "requirements-dev.txt",
+        "bench/conventional.yml",
+        "bench/scale",
+        "bench/scale_hosts.py",
+        "docs/examples/ansible.cfg",
+        "tests/unit/fake_dkms.py",
+        "tests/unit/fake_kernel.py",
+        "tests/unit/fake_module.py",
+        "tests/unit/tree.py",
+    ),
+    "bench-translate": (
+        "kmod",
+        "tools/kmod",
+        "tools/rig",
+        "bench/measure.h",
+        "bench/translate",
+        "bench/translate.c",
+        "bench/type1.c",
+        "tests/kmod/client.h",
+        "tests/kmod/guest.h",
+    ),
     "kmod-cycles": KMOD_TEST,
     "kmod-cycles-debug": KMOD_TEST,
     "kmod-debug": KMOD_TEST,
@@ -57,7 +85,7 @@ class Rule:
     @property
     def scenario(self) -> str:
         """The scenario's name, or nothing if this is none."""
-        return self.name[len(PREFIX):] if self.name.startswith(PREFIX) else ""
+        return self.name[len(PREFIX) :] if self.name.startswith(PREFIX) else ""
 
 
 def rules(root: Path) -> dict[str, Rule]:
@@ -66,14 +94,18 @@ def rules(root: Path) -> dict[str, Rule]:
     for path in sorted(root.glob("molecule/*/molecule.yml")):
         scenario = path.parent.name
         name = PREFIX + scenario
-        found[name] = Rule(name, (*SCENARIO, f"molecule/{scenario}", *ALSO_USED.get(scenario, ())),
-                           ESTIMATES.get(name, ESTIMATE))
+        found[name] = Rule(
+            name, (*SCENARIO, f"molecule/{scenario}", *ALSO_USED.get(scenario, ())), ESTIMATES.get(name, ESTIMATE)
+        )
     return dict(sorted(found.items()))
 
 
 def find(known: dict[str, Rule], name: str) -> Rule:
     """The rule of a name that somebody gave."""
     if name not in known:
-        raise RigError(f"nothing is proven under the name {name}", "known: " + ", ".join(known),
-                       "use one of these; tools/gate/rules.py says what each of them rests on")
+        raise RigError(
+            f"nothing is proven under the name {name}",
+            "known: " + ", ".join(known),
+            "use one of these; tools/gate/rules.py says what each of them rests on",
+        )
     return known[name]

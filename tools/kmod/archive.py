@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """Packages of any Debian release, fetched by an apt of our own: the machine's own package state stays untouched."""
+
 from __future__ import annotations
 
 import contextlib
@@ -43,30 +44,47 @@ class Archive:
     def open(self) -> None:
         """Write the configuration and fetch the package lists if they are old."""
         if not Path(KEYRING).is_file():
-            raise RigError("the keys of Debian's archive are missing", f"{KEYRING} does not exist",
-                           "run as root: apt-get install debian-archive-keyring")
+            raise RigError(
+                "the keys of Debian's archive are missing",
+                f"{KEYRING} does not exist",
+                "run as root: apt-get install debian-archive-keyring",
+            )
         for sub in ("lists/partial", "cache/archives/partial"):
             (self.home / sub).mkdir(parents=True, exist_ok=True)
         (self.home / "status").touch()
         where = archives()
-        pockets = [(where["Debian"], self.release), (where["Debian"], f"{self.release}-updates"),
-                   (where["Debian"], f"{self.release}-backports"),
-                   (where["Debian-Security"], f"{self.release}-security")]
+        pockets = [
+            (where["Debian"], self.release),
+            (where["Debian"], f"{self.release}-updates"),
+            (where["Debian"], f"{self.release}-backports"),
+            (where["Debian-Security"], f"{self.release}-security"),
+        ]
         (self.home / "sources.list").write_text(
-            "".join(f"deb [signed-by={KEYRING} arch={self.architecture}] {uri} {suite} main\n"
-                    for uri, suite in pockets),
-            encoding="utf-8")
+            "".join(
+                f"deb [signed-by={KEYRING} arch={self.architecture}] {uri} {suite} main\n" for uri, suite in pockets
+            ),
+            encoding="utf-8",
+        )
         settings = {
-            "Dir::Etc::sourcelist": self.home / "sources.list", "Dir::Etc::sourceparts": "/dev/null",
-            "Dir::Etc::preferences": "/dev/null", "Dir::Etc::preferencesparts": "/dev/null",
-            "Dir::State": self.home, "Dir::State::lists": self.home / "lists",
+            "Dir::Etc::sourcelist": self.home / "sources.list",
+            "Dir::Etc::sourceparts": "/dev/null",
+            "Dir::Etc::preferences": "/dev/null",
+            "Dir::Etc::preferencesparts": "/dev/null",
+            "Dir::State": self.home,
+            "Dir::State::lists": self.home / "lists",
             "Dir::State::status": self.home / "status",
-            "Dir::Cache": self.home / "cache", "Dir::Log": self.home,
-            "APT::Architecture": self.architecture, "APT::Architectures": self.architecture,
-            "APT::Install-Recommends": "false", "APT::Sandbox::User": "root", "Acquire::Languages": "none",
+            "Dir::Cache": self.home / "cache",
+            "Dir::Log": self.home,
+            "APT::Architecture": self.architecture,
+            "APT::Architectures": self.architecture,
+            "APT::Install-Recommends": "false",
+            "APT::Sandbox::User": "root",
+            "Acquire::Languages": "none",
         }
-        self.config.write_text("".join(f'{key} "{value}";\n' for key, value in settings.items())
-                               + "\n".join(apt_options()) + "\n", encoding="utf-8")
+        self.config.write_text(
+            "".join(f'{key} "{value}";\n' for key, value in settings.items()) + "\n".join(apt_options()) + "\n",
+            encoding="utf-8",
+        )
         stamp = self.home / "updated"
         if stamp.exists() and time.time() - stamp.stat().st_mtime < LISTS_AGE:
             return
@@ -86,8 +104,9 @@ class Archive:
         run_logged(what, command, self.log, "see that apt's package sources can be reached: apt-get update", self.env())
 
     def query(self, command: Sequence[str]) -> str:
-        proc = subprocess.run(command, env=self.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                              check=False)
+        proc = subprocess.run(
+            command, env=self.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False
+        )
         if proc.returncode != 0:
             raise RigError(f"{shlex.join(command)} failed", proc.stderr or proc.stdout, f"read {self.log}")
         return proc.stdout

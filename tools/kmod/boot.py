@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """Boots a kernel with a test as its only process, and reads the test's TAP from the serial console."""
+
 from __future__ import annotations
 
 import os
@@ -21,8 +22,14 @@ from .archive import kmod_cache
 
 WANTED = ("vfio", "vfio_iommu_type1", "vfio-pci", "e1000e", "pci-pf-stub")
 LATER = ("e1000e",)  # the tests load these themselves
-PROGRAMS = {"cpio": "cpio", "gcc": "gcc", "ldd": "libc-bin", "modinfo": "kmod", "qemu-system-x86_64": "qemu-system-x86",
-            "timeout": "coreutils"}
+PROGRAMS = {
+    "cpio": "cpio",
+    "gcc": "gcc",
+    "ldd": "libc-bin",
+    "modinfo": "kmod",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "timeout": "coreutils",
+}
 SLOWER = 8  # how much longer everything takes in the debugging kernel
 BOOTS = 3  # at the most, where the emulator failed and the module was not tested
 SILENCE = 300  # seconds without a word from the test: an emulated second processor does not always start on a busy host
@@ -43,6 +50,7 @@ exit $code
 @dataclass(frozen=True)
 class Machine:
     """What to boot: a test program with what is on the kernel's command line for it."""
+
     kernel: kernels.Kernel
     module: Path
     program: Path
@@ -60,6 +68,7 @@ class Machine:
 @dataclass(frozen=True)
 class Result:
     """What the test said. A machine that died counts as one failed test more."""
+
     passed: int
     failed: int
     seconds: float
@@ -70,19 +79,26 @@ class Result:
 
 def with_dependencies(modules: Path, wanted: Sequence[str]) -> list[Path]:
     """The module files to load for these modules, in order."""
-    files = {re.sub(r"\.ko(\.xz)?$", "", path.name).replace("-", "_"): path
-             for path in modules.rglob("*.ko*") if path.is_file()}
+    files = {
+        re.sub(r"\.ko(\.xz)?$", "", path.name).replace("-", "_"): path
+        for path in modules.rglob("*.ko*")
+        if path.is_file()
+    }
     order: list[Path] = []
 
     def visit(name: str) -> None:
         path = files.get(name.replace("-", "_"))
         if path is None:
-            raise RigError(f"the kernel has no module {name}", f"looked in {modules}",
-                           "mend what the test wants, see tools/kmod/boot.py")
+            raise RigError(
+                f"the kernel has no module {name}",
+                f"looked in {modules}",
+                "mend what the test wants, see tools/kmod/boot.py",
+            )
         if path in order:
             return
-        depends = subprocess.run(["modinfo", "-F", "depends", path], stdout=subprocess.PIPE, text=True,
-                                 check=True).stdout
+        depends = subprocess.run(
+            ["modinfo", "-F", "depends", path], stdout=subprocess.PIPE, text=True, check=True
+        ).stdout
         for other in filter(None, depends.strip().split(",")):
             visit(other)
         order.append(path)
@@ -101,12 +117,16 @@ def take_qemu(tree: Path) -> None:
     for name in ("bios-256k.bin", "kvmvapic.bin"):
         found = next((Path(path) / name for path in where if (Path(path) / name).is_file()), None)
         if found is None:
-            raise RigError(f"QEMU has no {name}", "looked in " + " ".join(where),
-                           "apt-get install seabios qemu-system-data")
+            raise RigError(
+                f"QEMU has no {name}", "looked in " + " ".join(where), "apt-get install seabios qemu-system-data"
+            )
         libraries.append(str(found))
     # Some distributions keep it in a file of its own, which needs no more libraries
-    libraries += [str(path) for pattern in ("lib*/qemu", "lib/*/qemu")
-                  for path in Path("/usr").glob(f"{pattern}/accel-tcg-x86_64.so")]
+    libraries += [
+        str(path)
+        for pattern in ("lib*/qemu", "lib/*/qemu")
+        for path in Path("/usr").glob(f"{pattern}/accel-tcg-x86_64.so")
+    ]
     for source, target in [(program, "/usr/bin/qemu-system-x86_64"), *((path, path) for path in libraries)]:
         (tree / target[1:]).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source, tree / target[1:])
@@ -125,19 +145,40 @@ def initramfs(machine: Machine, modules: Path, into: Path) -> Path:
             names.append(name)
     for path in (machine.module, *machine.samples):
         shutil.copy2(path, tree / "modules" / path.name)
-    compiled = subprocess.run(["gcc", "-static", "-pthread", "-O2", "-Wall", "-Wextra", "-Werror",
-                               f"-I{kernels.SOURCE}",
-                               f'-DMODULES="{" ".join(names)}"', "-o", tree / "init", machine.program],
-                              stderr=subprocess.PIPE, text=True, check=False)
+    compiled = subprocess.run(
+        [
+            "gcc",
+            "-static",
+            "-pthread",
+            "-O2",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            f"-I{kernels.SOURCE}",
+            f'-DMODULES="{" ".join(names)}"',
+            "-o",
+            tree / "init",
+            machine.program,
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
     if compiled.returncode:
-        raise RigError(f"{machine.program.name} does not compile", compiled.stderr,
-                       "install gcc and libc6-dev, or mend the test")
+        raise RigError(
+            f"{machine.program.name} does not compile", compiled.stderr, "install gcc and libc6-dev, or mend the test"
+        )
     if machine.qemu:
         take_qemu(tree)
     image = into / "initramfs"
     files = sorted(str(path.relative_to(tree)) for path in tree.rglob("*"))
-    subprocess.run(["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0", "-F", image], cwd=tree, input="\n".join(files),
-                   text=True, check=True)
+    subprocess.run(
+        ["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0", "-F", image],
+        cwd=tree,
+        input="\n".join(files),
+        text=True,
+        check=True,
+    )
     return image
 
 
@@ -147,21 +188,52 @@ def command(machine: Machine, vmlinuz: Path, image: Path, log: Path) -> list[str
     if machine.on_warning == "panic":
         append += " panic_on_warn=1"
     memory = machine.memory * (2 if machine.kernel.series == debug.SERIES else 1)
-    line = ["qemu-system-x86_64", "-machine", "q35", *qemu.TCG, "-smp", "2", "-m", str(memory), "-nodefaults",
-            "-no-user-config", "-display", "none", "-no-reboot", "-serial", f"file:{log}", "-kernel", str(vmlinuz),
-            "-initrd", str(image)]
+    line = [
+        "qemu-system-x86_64",
+        "-machine",
+        "q35",
+        *qemu.TCG,
+        "-smp",
+        "2",
+        "-m",
+        str(memory),
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+        "-serial",
+        f"file:{log}",
+        "-kernel",
+        str(vmlinuz),
+        "-initrd",
+        str(image),
+    ]
     if machine.iommu:
         line += ["-device", "intel-iommu,intremap=on"]
         append += " intel_iommu=on"
     append += "".join(f" {key}={value}" for key, value in machine.environment.items())
-    return [*line, "-append", append,
-            "-device", "e1000e,addr=02.0,romfile=", "-device", "e1000e,addr=03.0,romfile=",
-            "-device", "virtio-net-pci,addr=04.0,romfile=,disable-legacy=on"
-            + (",iommu_platform=on" if machine.iommu else ""),
-            "-device", "pcie-root-port,addr=05.0,chassis=1,id=rp",
-            "-device", "nvme-subsys,id=nvm", "-device", "nvme,addr=06.0,subsys=nvm,serial=noiommu,sriov_max_vfs=2,"
-            "sriov_vq_flexible=4,sriov_vi_flexible=2",
-            "-object", "memory-backend-ram,id=shm,size=1M", "-device", "ivshmem-plain,addr=07.0,memdev=shm"]
+    return [
+        *line,
+        "-append",
+        append,
+        "-device",
+        "e1000e,addr=02.0,romfile=",
+        "-device",
+        "e1000e,addr=03.0,romfile=",
+        "-device",
+        "virtio-net-pci,addr=04.0,romfile=,disable-legacy=on" + (",iommu_platform=on" if machine.iommu else ""),
+        "-device",
+        "pcie-root-port,addr=05.0,chassis=1,id=rp",
+        "-device",
+        "nvme-subsys,id=nvm",
+        "-device",
+        "nvme,addr=06.0,subsys=nvm,serial=noiommu,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2",
+        "-object",
+        "memory-backend-ram,id=shm,size=1M",
+        "-device",
+        "ivshmem-plain,addr=07.0,memdev=shm",
+    ]
 
 
 def died_of_emulation(log: Path) -> bool:
@@ -187,9 +259,14 @@ def run(machine: Machine, what: str) -> Result:
             blame = Path(tmp) / f"blame-{boots}"  # why the emulator is to blame, if it is
             env = {**os.environ, "LOG": str(log), "BLAME": str(blame), "SILENCE": str(SILENCE)}
             try:
-                run_logged(what, ["sh", "-c", WATCH, "sh", *line], Path(tmp) / "qemu.log",
-                           f"read {log}: the machine was stopped after {timeout:.0f} s, or QEMU did not start", env,
-                           watch=log)
+                run_logged(
+                    what,
+                    ["sh", "-c", WATCH, "sh", *line],
+                    Path(tmp) / "qemu.log",
+                    f"read {log}: the machine was stopped after {timeout:.0f} s, or QEMU did not start",
+                    env,
+                    watch=log,
+                )
                 if boots == BOOTS - 1 or not died_of_emulation(log):
                     break
                 say(f"{what}: the kernel died before the module was there, the machine is started again")

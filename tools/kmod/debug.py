@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """A kernel made for finding bugs, built from the distribution's source with tests/kmod/debug.config, and cached."""
+
 from __future__ import annotations
 
 import os
@@ -19,16 +20,26 @@ SOURCE = "linux-source-6.1"
 CONFIG = Path(__file__).resolve().parent.parent.parent / "tests/kmod/debug.config"
 PACKAGES = ("bc", "bison", "cpio", "flex", "gcc", "gzip", "libc6-dev", "libelf-dev", "libssl-dev", "perl", "tar")
 # Not needed on x86, or only its Kconfig files are: half the size of the tree
-LEFT_OUT = ("*/Documentation/*.[rty]*", "*/arch/[!x]*/*.[chS]", "*/arch/[!x]*/*.dts*", "*/sound/*.[ch]",
-            *(f"*/drivers/{name}/*.[ch]" for name in ("gpu", "media", "staging")))
+LEFT_OUT = (
+    "*/Documentation/*.[rty]*",
+    "*/arch/[!x]*/*.[chS]",
+    "*/arch/[!x]*/*.dts*",
+    "*/sound/*.[ch]",
+    *(f"*/drivers/{name}/*.[ch]" for name in ("gpu", "media", "staging")),
+)
 TREE = "usr/src/linux"
 
 
 def root(archive: Archive) -> Path:
     """A compiler with the built kernel in /usr/src/linux and its modules where they belong."""
     source = archive.version(SOURCE)
-    path = compiler_root(archive, SERIES, "compiler for the debugging kernel", PACKAGES,
-                         source + CONFIG.read_text(encoding="utf-8") + repr(LEFT_OUT))
+    path = compiler_root(
+        archive,
+        SERIES,
+        "compiler for the debugging kernel",
+        PACKAGES,
+        source + CONFIG.read_text(encoding="utf-8") + repr(LEFT_OUT),
+    )
     with locked(path.parent / f"{path.name}.lock", "building the debugging kernel"):
         if not (path / "boot/vmlinuz").is_file():
             _build(archive, path)
@@ -42,8 +53,10 @@ def _build(archive: Archive, path: Path) -> None:
     with archive.download("the source of the debugging kernel", [SOURCE]) as debs:
         say("unpacking the source of the debugging kernel")
         skip = " ".join(f"--exclude='{pattern}'" for pattern in LEFT_OUT)
-        pipe = (f'set -o pipefail; dpkg-deb --fsys-tarfile "$0" | tar -xO ./usr/src/{SOURCE}.tar.xz'
-                f' | tar -xJ -C "$1" --strip-components=1 --wildcards {skip}')
+        pipe = (
+            f'set -o pipefail; dpkg-deb --fsys-tarfile "$0" | tar -xO ./usr/src/{SOURCE}.tar.xz'
+            f' | tar -xJ -C "$1" --strip-components=1 --wildcards {skip}'
+        )
         subprocess.run(["bash", "-c", pipe, debs[0], tree], check=True)
     shutil.copy(CONFIG, tree / "debug.config")
     log = kmod_cache() / "build-debug-kernel.log"
@@ -58,8 +71,11 @@ def _build(archive: Archive, path: Path) -> None:
     wanted = CONFIG.read_text(encoding="utf-8").splitlines()
     lost = [line for line in wanted if line.startswith("CONFIG") and line not in got]
     if lost:
-        raise RigError("the debugging kernel cannot be configured as wanted", "\n".join(lost),
-                       f"find out what these depend on in {tree}, and change {CONFIG}")
+        raise RigError(
+            "the debugging kernel cannot be configured as wanted",
+            "\n".join(lost),
+            f"find out what these depend on in {tree}, and change {CONFIG}",
+        )
     make("building the debugging kernel", "bzImage", "modules")
     make("installing its modules", "modules_install")
     name = (tree / "include/config/kernel.release").read_text(encoding="utf-8").strip()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """The kernels that the module supports: where each comes from, how to build for it, what boots it."""
+
 from __future__ import annotations
 
 import os
@@ -22,9 +23,18 @@ REPO = Path(__file__).resolve().parent.parent.parent
 SOURCE = REPO / "kmod"
 RELEASES = {"6.1": "bookworm", "6.12": "trixie", "7.3": "trixie"}  # 7.3 is in the backports of the latter
 # Only built for: other configurations of these, and the same series elsewhere
-FLAVOURS = {"6.1-cloud": "bookworm", "6.1-rt": "bookworm", "6.1-arm64": "bookworm", "6.12-backports": "bookworm",
-            "6.12-cloud": "trixie", "6.12-rt": "trixie", "6.12-arm64": "trixie", "7.3-cloud": "trixie",
-            "7.3-rt": "trixie", "7.3-arm64": "trixie"}
+FLAVOURS = {
+    "6.1-cloud": "bookworm",
+    "6.1-rt": "bookworm",
+    "6.1-arm64": "bookworm",
+    "6.12-backports": "bookworm",
+    "6.12-cloud": "trixie",
+    "6.12-rt": "trixie",
+    "6.12-arm64": "trixie",
+    "7.3-cloud": "trixie",
+    "7.3-rt": "trixie",
+    "7.3-arm64": "trixie",
+}
 ARM64 = "-arm64"
 HEADERS = "linux-headers-"
 CHECKPATCH = ("scripts/checkpatch.pl", "scripts/spelling.txt", "scripts/const_structs.checkpatch")
@@ -34,6 +44,7 @@ SAMPLE = "samples/vfio-mdev/mtty.c"
 @dataclass(frozen=True)
 class Kernel:
     """One kernel of the archive: its series, as asked for, and its release, as `uname -r` says it."""
+
     series: str
     release: str
     archive: Archive
@@ -63,13 +74,16 @@ def find(series: str) -> Kernel:
     release, passed_over = newest(names, version, suffix, boots=series in RELEASES)
     if release is None:
         headers = sorted((name for name in names if name.startswith(HEADERS) and name.endswith(suffix)), key=_version)
-        raise RigError(f"Debian {archive.release} has no kernel {series} any more",
-                       "it has: " + " ".join([*headers, *passed_over]),
-                       "change RELEASES or FLAVOURS in tools/kmod/kernels.py")
+        raise RigError(
+            f"Debian {archive.release} has no kernel {series} any more",
+            "it has: " + " ".join([*headers, *passed_over]),
+            "change RELEASES or FLAVOURS in tools/kmod/kernels.py",
+        )
     if passed_over:
         say(f"kernel {series}: {release}; passed over: " + "; ".join(passed_over))
-    return Kernel(series, release, archive,
-                  ("ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-") if suffix == ARM64 else ())
+    return Kernel(
+        series, release, archive, ("ARCH=arm64", "CROSS_COMPILE=aarch64-linux-gnu-") if suffix == ARM64 else ()
+    )
 
 
 def of_release(release: str) -> Kernel:
@@ -80,8 +94,11 @@ def of_release(release: str) -> Kernel:
         archive.open()
         if HEADERS + release in archive.names(re.escape(HEADERS + release)):
             return Kernel(series, release, archive)
-    raise RigError(f"the archive has no headers of kernel {release} any more", f"Debian {archive.release or '?'}",
-                   "remove the image of that machine from the cache ($NOIOMMU_CACHE), so that it is built anew")
+    raise RigError(
+        f"the archive has no headers of kernel {release} any more",
+        f"Debian {archive.release or '?'}",
+        "remove the image of that machine from the cache ($NOIOMMU_CACHE), so that it is built anew",
+    )
 
 
 def newest(names: Iterable[str], version: str, suffix: str, boots: bool) -> tuple[str | None, list[str]]:
@@ -119,19 +136,32 @@ def _version(name: str) -> list[int]:
 
 
 # Programs that all of this runs, and the package of each
-PROGRAMS = {"apt-get": "apt", "chroot": "coreutils", "dpkg-deb": "dpkg", "perl": "perl", "tar": "tar",
-            "unshare": "util-linux", "xz": "xz-utils"}
+PROGRAMS = {
+    "apt-get": "apt",
+    "chroot": "coreutils",
+    "dpkg-deb": "dpkg",
+    "perl": "perl",
+    "tar": "tar",
+    "unshare": "util-linux",
+    "xz": "xz-utils",
+}
 
 
 def require(programs: dict[str, str]) -> None:
     """Stop, with the remedy, where root or a program is missing."""
     if os.geteuid() != 0:
-        raise RigError("building in a changed root directory needs root", f"the effective user id is {os.geteuid()}",
-                       "run it with sudo, or as root")
+        raise RigError(
+            "building in a changed root directory needs root",
+            f"the effective user id is {os.geteuid()}",
+            "run it with sudo, or as root",
+        )
     missing = [name for name in programs if not shutil.which(name)]
     if missing:
-        raise RigError("programs are missing: " + " ".join(missing), f"PATH is {os.environ.get('PATH')}",
-                       "apt-get install " + " ".join(sorted({programs[name] for name in missing})))
+        raise RigError(
+            "programs are missing: " + " ".join(missing),
+            f"PATH is {os.environ.get('PATH')}",
+            "apt-get install " + " ".join(sorted({programs[name] for name in missing})),
+        )
 
 
 def source_files() -> list[Path]:
@@ -150,19 +180,26 @@ def build_root(kernel: Kernel) -> Path:
     if kernel.series in RELEASES:
         return compiler_root(kernel.archive, kernel.series, f"headers and compiler of {kernel.release}", [headers])
     if not kernel.make:
-        return compiler_root(kernel.archive, f"flavour-{kernel.series}", f"headers and compiler of {kernel.release}",
-                             [headers])
+        return compiler_root(
+            kernel.archive, f"flavour-{kernel.series}", f"headers and compiler of {kernel.release}", [headers]
+        )
 
     # The tools of a kernel build run here: all is of this machine's kind but the flavour's own headers and the compiler
     ours = f"linux-headers-{kernel.release.removesuffix(ARM64)}-amd64"
-    root = compiler_root(kernel.archive, f"flavour-{kernel.series}", f"cross-compiler for {kernel.release}",
-                         [ours, "gcc-aarch64-linux-gnu"], kernel.release)
+    root = compiler_root(
+        kernel.archive,
+        f"flavour-{kernel.series}",
+        f"cross-compiler for {kernel.release}",
+        [ours, "gcc-aarch64-linux-gnu"],
+        kernel.release,
+    )
     return unpack_more(Archive(kernel.archive.release, "arm64"), f"headers of {kernel.release}", [headers], root)
 
 
 @dataclass(frozen=True)
 class Build:
     """What came of building the module for one kernel."""
+
     problems: list[str]
     log: Path
     module: Path
@@ -208,8 +245,11 @@ def check_module(kernel: Kernel, root: Path, work: Path) -> list[str]:
         info.setdefault(key.strip(), []).append(value.strip())
     version = re.search(r'^PACKAGE_VERSION="(.*)"', (SOURCE / "dkms.conf").read_text(encoding="utf-8"), re.M)
     wanted = {"version": version.group(1) if version else "(none in dkms.conf)", "license": "GPL", "name": "noiommu"}
-    problems = [f"modinfo: {key} is {' '.join(info.get(key, ['missing']))}, not {value}"
-                for key, value in wanted.items() if info.get(key) != [value]]
+    problems = [
+        f"modinfo: {key} is {' '.join(info.get(key, ['missing']))}, not {value}"
+        for key, value in wanted.items()
+        if info.get(key) != [value]
+    ]
     if not info.get("vermagic", [""])[0].startswith(kernel.release + " "):
         problems.append(f"modinfo: vermagic {info.get('vermagic')} is not of {kernel.release}")
     parms = {text.split(":")[0] for text in info.get("parm", [])}
@@ -230,8 +270,11 @@ def boot_files(kernel: Kernel) -> tuple[Path, Path]:
     for vmlinuz in (kernel.image / "boot" / f"vmlinuz{base}", modules / "vmlinuz"):
         if vmlinuz.is_file():
             return vmlinuz, modules
-    raise RigError(f"the packages of kernel {kernel.release} hold no vmlinuz", f"looked in {kernel.image}",
-                   f"remove {kernel.image} and run this again")
+    raise RigError(
+        f"the packages of kernel {kernel.release} hold no vmlinuz",
+        f"looked in {kernel.image}",
+        f"remove {kernel.image} and run this again",
+    )
 
 
 def source_of_oldest() -> Path:
@@ -241,9 +284,11 @@ def source_of_oldest() -> Path:
         archive = Archive(RELEASES["6.1"])
         archive.open()
         source.mkdir(exist_ok=True)
-        pipe = ('set -o pipefail; dpkg-deb --fsys-tarfile "$0" | tar -xO ./usr/src/linux-source-6.1.tar.xz'
-                ' | tar -xJ -C "$1" --strip-components=1 '
-                + " ".join(f"linux-source-6.1/{name}" for name in (*CHECKPATCH, SAMPLE)))
+        pipe = (
+            'set -o pipefail; dpkg-deb --fsys-tarfile "$0" | tar -xO ./usr/src/linux-source-6.1.tar.xz'
+            ' | tar -xJ -C "$1" --strip-components=1 '
+            + " ".join(f"linux-source-6.1/{name}" for name in (*CHECKPATCH, SAMPLE))
+        )
         with archive.download("the source of kernel 6.1", ["linux-source-6.1"]) as debs:
             say("unpacking " + ", ".join((*CHECKPATCH, SAMPLE)))
             subprocess.run(["bash", "-c", pipe, debs[0], source], check=True)
@@ -265,8 +310,11 @@ def build_helper(kernel: Kernel, source: Path) -> Path:
         (work / "Kbuild").write_text(f"obj-m := {source.stem}.o\n", encoding="utf-8")
         out = chroot(root, ["make", "-C", f"/lib/modules/{kernel.release}/build", f"M=/{work.name}", "modules"])
         if out.returncode:
-            raise RigError(f"{source} does not build for {kernel.release}", out.stdout[-2000:],
-                           "see what has changed in the kernel's packages")
+            raise RigError(
+                f"{source} does not build for {kernel.release}",
+                out.stdout[-2000:],
+                "see what has changed in the kernel's packages",
+            )
         module = kmod_cache() / f"ko-{kernel.series}" / f"{source.stem}.ko"
         module.parent.mkdir(exist_ok=True)
         shutil.copy2(work / module.name, module)
@@ -280,9 +328,23 @@ def checkpatch() -> Build:
     start = time.monotonic()
     scripts = source_of_oldest() / "scripts"
     files = [path for path in (*source_files(), *(SOURCE / "examples").glob("*")) if path.suffix in (".c", ".h")]
-    out = subprocess.run(["perl", scripts / "checkpatch.pl", "--strict", "--no-tree", "--terse", "--no-summary",
-                          "--show-types", "--file", *files],
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    out = subprocess.run(
+        [
+            "perl",
+            scripts / "checkpatch.pl",
+            "--strict",
+            "--no-tree",
+            "--terse",
+            "--no-summary",
+            "--show-types",
+            "--file",
+            *files,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
     log = kmod_cache() / "checkpatch.log"
     log.write_text(out.stdout, encoding="utf-8")
     problems = [line for line in out.stdout.splitlines() if line.strip()]

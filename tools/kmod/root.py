@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """Directory trees with a compiler and all it runs, to build kernels and modules in: the machine itself needs none."""
+
 from __future__ import annotations
 
 import contextlib
@@ -15,8 +16,20 @@ from pathlib import Path
 from .archive import Archive, kmod_cache, unpacked
 
 # What a kernel build runs besides the compiler, which the headers depend on.
-BUILD_PACKAGES = ("base-files", "coreutils", "dash", "diffutils", "findutils", "gawk", "grep", "kmod", "make", "sed",
-                  "sparse", "xz-utils")
+BUILD_PACKAGES = (
+    "base-files",
+    "coreutils",
+    "dash",
+    "diffutils",
+    "findutils",
+    "gawk",
+    "grep",
+    "kmod",
+    "make",
+    "sed",
+    "sparse",
+    "xz-utils",
+)
 ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/"}
 
 
@@ -54,5 +67,13 @@ def chroot_command(root: Path, command: Sequence[str]) -> list[str]:
 
 def chroot(root: Path, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run a command in the tree."""
-    return subprocess.run(chroot_command(root, command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, errors="replace", check=False, env=ENV)
+    return subprocess.run(
+        chroot_command(root, command),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+        env=ENV,
+    )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """The modules of VFIO of a kernel with CONFIG_VFIO_NOIOMMU, built from the distribution's source and cached."""
+
 from __future__ import annotations
 
 import hashlib
@@ -48,18 +49,35 @@ def _build(kernel: kernels.Kernel, source: str, final: Path) -> None:
         with kernel.archive.download(f"the source of kernel {kernel.series}", [source]) as debs:
             say("unpacking the source of VFIO")
             name = source.partition("=")[0]
-            pipe = (f'set -o pipefail; dpkg-deb --fsys-tarfile "$0" | tar -xO ./usr/src/{name}.tar.xz'
-                    f' | tar -xJ -C "$1" --strip-components=3 {name}/drivers/vfio')
+            pipe = (
+                f'set -o pipefail; dpkg-deb --fsys-tarfile "$0" | tar -xO ./usr/src/{name}.tar.xz'
+                f' | tar -xJ -C "$1" --strip-components=3 {name}/drivers/vfio'
+            )
             subprocess.run(["bash", "-c", pipe, debs[0], work], check=True)
         # The headers' configuration says no; code and makefiles are told otherwise.
-        out = chroot(root, ["make", "-C", f"/usr/lib/modules/{kernel.release}/build", f"-j{os.cpu_count()}",
-                            f"M=/{work.name}", f"{OPTION}=y", f"KCFLAGS=-D{OPTION}=1", *LEFT_OUT, "modules"])
+        out = chroot(
+            root,
+            [
+                "make",
+                "-C",
+                f"/usr/lib/modules/{kernel.release}/build",
+                f"-j{os.cpu_count()}",
+                f"M=/{work.name}",
+                f"{OPTION}=y",
+                f"KCFLAGS=-D{OPTION}=1",
+                *LEFT_OUT,
+                "modules",
+            ],
+        )
         log = kmod_cache() / f"build-vfio-{kernel.series}.log"
         log.write_text(out.stdout, encoding="utf-8")
         modules = sorted(work.rglob("*.ko"))
         if out.returncode or not modules:
-            raise RigError(f"VFIO of kernel {kernel.release} does not build", "\n".join(out.stdout.splitlines()[-10:]),
-                           f"read {log}")
+            raise RigError(
+                f"VFIO of kernel {kernel.release} does not build",
+                "\n".join(out.stdout.splitlines()[-10:]),
+                f"read {log}",
+            )
         for module in modules:
             target = half / module.relative_to(work)
             target.parent.mkdir(parents=True, exist_ok=True)

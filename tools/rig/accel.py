@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """KVM or emulation: /dev/kvm can open and then hang a stock kernel, so a real boot decides."""
+
 from __future__ import annotations
 
 import json

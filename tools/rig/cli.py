@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """Command line of tools/vm."""
+
 from __future__ import annotations
 
 import argparse
@@ -15,9 +16,11 @@ from .common import RigError, interruptible, say
 def parser() -> argparse.ArgumentParser:
     """All subcommands."""
     top = argparse.ArgumentParser(
-        prog="tools/vm", description="Virtual machines for the demo, the tests and the benches.",
+        prog="tools/vm",
+        description="Virtual machines for the demo, the tests and the benches.",
         epilog="NOIOMMU_CACHE: where images are kept (default ~/.cache/baremetal-noiommu). "
-               "NOIOMMU_ACCEL: kvm or tcg, instead of trying what works.")
+        "NOIOMMU_ACCEL: kvm or tcg, instead of trying what works.",
+    )
     commands = top.add_subparsers(dest="command", required=True)
     sub = commands.add_parser("deps", help="list Debian packages that are missing (exit code 1 if any)")
     sub.add_argument("--install", action="store_true", help="install them (root)")
@@ -29,11 +32,15 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("machines", type=Path, metavar="machines.yml")
     for name, text in (("down", "stop the machines of a run"), ("status", "tell which run (exit code 0 if all do)")):
         commands.add_parser(name, help=text).add_argument("--run", type=Path, required=True, metavar="DIR")
-    for name, text in (("ssh", "log in, or run a command"), ("reset", "cut the power and start again"),
-                       ("snapshot", "save a running machine, memory and disks, or go back to what was saved"),
-                       ("link", "pull the cable of a machine's management NIC out, or plug it in"),
-                       ("off", "shut a machine down; its disks stay"), ("on", "start a machine that is off"),
-                       ("enrol-mok", "have a machine that is off trust a certificate under Secure Boot")):
+    for name, text in (
+        ("ssh", "log in, or run a command"),
+        ("reset", "cut the power and start again"),
+        ("snapshot", "save a running machine, memory and disks, or go back to what was saved"),
+        ("link", "pull the cable of a machine's management NIC out, or plug it in"),
+        ("off", "shut a machine down; its disks stay"),
+        ("on", "start a machine that is off"),
+        ("enrol-mok", "have a machine that is off trust a certificate under Secure Boot"),
+    ):
         sub = commands.add_parser(name, help=text)
         sub.add_argument("--run", type=Path, required=True, metavar="DIR")
         if name == "off":

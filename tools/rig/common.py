@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """What every part of the rig shares: errors, progress, locks, long commands. Standard library only."""
+
 from __future__ import annotations
 
 import contextlib
@@ -41,8 +42,11 @@ def cache_dir() -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        raise RigError(f"cannot make the cache directory {path}", str(exc),
-                       "set NOIOMMU_CACHE to a directory that you can write to") from exc
+        raise RigError(
+            f"cannot make the cache directory {path}",
+            str(exc),
+            "set NOIOMMU_CACHE to a directory that you can write to",
+        ) from exc
     return path.resolve()
 
 
@@ -84,16 +88,23 @@ class Ticker:
         say(f"{self.what}: done after {self.elapsed:.0f} s")
 
 
-def run_logged(what: str, command: Sequence[str], log: Path, remedy: str = "",
-               env: dict[str, str] | None = None, watch: Path | None = None) -> None:
+def run_logged(
+    what: str,
+    command: Sequence[str],
+    log: Path,
+    remedy: str = "",
+    env: dict[str, str] | None = None,
+    watch: Path | None = None,
+) -> None:
     """Run a long command with its output in `log`, showing progress; a failure shows the log's end.
 
     Where the command stands is in the last line of `watch`, if that is not the same file.
     """
     ticker = Ticker(what)
     with log.open("ab") as out:
-        proc = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-                                start_new_session=True, env=env)
+        proc = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True, env=env
+        )
         try:
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -106,8 +117,11 @@ def run_logged(what: str, command: Sequence[str], log: Path, remedy: str = "",
                 proc.wait(timeout=30)
             raise
     if proc.returncode != 0:
-        raise RigError(f"{what}: {command[0]} failed with exit code {proc.returncode}", tail(log),
-                       remedy or f"read {log}, then run the same command again")
+        raise RigError(
+            f"{what}: {command[0]} failed with exit code {proc.returncode}",
+            tail(log),
+            remedy or f"read {log}, then run the same command again",
+        )
     ticker.done()
 
 
@@ -130,6 +144,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """SIGTERM and SIGHUP end a run the way ctrl-C does: by an exception that tears down."""
+
     def interrupt(signum: int, _frame: object) -> None:
         raise KeyboardInterrupt(signal.Signals(signum).name)
 

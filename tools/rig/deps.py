@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """The Debian packages the rig, the demo and the tests need. Runs before any of them exists: standard library only."""
+
 from __future__ import annotations
 
 import os
@@ -36,11 +37,19 @@ PACKAGES = {
 def missing() -> list[str]:
     """Names of PACKAGES that are not installed."""
     try:
-        out = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *PACKAGES],
-                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False).stdout
+        out = subprocess.run(
+            ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *PACKAGES],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=False,
+        ).stdout
     except FileNotFoundError as exc:
-        raise RigError("this is not a Debian system", "dpkg-query is not there",
-                       "run the rig on Debian 12 or newer, or install by hand: " + " ".join(PACKAGES)) from exc
+        raise RigError(
+            "this is not a Debian system",
+            "dpkg-query is not there",
+            "run the rig on Debian 12 or newer, or install by hand: " + " ".join(PACKAGES),
+        ) from exc
     present = {line.split()[0] for line in out.splitlines() if line.endswith(" installed")}
     return [name for name in PACKAGES if name not in present]
 
@@ -49,8 +58,11 @@ def install(names: list[str]) -> None:
     """apt-get install the given packages."""
     command = ["apt-get", "install", "--yes", "--no-install-recommends", *names]
     if os.geteuid() != 0:
-        raise RigError("packages are missing and only root can install them", "missing: " + " ".join(names),
-                       "run: sudo " + " ".join(command))
+        raise RigError(
+            "packages are missing and only root can install them",
+            "missing: " + " ".join(names),
+            "run: sudo " + " ".join(command),
+        )
     say("installing Debian packages: " + " ".join(f"{name} ({PACKAGES[name]})" for name in names))
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with tempfile.TemporaryDirectory() as tmp:
@@ -64,5 +76,4 @@ def require() -> None:
     """Stop with the remedy if something is missing."""
     names = missing()
     if names:
-        raise RigError("Debian packages are missing: " + " ".join(names), "",
-                       "run as root: tools/vm deps --install")
+        raise RigError("Debian packages are missing: " + " ".join(names), "", "run as root: tools/vm deps --install")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """Which QEMU runs a machine: this machine's own, or a newer one beside it for devices that this one does not have."""
+
 from __future__ import annotations
 
 import hashlib
@@ -29,17 +30,28 @@ def choose(machine: Machine) -> list[str]:
     line = [str(root / "usr/bin" / SYSTEM)]
     for model in wanted:
         if not has(line[0], model):
-            raise RigError(f"the QEMU of Debian's backports does not run here or has no {model}",
-                           f"{line[0]} -device {model},help fails", f"remove {root} and run the same command again")
+            raise RigError(
+                f"the QEMU of Debian's backports does not run here or has no {model}",
+                f"{line[0]} -device {model},help fails",
+                f"remove {root} and run the same command again",
+            )
     return [*line, "-L", str(root / "usr/share/qemu"), "-L", str(root / "usr/share/seabios")]
 
 
 def has(program: str, model: str) -> bool:
     """Whether this QEMU has a device model."""
     try:  # it ends with success in either case
-        return f"{model} options:" in subprocess.run(
-            [program, "-device", f"{model},help"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, check=False).stdout
+        return (
+            f"{model} options:"
+            in subprocess.run(
+                [program, "-device", f"{model},help"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                check=False,
+            ).stdout
+        )
     except OSError:
         return False
 
@@ -52,14 +64,30 @@ def backported() -> Path:
     archive = Archive(release)
     archive.open()
     # As this machine would install it: what it needs besides is here, or in the plan.
-    plan = archive.query(["apt-get", "-y", "-s", "-o", "Dir::State::status=/var/lib/dpkg/status", "install",
-                          "-t", f"{release}-backports", PACKAGE])
-    packages = [f"{name}={version}" for name, version in re.findall(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) ", plan, re.M)
-                if name != "qemu-utils"]
+    plan = archive.query(
+        [
+            "apt-get",
+            "-y",
+            "-s",
+            "-o",
+            "Dir::State::status=/var/lib/dpkg/status",
+            "install",
+            "-t",
+            f"{release}-backports",
+            PACKAGE,
+        ]
+    )
+    packages = [
+        f"{name}={version}"
+        for name, version in re.findall(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) ", plan, re.M)
+        if name != "qemu-utils"
+    ]
     if not any(package.startswith(PACKAGE + "=") for package in packages):
-        raise RigError(f"Debian {release} has no newer QEMU in its backports", plan[-500:],
-                       "run this on a release whose QEMU or whose backports' QEMU has the model: "
-                       + ", ".join(NEW_MODELS))
+        raise RigError(
+            f"Debian {release} has no newer QEMU in its backports",
+            plan[-500:],
+            "run this on a release whose QEMU or whose backports' QEMU has the model: " + ", ".join(NEW_MODELS),
+        )
     digest = hashlib.sha256("\n".join(sorted(packages)).encode()).hexdigest()[:12]
     root = cache_dir() / f"qemu-{digest}"
     unpacked(archive, "the newer QEMU", packages, root)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """QEMU: its command line, the processes that are ours, and its monitor."""
+
 from __future__ import annotations
 
 import contextlib
@@ -19,8 +20,12 @@ from .spec import Machine, Nic
 # A plain model with what stock kernels and DPDK ask for; `-cpu max` emulates much that only costs time. Without
 # cmpxchg16b: with it, under QEMU 7.2, the cloud flavour of Linux 6.12 panics at each boot in kmem_cache_alloc, just after
 # that instruction and with a processor's flags that it cannot have left.
-TCG = ["-accel", "tcg,thread=multi,tb-size=512",
-       "-cpu", "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+pdpe1gb,+rdtscp,+rdrand,-cx16,-svm"]
+TCG = [
+    "-accel",
+    "tcg,thread=multi,tb-size=512",
+    "-cpu",
+    "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+pdpe1gb,+rdtscp,+rdrand,-cx16,-svm",
+]
 KVM = ["-accel", "kvm", "-cpu", "host"]
 
 
@@ -29,8 +34,10 @@ OVMF = "/usr/share/OVMF"
 
 def firmware(machine: Machine) -> tuple[str, str] | None:
     """OVMF's code and the template of its variables, if the machine is not one with a BIOS."""
-    return {"uefi": (f"{OVMF}/OVMF_CODE_4M.fd", f"{OVMF}/OVMF_VARS_4M.fd"),
-            "secureboot": (f"{OVMF}/OVMF_CODE_4M.secboot.fd", f"{OVMF}/OVMF_VARS_4M.ms.fd")}.get(machine.firmware)
+    return {
+        "uefi": (f"{OVMF}/OVMF_CODE_4M.fd", f"{OVMF}/OVMF_VARS_4M.fd"),
+        "secureboot": (f"{OVMF}/OVMF_CODE_4M.secboot.fd", f"{OVMF}/OVMF_VARS_4M.ms.fd"),
+    }.get(machine.firmware)
 
 
 def board(machine: Machine, accel: str) -> list[str]:
@@ -42,13 +49,21 @@ def board(machine: Machine, accel: str) -> list[str]:
     line = ["-machine", kind, *(KVM if accel == "kvm" else TCG), "-smp", cores, "-m", str(machine.memory)]
     cpu = 0
     for number, node in enumerate(machine.numa):
-        line += ["-object", f"memory-backend-ram,id=memory{number},size={node.memory}M",
-                 "-numa", f"node,nodeid={number},cpus={cpu}-{cpu + node.cpus - 1},memdev=memory{number}"]
+        line += [
+            "-object",
+            f"memory-backend-ram,id=memory{number},size={node.memory}M",
+            "-numa",
+            f"node,nodeid={number},cpus={cpu}-{cpu + node.cpus - 1},memdev=memory{number}",
+        ]
         cpu += node.cpus
     files = firmware(machine)
     if files:
-        line += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={files[0]}",
-                 "-drive", "if=pflash,unit=1,format=raw,file=vars.fd"]
+        line += [
+            "-drive",
+            f"if=pflash,unit=0,format=raw,readonly=on,file={files[0]}",
+            "-drive",
+            "if=pflash,unit=1,format=raw,file=vars.fd",
+        ]
     if machine.firmware == "secureboot":  # only code of the firmware itself may write to its variables
         line += ["-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1"]
     if any(nic.slot is not None for nic in machine.nics):  # else ACPI numbers every slot 0
@@ -61,12 +76,23 @@ def devices(nic: Nic, index: int, crowded: bool, extra: str) -> list[str]:
     model = f"{nic.model},netdev=net{index},mac={nic.mac},romfile={extra}"
     if nic.slot is None:
         return ["-device", f"{model},addr={nic.addr}" + (",multifunction=on" if crowded else "")]
-    return ["-device", f"pcie-root-port,id=port{nic.slot},slot={nic.slot},chassis={nic.slot},addr={nic.addr}",
-            "-device", f"{model},bus=port{nic.slot},addr=00.0"]
+    return [
+        "-device",
+        f"pcie-root-port,id=port{nic.slot},slot={nic.slot},chassis={nic.slot},addr={nic.addr}",
+        "-device",
+        f"{model},bus=port{nic.slot},addr=00.0",
+    ]
 
 
-def command(machine: Machine, uuid: str, accel: str, ssh_port: int, wires: dict[int, tuple[int, int]],
-            hubs: dict[int, int], program: Sequence[str] = ("qemu-system-x86_64",)) -> list[str]:
+def command(
+    machine: Machine,
+    uuid: str,
+    accel: str,
+    ssh_port: int,
+    wires: dict[int, tuple[int, int]],
+    hubs: dict[int, int],
+    program: Sequence[str] = ("qemu-system-x86_64",),
+) -> list[str]:
     """The command line; paths in it are relative to the machine's directory.
 
     `wires` gives the local and the remote UDP port of a NIC whose link leads to another machine, `hubs` the hub number
@@ -74,26 +100,52 @@ def command(machine: Machine, uuid: str, accel: str, ssh_port: int, wires: dict[
     a guest's BDFs depend on its list entry alone.
     """
     virtio = ",disable-legacy=on" + (",iommu_platform=on,ats=on" if machine.iommu == "intel" else "")
-    line = [*program, "-name", machine.name, "-uuid", uuid, *board(machine, accel),
-            "-nodefaults", "-no-user-config", "-display", "none", "-serial", "file:serial.log",
-            "-qmp", "unix:qmp.sock,server=on,wait=off"]
+    line = [
+        *program,
+        "-name",
+        machine.name,
+        "-uuid",
+        uuid,
+        *board(machine, accel),
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-serial",
+        "file:serial.log",
+        "-qmp",
+        "unix:qmp.sock,server=on,wait=off",
+    ]
     if machine.iommu == "intel":  # before the devices that it is to cover
         line += ["-device", "intel-iommu,intremap=on,caching-mode=on,aw-bits=48"]
-    line += ["-drive", "if=none,id=root,file=disk.qcow2,cache=unsafe,discard=unmap",
-             "-device", f"virtio-blk-pci,drive=root,bootindex=1,addr=03.0{virtio}",
-             "-netdev", f"user,id=management,ipv6=off,hostfwd=tcp:127.0.0.1:{ssh_port}-:22",
-             "-device", f"virtio-net-pci,netdev=management,romfile=,addr=02.0,mac=52:54:00:00:00:02{virtio}",
-             "-device", f"virtio-rng-pci,addr=04.0{virtio}"]
+    line += [
+        "-drive",
+        "if=none,id=root,file=disk.qcow2,cache=unsafe,discard=unmap",
+        "-device",
+        f"virtio-blk-pci,drive=root,bootindex=1,addr=03.0{virtio}",
+        "-netdev",
+        f"user,id=management,ipv6=off,hostfwd=tcp:127.0.0.1:{ssh_port}-:22",
+        "-device",
+        f"virtio-net-pci,netdev=management,romfile=,addr=02.0,mac=52:54:00:00:00:02{virtio}",
+        "-device",
+        f"virtio-rng-pci,addr=04.0{virtio}",
+    ]
     for index, disk in enumerate(machine.disks):
         extra = virtio if disk.model.startswith("virtio") else ""
-        line += ["-drive", f"if=none,id=disk{index},file=disk-{index}.qcow2,cache=unsafe,discard=unmap",
-                 "-device", f"{disk.model},drive=disk{index},serial={disk.serial},addr={disk.addr}{extra}"]
+        line += [
+            "-drive",
+            f"if=none,id=disk{index},file=disk-{index}.qcow2,cache=unsafe,discard=unmap",
+            "-device",
+            f"{disk.model},drive=disk{index},serial={disk.serial},addr={disk.addr}{extra}",
+        ]
     crowded = {nic.device for nic in machine.nics if nic.function}
     for index, nic in enumerate(machine.nics):
         if index in wires:
             local, remote = wires[index]
-            net = (f"dgram,id=net{index},local.type=inet,local.host=127.0.0.1,local.port={local},"
-                   f"remote.type=inet,remote.host=127.0.0.1,remote.port={remote}")
+            net = (
+                f"dgram,id=net{index},local.type=inet,local.host=127.0.0.1,local.port={local},"
+                f"remote.type=inet,remote.host=127.0.0.1,remote.port={remote}"
+            )
         else:  # a hub of its own is a NIC with a plug in it and nobody at the other end
             net = f"hubport,id=net{index},hubid={hubs.get(index, 1000 + index)}"
         extra = virtio if nic.model.startswith("virtio") else ""
@@ -146,8 +198,11 @@ def monitor(directory: Path, execute: str, **arguments: Any) -> Any:
                 while "event" in answer:
                     answer = json.loads(lines.readline())
     except (OSError, ValueError) as exc:
-        raise RigError(f"the machine's monitor does not answer: {exc}", f"{directory}/qmp.sock",
-                       "see tools/vm status; start the machines again with tools/vm up") from exc
+        raise RigError(
+            f"the machine's monitor does not answer: {exc}",
+            f"{directory}/qmp.sock",
+            "see tools/vm status; start the machines again with tools/vm up",
+        ) from exc
     finally:
         os.close(handle)
     if "error" in answer:

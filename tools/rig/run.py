@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """A run: the machines of one list, in one directory, from boot to teardown."""
+
 from __future__ import annotations
 
 import contextlib
@@ -24,9 +25,15 @@ OFF_TIMEOUT = 300.0
 POLL = 3.0  # seconds between two looks; a guest that is flooded with connections boots slower
 SHIM = "605dab50-e046-4300-abb6-3dd810dd8b23"  # the owner of machine owner keys
 SSH_OPTIONS = {  # generous: under emulation on a busy machine a login can take a minute
-    "IdentitiesOnly": "yes", "StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null",
-    "GlobalKnownHostsFile": "/dev/null", "LogLevel": "ERROR", "ConnectTimeout": "120",
-    "ServerAliveInterval": "15", "ServerAliveCountMax": "10"}
+    "IdentitiesOnly": "yes",
+    "StrictHostKeyChecking": "no",
+    "UserKnownHostsFile": "/dev/null",
+    "GlobalKnownHostsFile": "/dev/null",
+    "LogLevel": "ERROR",
+    "ConnectTimeout": "120",
+    "ServerAliveInterval": "15",
+    "ServerAliveCountMax": "10",
+}
 
 
 class Run:
@@ -53,8 +60,11 @@ class Run:
 
     def known(self, name: str) -> dict[str, Any]:
         if name not in self.machines:
-            raise RigError(f"there is no machine {name!r} in this run",
-                           f"{self.state_file}: {', '.join(self.machines) or 'no machines'}", "see tools/vm status")
+            raise RigError(
+                f"there is no machine {name!r} in this run",
+                f"{self.state_file}: {', '.join(self.machines) or 'no machines'}",
+                "see tools/vm status",
+            )
         return self.machines[name]
 
     def down(self) -> int:
@@ -62,8 +72,11 @@ class Run:
         count = 0
         for name, entry in self.machines.items():
             count += qemu.stop(entry["uuid"])
-            for leftover in (*(self.dir / name).glob("disk*.qcow2"), self.dir / name / "vars.fd",
-                             self.dir / name / "qmp.sock"):
+            for leftover in (
+                *(self.dir / name).glob("disk*.qcow2"),
+                self.dir / name / "vars.fd",
+                self.dir / name / "qmp.sock",
+            ):
                 leftover.unlink(missing_ok=True)
         self.machines = {}
         self.state_file.unlink(missing_ok=True)
@@ -97,13 +110,23 @@ def wiring(machines: list[spec.Machine]) -> tuple[dict[str, dict[int, tuple[int,
 def inventory(machines: list[spec.Machine], ports: dict[str, int], key: Path) -> dict[str, Any]:
     """An Ansible inventory of the machines, with `rig_nics` telling each one's data NICs."""
     args = " ".join(f"-o {name}={value}" for name, value in SSH_OPTIONS.items())
-    hosts = {m.name: {
-        "ansible_host": "127.0.0.1", "ansible_port": ports[m.name], "ansible_user": "root",
-        "ansible_ssh_private_key_file": str(key), "ansible_ssh_common_args": args, "ansible_timeout": 120,
-        "ansible_python_interpreter": "/usr/bin/python3", "rig_iommu": m.iommu,
-        "rig_nics": [{"address": n.address, "mac": n.mac, "model": n.model, "link": n.link, "slot": n.slot}
-                     for n in m.nics],
-        **m.vars} for m in machines}
+    hosts = {
+        m.name: {
+            "ansible_host": "127.0.0.1",
+            "ansible_port": ports[m.name],
+            "ansible_user": "root",
+            "ansible_ssh_private_key_file": str(key),
+            "ansible_ssh_common_args": args,
+            "ansible_timeout": 120,
+            "ansible_python_interpreter": "/usr/bin/python3",
+            "rig_iommu": m.iommu,
+            "rig_nics": [
+                {"address": n.address, "mac": n.mac, "model": n.model, "link": n.link, "slot": n.slot} for n in m.nics
+            ],
+            **m.vars,
+        }
+        for m in machines
+    }
     groups: dict[str, Any] = {"vms": {"hosts": hosts}}
     for machine in machines:
         for group in machine.groups:
@@ -113,8 +136,10 @@ def inventory(machines: list[spec.Machine], ports: dict[str, int], key: Path) ->
 
 def ssh_config(machines: list[spec.Machine], ports: dict[str, int], key: Path) -> str:
     """A configuration for `ssh -F`."""
-    blocks = [f"Host {m.name}\n  HostName 127.0.0.1\n  Port {ports[m.name]}\n  User root\n  IdentityFile \"{key}\"\n"
-              for m in machines]
+    blocks = [
+        f'Host {m.name}\n  HostName 127.0.0.1\n  Port {ports[m.name]}\n  User root\n  IdentityFile "{key}"\n'
+        for m in machines
+    ]
     return "".join(blocks) + "Host *\n" + "".join(f"  {k} {v}\n" for k, v in SSH_OPTIONS.items())
 
 
@@ -134,8 +159,11 @@ def _up(directory: Path, machines: list[spec.Machine]) -> None:
     run = Run(directory)
     alive = [name for name in run.machines if run.pid(name)]
     if alive:
-        raise RigError("this run has running machines", f"{run.state_file}: {', '.join(alive)}",
-                       f"tools/vm down --run {directory}, or use another directory")
+        raise RigError(
+            "this run has running machines",
+            f"{run.state_file}: {', '.join(alive)}",
+            f"tools/vm down --run {directory}, or use another directory",
+        )
     run.down()  # records and disks of a run that ended by itself
     images = {name: image.ensure(name) for name in dict.fromkeys(m.image for m in machines)}
     how = accel.choose(next(iter(images.values())))
@@ -153,8 +181,13 @@ def _up(directory: Path, machines: list[spec.Machine]) -> None:
             line = qemu.command(m, ident, how, ports[m.name], wires[m.name], hubs[m.name], program.choose(m))
             prepare(run.dir / m.name, m, line, images[m.image])
             # A host name of its own; also the proof that a login works.
-            boots.append(Boot(run, m.name, f"echo {m.name} > /etc/hostname; hostname {m.name};"
-                                           f" echo 127.0.1.1 {m.name} >> /etc/hosts"))
+            boots.append(
+                Boot(
+                    run,
+                    m.name,
+                    f"echo {m.name} > /etc/hostname; hostname {m.name}; echo 127.0.1.1 {m.name} >> /etc/hosts",
+                )
+            )
         wait(boots, how)
     except BaseException as exc:
         if not isinstance(exc, RigError):
@@ -169,8 +202,11 @@ def _up(directory: Path, machines: list[spec.Machine]) -> None:
 def prepare(directory: Path, machine: spec.Machine, line: list[str], base: Path) -> None:
     """Make the machine's directory: its command line, its disks, its firmware's variables."""
     if directory.exists() and not (directory / "command").exists():
-        raise RigError(f"{directory} is there and is not ours", "it holds no file 'command'",
-                       "use another run directory, or remove it")
+        raise RigError(
+            f"{directory} is there and is not ours",
+            "it holds no file 'command'",
+            "use another run directory, or remove it",
+        )
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
     (directory / "command").write_text(shlex.join(line) + "\n", encoding="utf-8")
@@ -190,8 +226,9 @@ class Boot:
         self.name, self.dir, self.port = name, run.dir / name, run.machines[name]["port"]
         line = shlex.split((self.dir / "command").read_text(encoding="utf-8"))
         with (self.dir / "qemu.log").open("ab") as log:
-            self.qemu = subprocess.Popen(line, cwd=self.dir, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                         start_new_session=True)
+            self.qemu = subprocess.Popen(
+                line, cwd=self.dir, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
         self.probe: socket.socket | None = None
         self.login: subprocess.Popen[bytes] | None = None
         self.login_command = ["ssh", "-F", str(run.dir / "ssh_config"), name, greet]
@@ -199,9 +236,11 @@ class Boot:
     def ready(self) -> bool:
         """Look once: is QEMU alive, does sshd greet, did the login succeed? Never more than one connection."""
         if self.qemu.poll() is not None:
-            raise RigError(f"{self.name}: QEMU ended with exit code {self.qemu.returncode}",
-                           "\n".join(filter(None, (tail(self.dir / log) for log in ("serial.log", "qemu.log")))),
-                           f"its command line is in {self.dir}/command, its logs are beside it")
+            raise RigError(
+                f"{self.name}: QEMU ended with exit code {self.qemu.returncode}",
+                "\n".join(filter(None, (tail(self.dir / log) for log in ("serial.log", "qemu.log")))),
+                f"its command line is in {self.dir}/command, its logs are beside it",
+            )
         if self.login:
             code = self.login.poll()
             if code:
@@ -243,9 +282,11 @@ def wait(boots: list[Boot], how: str) -> None:
                 say(f"{boot.name}: ssh answers after {ticker.elapsed:.0f} s")
         if pending and ticker.elapsed > BOOT_TIMEOUT:
             boot = pending[0]
-            raise RigError(f"{boot.name}: no ssh after {BOOT_TIMEOUT:.0f} s",
-                           f"{boot.dir}/serial.log ends with:\n{tail(boot.dir / 'serial.log')}",
-                           "if the machine is only slow, run it with less beside it; else read that log")
+            raise RigError(
+                f"{boot.name}: no ssh after {BOOT_TIMEOUT:.0f} s",
+                f"{boot.dir}/serial.log ends with:\n{tail(boot.dir / 'serial.log')}",
+                "if the machine is only slow, run it with less beside it; else read that log",
+            )
         if pending:
             first = pending[0]
             ticker.tick(f"{len(pending)} left; {first.name} at: {tail(first.dir / 'serial.log', 1)}")
@@ -260,8 +301,10 @@ def status(directory: Path) -> int:
         return 1
     pids = {name: run.pid(name) for name in run.machines}
     for name, entry in run.machines.items():
-        print(f"{name}: {f'running, pid {pids[name]}' if pids[name] else 'not running'}, "
-              f"ssh port {entry['port']}, {entry['accel']}, log {run.dir}/{name}/serial.log")
+        print(
+            f"{name}: {f'running, pid {pids[name]}' if pids[name] else 'not running'}, "
+            f"ssh port {entry['port']}, {entry['accel']}, log {run.dir}/{name}/serial.log"
+        )
     return 0 if all(pids.values()) else 1
 
 
@@ -285,7 +328,9 @@ def snapshot(directory: Path, name: str, verb: str, tag: str) -> None:
     run.known(name)
     said = qemu.monitor(run.dir / name, "human-monitor-command", **{"command-line": f"{verb}vm {tag}"})
     if said.strip():
-        raise RigError(f"{name}: QEMU cannot {verb} the snapshot {tag}", said.strip(), f"see {run.dir / name / 'qemu.log'}")
+        raise RigError(
+            f"{name}: QEMU cannot {verb} the snapshot {tag}", said.strip(), f"see {run.dir / name / 'qemu.log'}"
+        )
 
 
 def link(directory: Path, name: str, state: str) -> None:
@@ -305,14 +350,21 @@ def off(directory: Path, name: str, *, cut: bool = False) -> None:
         qemu.stop(run.machines[name]["uuid"])
         return
     # The login may end with the network, before poweroff has answered: what counts is that QEMU ends.
-    subprocess.run(["ssh", "-F", str(run.dir / "ssh_config"), name, "systemctl poweroff"],
-                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
+    subprocess.run(
+        ["ssh", "-F", str(run.dir / "ssh_config"), name, "systemctl poweroff"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        check=False,
+    )
     ticker = Ticker(f"waiting for {name} to shut down")
     while run.pid(name) is not None:
         if ticker.elapsed > OFF_TIMEOUT:
             log = run.dir / name / "serial.log"
-            raise RigError(f"{name}: still running {OFF_TIMEOUT:.0f} s after poweroff",
-                           f"{log} ends with:\n{tail(log)}", "cut its power: tools/vm off --cut")
+            raise RigError(
+                f"{name}: still running {OFF_TIMEOUT:.0f} s after poweroff",
+                f"{log} ends with:\n{tail(log)}",
+                "cut its power: tools/vm off --cut",
+            )
         ticker.tick(tail(run.dir / name / "serial.log", 1))
         time.sleep(1)
     ticker.done()
@@ -338,20 +390,36 @@ def enrol_mok(directory: Path, name: str, certificate: Path) -> None:
     """What an operator does at the console after `mokutil --import`: have shim trust a certificate from now on."""
     run = Run(directory)
     if run.pid(name) is not None:
-        raise RigError(f"{name} is running", "its firmware has the variables in use",
-                       f"tools/vm off --run {directory} {name}")
+        raise RigError(
+            f"{name} is running", "its firmware has the variables in use", f"tools/vm off --run {directory} {name}"
+        )
     store = run.dir / name / "vars.fd"
     if not store.exists():
-        raise RigError(f"{name} has no firmware variables", f"{store} does not exist",
-                       "write firmware: secureboot in the machine list")
+        raise RigError(
+            f"{name} has no firmware variables",
+            f"{store} does not exist",
+            "write firmware: secureboot in the machine list",
+        )
     tool = shutil.which("virt-fw-vars") or REPOSITORY / ".venv/bin/virt-fw-vars"
     try:
-        done = subprocess.run([tool, "--inplace", store, "--add-mok", SHIM, certificate], stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        done = subprocess.run(
+            [tool, "--inplace", store, "--add-mok", SHIM, certificate],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
     except FileNotFoundError as exc:
-        raise RigError("the tool that edits firmware variables is missing", f"{tool} does not exist",
-                       "make venv, which installs virt-firmware") from exc
+        raise RigError(
+            "the tool that edits firmware variables is missing",
+            f"{tool} does not exist",
+            "make venv, which installs virt-firmware",
+        ) from exc
     if done.returncode:
-        raise RigError(f"{certificate} cannot be enrolled", "\n".join(done.stdout.splitlines()[-5:]),
-                       "give a certificate, PEM or DER: DKMS keeps its own in /var/lib/dkms/mok.pub")
+        raise RigError(
+            f"{certificate} cannot be enrolled",
+            "\n".join(done.stdout.splitlines()[-5:]),
+            "give a certificate, PEM or DER: DKMS keeps its own in /var/lib/dkms/mok.pub",
+        )
     say(f"{name}: {certificate} is enrolled from its next start on")

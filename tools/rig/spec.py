@@ -2,26 +2,27 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 """What machines are wanted: the YAML list, checked. Pure.
 
-    machines:
-      - name: alpha                 # of the host, and in the inventory
-        image: debian12             # a recipe of tools/images
-        groups: [noiommu]           # inventory groups; `vars` are inventory variables
-        vars: {}
-        memory: 1024                # MiB
-        cpus: 2
-        numa: [{memory: 1024, cpus: 1}, {memory: 1024, cpus: 1}]  # instead of memory and cpus
-        iommu: none                 # or intel
-        firmware: bios              # or uefi, or secureboot with Microsoft's keys; see tools/vm enrol-mok
-        nics:                       # data NICs; every key may be left out
-          - model: e1000e           # or virtio-net-pci, or igb, which has virtual functions and needs a slot
-            addr: "10"              # 0000:00:10.0; "10.1" is its second function
-            mac: "52:54:00:0a:00:00"
-            link: cable0            # the two NICs that name it are wired to each other
-            slot: 3                 # behind a port of its own (at addr): /sys/bus/pci/slots/3
-            count: 64               # as many functions, from addr on, eight to a device
-        disks:                      # empty disks
-          - {model: nvme, size: 64, serial: spare, addr: "08"}    # or virtio-blk-pci; MiB
+machines:
+  - name: alpha                 # of the host, and in the inventory
+    image: debian12             # a recipe of tools/images
+    groups: [noiommu]           # inventory groups; `vars` are inventory variables
+    vars: {}
+    memory: 1024                # MiB
+    cpus: 2
+    numa: [{memory: 1024, cpus: 1}, {memory: 1024, cpus: 1}]  # instead of memory and cpus
+    iommu: none                 # or intel
+    firmware: bios              # or uefi, or secureboot with Microsoft's keys; see tools/vm enrol-mok
+    nics:                       # data NICs; every key may be left out
+      - model: e1000e           # or virtio-net-pci, or igb, which has virtual functions and needs a slot
+        addr: "10"              # 0000:00:10.0; "10.1" is its second function
+        mac: "52:54:00:0a:00:00"
+        link: cable0            # the two NICs that name it are wired to each other
+        slot: 3                 # behind a port of its own (at addr): /sys/bus/pci/slots/3
+        count: 64               # as many functions, from addr on, eight to a device
+    disks:                      # empty disks
+      - {model: nvme, size: 64, serial: spare, addr: "08"}    # or virtio-blk-pci; MiB
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -38,7 +39,7 @@ DISK_MODELS = ("virtio-blk-pci", "nvme")
 IOMMUS = ("none", "intel")
 FIRMWARES = ("bios", "uefi", "secureboot")
 FIRST_DISK, FIRST_NIC = 0x08, 0x10  # device numbers that disks and NICs get by default
-FREE = range(0x05, 0x1f)  # below: the rig's own devices; above: the chipset's
+FREE = range(0x05, 0x1F)  # below: the rig's own devices; above: the chipset's
 FUNCTIONS = 8  # of one PCI device
 
 
@@ -145,9 +146,12 @@ def _addr(addr: Any, where: str) -> tuple[int, int]:
     match = re.fullmatch(r"(?:0000:00:)?([0-9a-fA-F]{1,2})(?:\.([0-7]))?", addr) if isinstance(addr, str) else None
     device = int(match[1], 16) if match else -1
     if match is None or device not in FREE:
-        raise _bad(f"addr {addr!r} is not a free PCI address", where,
-                   f'write a hexadecimal device number in quotes from "{FREE[0]:02x}" to "{FREE[-1]:02x}", '
-                   'with a function number if it has several: "10.1"')
+        raise _bad(
+            f"addr {addr!r} is not a free PCI address",
+            where,
+            f'write a hexadecimal device number in quotes from "{FREE[0]:02x}" to "{FREE[-1]:02x}", '
+            'with a function number if it has several: "10.1"',
+        )
     return device, int(match[2] or 0)
 
 
@@ -158,15 +162,26 @@ def _nics(given: Any, machine: str, index: int) -> list[Nic]:
     _known(given, ("model", "link", "mac", "addr", "slot", "count"), where)
     mac = str(given.get("mac", default_mac(machine, index))).lower()
     if not re.fullmatch(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}", mac):
-        raise _bad(f"{mac!r} is not a unicast MAC address", where,
-                   'write one like "52:54:00:12:34:56", with the quotes')
+        raise _bad(
+            f"{mac!r} is not a unicast MAC address", where, 'write one like "52:54:00:12:34:56", with the quotes'
+        )
     device, function = _addr(given["addr"], where) if "addr" in given else (FIRST_NIC + index, 0)
     link, slot = given.get("link"), given.get("slot")
-    nic = Nic(_choice(given.get("model", "e1000e"), NIC_MODELS, where), mac, device, function,
-              None if slot is None else _number(slot, 1, f"{where}, slot"), 0, None if link is None else str(link))
+    nic = Nic(
+        _choice(given.get("model", "e1000e"), NIC_MODELS, where),
+        mac,
+        device,
+        function,
+        None if slot is None else _number(slot, 1, f"{where}, slot"),
+        0,
+        None if link is None else str(link),
+    )
     if nic.model == "igb" and slot is None:
-        raise _bad("an igb NIC needs a slot", where,
-                   "write slot: NUMBER; its virtual functions take addresses of its bus, so it has one to itself")
+        raise _bad(
+            "an igb NIC needs a slot",
+            where,
+            "write slot: NUMBER; its virtual functions take addresses of its bus, so it has one to itself",
+        )
     if slot is not None and function:
         raise _bad("a slot's port is a device of its own", f"{where}: addr {given['addr']!r}", "write it without .N")
     if "count" not in given:
@@ -177,10 +192,15 @@ def _nics(given: Any, machine: str, index: int) -> list[Nic]:
     count = _number(given["count"], 1, f"{where}, count")
     first = device * FUNCTIONS + function
     if first + count > FREE.stop * FUNCTIONS:
-        raise _bad(f"{count} functions do not fit behind {nic.address}", where,
-                   f'start at a lower addr, from "{FREE[0]:02x}"')
-    return [replace(nic, mac=default_mac(f"{machine}/{index}", number), device=place // FUNCTIONS,
-                    function=place % FUNCTIONS) for number, place in enumerate(range(first, first + count))]
+        raise _bad(
+            f"{count} functions do not fit behind {nic.address}", where, f'start at a lower addr, from "{FREE[0]:02x}"'
+        )
+    return [
+        replace(
+            nic, mac=default_mac(f"{machine}/{index}", number), device=place // FUNCTIONS, function=place % FUNCTIONS
+        )
+        for number, place in enumerate(range(first, first + count))
+    ]
 
 
 def _disk(given: Any, machine: str, index: int) -> Disk:
@@ -190,25 +210,35 @@ def _disk(given: Any, machine: str, index: int) -> Disk:
     device, function = _addr(given["addr"], where) if "addr" in given else (FIRST_DISK + index, 0)
     serial = str(given.get("serial", f"rig-disk-{index}"))
     if function or not re.fullmatch(r"[A-Za-z0-9_-]{1,20}", serial):
-        raise _bad("a disk has a device of its own and a plain serial number", f"{where}: {given!r}",
-                   'write addr: "08" and up to 20 letters, digits, - and _')
-    return Disk(_choice(given.get("model", "virtio-blk-pci"), DISK_MODELS, where),
-                _number(given.get("size", 64), 1, f"{where}, size"), serial, device)
+        raise _bad(
+            "a disk has a device of its own and a plain serial number",
+            f"{where}: {given!r}",
+            'write addr: "08" and up to 20 letters, digits, - and _',
+        )
+    return Disk(
+        _choice(given.get("model", "virtio-blk-pci"), DISK_MODELS, where),
+        _number(given.get("size", 64), 1, f"{where}, size"),
+        serial,
+        device,
+    )
 
 
 def _node(given: Any, machine: str, index: int) -> Node:
     where = f"machine {machine}, numa[{index}]"
     given = _dictionary(given, "a NUMA node", where, "{memory: 1024, cpus: 1}")
     _known(given, ("memory", "cpus"), where)
-    return Node(_number(given.get("memory", 1024), 64, f"{where}, memory"),
-                _number(given.get("cpus", 1), 1, f"{where}, cpus"))
+    return Node(
+        _number(given.get("memory", 1024), 64, f"{where}, memory"), _number(given.get("cpus", 1), 1, f"{where}, cpus")
+    )
 
 
 def _placed(nics: list[Nic], disks: list[Disk], where: str) -> tuple[Nic, ...]:
     """The NICs with the numbers of the buses behind their ports, once nothing is in the place of another."""
-    for what, values in (("PCI address", [f"0000:00:{each.addr}" for each in (*nics, *disks)]),
-                         ("MAC address", [nic.mac for nic in nics]),
-                         ("slot", [str(nic.slot) for nic in nics if nic.slot is not None])):
+    for what, values in (
+        ("PCI address", [f"0000:00:{each.addr}" for each in (*nics, *disks)]),
+        ("MAC address", [nic.mac for nic in nics]),
+        ("slot", [str(nic.slot) for nic in nics if nic.slot is not None]),
+    ):
         twice = [value for value, times in Counter(values).items() if times > 1]
         if twice:
             raise _bad(f"two devices have the same {what}", f"{where}: {', '.join(twice)}", "give each its own")
@@ -228,21 +258,32 @@ def _machine(given: Any, index: int) -> Machine:
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,62}", name):
         raise _bad(f"{name!r} is not a host name", where, "use lower case letters, digits and hyphens")
     disks = [_disk(disk, name, i) for i, disk in enumerate(given.get("disks") or ())]
-    nics = _placed([nic for i, entry in enumerate(given.get("nics") or ()) for nic in _nics(entry, name, i)],
-                   disks, where)
+    nics = _placed(
+        [nic for i, entry in enumerate(given.get("nics") or ()) for nic in _nics(entry, name, i)], disks, where
+    )
     groups, variables = given.get("groups") or [], given.get("vars") or {}
     if not isinstance(groups, list) or not isinstance(variables, dict):
-        raise _bad("groups is a list and vars is a dictionary", f"{where}: {groups!r}, {variables!r}",
-                   "write groups: [NAME] and vars: {NAME: VALUE}")
+        raise _bad(
+            "groups is a list and vars is a dictionary",
+            f"{where}: {groups!r}, {variables!r}",
+            "write groups: [NAME] and vars: {NAME: VALUE}",
+        )
     numa = tuple(_node(node, name, i) for i, node in enumerate(given.get("numa") or ()))
     if numa and {"memory", "cpus"} & given.keys():
         raise _bad("memory and cpus are those of the NUMA nodes together", where, "write them in numa only")
-    return Machine(name, str(given.get("image", "debian12")),
-                   sum(node.memory for node in numa) or _number(given.get("memory", 1024), 256, f"{where}, memory"),
-                   sum(node.cpus for node in numa) or _number(given.get("cpus", 2), 1, f"{where}, cpus"), numa,
-                   _choice(given.get("firmware", "bios"), FIRMWARES, f"{where}, firmware"),
-                   _choice(given.get("iommu", "none"), IOMMUS, f"{where}, iommu"), nics, tuple(disks),
-                   tuple(map(str, groups)), variables)
+    return Machine(
+        name,
+        str(given.get("image", "debian12")),
+        sum(node.memory for node in numa) or _number(given.get("memory", 1024), 256, f"{where}, memory"),
+        sum(node.cpus for node in numa) or _number(given.get("cpus", 2), 1, f"{where}, cpus"),
+        numa,
+        _choice(given.get("firmware", "bios"), FIRMWARES, f"{where}, firmware"),
+        _choice(given.get("iommu", "none"), IOMMUS, f"{where}, iommu"),
+        nics,
+        tuple(disks),
+        tuple(map(str, groups)),
+        variables,
+    )
 
 
 def parse(document: Any) -> list[Machine]:
@@ -267,8 +308,11 @@ def links(machines: list[Machine]) -> dict[str, list[tuple[str, int]]]:
                 ends.setdefault(nic.link, []).append((machine.name, index))
     for link, both in ends.items():
         if len(both) != 2:
-            raise _bad(f"link {link!r} has {len(both)} end(s)", ", ".join(f"{name} nics[{i}]" for name, i in both),
-                       "name a link at exactly two NICs, or leave 'link' out for a NIC without a wire")
+            raise _bad(
+                f"link {link!r} has {len(both)} end(s)",
+                ", ".join(f"{name} nics[{i}]" for name, i in both),
+                "name a link at exactly two NICs, or leave 'link' out for a NIC without a wire",
+            )
     return ends
 
 

@@ -20,12 +20,12 @@ from typing import Callable, TypeVar
 from .errors import HostError, errno_text
 
 _PIECE = 1 << 16
-# struct statx of linux/stat.h: stx_mode is at 28, stx_rdev_major and stx_rdev_minor are at 128.
-_STATX_SIZE, _STATX_MODE, _STATX_RDEV = 256, 28, 128
+# struct statx of linux/stat.h: where stx_mode, stx_ino, stx_rdev_major and stx_dev_major are.
+_STATX_SIZE, _STATX_MODE, _STATX_INODE, _STATX_RDEV, _STATX_DEV = 256, 28, 32, 128, 136
 # A process that has ended, a device that was removed.
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ESRCH, errno.ENODEV, errno.ENXIO)
 _Nothing = TypeVar("_Nothing", str, "list[str]")
-_AT_FDCWD, _AT_STATX_DONT_SYNC, _STATX_TYPE = -100, 0x4000, 0x1
+_AT_FDCWD, _AT_STATX_DONT_SYNC, _STATX_TYPE, _STATX_INO = -100, 0x4000, 0x1, 0x100
 
 
 class Root:
@@ -164,6 +164,14 @@ class Root:
         # Another root's links lead into the host that this runs on.
         return _device_node(self.path(*parts)) if self.is_live else None
 
+    def file_id(self, *parts: str) -> tuple[str, int] | None:
+        """Return a file's filesystem and inode; None if there is no such file, and off the running host."""
+        answer = _statx(self.path(*parts), _STATX_INO) if self.is_live else None
+        if answer is None:
+            return None
+        major, minor = struct.unpack_from("=II", answer, _STATX_DEV)
+        return "%d:%d" % (major, minor), struct.unpack_from("=Q", answer, _STATX_INODE)[0]
+
     # --- writing ---
 
     def write_sysfs(self, path: str, value: str) -> None:
@@ -284,10 +292,16 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None)
 
 
-def _device_node(path: str) -> tuple[str, str] | None:
+def _statx(path: str, wanted: int) -> bytes | None:
     # Not os.stat: it would wait for the servers of network filesystems, those that are gone as well.
     answer = ctypes.create_string_buffer(_STATX_SIZE)
-    if _libc().statx(_AT_FDCWD, os.fsencode(path), _AT_STATX_DONT_SYNC, _STATX_TYPE, answer) != 0:
+    done = _libc().statx(_AT_FDCWD, os.fsencode(path), _AT_STATX_DONT_SYNC, wanted, answer)
+    return answer.raw if done == 0 else None
+
+
+def _device_node(path: str) -> tuple[str, str] | None:
+    answer = _statx(path, _STATX_TYPE)
+    if answer is None:
         return None
     mode = struct.unpack_from("=H", answer, _STATX_MODE)[0]
     kind = "b" if stat.S_ISBLK(mode) else "c" if stat.S_ISCHR(mode) else None

@@ -15,7 +15,7 @@ from .._base.command import Runner
 from .._base.errors import HostError
 from .._base.fs import Root
 from .declared_disks import device_path, named_disks
-from .mounts import MOUNTS, Mount, read_mounts
+from .mounts import MOUNTS, Mount, read_mounts, unescape
 from .pci import below
 from .processes import described, is_for_writing, name_of, open_files
 
@@ -159,7 +159,8 @@ class Disks:
     def swaps(self) -> set[str]:
         """Kernel names of the block devices swapped to."""
         lines = self.root.must_read("/proc/swaps").splitlines()[1:]
-        return {os.path.basename(self.root.realpath(line.split()[0])) for line in lines if line.startswith("/dev/")}
+        paths = [fields[0] for fields in map(str.split, lines) if len(fields) > 1 and fields[1] == "partition"]
+        return {self._named(path) or os.path.basename(self.root.realpath(path)) for path in map(unescape, paths)}
 
     def in_btrfs(self, name: str) -> bool:
         """mountinfo names one device of a btrfs; sysfs names all, while it is mounted."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import socket
 import threading
@@ -21,7 +22,7 @@ from .netlink import Link, read_links
 from .pci import NET
 from .processes import described, pids
 
-_CLONE_NEWNET = 0x40000000
+_CLONE_NEWNET, _NS_GET_NSTYPE = 0x40000000, 0xB703
 _OURS = "/proc/self/ns/net"
 # The interface that such a one names as the one below it is its other end. All others are on top of theirs.
 PAIRS = ("veth", "netkit", "vxcan")
@@ -76,12 +77,13 @@ def namespaces(root: Root) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     mount_namespaces: dict[str, str] = {}
+    filesystem = (root.file_id(_OURS) or (None, 0))[0]
     for pid in pids(root):
         base = "/proc/" + pid
-        for path in _threads(root, base) + ["%s/fd/%s" % (base, fd) for fd in root.must_list(base, "fd")]:
-            name = root.readlink(path)
-            if name and name.startswith(_NET):
-                found.setdefault(name, []).append(path)
+        for path in _threads(root, base):
+            found.setdefault(root.readlink(path) or "", []).append(path)
+        for path in ("%s/fd/%s" % (base, fd) for fd in root.must_list(base, "fd")):
+            found.setdefault(_held(root, path, filesystem) or "", []).append(path)
         mount_namespaces.setdefault(root.readlink(base, "ns/mnt") or "", base)
     mount_namespaces.pop(root.readlink("/proc/1/ns/mnt") or "", None)
     tables = [("", MOUNTS)] + [(base + "/root", base + "/mountinfo") for base in mount_namespaces.values()]
@@ -89,8 +91,28 @@ def namespaces(root: Root) -> dict[str, list[str]]:
         for mount in read_mounts(root, table):
             if mount.fstype == "nsfs" and mount.part.startswith(_NET):
                 found.setdefault(mount.part, []).append(prefix + mount.target)
-    found.pop(root.readlink(_OURS) or "", None)
+    for name in ("", root.readlink(_OURS) or ""):
+        found.pop(name, None)
     return found
+
+
+def _held(root: Root, path: str, filesystem: str | None) -> str | None:
+    """Return the network namespace that a descriptor is of. One that was opened by a mount shows that as its path."""
+    name = root.readlink(path) or ""
+    if not name.startswith("/"):
+        return name if name.startswith(_NET) else None
+    where = root.file_id(path) if filesystem else None
+    if where is None or where[0] != filesystem:
+        return None
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # its process has ended or closed it
+        return None
+    try:
+        kind = fcntl.ioctl(handle, _NS_GET_NSTYPE)
+    finally:
+        os.close(handle)
+    return "%s%d]" % (_NET, where[1]) if kind == _CLONE_NEWNET else None
 
 
 def _threads(root: Root, base: str) -> list[str]:

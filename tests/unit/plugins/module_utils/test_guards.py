@@ -459,6 +459,34 @@ def test_namespaces_without_a_process_are_found_by_their_mounts(tree: Tree) -> N
     assert namespaces._where(tree.root, "/run/netns/my own") == "the network namespace /run/netns/my own"
 
 
+def test_a_namespace_that_a_thread_a_descriptor_or_another_mount_namespace_keeps_is_found(tree: Tree) -> None:
+    in_namespaces(tree, self=1, p1=1, p20=1)
+    for link, target in (
+        ("/proc/1/ns/mnt", "mnt:[1]"),
+        ("/proc/20/ns/mnt", "mnt:[2]"),
+        ("/proc/20/task/20/ns/net", "net:[1]"),
+        ("/proc/20/task/21/ns/net", "net:[2]"),
+        ("/proc/20/fd/4", "net:[3]"),
+        ("/proc/20/fd/5", "mnt:[4]"),
+        ("/proc/20/fd/6", "/run/netns/x"),
+    ):
+        tree.at(link).parent.mkdir(parents=True, exist_ok=True)
+        tree.at(link).symlink_to(target)
+    tree.file("/proc/20/mountinfo", "22 1 0:4 net:[5] /run/docker/netns/5 rw shared:1 - nsfs nsfs rw")
+    tree.file("/proc/20/comm", "snap")
+    found = namespaces.namespaces(tree.root)
+    assert found == {
+        "net:[2]": ["/proc/20/task/21/ns/net"],
+        "net:[3]": ["/proc/20/fd/4"],
+        "net:[5]": ["/proc/20/root/run/docker/netns/5"],
+    }
+    assert [namespaces._where(tree.root, paths[0]) for paths in found.values()] == [
+        "the namespace of process 20 (snap)",
+        "the namespace that process 20 (snap) keeps",
+        "the namespace that process 20 (snap) keeps",
+    ]
+
+
 @pytest.fixture
 def there(tree: Tree) -> tuple[str, str]:
     """Something that can be opened as a namespace, and the name that it has as one."""

@@ -42,7 +42,7 @@ PROOF := tools/proofs run
 demo: machine venv collection ## Boot VMs, deploy, count packets through unmodified DPDK, leave nothing running
 	@tools/demo
 
-always: machine venv lint unit sanity kmod-build kmod-selftest molecule
+always: machine venv lint unit lockout sanity kmod-build kmod-selftest molecule
 
 test: machine turns always take-turns ## Run everything that .ci/run runs
 	@echo "All tests passed. Left out: the scenarios named above, report-test, test-kmod and bench-small, which" \
@@ -100,6 +100,9 @@ report-test: browser ## The fleet report in headless Chromium; its metrics and a
 
 browser: venv
 	$(call stage,browser and promtool,tools/report-deps .cache/promtool)
+
+lockout: machine ## Have this machine depend on a device in every known way: each has to be refused
+	$(call stage,lock-out attempts,tests/lockout/run)
 
 sanity: venv ## Every ansible-test sanity test
 	$(call stage,ansible-test sanity,tools/sanity)
@@ -163,6 +166,6 @@ clean: ## Remove what was built in this directory (the image cache stays)
 	$(MAKE) -C kmod clean
 
 .PHONY: help demo always test test-all turns take-turns $(ALL_SCENARIOS:%=molecule-%) machine venv collection lint \
-	reference unit mutants report-test browser sanity kmod-build kmod-selftest test-kmod kmod-flavours kmod-debug kmod-fuzz \
+	reference unit lockout mutants report-test browser sanity kmod-build kmod-selftest test-kmod kmod-flavours kmod-debug kmod-fuzz \
 	kmod-cycles kmod-cycles-debug bench-small bench-bind-small bench-scale-small bench-translate-small bench-bind \
 	bench-scale bench-translate molecule clean

@@ -193,10 +193,11 @@ class Root:
             ) from exc
 
     def write_file(self, path: str, text: str | bytes, mode: int = 0o644) -> None:
-        """Replace a file atomically; a crash leaves the old one or the new one. Makes missing directories.
+        """Replace a file atomically and durably: a crash leaves the old one or the new one, a power cut after the call
+        the new one. Missing directories are made.
 
         A new file has no name until it is whole. One that replaces another has a second name for a moment, which the
-        next call that writes or removes it takes away; so what is there already is not written again.
+        next call that writes or removes it takes away; so an unchanged file is not written again.
         """
         real = self.path(path)
         data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
@@ -215,30 +216,41 @@ class Root:
                     _put_in_place(lambda name: os.link("/proc/self/fd/%d" % nameless, name, src_dir_fd=nameless), real)
                 else:
                     os.rename(_second_name(real), real)
+            _sync_directory(os.path.dirname(real))
         except OSError as exc:
             _unlink_quietly(_second_name(real))
             raise _file_error("write", path, exc) from exc
 
     def make_dirs(self, path: str) -> None:
-        """Make a directory and what is missing above it, or raise OSError.
+        """Make a directory and what is missing above it, durably, or raise OSError.
 
-        Everybody can pass, whatever the umask is: what is in there says itself who may use it. A mode that is only
-        mended afterwards would stay wrong for ever if the run was killed in between.
+        They are made as 0755 whatever the umask: the files restrict access themselves. A mode that is only corrected
+        afterwards would stay wrong for ever if the run was killed in between.
         """
+        real, missing = self.path(path), []
+        while real not in ("", "/") and not os.path.isdir(real):
+            missing.append(real)
+            real = os.path.dirname(real)
+        if not missing:
+            return
         before = os.umask(0o022)
         try:
-            os.makedirs(self.path(path), exist_ok=True)
+            os.makedirs(missing[0], exist_ok=True)
         finally:
             os.umask(before)
+        for made in missing:
+            _sync_directory(os.path.dirname(made))
+
+    def rename(self, path: str, new: str) -> None:
+        """Rename a file or a directory durably, or raise OSError."""
+        os.rename(self.path(path), self.path(new))
+        for folder in {os.path.dirname(self.path(path)), os.path.dirname(self.path(new))}:
+            _sync_directory(folder)
 
     def sync(self, path: str) -> None:
         """Have a file that another program wrote survive a power cut, its name included."""
-        for real in (self.path(path), os.path.dirname(self.path(path))):
-            handle = os.open(real, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+        _sync_file(self.path(path))
+        _sync_directory(os.path.dirname(self.path(path)))
 
     def try_writing(self, path: str) -> None:
         """Raise OSError where no file can be made in a directory. Modes do not tell: it may be mounted read-only."""
@@ -247,22 +259,24 @@ class Root:
         _unlink_quietly(_second_name(probe))
 
     def write_link(self, path: str, target: str) -> None:
-        """Make or replace a symbolic link atomically."""
+        """Make or replace a symbolic link atomically and durably."""
         real = self.path(path)
         try:
             self.make_dirs(os.path.dirname(path))
             _put_in_place(lambda name: os.symlink(target, name), real)
+            _sync_directory(os.path.dirname(real))
         except OSError as exc:
             _unlink_quietly(_second_name(real))
             raise _file_error("write the symbolic link", path, exc) from exc
 
     def remove_file(self, path: str) -> bool:
-        """Remove a file or symbolic link; say whether there was one."""
+        """Remove a file or symbolic link durably; say whether there was one."""
         self.remove_second(path)
         if not self.exists(path):
             return False
         try:
             os.unlink(self.path(path))
+            _sync_directory(os.path.dirname(self.path(path)))
         except FileNotFoundError:  # somebody else was faster
             return False
         except OSError as exc:
@@ -274,12 +288,13 @@ class Root:
         _unlink_quietly(_second_name(self.path(path)))
 
     def remove_empty_dir(self, path: str) -> bool:
-        """Remove a directory if it is empty; say whether it was removed."""
+        """Remove a directory durably if it is empty; say whether it was removed."""
         # A read-only filesystem refuses before it looks whether there is anything to remove.
         if not os.path.isdir(self.path(path)) or os.path.islink(self.path(path)):
             return False
         try:
             os.rmdir(self.path(path))
+            _sync_directory(os.path.dirname(self.path(path)))
         except OSError as exc:
             if exc.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):  # the last: something is mounted on it
                 return False
@@ -352,6 +367,23 @@ def _put_in_place(make: Callable[[str], None], real: str) -> None:
         _unlink_quietly(second)
         make(second)
         os.rename(second, real)
+
+
+def _sync_file(real: str) -> None:
+    handle = os.open(real, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_directory(real: str) -> None:
+    """Have the names in a directory survive a power cut: a file's own fsync does not cover its name."""
+    try:
+        _sync_file(real)
+    except OSError as exc:
+        if exc.errno not in (errno.EINVAL, errno.ENOENT):  # cannot sync directories; or somebody removed it
+            raise
 
 
 def _unlink_quietly(real: str) -> None:

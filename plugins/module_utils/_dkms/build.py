@@ -45,7 +45,7 @@ class StagedBuild:
         """Build for every kernel."""
         where = self._stage + "/source/%s-%s" % (self._name, self._version)
         write_source(self._root, where, source)
-        os.makedirs(self._root.path(self._stage + "/tree"), exist_ok=True)
+        self._root.make_dirs(self._stage + "/tree")
         trees = ("--dkmstree", self._stage + "/tree", "--sourcetree", self._stage + "/source")
         self._add(*trees)
         for kernel in kernels:

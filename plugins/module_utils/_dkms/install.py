@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from functools import partial
 
@@ -166,11 +165,11 @@ class Installer:
             # In two steps, so that a killed run leaves no half source under the right name.
             write_source(self._root, target + HALF, source)
             shutil.rmtree(self._root.path(target), ignore_errors=True)
-            os.rename(self._root.path(target + HALF), self._root.path(target))
+            self._root.rename(target + HALF, target)
         if build is None:
             return
         home = "%s/%s" % (tree.directory, plan.version)
-        os.makedirs(self._root.path(home), exist_ok=True)
+        self._root.make_dirs(home)
         if plan.fresh:
             undo.push("the new version", partial(self._remove_version, plan.version))
             self._root.write_link(home + "/source", tree.source_dir(plan.version))
@@ -180,7 +179,7 @@ class Installer:
             if not plan.fresh:
                 undo.push("the module of kernel " + kernel, partial(self._remove_kernel, plan.version, kernel))
                 shutil.rmtree(self._root.path(home, kernel), ignore_errors=True)
-            os.rename(self._root.path(build.home, kernel), self._root.path(home, kernel))
+            self._root.rename("%s/%s" % (build.home, kernel), "%s/%s" % (home, kernel))
 
     def _remove_version(self, version: str) -> None:
         remove_version(self._root, self._runner, self._tree, version)

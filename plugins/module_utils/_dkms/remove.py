@@ -154,10 +154,11 @@ def remove_version(root: Root, runner: Runner, tree: Tree, version: str) -> list
 
 def _remove_source(root: Root, path: str) -> list[str]:
     """Remove a source, at no moment leaving half of it under its name; return why it could not be removed."""
-    half, problems = root.path(path + HALF), []
+    half: str = root.path(path + HALF)
+    problems: list[str] = []
     shutil.rmtree(half, ignore_errors=True)
     try:
-        os.rename(root.path(path), half)
+        root.rename(path, path + HALF)
     except FileNotFoundError:
         pass
     except OSError as exc:  # read-only, or so full that there is no room for a name

@@ -92,7 +92,7 @@ class DkmsTransaction:
         old = "%s/old" % self._stage
         if self._stage and self._root.exists(old) and not self._root.exists(KEPT):  # an earlier one is what worked last
             try:
-                os.rename(self._root.path(old), self._root.path(KEPT))
+                self._root.rename(old, KEPT)
             except OSError as exc:
                 return ["NOT kept: the copies in %s: %s" % (old, exc)]
         return ["%s: copies of what was replaced, until a run succeeds" % KEPT] * self._root.exists(KEPT)

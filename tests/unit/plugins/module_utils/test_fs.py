@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
+from typing import Any, Callable
 
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner
@@ -147,6 +149,77 @@ def test_trying_to_write_leaves_nothing(tree: Tree) -> None:
     assert os.listdir(tree.at("/etc")) == []
     with pytest.raises(FileNotFoundError):
         tree.root.try_writing("/nowhere")
+
+
+class Disk:
+    """What a power cut would take: names whose directory was not synced, and content of a file that was not."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.unsynced: set[str] = set()
+        self.synced_files = 0
+        fsync = os.fsync
+        for name in ("mkdir", "rename", "link", "symlink", "unlink", "rmdir"):
+            monkeypatch.setattr(os, name, self._noting(getattr(os, name)))
+
+        def note(handle: int) -> None:
+            path = os.readlink("/proc/self/fd/%d" % handle)
+            self.synced_files += not os.path.isdir(path)
+            self.unsynced.discard(path)
+            fsync(handle)
+
+        monkeypatch.setattr(os, "fsync", note)
+
+    def _noting(self, real: Callable[..., None]) -> Callable[..., None]:
+        def call(*args: Any, **options: Any) -> None:
+            real(*args, **options)
+            # The last path is the name that is made; of a rename, the other one goes with it.
+            paths = [args[-1]] if real.__name__ in ("link", "symlink") else list(args[:1])
+            paths += [args[1]] if real.__name__ == "rename" else []
+            self.unsynced |= {os.path.dirname(path) for path in paths if isinstance(path, str)}
+
+        return call
+
+
+@pytest.mark.usefixtures("filesystem")
+def test_what_was_done_survives_a_power_cut(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree.dir("/old")
+    disk, root = Disk(monkeypatch), tree.root
+    for act in (
+        lambda: root.write_file("/var/lib/noiommu/originals.json", "{}"),  # the first one, whose directories are new
+        lambda: root.write_file("/var/lib/noiommu/originals.json", "[]"),
+        lambda: root.write_link("/etc/systemd/wants/unit", "/etc/unit"),
+        lambda: root.write_link("/etc/systemd/wants/unit", "/etc/other"),
+        lambda: root.rename("/old", "/var/new"),
+        lambda: root.remove_file("/etc/systemd/wants/unit"),
+        lambda: root.remove_empty_dir("/etc/systemd/wants"),
+    ):
+        act()
+        assert disk.unsynced == set()
+    assert disk.synced_files == 2
+
+
+def test_the_content_is_synced_before_it_has_a_name(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree.dir("/etc")
+    disk, link = Disk(monkeypatch), os.link
+    monkeypatch.setattr(os, "link", lambda *args, **options: (disk.synced_files == 1 or 1 / 0, link(*args, **options)))
+    tree.root.write_file("/etc/file", "text")
+    assert tree.root.read_text("/etc/file") == "text"
+
+
+@pytest.mark.parametrize("number, fails", [(errno.EINVAL, False), (errno.EIO, True)])
+def test_a_directory_that_cannot_be_synced(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, number: int, fails: bool
+) -> None:
+    fsync = os.fsync
+
+    def refuse(handle: int) -> None:
+        if os.path.isdir(os.readlink("/proc/self/fd/%d" % handle)):
+            raise OSError(number, os.strerror(number))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(HostError, match="EIO") if fails else contextlib.nullcontext():
+        tree.root.write_file("/etc/new/file", "text")
 
 
 def test_links_are_replaced(tree: Tree) -> None:

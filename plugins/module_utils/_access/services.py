@@ -22,7 +22,7 @@ from .._host import capabilities
 from .._host.processes import pids
 from .._host.units import PACKAGED_UNIT_DIRS, Unit, full_name, is_masked, read_unit
 from .._policy.backend import DKMS, IOMMU
-from . import profiles
+from . import profiles, wrappers
 from .declared import Request
 from .files import HEADER, PIN_NODE, service_drop_ins
 from .profiles import Application
@@ -118,7 +118,7 @@ def refusals(root: Root, name: str, unit: Unit | None, grants: list[profiles.Gra
                 "systemctl unmask %s, or take it off the list." % name,
             )
         ]
-    found = []
+    found = wrappers.refusals(root, name, unit)
     if unit.is_on("PrivateDevices"):
         found.append(
             _refusal(

@@ -902,7 +902,7 @@ def test_a_run_killed_anywhere_is_finished_by_the_next(
     accounts: Accounts, tree: Tree, monkeypatch: pytest.MonkeyPatch, wanted: dict[str, Any]
 ) -> None:
     for name in ("forwarder", "other"):
-        tree.file("/etc/systemd/system/%s.service" % name, "[Service]\nExecStart=/bin/true")
+        tree.file("/etc/systemd/system/%s.service" % name, "[Service]\nExecStart=/usr/bin/fwd")
     for folder in ("/var/lib", "/etc/security/limits.d", "/etc/udev/rules.d"):
         tree.dir(folder)
     pristine = left(tree)

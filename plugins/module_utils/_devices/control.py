@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import socket
 import struct
 import time
@@ -23,6 +24,7 @@ from .._base.errors import HostError
 from .._base.fs import Root
 from .._base.paths import MODULE, PA_HINT
 from .._host.iommu import NODES, OUR_PREFIX, chardev_of
+from .._host.kernel_log import read_log
 from .._host.pci import Interface, PciBus, PciDevice
 from .._host.processes import name_of, open_files
 from .identity import permanent_mac
@@ -43,8 +45,20 @@ _ADD = {
         "CAP_SYS_RAWIO is missing, or the kernel is locked down",
         "Run with become: true, outside of containers; under lockdown (Secure Boot) insecure mode is not possible.",
     ),
-    errno.EOPNOTSUPP: ("a hardware IOMMU is active on this host", "Use the backend iommu."),
+    errno.EOPNOTSUPP: (
+        "a hardware IOMMU is active, or a device cannot use physical addresses here, as where memory is encrypted",
+        "The kernel log has the module's own reason (`dmesg | grep noiommu`). With an IOMMU, use the backend iommu.",
+    ),
 }
+# One errno may mean several things. The module says which in the log; this is what to do about those that it may be.
+_REASON = re.compile(r"not added: (.*)")
+_OTHER_HOST = "Insecure mode cannot work on this host: use one with an IOMMU."
+_REMEDIES = (
+    ("a hardware IOMMU is active", "Use the backend iommu."),
+    ("memory is encrypted", _OTHER_HOST),
+    ("in a Xen PV domain", _OTHER_HOST),
+    ("firmware says", "Use a device that is not behind an external port."),
+)
 _REMOVE = {
     errno.ENODEV: ("the module does not hold it", "Nothing to do."),
     errno.EBUSY: ("VFIO still uses it", "Stop the application that uses it, then run again."),
@@ -145,10 +159,15 @@ class Kernel:
             if exc.errno not in meanings:
                 raise
             meaning, remedy = meanings[exc.errno]
+            lines = self.log_lines(address)
+            reason = _REASON.search(lines[-1]) if lines else None
+            if reason is not None:  # one errno may mean several things: the module says which in the log
+                meaning = reason.group(1)
+                remedy = next((known for start, known in _REMEDIES if meaning.startswith(start)), remedy)
             raise HostError(
                 "module_" + verb,
                 "The noiommu module refused to %s %s: %s." % (verb, address, meaning),
-                evidence=exc.evidence + self.log_lines(address),
+                evidence=exc.evidence + lines,
                 remedy=remedy,
                 errno=exc.errno,
             ) from exc
@@ -299,29 +318,7 @@ class Kernel:
 
     def log_lines(self, needle: str) -> list[str]:
         """Return the kernel log's last lines about something, as evidence for a failure."""
-        if not self.root.is_live:
-            return []
-        lines: list[str] = []
-        try:
-            handle = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
-        except OSError:
-            return []
-        try:
-            while True:
-                try:
-                    record = os.read(handle, 8192).decode("utf-8", "replace")
-                except BlockingIOError:
-                    break
-                except OSError as exc:
-                    if exc.errno != errno.EPIPE:  # EPIPE: records were overwritten while reading; go on
-                        break
-                    continue
-                text = record.partition(";")[2].split("\n")[0]
-                if needle in text:
-                    lines.append("dmesg: " + text)
-        finally:
-            os.close(handle)
-        return lines[-3:]
+        return ["dmesg: " + line.text for line in read_log(self.root).lines if needle in line.text][-3:]
 
 
 def nodes_of(root: Root, device: PciDevice) -> list[str]:

@@ -12,6 +12,7 @@ from .._base.errors import HostError
 from .._base.fs import Root
 from .._base.paths import BINDINGS, PA_HINT
 from .._base.records import load_json
+from .._host.addressing import is_encrypted, is_xen_pv
 from .._host.iommu import HostIommu, host_iommu
 from .._host.kernel_config import NOIOMMU_MODE, lockdown, vfio_noiommu_config
 from .._host.modules import dependencies, module_loaded
@@ -68,6 +69,7 @@ def choose(root: Root, requested: str = "auto", accept_unsafe: bool = False, ena
         refusals.append(_no_builtin(root))
     if backend == DKMS and lockdown(root) not in (None, "none"):
         refusals.append(_locked_down(root))
+    refusals += _not_direct(root)
     if not accept_unsafe:
         refusals.append(_not_accepted(iommu))
     if requested == "auto" and _was_isolated(root):
@@ -106,8 +108,8 @@ def with_dependencies(root: Root, modules: list[str]) -> set[str]:
 def superfluous(root: Root, recorded: list[str], needed: list[str]) -> list[str]:
     """Return the recorded modules that those which are needed do not need, the last one first.
 
-    One that is not loaded is kept in mind as long as any is needed: the running kernel may not have it, and another that
-    the host boots may.
+    One that is not loaded is kept in mind as long as any is needed: the running kernel may lack it where another kernel
+    of the host has it.
     """
     needed_too = with_dependencies(root, needed)
     return [name for name in reversed(recorded) if name not in needed_too and (not needed or module_loaded(root, name))]
@@ -203,6 +205,33 @@ def _locked_down(root: Root) -> HostError:
         evidence=["/sys/kernel/security/lockdown: %s" % root.read_text("/sys/kernel/security/lockdown")],
         remedy="Use a host with an IOMMU, or turn Secure Boot and lockdown off if that is acceptable.",
     )
+
+
+def _not_direct(root: Root) -> list[HostError]:
+    """Say why insecure mode cannot work, although nothing forbids it: devices would use wrong addresses."""
+    encrypted, xen = is_encrypted(root), is_xen_pv(root)
+    refusals = []
+    if encrypted:
+        refusals.append(
+            HostError(
+                "memory_encrypted",
+                "The memory of this host is encrypted: a device does not see what the processor sees at an address.",
+                evidence=[encrypted],
+                remedy="Use a host with an IOMMU, or boot without memory encryption (AMD: mem_encrypt=off; as a guest:"
+                " without SEV or TDX).",
+            )
+        )
+    if xen:
+        refusals.append(
+            HostError(
+                "xen_pv",
+                "This host is a paravirtualized Xen domain, where devices use other addresses than the physical ones"
+                " that Linux knows.",
+                evidence=[xen],
+                remedy="Run it as an HVM or PVH domain with an IOMMU, or without Xen.",
+            )
+        )
+    return refusals
 
 
 def _not_accepted(iommu: HostIommu) -> HostError:

@@ -99,6 +99,45 @@ def test_lockdown_forbids_dkms(tree: Tree) -> None:
     assert codes(tree, "dkms", True) == ["lockdown"]
 
 
+@pytest.mark.parametrize("backend", ["dkms", "builtin"])
+@pytest.mark.parametrize(
+    "path, text, code",
+    [
+        ("/proc/cpuinfo", "vendor_id\t: GenuineIntel\nflags\t\t: fpu tdx_guest vme", "memory_encrypted"),
+        ("/sys/devices/system/cpu/sev/vmpl", "0", "memory_encrypted"),
+        ("/dev/kmsg", "6,9,0,-;AMD Memory Encryption Features active: SME", "memory_encrypted"),
+        ("/dev/kmsg", "6,9,0,-;Memory Encryption Features active: AMD SEV SEV-ES SEV-SNP", "memory_encrypted"),
+        ("/dev/kmsg", "6,9,0,-;RME: Using RSI version 1.0", "memory_encrypted"),
+        ("/sys/hypervisor/guest_type", "PV", "xen_pv"),
+    ],
+)
+def test_where_a_physical_address_is_not_what_a_device_uses(
+    tree: Tree, backend: str, path: str, text: str, code: str
+) -> None:
+    tree.file("/sys/hypervisor/type", "xen")
+    tree.file("/boot/config-" + RELEASE, "CONFIG_VFIO_NOIOMMU=y\n")
+    assert codes(tree, backend, True) == []
+    tree.file(path, text)
+    (refusal,) = choose(tree.root, backend, True).refusals
+    assert refusal.code == code and refusal.evidence[0].startswith(path.replace("/vmpl", ""))
+    assert "IOMMU" in refusal.remedy
+
+
+def test_memory_that_could_be_encrypted_and_is_not(tree: Tree) -> None:
+    tree.file("/proc/cpuinfo", "vendor_id\t: AuthenticAMD\nflags\t\t: fpu sme sev")
+    tree.file("/proc/cmdline", "quiet")
+    assert codes(tree, "dkms", True) == []
+    tree.file("/proc/cmdline", "quiet mem_encrypt=on")
+    assert codes(tree, "dkms", True) == ["memory_encrypted"]
+
+
+@pytest.mark.parametrize("kind", ["HVM", "PVH"])
+def test_other_xen_domains_are_like_any_host(tree: Tree, kind: str) -> None:
+    tree.file("/sys/hypervisor/type", "xen")
+    tree.file("/sys/hypervisor/guest_type", kind)
+    assert codes(tree, "dkms", True) == []
+
+
 def test_configuration_sources(tree: Tree) -> None:
     assert vfio_noiommu_config(tree.root) == "unknown"
     tree.file("/proc/config.gz", gzip.compress(b"# x\n# CONFIG_VFIO_NOIOMMU is not set\n"))

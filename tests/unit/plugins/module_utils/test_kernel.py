@@ -56,6 +56,25 @@ def test_each_refusal_to_add_is_explained(tree: Tree, number: int, words: str) -
     assert error.code == "module_add" and error.errno == number
 
 
+@pytest.mark.parametrize(
+    "number, reason, remedy",
+    [
+        (errno.EOPNOTSUPP, "a hardware IOMMU is active on this host, use vfio-pci with that", "backend iommu"),
+        (errno.EOPNOTSUPP, "memory is encrypted, a device would not see what the CPU sees", "one with an IOMMU"),
+        (errno.EOPNOTSUPP, "in a Xen PV domain, bus addresses differ from physical addresses", "one with an IOMMU"),
+        (errno.EPERM, "firmware says that its port is open to untrusted devices", "external port"),
+        (errno.EINVAL, "it is a bridge", "Correct the address"),
+    ],
+)
+def test_the_module_s_own_reason_is_told(tree: Tree, number: int, reason: str, remedy: str) -> None:
+    tree.pci(NIC)
+    tree.file("/sys/module/noiommu/parameters/dpdk_pa_hint", "Y")
+    tree.file("/dev/kmsg", "3,1,0,-;noiommu: loaded\n3,2,5,-;e1000e %s: not added: %s\n" % (NIC, reason))
+    error = refused(tree, number, "add", True)
+    assert error.message == "The noiommu module refused to add %s: %s." % (NIC, reason)
+    assert remedy in error.remedy and any(reason in line for line in error.evidence)
+
+
 def test_a_refusal_to_remove_is_explained(tree: Tree) -> None:
     tree.pci(NIC)
     tree.group(0, NIC, name="noiommu", node="noiommu-" + NIC)

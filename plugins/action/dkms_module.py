@@ -33,6 +33,7 @@ class ActionModule(ActionBase):
     """Asks the host with digests alone, and sends what the answer says that it needs."""
 
     _supports_async = False
+    _refreshed = False  # whether the package lists of the host were
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the module, twice if something has to be sent."""
@@ -147,8 +148,15 @@ class ActionModule(ActionBase):
 
     def _install_package(self, name: str) -> str | None:
         """Install one package on the host; return why it could not be done. The others are tried all the same."""
+        why = self._try_package({"name": name, "state": "present"})
+        if why is None or self._refreshed:
+            return why
+        self._refreshed = True  # once: a fresh image has no package lists, or has old ones
+        return self._try_package({"name": name, "state": "present", "update_cache": True})
+
+    def _try_package(self, args: dict[str, Any]) -> str | None:
         task = self._task.copy()
-        task.args = {"name": name, "state": "present"}
+        task.args = args
         action = self._shared_loader_obj.action_loader.get(
             "ansible.builtin.package",
             task=task,

@@ -536,7 +536,9 @@ container:
       type: list
       elements: str
 packages_missing:
-  description: Packages that the backend V(dkms) needs for building and that are not there.
+  description:
+    - Packages that the backend V(dkms) needs for building and that are not there.
+    - Where a package brings newer kernels, the one that brings their headers is among them.
   returned: when gathered
   type: list
   elements: str

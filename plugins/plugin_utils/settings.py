@@ -23,12 +23,12 @@ INTERNAL = frozenset(
     devices_accept_unsafe devices_bindings devices_dpdk_pa_hint devices_insecure_until devices_result
     devices_sriov devices_state fleet_report_result host_report_result hugepages_groups_to_come
     hugepages_host_memory hugepages_mounted hugepages_mounts hugepages_pools hugepages_result hugepages_state
-    kmod_archive_keyring kmod_archives kmod_build kmod_build_hosts kmod_built kmod_result kmod_source kmod_state
-    kmod_wanting passthrough_cmdline passthrough_now passthrough_reboot passthrough_reboot_ok passthrough_state
-    preflight_accept_unsafe preflight_access preflight_backend preflight_devices preflight_enable_iommu
-    preflight_gather_subset preflight_host_memory preflight_hugepage_mounts preflight_hugepages preflight_info
-    preflight_insecure_until preflight_kmod_build preflight_refused preflight_sriov preflight_tolerated
-    preflight_undeclared rollback_taint
+    kmod_archive_keyring kmod_archives kmod_build kmod_build_hosts kmod_built kmod_headers_hint
+    kmod_package_manager kmod_packages_needed kmod_result kmod_source kmod_state kmod_wanting passthrough_cmdline
+    passthrough_now passthrough_reboot passthrough_reboot_ok passthrough_state preflight_accept_unsafe
+    preflight_access preflight_backend preflight_devices preflight_enable_iommu preflight_gather_subset
+    preflight_host_memory preflight_hugepage_mounts preflight_hugepages preflight_info preflight_insecure_until
+    preflight_kmod_build preflight_refused preflight_sriov preflight_tolerated preflight_undeclared rollback_taint
 """.split()
 )
 BUILD_HOST = "noiommu_kmod_build_host"

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from .._base.errors import HostError
 from .._base.fs import Root
 from .._host import kernels as _kernels
+from . import upkeep
 from .record import DkmsRecord, built_with
 from .tree import ABSENT, ADDED, DIFFERS, FAILED, INSTALLED, Tree, loaded
 
@@ -118,7 +119,7 @@ class PresentPlan(DkmsPlan):
         choice = choose_kernels(root, asked, self.skipped)
         self.failed = self._known_failures(choice.kernels)
         self.kernels = [kernel for kernel in choice.kernels if kernel not in self.failed]
-        self.warnings = choice.warnings
+        self.warnings = [*choice.warnings, *upkeep.warnings(root, name, version)]
         self.had_digest = self.tree.source_digest(version)
         # The tree is no good for another source, nor if DKMS lost track of it.
         self.fresh = self.had_digest != wanted or not self.tree.is_added(version)

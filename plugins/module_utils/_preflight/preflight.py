@@ -19,6 +19,7 @@ from .._devices.originals import Originals
 from .._devices.selectors import Recorded, resolve
 from .._devices.sriov import losses, plan_functions
 from .._dkms import signing
+from .._dkms.upkeep import headers_to_come
 from .._host import hugetlb, kernels, taint
 from .._host.iommu import HostIommu, classify, group_refusals, host_iommu, read_group
 from .._host.kernel_config import lockdown, vfio_noiommu_config
@@ -129,7 +130,7 @@ class Preflight:
             "hugepages": hugetlb.Pools(self._root).report,
             "recorded": self._recorded_settings,
             "os": lambda: kernels.read_os(self._root)._asdict(),
-            "packages_missing": lambda: sorted(self._lacking),
+            "packages_missing": self._packages_missing,
             "prebuilt_kernels": self._prebuilt_kernels,
             "applications": self._applications,
             "container": self._container,
@@ -161,6 +162,11 @@ class Preflight:
                 for one in kernels.installed(self._root)
             ],
         }
+
+    def _packages_missing(self) -> list[str]:
+        """What a build wants, for the running kernel and for those to come."""
+        to_come = None if self._prebuilt else headers_to_come(self._root)
+        return sorted([*self._lacking, *([to_come[1]] if to_come else [])])
 
     def _module(self) -> dict[str, Any]:
         return {

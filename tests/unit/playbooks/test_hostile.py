@@ -165,7 +165,8 @@ def test_a_build_host_that_answers_with_facts_concerns_only_those_who_need_it(de
 
 def test_packages_are_those_of_honest_kernels(deployed: Played) -> None:
     packages = [line for line in deployed.asked["builder"] if line.startswith("apt ")]
-    assert len(packages) == 3 and any("linux-headers-" + BUILDABLE in line for line in packages)
+    assert len(packages) == 4 and any("linux-headers-" + BUILDABLE in line for line in packages)
+    assert [HEADLESS in line for line in packages if "update_cache" in line] == [True]
     assert not any("telnetd" in line for name in ("builder", "liar") for line in deployed.asked[name])
 
 

@@ -35,6 +35,8 @@ class Action(ActionModule):
         self.calls: list[dict[str, Any]] = []
         self.not_installable: dict[str, str] = {}
         self.packages: list[str] = []
+        self.refreshed_for: list[str] = []
+        self.lists_missing = False
         self.sent: list[bytes] = []
         self.sent_to: list[str] = []
 
@@ -48,9 +50,11 @@ class Action(ActionModule):
         self.fetched.append(os.path.basename(remote))
         shutil.copy(self.remote / os.path.basename(remote), local)
 
-    def _install_package(self, name: str) -> str | None:
-        self.packages.append(name)
-        return self.not_installable.get(name)
+    def _try_package(self, args: dict[str, Any]) -> str | None:
+        name = args["name"]
+        self.packages += [name] if "update_cache" not in args else []
+        self.refreshed_for += [name] if "update_cache" in args else []
+        return "no lists yet" if self.lists_missing and not self.refreshed_for else self.not_installable.get(name)
 
     def _make_tmp_path(self, remote_user: str | None = None) -> str:
         self._connection._shell.tmpdir = "/remote/tmp"
@@ -246,6 +250,13 @@ def test_what_cannot_be_installed_is_told_to_those_who_need_it(source: str, remo
     wanting.run()
     assert wanting.calls[0]["unbuilt"] == {K1: ["b: " + line for line in result["failed_kernels"][K1]]}
     assert "builds" not in wanting.calls[0]
+
+
+def test_a_fresh_build_host_refreshes_its_package_lists_once(source: str, remote: Path, tmp_path: Path) -> None:
+    probed = {**PROBED, "packages_missing": ["gcc", H1, H2]}
+    action = Action(archive_args(source, tmp_path / "kept", K1, K2), [probed, built(source, remote, K1, K2)])
+    action.remote, action.lists_missing = remote, True
+    assert sorted(action.run()["archived"]) == [K1, K2] and action.refreshed_for == ["gcc"]
 
 
 def test_without_a_compiler_all_kernels_are_told(source: str, tmp_path: Path) -> None:

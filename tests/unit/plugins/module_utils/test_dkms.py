@@ -16,6 +16,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command im
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.source import Source, digest, pack
+from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.upkeep import headers_to_come
 from ansible_collections.baremetal.noiommu.plugins.modules import dkms_module
 from ansible_collections.baremetal.noiommu.tests.unit.fake_dkms import KERNEL, OTHER, FakeDkms, build_host
 from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
@@ -376,6 +377,64 @@ def test_absent_forgets_failures(dkms: FakeDkms, tree: Tree) -> None:
     Run(dkms)
     remove(dkms)
     assert not tree.root.exists(RECORD)
+
+
+# --- kernels to come ---
+
+INFO = "/var/lib/dpkg/info/"
+
+
+def upkeep(dkms: FakeDkms) -> list[str]:
+    """Return the warnings, after seeing that a deploy, the next one and a dry run have the same."""
+    found = [Run(dkms, check=check).module.warnings for check in (False, False, True)]
+    assert found[0] == found[1] == found[2]
+    return found[0]
+
+
+def test_the_headers_of_the_next_kernel_are_missed(dkms: FakeDkms, tree: Tree) -> None:
+    tree.file(INFO + "linux-image-amd64.list")
+    (text,) = upkeep(dkms)
+    assert text.startswith("linux-image-amd64 brings newer kernels, but linux-headers-amd64 is not installed.")
+    tree.file(INFO + "linux-headers-amd64.list")
+    assert upkeep(dkms) == []
+
+
+@pytest.mark.parametrize(
+    ("release", "installed", "missing"),
+    [
+        ("6.1.0-56-cloud-amd64", ["linux-image-cloud-amd64", "linux-image-amd64"], "linux-headers-cloud-amd64"),
+        ("6.12.57+deb13-rt-amd64", ["linux-image-rt-amd64"], "linux-headers-rt-amd64"),
+        ("6.8.0-45-generic", ["linux-image-generic-hwe-24.04"], "linux-headers-generic-hwe-24.04"),
+        ("6.8.0-45-generic", ["linux-image-generic", "linux-headers-generic"], None),
+        ("6.1.0-56-amd64", ["linux-image-6.1.0-56-amd64", "linux-image-cloud-amd64"], None),
+        ("6.1.0-56-amd64", ["linux-image-amd64-dbg", "linux-headers-6.1.0-56-amd64"], None),
+        ("5.14.0-570.el9.x86_64", [], None),
+    ],
+)
+def test_headers_to_come_by_flavour(tree: Tree, release: str, installed: list[str], missing: str | None) -> None:
+    tree.file("/proc/sys/kernel/osrelease", release)
+    for package in installed:
+        tree.file("%s%s.list" % (INFO, package))
+    found = headers_to_come(tree.root)
+    assert (found[1] if found else None) == missing
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "said"),
+    [
+        ("/etc/dkms/no-autoinstall", "", "/etc/dkms/no-autoinstall is there"),
+        ("/etc/dkms/noiommu.conf", "# ours\nAUTOINSTALL=no", "/etc/dkms/noiommu.conf, line 2, has DKMS build nothing"),
+        ("/etc/dkms/noiommu-1.0.0.conf", 'AUTOINSTALL=""', "/etc/dkms/noiommu-1.0.0.conf, line 1"),
+        ("/etc/dkms/noiommu.conf", 'AUTOINSTALL="YES"', None),
+        ("/etc/dkms/zfs.conf", "AUTOINSTALL=no", None),
+    ],
+)
+def test_what_keeps_dkms_from_building_by_itself(
+    dkms: FakeDkms, tree: Tree, path: str, text: str, said: str | None
+) -> None:
+    tree.file(path, text)
+    warnings = upkeep(dkms)
+    assert len(warnings) == (said is not None) and all(line.startswith(said or "?") for line in warnings)
 
 
 # --- signatures ---

@@ -296,6 +296,14 @@ def test_the_loaded_module_is_described_without_what_cannot_be_read(host: Tree) 
     assert read_parameters(host.root, "absent") is None
 
 
+def test_headers_of_kernels_to_come_are_among_the_missing_packages(host: Tree) -> None:
+    host.file("/var/lib/dpkg/info/linux-image-amd64.list")
+    assert report(host)["packages_missing"] == ["linux-headers-amd64"]
+    declared = Declaration(devices=[], sriov=[], kmod_build="prebuilt")
+    prebuilt = Preflight(host.root, GuardContext(host.root, NetState([], [])), declared)
+    assert prebuilt.report()["packages_missing"] == []
+
+
 LATER = [
     ("access", {"group": "dataplane", "users": ["nobody-here"]}, "user", "There is no user nobody-here on this host."),
     ("access", {"group": "Data Plane"}, "group", "'Data Plane' is not a group name."),

@@ -154,7 +154,8 @@ verdict:
             - The kind of reason, as V(unsafe_not_accepted), V(backend_unavailable), V(iommu_active), V(lockdown),
               V(selector), V(sriov), V(guarded_device), V(group_not_viable), V(iommu_wanted), V(iommu_lost),
               V(iommu_stays_off), V(vfio_missing), V(key_not_enrolled), V(key_pending), V(insecure_expired),
-              V(undeclared), V(unreadable), or that with which a later step would be refused.
+              V(undeclared), V(unreadable), V(kernel_driver_needed), V(denylisted), V(vfio_ids), or that with which a
+              later step would be refused.
           type: str
         message: &message
           description: The reason.

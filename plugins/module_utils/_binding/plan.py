@@ -24,6 +24,8 @@ from .._host.pci import PciBus, PciDevice
 from .._policy.backend import IOMMU, Needs, choose, needs, superfluous
 from .._policy.guard_context import GuardContext
 from .._policy.guards import check, loss_refusals
+from .._policy.others import id_refusals
+from .._policy.unsuitable import unsuitable
 from . import boot_files, refusals
 from .bindings import content
 from .moves import Move, in_words, plan_bindings, plan_releases
@@ -92,6 +94,8 @@ class BindingPlan:
         for device in there:
             guards = check(self.context, self.present, device)
             errors += [guard.refusal() for guard in self.recorded.standing(guards, device, self.present)]
+            errors += unsuitable(self.root, device, self.request.driver)
+        errors += id_refusals(self.root, self.present, self.backend, {device.address for device in self.devices})
         if self.backend == IOMMU:
             errors += group_refusals(self.root, self.present, there, {device.address for device in self.devices})
         if len(there) < len(self.devices):

@@ -220,6 +220,8 @@ def group_refusals(root: Root, bus: PciBus, devices: list[PciDevice], listed: se
         return []  # its groups come with the reboot that turns it on
     refusals = []
     for device in devices:
+        if device.iommu_group is not None:
+            refusals += _direct_region(root, device, device.iommu_group)
         if device.iommu_group is None:
             refusals.append(
                 HostError(
@@ -251,3 +253,21 @@ def group_refusals(root: Root, bus: PciBus, devices: list[PciDevice], listed: se
                 )
             )
     return refusals
+
+
+def _direct_region(root: Root, device: PciDevice, number: int) -> list[HostError]:
+    """VFIO answers EINVAL where the firmware itself keeps memory mapped for a device (an RMRR)."""
+    path = "%s/%d/reserved_regions" % (GROUPS, number)
+    # direct-relaxable is for displays and USB, and does no harm.
+    regions = [line for line in root.must_read(path).splitlines() if line.split()[-1:] == ["direct"]]
+    if not regions:
+        return []
+    return [
+        HostError(
+            "group_not_viable",
+            "The firmware of this server keeps memory mapped for %s, so VFIO refuses its group." % device.address,
+            evidence=["%s: %s" % (path, line) for line in regions],
+            remedy="Turn that off for its slot in the firmware setup (HPE: conrep or hprcu, RMRDS; others: shared"
+            " memory or health reporting of option cards), or use another slot or device.",
+        )
+    ]

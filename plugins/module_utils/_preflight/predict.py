@@ -22,8 +22,11 @@ from .._host.iommu import NODES
 from .._host.kernel_config import NOIOMMU_MODE
 from .._host.pci import PCI_DEVICES, PciDevice
 from .._policy.backend import BUILTIN, DKMS, IOMMU
+from .._policy.unsuitable import poll_mode_driver
 
 TYPE1, NOIOMMU = "type1", "noiommu"
+_KERNEL_DRIVER = "%s: applications reach it through the kernel's driver, and find no port on vfio-pci"
+_KEEP = "Do not declare it: leave it to the kernel's driver."
 _X86 = ("x86_64", "i686")
 # SPDK asks for this many address bits of an Intel IOMMU before it uses virtual addresses.
 _SPDK_WIDTH = 48
@@ -60,9 +63,12 @@ class Situation(NamedTuple):
 def applications(situation: Situation) -> dict[str, dict[str, Any]]:
     """Return each application's prediction, as noiommu_info does."""
     found = {}
+    at_kernel = [device.address for device in situation.devices if poll_mode_driver(device) is not None]
     for name, predict in _PREDICTORS.items():
         one = _none(situation) if situation.backend is None else predict(situation)
         pages = _pages(situation.root)
+        if at_kernel and situation.backend is not None:
+            one = one._replace(works=False, reasons=[*one.reasons, _KERNEL_DRIVER % ", ".join(at_kernel)], remedy=_KEEP)
         if (one.works or one.remedy) and not pages:
             one = one._replace(reasons=[*one.reasons, "%s: no pages are reserved yet, and it needs some" % SIZES_DIR])
         found[name] = {

@@ -26,11 +26,13 @@ from .._host.kernel_config import lockdown, vfio_noiommu_config
 from .._host.modules import module_installed, module_loaded
 from .._host.mounts import refuse_late
 from .._host.pci import PciBus, PciDevice
-from .._policy import acceptance
+from .._policy import acceptance, others
 from .._policy.backend import DKMS, IOMMU, UNSAFE_INTERRUPTS, choose
 from .._policy.guard_context import GuardContext
 from .._policy.guards import check, loss_refusals
+from .._policy.others import id_refusals
 from .._policy.undeclared import undeclared
+from .._policy.unsuitable import unsuitable
 from . import predict
 from .declared import LaterSteps
 from .declared import refusals as later_refusals
@@ -233,8 +235,11 @@ class Preflight:
         for device in self._selected:
             guards = self._originals.standing(self._guards[device.address], device, self._bus)
             refusals += [guard.refusal() for guard in guards]
+            refusals += unsuitable(self._root, device, "vfio-pci")
+        addresses = {device.address for device in self._selected}
+        if self._selected:
+            refusals += id_refusals(self._root, self._bus, self._choice.backend, addresses)
         if self._choice.backend == IOMMU:
-            addresses = {device.address for device in self._selected}
             there = [device for device in self._selected if not device.planned]
             refusals += group_refusals(self._root, self._bus, there, addresses)
         refusals += self._vfio_missing() + self._unsigned() + self._later_refusals
@@ -286,7 +291,13 @@ class Preflight:
             warnings += self._build_warnings()
         if self._iommu.state == "active" and read_parameters(self._root, "vfio_iommu_type1"):
             warnings += self._unsafe_interrupts(self._iommu)
-        return warnings
+        return warnings + others.warnings(self._root, self._choice.backend, map(self._with_record, self._selected))
+
+    def _with_record(self, device: PciDevice) -> others.Declared:
+        record = self._recorded.get(device.address)
+        if record is None:
+            return others.Declared(device)
+        return others.Declared(device, frozenset(record.interfaces), frozenset(record.macs))
 
     def _build_warnings(self) -> list[str]:
         if self._prebuilt:

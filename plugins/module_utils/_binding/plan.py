@@ -21,7 +21,7 @@ from .._host.iommu import chardev_of, group_refusals
 from .._host.modules import module_loaded
 from .._host.mounts import refuse_late
 from .._host.pci import PciBus, PciDevice
-from .._policy.backend import IOMMU, Needs, choose, needs, superfluous
+from .._policy.backend import IOMMU, Needs, choose, modules_to_unload, needs
 from .._policy.guard_context import GuardContext
 from .._policy.guards import check, loss_refusals
 from .._policy.others import id_refusals
@@ -197,7 +197,7 @@ class BindingPlan:
             steps.append("%s %s" % ("enable" if self.enabled else "disable", UNIT_NAME))
         left = [path for path in recorded.parameters if path not in self.needs.parameters]
         steps += ["set %s back to %s" % (path, recorded.parameters[path]) for path in left]
-        steps += ["unload module %s" % name for name in superfluous(root, recorded.modules, self.needs.modules)]
+        steps += ["unload module %s" % name for name in modules_to_unload(root, recorded.modules, self.needs.modules)]
         empty = boot_files.empty_directories(root, self.is_declared)
         return steps + ["remove the empty directory %s" % path for path in empty]
 

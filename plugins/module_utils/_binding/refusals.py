@@ -21,7 +21,7 @@ from .moves import Move
 def expired(backend: str | None, until: str | None, moves: list[Move]) -> list[HostError]:
     """Refuse to bind a device insecurely after the acceptance ended; those that are bound stay."""
     now = times.utc_now()
-    is_over = backend in acceptance.INSECURE and acceptance.expired(until, now)
+    is_over = backend in acceptance.INSECURE and acceptance.is_expired(until, now)
     binds = any(move.record is None and move.steps for move in moves)
     return [acceptance.refusal(until, now)] if is_over and binds else []
 

@@ -17,7 +17,7 @@ from .._base.paths import PA_HINT
 from .._base.undo import UndoStack
 from .._host.modules import dependencies, module_loaded
 from .._host.pci import PciBus, PciDevice
-from .._policy.backend import Needs, superfluous
+from .._policy.backend import Needs, modules_to_unload
 from .control import Kernel
 from .identity import interface_state
 from .originals import Originals
@@ -132,7 +132,7 @@ class Transaction:
             if value and now is not None and now != value:
                 self.on_rollback(path, partial(root.write_sysfs, path, now + "\n"))
                 root.write_sysfs(path, value + "\n")
-        for module in superfluous(root, originals.modules, needs.modules):
+        for module in modules_to_unload(root, originals.modules, needs.modules):
             originals.modules.remove(module)
             if not module_loaded(root, module):
                 continue

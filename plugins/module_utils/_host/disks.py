@@ -126,7 +126,7 @@ class Disks:
     @cached_property
     def mounts(self) -> list[Mount]:
         """What is mounted for the host."""
-        # Without privileges only one's own table can be read; mostly it is the same.
+        # Without privileges only the own table can be read, which is usually the same.
         mounts = read_mounts(self.root) or read_mounts(self.root, "/proc/self/mountinfo")
         if not mounts and self.root.is_live:
             raise HostError(
@@ -147,7 +147,7 @@ class Disks:
             path = device_path(self.root, named.source)
             if path is not None:
                 found.setdefault(os.path.basename(self.root.realpath(path)), (named.where, named.text))
-        # Any of the disks of a filesystem that has several may be the one that is named.
+        # A filesystem on several disks may be named by any of them.
         lines = {self._udev(name, "ID_FS_UUID"): line for name, line in found.items()}
         for name in self.paths if found else ():
             uuid = self._udev(name, "ID_FS_UUID")

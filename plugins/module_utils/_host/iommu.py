@@ -77,7 +77,7 @@ class HostIommu(NamedTuple):
     state: str  # active | firmware_off | absent
     drivers: list[str]
     firmware_tables: list[str]
-    enable_with: str | None  # what turns a described but inactive one on
+    enable_with: str | None  # how to turn on one that is described but inactive
     disabled_by: list[str]  # boot parameters that keep it off
 
 
@@ -90,7 +90,7 @@ def read_groups(root: Root) -> dict[int, Group]:
 
 
 def group_alone(root: Root, number: int) -> Group:
-    """Read of one group what it is, and not whom it has."""
+    """Read one group without its devices."""
     return Group(number, root.read_text(GROUPS, str(number), "name"), None, [])
 
 
@@ -117,7 +117,7 @@ def chardevs(root: Root) -> list[str]:
 def host_iommu(root: Root) -> HostIommu:
     """Say whether a hardware IOMMU works, is described by the firmware but off, or does not exist.
 
-    A node or a group that is not of the no-IOMMU kinds is proof of a working one.
+    A node or a group that is not one of the no-IOMMU kinds proves a working one.
     """
     drivers = [node for node in root.listdir(NODES) if not node.startswith(OUR_PREFIX)]
     tables = _firmware_tables(root)

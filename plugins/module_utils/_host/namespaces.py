@@ -24,7 +24,7 @@ from .processes import described, pids
 
 _CLONE_NEWNET, _NS_GET_NSTYPE = 0x40000000, 0xB703
 _OURS = "/proc/self/ns/net"
-# The interface that such a one names as the one below it is its other end. All others are on top of theirs.
+# Kinds that come in pairs: what such an interface names as its lower one is its peer. All others are on top of theirs.
 PAIRS = ("veth", "netkit", "vxcan")
 # The kernel does not say of these whether the interface below is in another namespace.
 _ON_TOP_ANYWHERE = ("ipoib",)
@@ -72,7 +72,7 @@ def _listed(text: str, interfaces: set[tuple[int | None, str]]) -> list[str]:
 def namespaces(root: Root) -> dict[str, list[str]]:
     """Return every other network namespace and the paths by which to enter it: one may be gone in a moment.
 
-    One lives as long as a thread is in it, something holds a descriptor of it, or it is mounted in any mount namespace:
+    One exists as long as a thread is in it, a descriptor of it is open, or it is mounted in any mount namespace:
     what `ip netns add`, container runtimes and CNI plugins make has no process of its own.
     """
     found: dict[str, list[str]] = {}
@@ -124,7 +124,7 @@ def _threads(root: Root, base: str) -> list[str]:
 def on_top(links: list[Link], where: str) -> dict[int, list[str]]:
     """Return the links of one namespace that are on top of one in another, by the index of that one.
 
-    Which other namespace is not asked: a guard that stands on one too many is the safe side.
+    Which other namespace that is does not matter: to guard one interface too many is the safe side.
     """
     found: dict[int, list[str]] = {}
     for link in links:
@@ -163,7 +163,7 @@ def _where(root: Root, path: str) -> str:
 
 
 def _links_in(name: str, paths: list[str], where: str) -> list[Link]:
-    """Dump a namespace's links from a thread of its own: what it enters is nothing to this one."""
+    """Dump a namespace's links in a separate thread, which enters it: this thread stays in its own."""
     links: list[Link] = []
     failures: list[HostError] = []
 

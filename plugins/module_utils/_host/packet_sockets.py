@@ -32,7 +32,7 @@ class PacketSocket(NamedTuple):
         """Whether it receives ordinary packets to the host.
 
         A switch in userspace (Open vSwitch, VPP), an intrusion prevention system and a capture do. What waits for
-        frames of one protocol (LLDP, DHCP, PTP) has that protocol or a filter, and is on interfaces that are not used.
+        frames of one protocol (LLDP, DHCP, PTP) has that protocol or a filter, and also listens on unused interfaces.
         """
         if self.protocol not in (_ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6):
             return False

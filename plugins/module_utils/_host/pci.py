@@ -230,7 +230,7 @@ def read_interface(root: Root, name: str) -> Interface:
 
 
 def _permanent_address(root: Root, name: str) -> str | None:
-    """Ask the driver for the address that the card brings along: a random one, or one that somebody set, is none."""
+    """Ask the driver for the address that the card came with; None for one that is random or was set."""
     if not root.is_live:
         return None
     answer = array.array("B", struct.pack("=II%dx" % _MAX_ADDRESS, _ETHTOOL_GPERMADDR, _MAX_ADDRESS))

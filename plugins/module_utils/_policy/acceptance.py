@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Insecure passthrough over time: since when a host has it, until when it was accepted, and what follows after."""
+"""How long insecure passthrough is accepted: since when a host has it, until when it may, and what follows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INSECURE = (BUILTIN, DKMS)
 
 
 def end_of(until: str | None) -> datetime.datetime | None:
-    """Return when an acceptance ends: with the last moment of the declared day, UTC."""
+    """Return when an acceptance ends: at the end of the declared day, UTC."""
     text = str(until or "").strip()
     if not text:
         return None
@@ -37,24 +37,24 @@ def end_of(until: str | None) -> datetime.datetime | None:
             evidence=["insecure_until (noiommu_insecure_until): %s" % exc],
             remedy="Write the last day on which it is accepted as YYYY-MM-DD; the day ends at midnight UTC.",
         ) from exc
-    # The last day that a calendar here knows means for ever.
+    # The last day that Python knows means forever.
     return day + datetime.timedelta(days=1) if day.date() < datetime.date.max else day
 
 
-def expired(until: str | None, now: datetime.datetime) -> bool:
+def is_expired(until: str | None, now: datetime.datetime) -> bool:
     """Whether the declared day is over. Without a date there is no end."""
     end = end_of(until)
     return end is not None and now >= end
 
 
 def refusal(until: str | None, now: datetime.datetime) -> HostError:
-    """Return why insecure passthrough is not deployed any more."""
+    """Return the refusal of insecure passthrough after its last day."""
     return HostError(
         "insecure_expired",
         "Insecure passthrough was accepted until %s, and that day is over. What this host has was left as it is."
         % until,
         evidence=["noiommu_insecure_until: %s, which ended at midnight UTC" % until, "today: %s UTC" % stamp(now)[:10]],
-        remedy="Decide anew: set noiommu_insecure_until to a later date, or take insecure passthrough back with the"
+        remedy="Set noiommu_insecure_until to a later date, or remove insecure passthrough with the"
         " playbook baremetal.noiommu.rollback.",
     )
 
@@ -79,7 +79,7 @@ def report(root: Root, taint: dict[str, Any], until: str | None, now: datetime.d
         "since_from": since[1],
         "until": until or None,
         # With a working IOMMU, and nothing beside it, there is nothing that expires.
-        "expired": expired(until, now) and (active or host_iommu(root).state != "active"),
+        "expired": is_expired(until, now) and (active or host_iommu(root).state != "active"),
         "used_since_boot": taint["insecure_passthrough"],
     }
 

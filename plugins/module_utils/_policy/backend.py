@@ -47,7 +47,7 @@ def choose(root: Root, requested: str = "auto", accept_unsafe: bool = False, ena
     """Settle the backend for this host and list every reason against it.
 
     A working IOMMU always wins. Insecure mode is refused beside it, and without the operator's explicit consent.
-    ``enabling_iommu``: one that is off is about to be turned on by a reboot, so that it counts as working.
+    ``enabling_iommu``: an IOMMU that is off will be turned on by a reboot, and counts as working.
     """
     iommu = host_iommu(root)
     backend = requested
@@ -57,7 +57,7 @@ def choose(root: Root, requested: str = "auto", accept_unsafe: bool = False, ena
         if iommu.state == "active":
             backend = IOMMU
         else:
-            backend = BUILTIN if builtin_available(root) else DKMS
+            backend = BUILTIN if has_builtin(root) else DKMS
     if backend == IOMMU:
         return Choice(IOMMU, [], []) if iommu.state == "active" else Choice(None, [_no_iommu(iommu)], [])
     refusals = []
@@ -65,7 +65,7 @@ def choose(root: Root, requested: str = "auto", accept_unsafe: bool = False, ena
         refusals.append(_contradiction(backend, iommu))
     if iommu.state == "active":
         refusals.append(_iommu_active(backend, iommu))
-    if backend == BUILTIN and not builtin_available(root):
+    if backend == BUILTIN and not has_builtin(root):
         refusals.append(_no_builtin(root))
     if backend == DKMS and lockdown(root) not in (None, "none"):
         refusals.append(_locked_down(root))
@@ -105,8 +105,8 @@ def with_dependencies(root: Root, modules: list[str]) -> set[str]:
     return set(modules).union(*(dependencies(root, module) for module in modules))
 
 
-def superfluous(root: Root, recorded: list[str], needed: list[str]) -> list[str]:
-    """Return the recorded modules that those which are needed do not need, the last one first.
+def modules_to_unload(root: Root, recorded: list[str], needed: list[str]) -> list[str]:
+    """Return the recorded modules that are not needed any more, the last one loaded first.
 
     One that is not loaded is kept in mind as long as any is needed: the running kernel may lack it where another kernel
     of the host has it.
@@ -115,7 +115,7 @@ def superfluous(root: Root, recorded: list[str], needed: list[str]) -> list[str]
     return [name for name in reversed(recorded) if name not in needed_too and (not needed or module_loaded(root, name))]
 
 
-def builtin_available(root: Root) -> bool:
+def has_builtin(root: Root) -> bool:
     """Whether VFIO's own no-IOMMU mode can be switched on."""
     return vfio_noiommu_config(root) == "y"
 
@@ -146,9 +146,9 @@ def _comes_with_boot(iommu: HostIommu) -> str:
 def _contradiction(backend: str, iommu: HostIommu) -> HostError:
     return HostError(
         "iommu_wanted",
-        "The IOMMU of this host shall be turned on, and the insecure backend %s is asked for all the same." % backend,
+        "The IOMMU of this host is to be turned on, but the insecure backend %s is requested." % backend,
         evidence=["ACPI tables of an IOMMU: %s" % ", ".join(iommu.firmware_tables)],
-        remedy="Use the backend auto or iommu, or take noiommu_enable_iommu (enable_iommu) back.",
+        remedy="Use the backend auto or iommu, or unset noiommu_enable_iommu (enable_iommu).",
     )
 
 
@@ -172,7 +172,7 @@ def _iommu_lost(backend: str, iommu: HostIommu) -> HostError:
     return HostError(
         "iommu_lost",
         "This host was deployed with a working hardware IOMMU and has none now. What was accepted for hosts without one"
-        " would take away the isolation that its devices had.",
+        " would remove the isolation that its devices had.",
         evidence=["%s: backend iommu" % BINDINGS, "hardware IOMMU: %s" % iommu.state],
         remedy="Look into the firmware setup and the kernel command line for what turned it off. If insecure mode is"
         " meant here from now on, name the backend (noiommu_backend: %s)." % backend,

@@ -26,7 +26,7 @@ def network_guards(
     guards = _connections(context, device, chains) + _routes(context, device, chains)
     if not guards:
         guards = _addresses(context, device, chains)
-    # Of these one is enough; which one, the order says: the most telling first.
+    # One of these is enough: the most telling comes first.
     for look in (_vswitch_port, _xdp, _packet_sockets, _traffic_control):
         guards = guards or look(context, device, chains)
     guards = guards or _stacked(context, owners, device, chains)

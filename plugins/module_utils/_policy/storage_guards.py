@@ -93,7 +93,7 @@ def _uses(disks: Disks, name: str, chain: str) -> list[str]:
 
 
 def _shares(disks: Disks, device: PciDevice) -> list[str]:
-    """What a hypervisor shares has no block device. Whose a mount is, is not asked: one too many is the safe side."""
+    """Return the mounts of what a hypervisor shares. It has no block device, so every mount of that type counts."""
     if device.driver != "virtio-pci":
         return []
     evidence = []

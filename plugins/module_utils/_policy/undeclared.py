@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is recorded on the host and declared nowhere: giving all of it back takes an explicit word."""
+"""What is recorded on the host but not declared: releasing all of it takes an explicit word."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .._base.fs import Root
 from .._base.paths import ACCESS_RECORD, BINDINGS, HUGEPAGES_RECORD, HUGETLB_MOUNTS_RECORD, ORIGINALS
 from .._base.records import load_json
 
-_MOST = 10  # addresses that are named
+_MOST = 10  # addresses that a message names
 
 
 class _Kind(NamedTuple):
@@ -21,7 +21,7 @@ class _Kind(NamedTuple):
 
     what: str
     variable: str
-    nothing: str  # what declares that there shall be none
+    nothing: str  # what declares none of it
     records: Callable[[Root], list[str]]
 
 
@@ -39,7 +39,7 @@ def _entries(key: str) -> Callable[[Root], list[str]]:
 
 def _addresses(recorded: dict[str, Any] | list[dict[str, Any]]) -> list[str]:
     """Originals are kept by address, bindings as a list."""
-    return sorted(recorded if isinstance(recorded, dict) else [one["address"] for one in recorded])
+    return sorted(recorded if isinstance(recorded, dict) else [entry["address"] for entry in recorded])
 
 
 def _some(addresses: list[str]) -> str:

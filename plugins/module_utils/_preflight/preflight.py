@@ -230,7 +230,7 @@ class Preflight:
 
     def _verdict(self) -> dict[str, Any]:
         refusals = [*self._undeclared, *self._enabling.refusals, *self._choice.refusals, *self._selector_errors]
-        if acceptance.expired(self._until, self._now) and self._choice.backend in acceptance.INSECURE:
+        if acceptance.is_expired(self._until, self._now) and self._choice.backend in acceptance.INSECURE:
             refusals.append(acceptance.refusal(self._until, self._now))
         for device in self._selected:
             guards = self._originals.standing(self._guards[device.address], device, self._bus)

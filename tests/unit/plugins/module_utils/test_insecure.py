@@ -64,16 +64,16 @@ def bind(host: Machine, *addresses: str, until: str | None = None) -> BindingCha
     ],
 )
 def test_the_declared_day_ends_at_midnight_utc(moment: datetime.datetime, over: bool) -> None:
-    assert acceptance.expired("2026-03-01", moment) is over
+    assert acceptance.is_expired("2026-03-01", moment) is over
 
 
 @pytest.mark.parametrize("until", [None, "", "  "])
 def test_without_a_date_there_is_no_end(until: str | None) -> None:
-    assert not acceptance.expired(until, datetime.datetime.max.replace(tzinfo=UTC))
+    assert not acceptance.is_expired(until, datetime.datetime.max.replace(tzinfo=UTC))
 
 
 def test_the_last_day_of_all_never_ends() -> None:
-    assert not acceptance.expired("9999-12-31", datetime.datetime(2999, 1, 1, tzinfo=UTC))
+    assert not acceptance.is_expired("9999-12-31", datetime.datetime(2999, 1, 1, tzinfo=UTC))
 
 
 def test_mediated_devices_beside_an_iommu_are_not_insecure(host: Machine) -> None:

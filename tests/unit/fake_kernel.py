@@ -41,6 +41,7 @@ class Machine:
         self.module_index("vfio-pci", "vfio_iommu_type1", "noiommu", "vfio_virqfd")
         tree.dir("/etc/systemd/system/multi-user.target.wants")
         tree.dir("/etc/modprobe.d")
+        tree.dir("/etc/udev/rules.d")
         tree.dir("/usr/local/lib")
         tree.dir("/usr/local/sbin")
         tree.dir("/var/lib")

@@ -10,6 +10,13 @@ from __future__ import annotations
 UNITS_DIR = "/etc/systemd/system"
 WANTS_DIR = UNITS_DIR + "/multi-user.target.wants"
 
+# What udev announces of declared devices that come back, and what binds them then.
+HOTPLUG_RULES = "/etc/udev/rules.d/61-noiommu-hotplug.rules"
+HOTPLUG_NAME = "noiommu-hotplug"
+HOTPLUG_SERVICE = "%s/%s.service" % (UNITS_DIR, HOTPLUG_NAME)
+HOTPLUG_PATH = "%s/%s.path" % (UNITS_DIR, HOTPLUG_NAME)
+ANNOUNCED = "/run/noiommu-hotplug"
+
 MODPROBE = "/etc/modprobe.d/noiommu.conf"
 UNIT_NAME = "noiommu-bindings.service"
 UNIT = UNITS_DIR + "/" + UNIT_NAME

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The boot-time tool: brings the remembered bindings up by identity, without Ansible.
+"""The program on the host: binds the recorded devices by identity, at boot and when they come back, without Ansible.
 
-Each device is a transaction of its own: one that is gone or refused must not keep the others from coming up.
+Each device is a transaction of its own: one that is gone, refused or badly recorded must not keep the others.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ import json
 import os
 import sys
 import time
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 from .._base.command import Runner
 from .._base.errors import HostError, Refused
 from .._base.fs import Root
-from .._base.lock import exclusive
+from .._base.lock import BUILD_WAIT, exclusive
 from .._base.paths import ACCESS_RECORD, BINDINGS, GRANTED_MODE
-from .._base.records import dump_json, load_json
+from .._base.records import dump_json, load_json, sift
 from .._devices import links
 from .._devices.control import Kernel
-from .._devices.identity import Match, follow, locate
+from .._devices.identity import Match, awaited, follow, locate
 from .._devices.originals import Originals
+from .._devices.schemas import BINDING, BINDING_SRIOV
+from .._devices.schemas import BINDINGS as BINDINGS_SCHEMA
 from .._devices.sriov import VfPlan, count, losses
 from .._devices.steps import observe, plan, target
 from .._devices.transaction import INTERRUPTED, Transaction
@@ -36,14 +38,46 @@ from .._policy.backend import IOMMU, choose, needs
 from .._policy.granted_nodes import granted_nodes
 from .._policy.guard_context import GuardContext
 from .._policy.guards import check, loss_refusals
+from .hotplug import HotPlug, announce, take_announced
 
-# udev loads drivers in parallel with this tool, and some wait for their card's firmware; so long an interface may take
-# to appear. Only a device that is not known before makes a boot wait.
-IDENTITY_WAIT = 60.0
+# The network waits for the boot unit, and the unit for drivers that udev is loading right now, but no longer than this.
+BOOT_WAIT = 10.0
+# A card whose driver has to wait for its firmware gets so long to show what it is; nothing else waits for that.
+PLUG_WAIT = 60.0
+# There as long as udev has anything to do.
+_UDEV_QUEUE = "/run/udev/queue"
+
+
+class Stored(NamedTuple):
+    """The record of the bindings, without the entries that are damaged."""
+
+    data: dict[str, Any]
+    devices: list[dict[str, Any]]
+    pfs: list[dict[str, Any]]
+    problems: list[str]
+
+    @classmethod
+    def load(cls, root: Root) -> Stored | None:
+        """Read it; None if there is none."""
+        data = load_json(root, BINDINGS, BINDINGS_SCHEMA)
+        if data is None:
+            return None
+        devices, wrong = sift(data["devices"], BINDING, "devices")
+        pfs, more_wrong = sift(data.get("sriov", []), BINDING_SRIOV, "sriov")
+        return cls(data, devices, pfs, [str(problem) for problem in wrong + more_wrong])
+
+    def render(self) -> str:
+        """Return the file's text: the usable entries by address, then the damaged ones as they are."""
+        data = dict(self.data)
+        for key, entries in (("devices", self.devices), ("sriov", self.pfs)):
+            if key in data:
+                damaged = [entry for entry in data[key] if not any(entry is usable for usable in entries)]
+                data[key] = sorted(entries, key=lambda entry: str(entry["address"])) + damaged
+        return dump_json(data)
 
 
 class Boot:
-    """One run of the tool."""
+    """One run of the program."""
 
     def __init__(self, kernel: Kernel, context: GuardContext, log: Callable[[str], Any]) -> None:
         self.kernel, self.root = kernel, kernel.root
@@ -51,39 +85,72 @@ class Boot:
         self._log = log
 
     def bind(self) -> int:
-        """Bind every remembered device; return how many could not be."""
+        """Bind every recorded device; return how many could not be."""
+        deadline = time.monotonic() + BOOT_WAIT
         with exclusive(self.root):
-            return self._bind()
+            take_announced(self.root)  # all are looked at now
+            return self._bind(None, lambda: self._is_loading() and time.monotonic() < deadline)
 
-    def _bind(self) -> int:
-        bindings = load_json(self.root, BINDINGS)
-        if bindings is None:
+    def plug(self) -> int:
+        """Bind the recorded devices among those that udev announces; return how many could not be."""
+
+        def bind(addresses: set[str]) -> int:
+            # Of a run of Ansible that makes virtual functions, udev announces each.
+            with exclusive(self.root, BUILD_WAIT):
+                return self._bind(addresses, lambda: False)
+
+        return HotPlug(self.root, self._awaited, bind, PLUG_WAIT).run()
+
+    def _is_loading(self) -> bool:
+        return self.root.exists(_UDEV_QUEUE)
+
+    def _awaited(self) -> set[str]:
+        stored, bus, is_loading = Stored.load(self.root), PciBus(self.root), self._is_loading()
+        entries = stored.devices if stored is not None else []
+        return {device.address for entry in entries for device in awaited(bus, entry, is_loading)}
+
+    def _bind(self, only: set[str] | None, is_worth_waiting: Callable[[], bool]) -> int:
+        """Bind the recorded devices, or ``only`` those at these addresses and their virtual functions."""
+        stored = Stored.load(self.root)
+        if stored is None:
             self._log("%s: absent, nothing to bind" % BINDINGS)
             return 0
-        originals = Originals.load(self.root)
-        before, deadline = dump_json(bindings), time.monotonic() + IDENTITY_WAIT
-        failed = self._make_functions(bindings, originals, deadline)
-        others = {entry["address"] for entry in bindings.get("sriov", [])}
-        matches, bus = locate(self.root, bindings["devices"], bindings["driver"], deadline, others)
+        for problem in stored.problems:
+            self._log("%s: passed over, as it is damaged: %s" % (BINDINGS, problem))
+        bindings, originals = stored.data, Originals.load(self.root)
+        before = stored.render()
+        failed = self._make_functions(stored, originals, only, is_worth_waiting)
+        others = {entry["address"] for entry in stored.pfs}
+        matches, bus = locate(self.root, stored.devices, bindings["driver"], is_worth_waiting, others)
         self._context = self._context.fresh()
-        found = list(zip(bindings["devices"], matches))
+        found = list(zip(stored.devices, matches))
         originals.devices = follow(found, originals.devices)
-        for key in ("devices", "sriov"):
-            bindings.get(key, []).sort(key=lambda entry: entry["address"])
+        chosen = [(entry, match) for entry, match in found if _is_chosen(entry, match, only)]
         try:
-            if dump_json(bindings) != before:
+            if stored.render() != before:
                 originals.save(self.root)
-                self.root.write_file(BINDINGS, dump_json(bindings))
-            if found:
+                self.root.write_file(BINDINGS, stored.render())
+            if chosen:
                 self._prepare(bindings, originals)
         except HostError as exc:
             self._log("no device was bound: %s" % exc)
-            return failed + len(found)
-        for entry, match in found:
-            failed += not self._bind_one(entry, match, bus, bindings, originals)
+            return failed + len(chosen)
+        for entry, match in chosen:
+            if only is None and self._is_put_off(entry, match, bus):
+                continue
+            failed += not self._bind_one(entry, match, bus, stored, originals)
         links.update(self.root, originals)
         self._give_nodes()
-        return failed
+        return failed + len(stored.problems) * (only is None)
+
+    def _is_put_off(self, entry: dict[str, Any], match: Match, bus: PciBus) -> bool:
+        """Leave a device that will show more of itself to the service for hot-plug: the network waits for this run."""
+        late = [] if match.is_final else awaited(bus, entry, self._is_loading())
+        announce(self.root, [device.address for device in late])
+        if late:
+            waits = ", ".join("%s (%s)" % (device.address, device.driver or "no driver yet") for device in late)
+            self._log("%s: put off until it shows what it is: %s" % (entry["address"], waits))
+        return bool(late)
 
     def _give_nodes(self) -> None:
         """Give the nodes to those to whom udev will give them: a service that starts after this may be sooner."""
@@ -106,50 +173,55 @@ class Boot:
 
     # --- virtual functions ---
 
-    def _make_functions(self, bindings: dict[str, Any], originals: Originals, deadline: float) -> int:
-        """Make the remembered virtual functions; return how many physical ones failed."""
-        entries, failed = bindings.get("sriov", []), 0
-        others = {entry["address"] for entry in bindings["devices"]}
-        matches, bus = locate(self.root, entries, None, deadline, others)
-        found = list(zip(entries, matches))
+    def _make_functions(
+        self, stored: Stored, originals: Originals, only: set[str] | None, is_worth_waiting: Callable[[], bool]
+    ) -> int:
+        """Make the recorded virtual functions; return how many physical ones failed."""
+        failed = 0
+        others = {entry["address"] for entry in stored.devices}
+        matches, bus = locate(self.root, stored.pfs, None, is_worth_waiting, others)
+        found = list(zip(stored.pfs, matches))
         moved = {entry["address"]: match.device.address for entry, match in found if match.device}
         originals.sriov = follow(found, originals.sriov)
-        for record in [*originals.devices.values(), *bindings["devices"]]:
+        for record in [*originals.devices.values(), *stored.devices]:
             if "vf" in record:
                 record["vf"]["pf"] = moved.get(record["vf"]["pf"], record["vf"]["pf"])
         for entry, match in found:
+            if not _is_chosen(entry, match, only):
+                continue
             try:
                 if match.device is None:
                     raise HostError("gone", match.note)
-                self._make(match.device, entry["vfs"], bus, bindings, set(originals.devices))
+                self._make(match.device, entry["vfs"], bus, stored, set(originals.devices))
             except HostError as exc:
                 failed += 1
                 self._log("%s: no virtual functions: %s" % (entry["address"], exc))
         return failed
 
-    def _make(self, pf: PciDevice, number: int, bus: PciBus, bindings: dict[str, Any], ours: set[str]) -> None:
-        one = VfPlan(pf, count(self.root, pf), number)
-        if not one.changes:
+    def _make(self, pf: PciDevice, number: int, bus: PciBus, stored: Stored, ours: set[str]) -> None:
+        vf_plan = VfPlan(pf, count(self.root, pf), number)
+        if not vf_plan.changes:
             return
-        refusals = loss_refusals(self._context, bus, losses([one], bus), ours)
+        refusals = loss_refusals(self._context, bus, losses([vf_plan], bus), ours)
         if refusals:
             raise Refused(refusals)
-        taken = {entry["address"] for entry in bindings["devices"] if entry.get("vf", {}).get("pf") == pf.address}
+        declared = {entry["address"] for entry in stored.devices if entry.get("vf", {}).get("pf") == pf.address}
         with Transaction(self.kernel) as transaction:
-            transaction.set_functions(one, taken)
-        self._log(str(one))
+            transaction.set_functions(vf_plan, declared)
+        self._log(str(vf_plan))
 
     # --- devices ---
 
-    def _bind_one(
-        self, entry: dict[str, Any], match: Match, bus: PciBus, bindings: dict[str, Any], originals: Originals
-    ) -> bool:
-        device = match.device
+    def _bind_one(self, entry: dict[str, Any], match: Match, bus: PciBus, stored: Stored, originals: Originals) -> bool:
+        device, bindings = match.device, stored.data
+        if device is not None and device.address in originals.damage:
+            self._log("%s: skipped, its record is damaged: %s" % (device.address, originals.damage[device.address]))
+            return False
         if device is None:
             self._log("%s: skipped, %s" % (entry["address"], match.note))
             return False
         try:
-            self._refuse_guarded(device, bus, bindings, originals)
+            self._refuse_guarded(device, bus, stored, originals)
             with Transaction(self.kernel) as transaction:
                 originals.record(device, bus)
                 transaction.save(originals)
@@ -165,23 +237,24 @@ class Boot:
         self._log("%s: on %s, %s, %s%s" % (device.address, bindings["driver"], chardev, safety, note))
         return True
 
-    def _refuse_guarded(self, device: PciDevice, bus: PciBus, bindings: dict[str, Any], originals: Originals) -> None:
+    def _refuse_guarded(self, device: PciDevice, bus: PciBus, stored: Stored, originals: Originals) -> None:
         guards = check(self._context, bus, device)
         refusals = [guard.refusal() for guard in originals.standing(guards, device, bus)]
-        if bindings["backend"] == IOMMU:
-            listed = {entry["address"] for entry in bindings["devices"]}
+        if stored.data["backend"] == IOMMU:
+            listed = {entry["address"] for entry in stored.devices}
             refusals += group_refusals(self.root, bus, [device], listed)
         if refusals:
             raise Refused(refusals)
 
     def status(self) -> dict[str, Any]:
-        """Return the remembered bindings beside what is."""
-        bindings = load_json(self.root, BINDINGS)
-        if bindings is None:
+        """Return the recorded bindings beside what is."""
+        stored = Stored.load(self.root)
+        if stored is None:
             return {"backend": None, "ok": True, "devices": []}
+        bindings = stored.data
         want = target(bindings["backend"], bindings["driver"], bindings["dpdk_pa_hint"])
         bus, devices = PciBus(self.root), []
-        for entry in bindings["devices"]:
+        for entry in stored.devices:
             device = bus.get(entry["address"])
             if device is None:
                 devices.append({"address": entry["address"], "present": False, "ok": False})
@@ -189,7 +262,17 @@ class Boot:
             state = observe(self.root, device)
             chardev = chardev_of(self.root, state.group)
             devices.append(dict(state.report(), present=True, chardev=chardev, ok=not plan(state, want)))
-        return {"backend": bindings["backend"], "ok": all(one["ok"] for one in devices), "devices": devices}
+        is_ok = not stored.problems and all(device["ok"] for device in devices)
+        return {"backend": bindings["backend"], "ok": is_ok, "devices": devices}
+
+
+def _is_chosen(entry: dict[str, Any], match: Match, only: set[str] | None) -> bool:
+    """Whether an entry's device is among those that a run is for, itself or by its physical function."""
+    if only is None:
+        return True
+    if match.device is None:
+        return entry["address"] in only or entry.get("vf", {}).get("pf") in only
+    return match.device.address in only or match.device.physfn in only
 
 
 def _say(line: str) -> None:
@@ -202,15 +285,15 @@ def main(argv: list[str]) -> int:
     """Entry point of ``python3 /usr/local/lib/noiommu/noiommu.pyz``."""
     root = Root()
     boot = Boot(Kernel(root, Runner()), GuardContext(root), _say)
-    if argv == ["status"]:
-        status = boot.status()
-        _say(json.dumps(status, indent=2))
-        return 0 if status["ok"] else 1
-    if argv == ["bind"]:
-        try:
-            return 1 if boot.bind() else 0
-        except HostError as exc:
-            _say(str(exc))
-            return 1
-    _say("usage: python3 /usr/local/lib/noiommu/noiommu.pyz bind|status")
+    try:
+        if argv == ["status"]:
+            status = boot.status()
+            _say(json.dumps(status, indent=2))
+            return 0 if status["ok"] else 1
+        if argv in (["bind"], ["plug"]):
+            return 1 if (boot.bind() if argv == ["bind"] else boot.plug()) else 0
+    except HostError as exc:
+        _say(str(exc))
+        return 1
+    _say("usage: python3 /usr/local/lib/noiommu/noiommu.pyz bind|plug|status")
     return 2

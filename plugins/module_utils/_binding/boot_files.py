@@ -12,11 +12,25 @@ from typing import Any
 
 from .._base.files import HEADER, RenderedFile
 from .._base.fs import Root
-from .._base.paths import BINDINGS, LIBRARY, MODPROBE, PROGRAM, STATE, UNIT, UNIT_NAME, VERIFY, WANTS
+from .._base.paths import (
+    ANNOUNCED,
+    BINDINGS,
+    HOTPLUG_PATH,
+    HOTPLUG_RULES,
+    HOTPLUG_SERVICE,
+    LIBRARY,
+    MODPROBE,
+    PROGRAM,
+    STATE,
+    UNIT,
+    UNIT_NAME,
+    VERIFY,
+    WANTS,
+)
 from .._base.records import dump_json
 from .._devices.control import Kernel
 from .._host import systemd
-from . import bundle
+from . import bundle, hotplug
 
 # The program of earlier versions was a directory of modules.
 _OLD_PROGRAM = LIBRARY + "/noiommu_host"
@@ -37,7 +51,7 @@ Documentation=https://github.com/baremetal-noiommu/baremetal.noiommu
 DefaultDependencies=no
 RequiresMountsFor=%(library)s %(state)s
 After=local-fs.target systemd-modules-load.service systemd-udevd.service systemd-udev-trigger.service
-Wants=network-pre.target
+Wants=network-pre.target noiommu-hotplug.path
 Before=network-pre.target
 Conflicts=shutdown.target
 Before=shutdown.target
@@ -51,6 +65,31 @@ TimeoutStartSec=300
 
 [Install]
 WantedBy=multi-user.target
+"""
+
+# Started by the path unit below as long as any announcement is there.
+_HOTPLUG_SERVICE = """[Unit]
+Description=Bind the declared PCI devices that come back to VFIO
+Documentation=https://github.com/baremetal-noiommu/baremetal.noiommu
+RequiresMountsFor=%(library)s %(state)s
+After=noiommu-bindings.service
+StartLimitIntervalSec=60
+StartLimitBurst=20
+
+[Service]
+Type=oneshot
+ExecStart=%(python)s -B %(program)s plug
+TimeoutStartSec=1200
+"""
+
+_HOTPLUG_PATH = """[Unit]
+Description=See that declared PCI devices come back
+Documentation=https://github.com/baremetal-noiommu/baremetal.noiommu
+After=noiommu-bindings.service
+
+[Path]
+DirectoryNotEmpty=%(announced)s
+MakeDirectory=yes
 """
 
 
@@ -69,7 +108,10 @@ def rendered(root: Root, bindings: dict[str, Any] | None, options: list[str]) ->
     return [
         *(RenderedFile(path, text) for path, text in contents),
         RenderedFile(PROGRAM, program, program=True),
-        RenderedFile(UNIT, HEADER + _unit() if wanted else None),
+        RenderedFile(UNIT, _text(_UNIT, bindings)),
+        RenderedFile(HOTPLUG_SERVICE, _text(_HOTPLUG_SERVICE, bindings)),
+        RenderedFile(HOTPLUG_PATH, _text(_HOTPLUG_PATH, bindings)),
+        RenderedFile(HOTPLUG_RULES, HEADER + _rules(bindings) if bindings is not None else None),
         RenderedFile(VERIFY, _COMMAND % _words() if wanted else None, 0o755),
         *(RenderedFile(path, None, program=True) for path in _old_program(root)),
     ]
@@ -79,8 +121,13 @@ def _old_program(root: Root) -> list[str]:
     return ["%s/%s" % (_OLD_PROGRAM, name) for name in root.listdir(_OLD_PROGRAM) if name.endswith(".py")]
 
 
-def _unit() -> str:
-    return _UNIT % _words()
+def _text(template: str, bindings: dict[str, Any] | None) -> str | None:
+    return HEADER + template % _words() if bindings is not None else None
+
+
+def _rules(bindings: dict[str, Any]) -> str:
+    kinds = {entry["vendor_device"] for entry in bindings["devices"]}
+    return hotplug.rules(kinds, {entry["vendor_device"] for entry in bindings.get("sriov", [])})
 
 
 def _words() -> dict[str, str]:
@@ -91,6 +138,7 @@ def _words() -> dict[str, str]:
         "program": PROGRAM,
         "library": LIBRARY,
         "state": STATE,
+        "announced": ANNOUNCED,
     }
 
 
@@ -113,19 +161,25 @@ def remove_leftovers(root: Root, declared: bool) -> None:
         root.remove_file("%s/%s" % (bytecode, name))
     for path in _OLD_DIRECTORIES if declared else _DIRECTORIES:
         root.remove_empty_dir(path)
+    if not declared:
+        hotplug.forget_announced(root)
 
 
 def is_enabled(root: Root) -> bool:
-    """Whether the unit starts at boot."""
+    """Whether the boot unit starts at boot, and with it what sees devices come back."""
     return root.link_name(WANTS) == UNIT_NAME
 
 
-def enable(kernel: Kernel, wanted: bool, unit_changed: bool) -> None:
-    """Have the unit start at boot or not, and let a running systemd know if that is news."""
-    news = unit_changed or is_enabled(kernel.root) != wanted
-    if wanted and not is_enabled(kernel.root):
-        kernel.root.write_link(WANTS, UNIT)
+def enable(kernel: Kernel, wanted: bool, changed_paths: list[str]) -> None:
+    """Have the units start at boot or not, and let a running systemd know if that is news."""
+    root, runner = kernel.root, kernel.runner
+    news = UNIT in changed_paths or is_enabled(root) != wanted
+    if wanted and not is_enabled(root):
+        root.write_link(WANTS, UNIT)
     elif not wanted:
-        kernel.root.remove_file(WANTS)
-    if news:
-        systemd.reload_if_stale(kernel.root, kernel.runner, UNIT_NAME)
+        root.remove_file(WANTS)
+    for path, is_news in ((UNIT, news), (HOTPLUG_PATH, HOTPLUG_PATH in changed_paths)):
+        if is_news:
+            systemd.reload_if_stale(root, runner, os.path.basename(path))
+    if systemd.is_running(root):
+        runner.run("systemctl", "start" if wanted else "stop", os.path.basename(HOTPLUG_PATH))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # Ansible ships what a module imports: these are needed as te
 
 _NAME = "noiommu_host"
 _ENTRY_POINTS = ("_binding.boot", "_report.verify")
-_MAIN = '''"""Run as: python3 /usr/local/lib/noiommu/noiommu.pyz (bind | status | verify)"""
+_MAIN = '''"""Run as: python3 /usr/local/lib/noiommu/noiommu.pyz (bind | plug | status | verify)"""
 
 import sys
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from .._base.errors import HostError
 from .._base.fs import Root
-from .._base.paths import UNIT
 from .._devices import links
 from .._devices.control import Kernel
 from .._devices.originals import Originals
@@ -159,12 +158,12 @@ class BindingChange:
 
     def _write_files(self, transaction: Transaction) -> None:
         kernel, files, enabled = self.kernel, self._plan.files, self._plan.enabled
-        was_enabled, unit_changed = boot_files.is_enabled(self.root), UNIT in files.changed_paths
+        was_enabled, changed_paths = boot_files.is_enabled(self.root), files.changed_paths
         if files.changed or was_enabled != enabled:
-            transaction.on_rollback("the boot unit", lambda: boot_files.enable(kernel, was_enabled, unit_changed))
+            transaction.on_rollback("the boot units", lambda: boot_files.enable(kernel, was_enabled, changed_paths))
             transaction.on_rollback("files", files.rollback)
             files.apply()
-            boot_files.enable(kernel, enabled, unit_changed)
+            boot_files.enable(kernel, enabled, changed_paths)
 
     def _finish(self, transaction: Transaction) -> None:
         """Drop the records of what was released, and remove what is left of it: from here on nothing can fail."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import Any, Iterable, NamedTuple
+from typing import Any, Callable, Iterable, NamedTuple
 
 from .._base.fs import Root
 from .._host.pci import PciBus, PciDevice
+from .._policy.guard_context import PASSTHROUGH_DRIVERS
 from .selectors import plain_serials
 
 # --- what a device is known by ---
@@ -239,15 +240,41 @@ def _another_kind(device: PciDevice, entry: dict[str, Any]) -> str:
 
 
 def locate(
-    root: Root, entries: list[dict[str, Any]], driver: str | None, deadline: float, others: Iterable[str] = ()
+    root: Root,
+    entries: list[dict[str, Any]],
+    driver: str | None,
+    is_worth_waiting: Callable[[], bool],
+    others: Iterable[str] = (),
 ) -> tuple[list[Match], PciBus]:
-    """Identify devices, waiting for interfaces that are still to come. Return the bus as it was last seen, too."""
+    """Identify devices; wait for what is still to come as long as that is worth it. Return the bus last seen, too."""
     while True:
+        is_last = not is_worth_waiting()
         bus = PciBus(root)
         matches = identify(bus, entries, driver, others)
-        if all(map(_is_settled, entries, matches)) or time.monotonic() >= deadline:
+        if is_last or all(map(_is_settled, entries, matches)):
             return matches, bus
         time.sleep(0.2)
+
+
+def awaited(bus: PciBus, entry: dict[str, Any], is_loading: bool) -> list[PciDevice]:
+    """Return the devices that could be the entry's, and whose host driver is still to show what they are known by.
+
+    What has no driver will not show it, unless drivers are still being loaded. A virtual function is announced when it
+    is made.
+    """
+    if "vf" in entry:
+        return []
+    return [
+        device
+        for device in _alike(bus, entry)
+        if (is_loading if device.driver is None else device.driver not in PASSTHROUGH_DRIVERS)
+        and not contradiction(device, entry)
+        and (not device.interfaces if entry["macs"] else _hides_serial(device, entry))
+    ]
+
+
+def _hides_serial(device: PciDevice, entry: dict[str, Any]) -> bool:
+    return not plain_serials(entry.get("serials", [])) <= plain_serials(device.serials)
 
 
 def _is_settled(entry: dict[str, Any], match: Match) -> bool:

@@ -13,11 +13,13 @@ from typing import Any
 from .._base.fs import Root
 from .._base.paths import ORIGINALS
 from .._base.records import dump_json, load_json
+from .._base.schema import Schema, problems
 from .._host.iommu import UNSAFE_GROUP_NAMES
 from .._host.pci import PciBus, PciDevice
-from .._policy.guard_context import DISK_DATA, DISK_MEMBER
-from .._policy.guards import PASSTHROUGH_DRIVERS
+from .._policy.guard_context import DISK_DATA, DISK_MEMBER, PASSTHROUGH_DRIVERS
 from .identity import identity, interface_state, macs_of, permanent_macs, replaced
+from .schemas import ORIGINAL, ORIGINAL_SRIOV
+from .schemas import ORIGINALS as ORIGINALS_SCHEMA
 from .selectors import Recorded, plain_serials
 from .steps import observe
 
@@ -32,6 +34,18 @@ class Originals:
         self.modules: list[str] = data.get("modules", [])
         # Physical functions whose number of virtual ones was changed.
         self.sriov: dict[str, dict[str, Any]] = data.get("sriov", {})
+        # What is wrong with which address's record: such a record is kept as it is, and nothing is done by it.
+        self.damage: dict[str, str] = {}
+        self._damaged: dict[str, dict[str, Any]] = {"devices": {}, "sriov": {}}
+        for records, schema in ((self.devices, ORIGINAL), (self.sriov, ORIGINAL_SRIOV)):
+            self._set_aside(records, schema, "sriov" if records is self.sriov else "devices")
+
+    def _set_aside(self, records: dict[str, Any], schema: Schema, kind: str) -> None:
+        for address, record in list(records.items()):
+            wrong = problems(record, schema)
+            if wrong:
+                self.damage[address] = "%s: %s[%s]: %s" % (ORIGINALS, kind, address, "; ".join(map(str, wrong)))
+                self._damaged[kind][address] = records.pop(address)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Originals) and vars(self) == vars(other)
@@ -39,18 +53,32 @@ class Originals:
     @classmethod
     def load(cls, root: Root) -> Originals:
         """Read the file; nothing is recorded if there is none."""
-        return cls(load_json(root, ORIGINALS))
+        return cls(load_json(root, ORIGINALS, ORIGINALS_SCHEMA))
+
+    def forget_damaged(self, address: str) -> None:
+        """Drop an unusable record."""
+        self.damage.pop(address, None)
+        for records in self._damaged.values():
+            records.pop(address, None)
+
+    def _data(self) -> dict[str, Any]:
+        return {
+            "devices": {**self._damaged["devices"], **self.devices},
+            "parameters": self.parameters,
+            "modules": self.modules,
+            "sriov": {**self._damaged["sriov"], **self.sriov},
+        }
 
     def render(self) -> str | None:
         """Return the file's text, None if there is nothing to remember."""
-        data = vars(self)
+        data = self._data()
         if not any(data.values()):
             return None
         return dump_json({key: value for key, value in data.items() if value or key != "sriov"})
 
     def copy(self) -> Originals:
         """Return an independent copy."""
-        return Originals(json.loads(json.dumps(vars(self))))
+        return Originals(json.loads(json.dumps(self._data())))
 
     def save(self, root: Root) -> None:
         """Write the file, or remove it if there is nothing to remember."""

@@ -21,6 +21,9 @@ from .._base.paths import (
     ACCESS_RECORD,
     BINDINGS,
     GRANTED_MODE,
+    HOTPLUG_PATH,
+    HOTPLUG_RULES,
+    HOTPLUG_SERVICE,
     HUGEPAGES_SCRIPT,
     HUGEPAGES_UNIT,
     HUGEPAGES_WANTS,
@@ -154,6 +157,9 @@ class Verify:
             yield "%s is missing" % MODPROBE
         if not self._root.exists(UNIT) or not self._root.exists(WANTS):
             yield "%s does not start at boot" % UNIT_NAME
+        for path in (HOTPLUG_RULES, HOTPLUG_SERVICE, HOTPLUG_PATH):
+            if not self._root.exists(path):
+                yield "%s is missing: a device that comes back is not bound before the next boot" % path
 
     def _devices(self) -> Iterator[str]:
         if self._bindings is None and self._root.exists(UNIT):

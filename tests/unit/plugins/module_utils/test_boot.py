@@ -32,7 +32,7 @@ REQUEST = Request([{"address": NIC}, {"address": VIRTIO}], accept_unsafe=True)
 @pytest.fixture
 def host(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A host that was deployed and then booted: files are there, devices are back on their drivers."""
-    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 0.0)
+    monkeypatch.setattr(_boot, "BOOT_WAIT", 0.0)
     tree = machine.tree
     tree.pci(NIC, driver="e1000e")
     tree.net("eth1", NIC, "52:54:00:00:00:11")
@@ -48,6 +48,11 @@ def host(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
         machine.unload(module)
     machine.requests.clear()
     return machine
+
+
+def drivers_are_loading(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_boot, "BOOT_WAIT", 60.0)
+    host.tree.file("/run/udev/queue")
 
 
 def move(host: Machine, old: str, new: str) -> None:
@@ -109,7 +114,7 @@ def reboot(host: Machine, **drivers: str) -> None:
 @pytest.fixture
 def alike(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A host that was deployed with two NICs of one kind, one of them up and with a driver of its own, and booted."""
-    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 0.0)
+    monkeypatch.setattr(_boot, "BOOT_WAIT", 0.0)
     for number, (address, driver) in enumerate(((A, "e1000e"), (B, "other"))):
         machine.tree.pci(address, driver=driver)
         machine.tree.net("eth%d" % number, address, "52:54:00:00:00:2%d" % number)
@@ -254,7 +259,7 @@ def shifted(host: Machine, serials: dict[str, str] | None = None, constant: bool
 @pytest.fixture
 def late(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A host whose drivers do not come while this tool waits."""
-    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 0.0)
+    monkeypatch.setattr(_boot, "BOOT_WAIT", 0.0)
     return machine
 
 
@@ -298,7 +303,7 @@ def test_a_serial_number_does_not_overrule_another_mac(late: Machine) -> None:
 
 @pytest.mark.parametrize("constant", [False, True])
 def test_what_is_shown_later_is_waited_for(machine: Machine, monkeypatch: pytest.MonkeyPatch, constant: bool) -> None:
-    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 60.0)
+    drivers_are_loading(machine, monkeypatch)
     shifted(machine, SERIALS if constant else None, constant)
     slept: list[float] = []
 
@@ -336,14 +341,14 @@ def test_a_device_that_is_found_elsewhere_leaves_its_address_to_nobody(alike: Ma
 
 
 def test_nothing_is_waited_for_where_everything_is_there(alike: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 60.0)
+    drivers_are_loading(alike, monkeypatch)
     monkeypatch.setattr(_boot.time, "sleep", lambda _seconds: pytest.fail("it waits"))
     for _run in range(2):
         assert boot(alike)[0] == 0
 
 
 def test_an_interface_that_comes_late_is_waited_for(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 60.0)
+    drivers_are_loading(host, monkeypatch)
     host.unbind(NIC)
     slept: list[float] = []
 
@@ -396,7 +401,7 @@ def test_nothing_declared_is_no_failure(machine: Machine) -> None:
 @pytest.fixture
 def random(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A host with a NIC that makes its address up, deployed and booted."""
-    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 0.0)
+    monkeypatch.setattr(_boot, "BOOT_WAIT", 0.0)
     machine.tree.pci(A, "8086:154c", driver="iavf")
     machine.tree.net("eth0", A, "5a:11:11:11:11:11")
     machine.tree.file("/sys/class/net/eth0/addr_assign_type", "1")
@@ -427,7 +432,7 @@ DISK, ELSEWHERE = "0000:00:06.0", "0000:00:0a.0"
 @pytest.fixture
 def disks(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A host with two disks of one kind, one of them given to the data plane, and booted."""
-    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 0.0)
+    monkeypatch.setattr(_boot, "BOOT_WAIT", 0.0)
     tree = machine.tree
     for number, address in enumerate((DISK, "0000:00:08.0")):
         tree.pci(address, "144d:a808", "010802", driver="nvme")
@@ -520,14 +525,15 @@ def test_a_disk_that_was_taken_without_its_driver_is_known_with_it(disks: Machin
 
 
 def test_of_two_disks_without_a_driver_none_is_taken(disks: Machine) -> None:
-    disks.unbind("0000:00:08.0")
     for address in (DISK, "0000:00:08.0"):
+        disks.unbind(address)
         disks.tree.remove(disks.tree.real(address) + "/nvme")
     failed, lines = boot(disks)
     assert failed == 1 and "serial number could not be checked" in lines[0] and "0000:00:08.0" in lines[0]
 
 
-def test_a_disk_whose_driver_is_not_there_yet_is_taken_by_address(disks: Machine) -> None:
+def test_a_disk_whose_driver_is_not_there_is_taken_by_address(disks: Machine) -> None:
+    disks.unbind(DISK)
     disks.tree.remove(disks.tree.real(DISK) + "/nvme")
     failed, lines = boot(disks)
     assert failed == 0 and "serial number could not be checked" in lines[0]

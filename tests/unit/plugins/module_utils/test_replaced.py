@@ -35,7 +35,7 @@ def restart(host: Machine, address: str, driver: str) -> None:
 
 @pytest.fixture
 def host(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 0.0)
+    monkeypatch.setattr(_boot, "BOOT_WAIT", 0.0)
     return machine
 
 

@@ -305,7 +305,7 @@ def test_preflight_knows_that_functions_are_undone_which_are_declared_no_more(ho
 
 @pytest.fixture
 def booted(host: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 0.0)
+    monkeypatch.setattr(_boot, "BOOT_WAIT", 0.0)
     converge(host, THREE_OF_FOUR)
     host.functions(PF, 0)
     host.requests.clear()
@@ -354,7 +354,7 @@ TWO = Request(
 @pytest.fixture
 def two(host: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A host with virtual functions of two cards of one kind, which had one before, and booted."""
-    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 0.0)
+    monkeypatch.setattr(_boot, "BOOT_WAIT", 0.0)
     host.tree.pci(OTHER, "8086:10c9", driver="igb")
     host.tree.net("pf1", OTHER, OTHER_MAC)
     host.tree.sriov(OTHER)
@@ -397,7 +397,7 @@ def test_a_physical_function_that_is_gone_keeps_its_number(two: Machine) -> None
 @pytest.fixture
 def made_by_udev(host: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A host with virtual functions that are not declared but made at every boot, before this tool or after."""
-    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 0.0)
+    monkeypatch.setattr(_boot, "BOOT_WAIT", 0.0)
     host.functions(PF, 2)
     converge(host, Request([{"pf": MAC, "vf": ["1"]}], accept_unsafe=True))
     host.functions(PF, 0)
@@ -405,7 +405,8 @@ def made_by_udev(host: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def test_functions_that_others_make_late_are_waited_for(made_by_udev: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 60.0)
+    monkeypatch.setattr(_boot, "BOOT_WAIT", 60.0)
+    made_by_udev.tree.file("/run/udev/queue")
     monkeypatch.setattr(_boot.time, "sleep", lambda _seconds: made_by_udev.functions(PF, 2))
     failed, lines = boot(made_by_udev)
     assert failed == 0 and made_by_udev.driver_of(VFS[1]) == "vfio-pci", lines
@@ -441,7 +442,8 @@ def test_functions_of_another_kind_are_left_alone(made_by_udev: Machine) -> None
 
 
 def test_a_physical_functions_driver_is_waited_for(booted: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_boot, "IDENTITY_WAIT", 60.0)
+    monkeypatch.setattr(_boot, "BOOT_WAIT", 60.0)
+    booted.tree.file("/run/udev/queue")
     bindings = json.loads(booted.root.read_text(BINDINGS))
     bindings["sriov"][0]["macs"] = []  # a device that is none of the network's
     booted.tree.file(BINDINGS, json.dumps(bindings))

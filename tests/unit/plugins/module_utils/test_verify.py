@@ -136,6 +136,10 @@ DRIFT: dict[str, tuple[Callable[[Machine], Any], str]] = {
         for path in (paths.LIMITS, *DROP_INS)
     },
     "a mount gone": (lambda host: host.tree.remove("/proc/1/mountinfo"), "hugepages: /mnt/huge is not mounted"),
+    "no hot-plug": (
+        lambda host: host.tree.remove(paths.HOTPLUG_PATH),
+        "noiommu-hotplug.path is missing: a device that comes back is not bound",
+    ),
     "not at boot": (lambda host: host.tree.remove(WANTS), "noiommu-bindings.service does not start at boot"),
     "no module for this kernel": (
         lambda host: host.module_index("vfio-pci", "vfio_iommu_type1"),

@@ -14,6 +14,7 @@ from typing import Any, Iterator, Mapping
 
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.baremetal.noiommu.plugins.module_utils._access.declared import GRANTS_SPEC
+from ansible_collections.baremetal.noiommu.plugins.module_utils._access.declared import problems as access_problems
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base import schema
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.schema import Problem, Schema
@@ -56,8 +57,8 @@ def refusals(declared: Mapping[str, Any]) -> list[HostError]:
         if value is None or (isinstance(value, str) and not value.strip()):
             continue
         wrong = schema.problems(value, _schema(spec), name)
-        if not wrong and name == "noiommu_insecure_until":
-            wrong = _wrong_date(name, value)
+        if not wrong and name in _MEANING:
+            wrong = _MEANING[name](name, value)
         if wrong:
             found.append(refusal(name, [str(problem) for problem in wrong], _is_text_for_more(spec, value)))
     return found
@@ -84,6 +85,14 @@ def _wrong_date(name: str, value: Any) -> list[Problem]:
     except HostError:
         return [Problem(name, "expected the last day as YYYY-MM-DD, found %r" % (str(value),))]
     return []
+
+
+def _wrong_grants(name: str, value: Any) -> list[Problem]:
+    return list(access_problems(value, name))
+
+
+# What a value of the right type can have wrong.
+_MEANING = {"noiommu_insecure_until": _wrong_date, "noiommu_access": _wrong_grants}
 
 
 # --- from Ansible's argument specifications to schemas, as lenient as Ansible is with types ---

@@ -6,10 +6,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import re
+from typing import Any, Iterator, Mapping, NamedTuple
 
 from .._base.errors import HostError
+from .._base.schema import Problem
+from .._host import capabilities
+from .._host.units import full_name
 
+GROUP_NAME = re.compile(r"^[a-z_][a-z0-9_-]{0,31}\Z")
 PROFILES = ("dpdk", "spdk", "ovs", "custom")
 _PROFILE = {"type": "str", "choices": list(PROFILES)}
 _CAPABILITIES = {"type": "list", "elements": "str"}
@@ -74,3 +79,80 @@ def parse_memlock(text: Any) -> str:
             remedy="Use unlimited, or the bytes of hugetlb memory that the application maps.",
         )
     return value
+
+
+def group_missing() -> HostError:
+    """Return the refusal of grants that name no group."""
+    return HostError(
+        "group",
+        "The grants name no group.",
+        evidence=["group: not declared"],
+        remedy="Declare the group that may use the devices; it is created where it is missing.",
+    )
+
+
+def group_misnamed(name: str) -> HostError:
+    """Return the refusal of a name that no group can have."""
+    return HostError(
+        "group",
+        "%r is not a group name." % name,
+        evidence=["expected lower-case letters, digits, - and _, at most 32, not starting with a digit"],
+        remedy="Choose another name.",
+    )
+
+
+def program_path(path: str) -> str:
+    """Return a program's path, or refuse one that is not absolute."""
+    if not path.startswith("/"):
+        raise HostError(
+            "binary",
+            "%r is not an absolute path." % path,
+            evidence=["binaries: path %s" % path],
+            remedy="Give the program's full path, such as /usr/bin/dpdk-testpmd.",
+        )
+    return path
+
+
+def asked_capabilities(name: str, profile: str, listed: list[str]) -> list[str]:
+    """Return the capabilities that are listed for an application, or refuse the profile custom without any."""
+    asked = capabilities.parse(listed)
+    if profile == "custom" and not asked:
+        raise HostError(
+            "profile",
+            "The profile custom of %s says nothing of what it needs." % name,
+            evidence=["capabilities: none"],
+            remedy="List its capabilities, or choose one of the profiles %s." % ", ".join(PROFILES[:-1]),
+        )
+    return asked
+
+
+def problems(grants: Mapping[str, Any], where: str) -> Iterator[Problem]:
+    """Yield everything that is wrong with grants on any host. That they fit ``GRANTS_SPEC`` was checked before."""
+    group = grants.get("group")
+    if grants and not group:
+        yield _problem(where, group_missing())
+    elif group and not GROUP_NAME.match(str(group)):
+        yield _problem(where + ".group", group_misnamed(str(group)))
+    try:
+        parse_memlock(grants.get("memlock") or "unlimited")
+    except HostError as exc:
+        yield _problem(where + ".memlock", exc)
+    for option, key, check in (("services", "name", full_name), ("binaries", "path", program_path)):
+        for number, entry in enumerate(grants.get(option) or ()):
+            place = "%s.%s[%d]" % (where, option, number)
+            try:
+                check(str(entry[key]))
+                profile = entry.get("profile") or grants.get("profile") or "dpdk"
+                listed = entry.get("capabilities") or grants.get("capabilities") or []
+                asked_capabilities(str(entry[key]), profile, _list(listed))
+            except HostError as exc:
+                yield _problem(place, exc)
+
+
+def _list(value: Any) -> list[str]:
+    """Return a list of texts as Ansible makes it of one text."""
+    return value.split(",") if isinstance(value, str) else [str(entry) for entry in value]
+
+
+def _problem(where: str, exc: HostError) -> Problem:
+    return Problem(where, "%s %s." % (exc.message, "; ".join(exc.evidence)))

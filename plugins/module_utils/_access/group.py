@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import grp
 import pwd
-import re
 from functools import partial
 from typing import Any, Iterator
 
@@ -17,10 +16,8 @@ from .._base.errors import HostError
 from .._base.fs import Root
 from .._base.undo import UndoStack
 from .._host.accounts import Account, read_groups
-from .declared import Request
+from .declared import GROUP_NAME, Request, group_misnamed, group_missing
 from .record import Record
-
-_NAME = re.compile(r"^[a-z_][a-z0-9_-]{0,31}\Z")
 
 
 class GroupPlan:
@@ -48,17 +45,14 @@ class GroupPlan:
     def refusals(self) -> list[HostError]:
         """Return every reason why the group cannot be as declared."""
         if self.name is None:
-            return []
+            request = self._request
+            is_empty = not (request.users or request.services or request.binaries or request.gid)
+            return [] if is_empty else [group_missing()]
         return [*self._name_refusals(self.name), *self._user_refusals()]
 
     def _name_refusals(self, name: str) -> Iterator[HostError]:
-        if not _NAME.match(name):
-            yield HostError(
-                "group",
-                "%r is not a group name." % name,
-                evidence=["expected lower-case letters, digits, - and _, at most 32, not starting with a digit"],
-                remedy="Choose another name.",
-            )
+        if not GROUP_NAME.match(name):
+            yield group_misnamed(name)
             return
         account, gid = self._groups.get(name), self._request.gid
         if account is not None:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .._base.errors import HostError
-from .._host import capabilities
 from .._policy import backend as _backend
-from .declared import PROFILES, Request
+from .declared import Request, asked_capabilities
 
 # How an application gets its capabilities. The way makes a difference: see needs().
 SERVICE, BINARY, CONTAINER = "service", "binary", "container"
@@ -79,12 +77,5 @@ class Application(NamedTuple):
 def application(name: str, declared: dict[str, Any], how: str, backend: str, request: Request) -> Application:
     """Return what a declared service or program needs on this backend."""
     profile = declared.get("profile") or request.profile
-    asked = capabilities.parse(declared.get("capabilities") or request.capabilities)
-    if profile == "custom" and not asked:
-        raise HostError(
-            "profile",
-            "The profile custom of %s says nothing of what it needs." % name,
-            evidence=["capabilities: none"],
-            remedy="List its capabilities, or choose one of the profiles %s." % ", ".join(PROFILES[:-1]),
-        )
+    asked = asked_capabilities(name, profile, declared.get("capabilities") or request.capabilities)
     return Application(name, profile, needs(profile, backend, how, request.memlock == "unlimited", asked))

@@ -14,7 +14,7 @@ from .._base.fs import Root
 from .._base.undo import UndoStack
 from .._host import capabilities
 from . import eligibility, file_capabilities, profiles
-from .declared import Request
+from .declared import Request, program_path
 from .file_capabilities import Found, Recorded, State
 from .profiles import Application
 
@@ -53,7 +53,8 @@ class ProgramsPlan:
         found: dict[str, Application] = {}
         for declared in request.binaries:
             try:
-                name = self._real_path(declared["path"])
+                # The capabilities are on the file that a link leads to.
+                name = self._root.realpath(program_path(declared["path"]))
                 application = profiles.application(name, declared, profiles.BINARY, backend, request)
             except HostError as exc:
                 self.refusals.append(exc)
@@ -61,17 +62,6 @@ class ProgramsPlan:
             # The same file may be declared by another name.
             found[name] = found[name].with_grants_of(application) if name in found else application
         self.applications = list(found.values())
-
-    def _real_path(self, path: str) -> str:
-        if not path.startswith("/"):
-            raise HostError(
-                "binary",
-                "%r is not an absolute path." % path,
-                evidence=["binaries: path %s" % path],
-                remedy="Give the program's full path, such as /usr/bin/dpdk-testpmd.",
-            )
-        # The capabilities are on the file that a link leads to.
-        return self._root.realpath(path)
 
     def _plan_grant(self, application: Application, record: Recorded | None) -> None:
         found = file_capabilities.look(self._root, application.name)

@@ -306,6 +306,19 @@ def test_headers_of_kernels_to_come_are_among_the_missing_packages(host: Tree) -
 
 LATER = [
     ("access", {"group": "dataplane", "users": ["nobody-here"]}, "user", "There is no user nobody-here on this host."),
+    ("access", {"users": ["root"]}, "group", "The grants name no group."),
+    (
+        "access",
+        {"group": "dataplane", "services": [{"name": "ovs"}]},
+        "wrapper",
+        "The service ovs.service runs nothing itself.",
+    ),
+    (
+        "access",
+        {"group": "dataplane", "binaries": [{"path": "/usr/bin/cat"}]},
+        "binary",
+        "/usr/bin/cat is not a data plane application.",
+    ),
     ("access", {"group": "Data Plane"}, "group", "'Data Plane' is not a group name."),
     ("access", {"group": "dataplane", "memlock": "8G"}, "memlock", "'8G' is not an amount of locked memory."),
     (
@@ -328,6 +341,8 @@ def test_what_a_later_step_would_refuse_is_part_of_the_verdict(
 ) -> None:
     host.file("/etc/group", "root:x:0:")
     host.file("/etc/passwd", "root:x:0:0::/root:/bin/sh")
+    host.file("/usr/lib/systemd/system/ovs.service", "[Service]\nExecStart=/bin/true")
+    host.file("/usr/bin/cat", b"\x7fELF")
     host.file("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "0")
     host.file("/proc/meminfo", "MemTotal: 1048576 kB")
     before = host.content()

@@ -63,6 +63,30 @@ def test_what_is_accepted(name: str, value: Any) -> None:
         ("noiommu_access", {"users": [{"name": "ann"}]}, "noiommu_access.users[0]: expected a text"),
         ("noiommu_access", {"profile": "dpkd"}, "noiommu_access.profile: expected one of dpdk, spdk, ovs, custom"),
         ("noiommu_access", {"gid": "staff"}, "noiommu_access.gid: expected a whole number, found 'staff'"),
+        ("noiommu_access", {"users": ["ann"]}, "noiommu_access: The grants name no group."),
+        ("noiommu_access", {"gid": 500}, "noiommu_access: The grants name no group."),
+        ("noiommu_access", {"group": "Data Plane"}, "noiommu_access.group: 'Data Plane' is not a group name."),
+        ("noiommu_access", {**GRANTS, "memlock": "8G"}, "noiommu_access.memlock: '8G' is not an amount of locked"),
+        (
+            "noiommu_access",
+            {"group": "g", "services": [{"name": "fwd"}, {"name": "../fwd"}]},
+            "noiommu_access.services[1]: '../fwd' is not the name of a systemd service.",
+        ),
+        (
+            "noiommu_access",
+            {"group": "g", "profile": "custom", "services": [{"name": "fwd"}]},
+            "noiommu_access.services[0]: The profile custom of fwd says nothing of what it needs.",
+        ),
+        (
+            "noiommu_access",
+            {"group": "g", "binaries": [{"path": "/usr/bin/fwd", "profile": "custom", "capabilities": "net_raw,fly"}]},
+            "noiommu_access.binaries[0]: There is no capability CAP_FLY.",
+        ),
+        (
+            "noiommu_access",
+            {"group": "g", "binaries": [{"path": "fwd"}]},
+            "noiommu_access.binaries[0]: 'fwd' is not an",
+        ),
         ("noiommu_access", "dataplane", "noiommu_access: expected a mapping with the keys group"),
         (
             "noiommu_devices",

@@ -6,13 +6,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Protocol
 
-from ._base.change import Change
 from ._base.command import Runner
 from ._base.errors import HostError
 from ._base.fs import Root
 from ._base.lock import unless_check_mode
+
+if TYPE_CHECKING:
+    from ._base.change import Change
 
 
 class Module(Protocol):

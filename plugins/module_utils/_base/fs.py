@@ -15,7 +15,7 @@ import os
 import stat
 import struct
 from functools import lru_cache
-from typing import Callable, TypeVar
+from typing import TypeVar
 
 from .errors import HostError, errno_text
 
@@ -192,114 +192,61 @@ class Root:
                 errno=exc.errno,
             ) from exc
 
-    def write_file(self, path: str, text: str | bytes, mode: int = 0o644) -> None:
-        """Replace a file atomically and durably: a crash leaves the old one or the new one, a power cut after the call
-        the new one. Missing directories are made.
+    # Writing is a file of its own, imported where something is written: most runs only read.
 
-        A new file has no name until it is whole. One that replaces another has a second name for a moment, which the
-        next call that writes or removes it takes away; so an unchanged file is not written again.
-        """
-        real = self.path(path)
-        data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
-        if _holds(real, data, mode):
-            return
-        try:
-            self.make_dirs(os.path.dirname(path))
-            nameless = _open_nameless(os.path.dirname(real))
-            with os.fdopen(nameless or _open_second(real), "wb") as stream:
-                stream.write(data)
-                os.fchmod(stream.fileno(), mode)
-                stream.flush()
-                os.fsync(stream.fileno())
-                if nameless:
-                    # A directory descriptor, which an absolute path does not need, makes Python follow the link.
-                    _put_in_place(lambda name: os.link("/proc/self/fd/%d" % nameless, name, src_dir_fd=nameless), real)
-                else:
-                    os.rename(_second_name(real), real)
-            _sync_directory(os.path.dirname(real))
-        except OSError as exc:
-            _unlink_quietly(_second_name(real))
-            raise _file_error("write", path, exc) from exc
+    def write_file(self, path: str, text: str | bytes, mode: int = 0o644) -> None:
+        """Replace a file atomically and durably; missing directories are made."""
+        from . import durable
+
+        durable.write_file(self.path(path), path, text, mode)
 
     def make_dirs(self, path: str) -> None:
-        """Make a directory and what is missing above it, durably, or raise OSError.
+        """Make a directory and what is missing above it as 0755, durably, or raise OSError."""
+        from . import durable
 
-        They are made as 0755 whatever the umask: the files restrict access themselves. A mode that is only corrected
-        afterwards would stay wrong for ever if the run was killed in between.
-        """
-        real, missing = self.path(path), []
-        while real not in ("", "/") and not os.path.isdir(real):
-            missing.append(real)
-            real = os.path.dirname(real)
-        if not missing:
-            return
-        before = os.umask(0o022)
-        try:
-            os.makedirs(missing[0], exist_ok=True)
-        finally:
-            os.umask(before)
-        for made in missing:
-            _sync_directory(os.path.dirname(made))
+        durable.make_dirs(self.path(path))
 
     def rename(self, path: str, new: str) -> None:
         """Rename a file or a directory durably, or raise OSError."""
-        os.rename(self.path(path), self.path(new))
-        for folder in {os.path.dirname(self.path(path)), os.path.dirname(self.path(new))}:
-            _sync_directory(folder)
+        from . import durable
+
+        durable.rename(self.path(path), self.path(new))
 
     def sync(self, path: str) -> None:
         """Have a file that another program wrote survive a power cut, its name included."""
-        _sync_file(self.path(path))
-        _sync_directory(os.path.dirname(self.path(path)))
+        from . import durable
+
+        durable.sync(self.path(path))
 
     def try_writing(self, path: str) -> None:
         """Raise OSError where no file can be made in a directory. Modes do not tell: it may be mounted read-only."""
-        probe = self.path(path, "probe")
-        os.close(_open_nameless(self.path(path)) or _open_second(probe))
-        _unlink_quietly(_second_name(probe))
+        from . import durable
+
+        durable.try_writing(self.path(path))
 
     def write_link(self, path: str, target: str) -> None:
         """Make or replace a symbolic link atomically and durably."""
-        real = self.path(path)
-        try:
-            self.make_dirs(os.path.dirname(path))
-            _put_in_place(lambda name: os.symlink(target, name), real)
-            _sync_directory(os.path.dirname(real))
-        except OSError as exc:
-            _unlink_quietly(_second_name(real))
-            raise _file_error("write the symbolic link", path, exc) from exc
+        from . import durable
+
+        durable.write_link(self.path(path), path, target)
 
     def remove_file(self, path: str) -> bool:
         """Remove a file or symbolic link durably; say whether there was one."""
-        self.remove_second(path)
-        if not self.exists(path):
-            return False
-        try:
-            os.unlink(self.path(path))
-            _sync_directory(os.path.dirname(self.path(path)))
-        except FileNotFoundError:  # somebody else was faster
-            return False
-        except OSError as exc:
-            raise _file_error("remove", path, exc) from exc
-        return True
+        from . import durable
+
+        return durable.remove_file(self.path(path), path)
 
     def remove_second(self, path: str) -> None:
         """Remove the second name of a file, if a run that was killed left it."""
-        _unlink_quietly(_second_name(self.path(path)))
+        from . import durable
+
+        durable.remove_second(self.path(path))
 
     def remove_empty_dir(self, path: str) -> bool:
         """Remove a directory durably if it is empty; say whether it was removed."""
-        # A read-only filesystem refuses before it looks whether there is anything to remove.
-        if not os.path.isdir(self.path(path)) or os.path.islink(self.path(path)):
-            return False
-        try:
-            os.rmdir(self.path(path))
-            _sync_directory(os.path.dirname(self.path(path)))
-        except OSError as exc:
-            if exc.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):  # the last: something is mounted on it
-                return False
-            raise _file_error("remove the empty directory", path, exc) from exc
-        return True
+        from . import durable
+
+        return durable.remove_empty_dir(self.path(path), path)
 
 
 @lru_cache(maxsize=None)
@@ -321,91 +268,3 @@ def _device_node(path: str) -> tuple[str, str] | None:
     mode = struct.unpack_from("=H", answer, _STATX_MODE)[0]
     kind = "b" if stat.S_ISBLK(mode) else "c" if stat.S_ISCHR(mode) else None
     return (kind, "%d:%d" % struct.unpack_from("=II", answer, _STATX_RDEV)) if kind else None
-
-
-def _second_name(real: str) -> str:
-    """Return the one other name that a file ever has. Whoever reads a directory goes by the suffix, hidden or not."""
-    return os.path.join(os.path.dirname(real), ".%s.noiommu-new" % os.path.basename(real))
-
-
-def _holds(real: str, data: bytes, mode: int) -> bool:
-    """Whether there is such a file with that content already."""
-    try:
-        about = os.lstat(real)
-        if not stat.S_ISREG(about.st_mode) or stat.S_IMODE(about.st_mode) != mode or about.st_size != len(data):
-            return False
-        with open(real, "rb") as stream:
-            return stream.read() == data
-    except OSError:
-        return False
-
-
-def _open_nameless(folder: str) -> int | None:
-    """Open a file that is gone if nobody names it; None where the filesystem or the kernel has no such thing."""
-    if not hasattr(os, "O_TMPFILE"):  # a control node that writes a report need not run Linux
-        return None
-    try:
-        return os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    except OSError as exc:
-        if exc.errno in (errno.EOPNOTSUPP, errno.EISDIR):
-            return None
-        raise
-
-
-def _open_second(real: str) -> int:
-    name = _second_name(real)
-    _unlink_quietly(name)
-    return os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-
-
-def _put_in_place(make: Callable[[str], None], real: str) -> None:
-    """Make it under its name, or under its second name first where something is there already."""
-    try:
-        make(real)
-    except FileExistsError:
-        second = _second_name(real)
-        _unlink_quietly(second)
-        make(second)
-        os.rename(second, real)
-
-
-def _sync_file(real: str) -> None:
-    handle = os.open(real, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _sync_directory(real: str) -> None:
-    """Have the names in a directory survive a power cut: a file's own fsync does not cover its name."""
-    try:
-        _sync_file(real)
-    except OSError as exc:
-        if exc.errno not in (errno.EINVAL, errno.ENOENT):  # cannot sync directories; or somebody removed it
-            raise
-
-
-def _unlink_quietly(real: str) -> None:
-    try:
-        os.unlink(real)
-    except OSError:
-        pass
-
-
-_FILE_REMEDIES = {
-    errno.ENOSPC: "Free space on the filesystem that holds it, then run again.",
-    errno.EROFS: "The filesystem is mounted read-only: remount it read-write, then run again.",
-    errno.EACCES: "Run with become: true.",
-    errno.EPERM: "Run with become: true; if it was root, look for an immutable flag (lsattr) or a security policy.",
-}
-
-
-def _file_error(verb: str, path: str, exc: OSError) -> HostError:
-    return HostError(
-        "file",
-        "Could not %s %s: %s." % (verb, path, errno_text(exc)),
-        evidence=["%s: %s" % (path, errno_text(exc))],
-        remedy=_FILE_REMEDIES.get(exc.errno or 0, "Make the path usable for root, then run again."),
-        errno=exc.errno,
-    )

@@ -74,7 +74,7 @@ def test_the_program_on_the_host_is_made_of_these_packages() -> None:
 
 NAMING = {"rename", "replace", "unlink", "remove", "rmdir", "mkdir", "makedirs", "link", "symlink", "removedirs"}
 # The lock, which a boot forgets. And the controller's archives, which a build makes again.
-WRITES_BY_ITSELF = {"_base.fs", "_base.lock", "_dkms.archive"}
+WRITES_BY_ITSELF = {"_base.durable", "_base.lock", "_dkms.archive"}
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if name_of(path) not in WRITES_BY_ITSELF], ids=name_of)

@@ -44,13 +44,14 @@ case $? in 0) exit 0 ;; 101) exit 1 ;; *) exit 2 ;; esac
 """
 
 # Without default dependencies: with them the unit would wait for sysinit.target, which cloud-init in turn makes wait
-# for the network. Ordered before the network, it never blocks it: the network does not require it.
+# for the network. Ordered before the network, it never blocks it: the network does not require it. After dpdk.service,
+# which binds devices of its own files: who comes last decides.
 _UNIT = """[Unit]
 Description=Bind the declared PCI devices to VFIO
 Documentation=https://github.com/baremetal-noiommu/baremetal.noiommu
 DefaultDependencies=no
 RequiresMountsFor=%(library)s %(state)s
-After=local-fs.target systemd-modules-load.service systemd-udevd.service systemd-udev-trigger.service
+After=local-fs.target systemd-modules-load.service systemd-udevd.service systemd-udev-trigger.service dpdk.service
 Wants=network-pre.target noiommu-hotplug.path
 Before=network-pre.target
 Conflicts=shutdown.target

@@ -35,14 +35,14 @@ reserve() {
 
 """
 
-# Before sysinit.target: nothing else has taken and scattered the memory yet. After sysctl, whose files may set the
-# number of pages as well.
+# Before sysinit.target: nothing else has taken and scattered the memory yet. After sysctl and dpdk.service, whose files
+# may set the number of pages as well: who comes last decides.
 _UNIT = """[Unit]
 Description=Reserve the declared hugetlb pages
 Documentation=https://github.com/baremetal-noiommu/baremetal.noiommu
 DefaultDependencies=no
 RequiresMountsFor=/usr/local/lib/noiommu
-After=systemd-sysctl.service
+After=systemd-sysctl.service dpdk.service
 Before=sysinit.target shutdown.target
 Conflicts=shutdown.target
 

@@ -141,7 +141,7 @@ class PoolsPlan:
         """What will replace the declared pages one day."""
         # A host that lives with it already is not kept from anything else.
         short = [] if self._shortage is None else [str(self._shortage)]
-        return short + others.warnings(self._root, self.host, self.declared)
+        return short + others.warnings(self._root, self.host, self.declared, bool(self.changes))
 
     def _freed(self) -> list[WantedPool]:
         """Return the recorded pools that are no longer declared, at the counts that they had at first."""

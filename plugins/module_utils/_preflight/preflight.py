@@ -20,7 +20,7 @@ from .._devices.selectors import Recorded, resolve
 from .._devices.sriov import losses, plan_functions
 from .._dkms import signing
 from .._dkms.upkeep import headers_to_come
-from .._host import hugetlb, kernels, taint
+from .._host import dpdk_service, hugetlb, kernels, taint
 from .._host.iommu import HostIommu, classify, group_refusals, host_iommu, read_group
 from .._host.kernel_config import lockdown, vfio_noiommu_config
 from .._host.modules import module_installed, module_loaded
@@ -286,7 +286,7 @@ class Preflight:
         ]
 
     def _warnings(self) -> list[str]:
-        warnings = list(self._choice.warnings)
+        warnings = [*self._choice.warnings, *self._bound_by_others()]
         if self._choice.backend == DKMS:
             warnings += self._build_warnings()
         if self._iommu.state == "active" and read_parameters(self._root, "vfio_iommu_type1"):
@@ -298,6 +298,18 @@ class Preflight:
         if record is None:
             return others.Declared(device)
         return others.Declared(device, frozenset(record.interfaces), frozenset(record.macs))
+
+    def _bound_by_others(self) -> list[str]:
+        """What dpdk.service binds to another driver."""
+        selected = {device.address for device in self._selected}
+        bindings = dpdk_service.bindings(self._root) if dpdk_service.is_enabled(self._root) else []
+        return [
+            "%s, line %d, has %s bind %s to %s. At boot the declared driver comes after it, but whenever it is started"
+            " again, as by an upgrade of its package, its own replaces it. Remove the line."
+            % (dpdk_service.INTERFACES, binding.line, dpdk_service.NAME, binding.address, binding.driver)
+            for binding in bindings
+            if binding.address in selected and binding.driver != "vfio-pci"
+        ]
 
     def _build_warnings(self) -> list[str]:
         if self._prebuilt:

@@ -704,7 +704,7 @@ def warned(root: HugetlbRoot, *pools: dict[str, Any]) -> list[str]:
 
 def test_the_boot_unit_comes_after_sysctl(root: HugetlbRoot, tree: Tree) -> None:
     run(root, [{"size": "2M", "count": 5}])
-    assert "After=systemd-sysctl.service\n" in tree.root.read_text(UNIT)
+    assert "After=systemd-sysctl.service dpdk.service\n" in tree.root.read_text(UNIT)
 
 
 def test_a_number_that_sysctl_sets_is_named_with_its_line(root: HugetlbRoot, tree: Tree) -> None:
@@ -746,6 +746,104 @@ def test_of_all_settings_the_one_that_counts_is_named(
         tree.file(path, text)
     texts = warned(root, {"size": "2M", "count": 5})
     assert [text.startswith(where or "?") for text in texts] == ([True] if where else [])
+
+
+# --- what others do to the pools ---
+
+WANTS_DIR = "/etc/systemd/system/multi-user.target.wants/"
+
+
+@pytest.mark.parametrize(
+    ("conf", "said"),
+    [
+        ("# NR_2M_PAGES=64", []),
+        ("NR_2M_PAGES=0", []),
+        ("NR_2M_PAGES=5", []),
+        ("NR_2M_PAGES=64", ["line 1, has dpdk.service reserve 64 pages of 2M, but declared is 2M: 5."]),
+        ("NR_2M_PAGES=64\nNR_2M_PAGES=5", []),
+        ('#\nNR_2M_PAGES="0 64"', ["line 2, has dpdk.service reserve 64 pages of 2M on NUMA node 1,"]),
+        ("NR_2M_PAGES='32 64'", ["32 pages of 2M on NUMA node 0", "64 pages of 2M on NUMA node 1"]),
+        ("NR_1G_PAGES=2", []),
+        ("NR_2M_PAGES=$(nproc)", []),
+    ],
+)
+def test_pages_of_dpdk_service(root: HugetlbRoot, tree: Tree, conf: str, said: list[str]) -> None:
+    tree.file("/etc/dpdk/dpdk.conf", conf)
+    assert warned(root, {"size": "2M", "count": 5}) == []  # it does not run at boot
+    tree.file(WANTS_DIR + "dpdk.service")
+    texts = warned(root, {"size": "2M", "count": 5})
+    assert len(texts) == len(said) and all(part in text for part, text in zip(said, texts))
+    assert all(text.startswith("/etc/dpdk/dpdk.conf, line ") for text in texts)
+
+
+def test_pages_of_dpdk_service_by_node(root: HugetlbRoot, tree: Tree) -> None:
+    tree.file(WANTS_DIR + "dpdk.service")
+    tree.file("/etc/dpdk/dpdk.conf", 'NR_2M_PAGES="6 3"')
+    pools = [{"size": "2M", "count": 6, "node": 0}, {"size": "2M", "count": 2, "node": 1}]
+    (text,) = warned(root, *pools)
+    assert "3 pages of 2M on NUMA node 1" in text
+    assert warned(root, pools[0]) == []  # node 1 is nobody's but dpdk.service's
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("[sysctl]\nvm.nr_hugepages=5", None),
+        ("[sysctl]\nvm.nr_hugepages=512", "line 2, of an active profile of TuneD sets vm.nr_hugepages to 512,"),
+        ("[sysctl]\nvm.nr_hugepages=${pages}", "sets vm.nr_hugepages to ${pages},"),
+        ("[sysctl]\n# vm.nr_hugepages=512", None),
+        ("[vm]\nvm.nr_hugepages=512", None),
+        ("[sysfs]\n/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages=7", "nr_hugepages to 7"),
+        ("[sysfs]\n/sys/devices/system/node/node*/hugepages/hugepages-2048kB/nr_hugepages=2", "node*"),
+        ("[sysfs]\n/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages=7", None),
+        ("[bootloader]\ncmdline_mine=+hugepagesz=1G hugepages=8 quiet", None),
+        (
+            "[bootloader]\ncmdline_mine=hugepagesz=2M hugepages=8",
+            "hugepagesz=2M hugepages=8 on the kernel command line",
+        ),
+        ("[bootloader]\ncmdline=+hugepages=8", "hugepages=8 on the kernel command line"),
+    ],
+)
+def test_pages_of_an_active_profile_of_tuned(root: HugetlbRoot, tree: Tree, lines: str, said: str | None) -> None:
+    tree.file("/etc/tuned/mine/tuned.conf", lines)
+    tree.file("/etc/tuned/active_profile", "mine")
+    assert warned(root, {"size": "2M", "count": 5}) == []  # it does not run at boot
+    tree.file(WANTS_DIR + "tuned.service")
+    texts = warned(root, {"size": "2M", "count": 5})
+    assert len(texts) == (said is not None) and all((said or "?") in text for text in texts)
+    tree.file("/etc/tuned/active_profile", "balanced")
+    assert warned(root, {"size": "2M", "count": 5}) == []
+
+
+def test_profiles_of_tuned_include_and_replace_others(root: HugetlbRoot, tree: Tree) -> None:
+    tree.file(WANTS_DIR + "tuned.service")
+    tree.file("/etc/tuned/active_profile", "balanced mine")
+    tree.file("/etc/tuned/mine/tuned.conf", "[main]\ninclude=-absent, base;mine")  # and itself, for ever
+    tree.file("/usr/lib/tuned/base/tuned.conf", "[sysctl]\nvm.nr_hugepages=1")
+    (text,) = warned(root, {"size": "2M", "count": 5})
+    assert text.startswith("/usr/lib/tuned/base/tuned.conf, line 2,")
+    tree.file("/etc/tuned/base/tuned.conf", "\n[sysctl]\nvm.nr_hugepages = 2")
+    (text,) = warned(root, {"size": "2M", "count": 5})
+    assert text.startswith("/etc/tuned/base/tuned.conf, line 3,")
+    tree.file("/etc/tuned/mine/tuned.conf", "[main]\ninclude=base\n[sysctl]\nvm.nr_hugepages=5")
+    assert warned(root, {"size": "2M", "count": 5}) == []
+
+
+@pytest.mark.parametrize("name", ["kubelet", "k3s-agent", "kubelite", "bash"])
+def test_a_kubelet_has_to_count_again(root: HugetlbRoot, tree: Tree, name: str) -> None:
+    tree.file("/proc/4711/comm", name)
+    module = FakeModule(declaration(pools=[{"size": "2M", "count": 5}]))
+    for told in (name != "bash", False):  # only where the numbers changed
+        module.warnings.clear()
+        hugepages.hugepages(module, root, Idle())
+        assert (
+            module.warnings
+            == [
+                "%s (process 4711) counts the pages of this host only when it starts: restart its service, so that"
+                " Kubernetes knows the new numbers." % name
+            ]
+            * told
+        )
 
 
 ON_NODE_0, ON_NODE_1, ANYWHERE = ([{"size": "2M", "count": 64, "node": node}] for node in (0, 1, None))

@@ -304,6 +304,16 @@ def test_headers_of_kernels_to_come_are_among_the_missing_packages(host: Tree) -
     assert prebuilt.report()["packages_missing"] == []
 
 
+def test_a_device_that_dpdk_service_binds_elsewhere_is_named(host: Tree) -> None:
+    host.file("/etc/dpdk/interfaces", "# pci %s igb_uio\npci %s uio_pci_generic\npci 0000:99:00.0 igb_uio" % (NIC, NIC))
+    assert report(host, {"address": NIC})["verdict"]["warnings"] == []
+    host.file("/etc/systemd/system/multi-user.target.wants/dpdk.service")
+    (text,) = report(host, {"address": NIC})["verdict"]["warnings"]
+    assert text.startswith("/etc/dpdk/interfaces, line 2, has dpdk.service bind %s to uio_pci_generic." % NIC)
+    host.file("/etc/dpdk/interfaces", "pci %s vfio-pci\npci %s\nplatform x y" % (NIC, NIC))
+    assert report(host, {"address": NIC})["verdict"]["warnings"] == []
+
+
 LATER = [
     ("access", {"group": "dataplane", "users": ["nobody-here"]}, "user", "There is no user nobody-here on this host."),
     ("access", {"users": ["root"]}, "group", "The grants name no group."),

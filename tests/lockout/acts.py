@@ -142,10 +142,10 @@ def thread(name: str) -> None:
     assert there.wait(20), "the thread is not there"
 
 
-def xdp(nic: str) -> None:
-    """Attach an XDP program that lets everything pass."""
+def bpf_program(nic: str, kind: int, attach: int, flags: int) -> None:
+    """Attach a program to an interface that answers 2: XDP_PASS, and of no concern for tc's hooks."""
     number = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
-    load, link_create, kind, attach, generic = 5, 28, 6, 37, 2
+    load, link_create = 5, 28
     code = ctypes.create_string_buffer(struct.pack("=BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0))
     licence = ctypes.create_string_buffer(b"GPL")
 
@@ -153,7 +153,44 @@ def xdp(nic: str) -> None:
         return checked(LIBC.syscall(number, command, attributes, len(attributes)))
 
     program = bpf(load, struct.pack("=IIQQ24x", kind, 2, ctypes.addressof(code), ctypes.addressof(licence)))
-    HELD.append(bpf(link_create, struct.pack("=IIII", program, socket.if_nametoindex(nic), attach, generic)))
+    HELD.append(bpf(link_create, struct.pack("=IIII", program, socket.if_nametoindex(nic), attach, flags)))
+
+
+def xdp(nic: str) -> None:
+    """Attach an XDP program that lets everything pass, for any driver."""
+    bpf_program(nic, 6, 37, 2)
+
+
+def tcx(nic: str) -> None:
+    """Attach a program of tc's, without a queueing discipline."""
+    bpf_program(nic, 3, 46, 0)
+
+
+def nftables(nic: str) -> None:
+    """Hook an empty chain to an interface, as `nft add chain netdev t c { type filter hook ingress device ... }`."""
+
+    def attribute(kind: int, data: bytes) -> bytes:
+        return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
+
+    def message(kind: int, flags: int, family: int, resource: int, body: bytes = b"") -> bytes:
+        data = struct.pack("=BB", family, 0) + struct.pack(">H", resource) + body
+        return struct.pack("=IHHII", 16 + len(data), kind, flags, 1, 0) + data
+
+    begin, end, subsystem, netdev, nested = 16, 17, 10, 5, 0x8000
+    hook = attribute(1, struct.pack(">I", 0)) + attribute(2, struct.pack(">i", 0)) + attribute(3, nic.encode() + b"\0")
+    chain = attribute(1, b"t\0") + attribute(3, b"c\0") + attribute(4 | nested, hook) + attribute(7, b"filter\0")
+    batch = message(begin, 1, 0, subsystem)
+    batch += message(subsystem << 8, 0x401, netdev, 0, attribute(1, b"t\0"))
+    batch += message(subsystem << 8 | 3, 0x405, netdev, 0, chain)  # and an answer
+    batch += message(end, 1, 0, subsystem)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as sock:
+        sock.bind((0, 0))
+        sock.settimeout(20)
+        sock.send(batch)
+        answer = sock.recv(4096)
+    code = struct.unpack_from("=i", answer, 16)[0]
+    if code:
+        raise OSError(-code, os.strerror(-code))
 
 
 def pppoe(nic: str) -> None:
@@ -227,7 +264,16 @@ def forbid(path: str) -> None:
 
 def main() -> int:
     """Act in a child that stays; say whether it could."""
-    act = {"accept": accept, "connect": connect, "packet": packet, "thread": thread, "xdp": xdp, "pppoe": pppoe}
+    act = {
+        "accept": accept,
+        "connect": connect,
+        "packet": packet,
+        "thread": thread,
+        "xdp": xdp,
+        "tcx": tcx,
+        "nftables": nftables,
+        "pppoe": pppoe,
+    }
     act.update({"loop": loop, "exclusive": exclusive, "write": write, "forbid": forbid})
     result, ready = os.pipe()
     if os.fork():

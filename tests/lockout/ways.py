@@ -308,6 +308,14 @@ NETWORK = [
         _UP + "tc qdisc add dev $NIC clsact",
         "queueing discipline clsact",
     ),
+    Way("a BPF program of tcx on it (Cilium)", "nic", "traffic_control", _UP + "$ACT tcx $NIC", "at tcx/ingress"),
+    Way(
+        "a chain of nftables on it (fwd to a veth)",
+        "nic",
+        "traffic_control",
+        _UP + "$ACT nftables $NIC",
+        "nftables chain c of table t",
+    ),
     Way("a PPPoE session", "nic", "pppoe", _UP + "$ACT pppoe $NIC", "session with 02:00:00:00:00:99 through $NIC"),
 ]
 _EXT4 = "mkfs.ext4 -q /dev/$DISK; "

@@ -16,11 +16,11 @@ import os
 import socket
 import struct
 import sys
-from typing import Iterator, NamedTuple, Sequence
+from typing import Collection, Iterator, NamedTuple, Sequence
 
 from .._base.errors import HostError
 
-ROUTE, SOCK_DIAG = 0, 4
+ROUTE, SOCK_DIAG, NETFILTER = 0, 4, 12
 _RTM_NEWLINK, _RTM_GETLINK = 16, 18
 _RTM_NEWADDR, _RTM_GETADDR = 20, 22
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
@@ -91,7 +91,7 @@ class NetState(NamedTuple):
     @classmethod
     def read(cls) -> NetState:
         """Ask the running kernel."""
-        nexthops = parse_nexthops(dump(_RTM_GETNEXTHOP, struct.pack("=BBBBI", 0, 0, 0, 0, 0), optional=True))
+        nexthops = parse_nexthops(dump(_RTM_GETNEXTHOP, struct.pack("=BBBBI", 0, 0, 0, 0, 0), [errno.EOPNOTSUPP]))
         return cls(
             parse_addresses(dump(_RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0))),
             parse_routes(dump(_RTM_GETROUTE, struct.pack("=BBBBBBBBI", *([0] * 9))), nexthops),
@@ -261,15 +261,15 @@ def _multipath(raw: memoryview) -> list[int]:
     return found
 
 
-def dump(kind: int, body: bytes, optional: bool = False, protocol: int = ROUTE) -> bytes:
-    """Dump one kind of object. ``optional``: a kernel that does not know the kind has none of it."""
+def dump(kind: int, body: bytes, absent: Collection[int] = (), protocol: int = ROUTE) -> bytes:
+    """Dump one kind of object. ``absent``: the errors of a kernel that does not know the kind, and has none of it."""
     data, interrupted = b"", True
     for _attempt in range(5):
         try:
             part, interrupted = _dump_once(kind, body, protocol)
         except OSError as exc:
             # Any other error may hide objects that exist: what cannot be allocated is not absent.
-            if optional and exc.errno == errno.EOPNOTSUPP:
+            if exc.errno in absent:
                 return b""
             raise _unreadable(kind, exc) from exc
         if not interrupted:

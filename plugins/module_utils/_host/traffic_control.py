@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 
 from .netlink import attributes_of, dump, messages, text_of
@@ -13,6 +14,7 @@ from .netlink import attributes_of, dump, messages, text_of
 _RTM_NEWQDISC, _RTM_GETQDISC, _RTM_GETACTION = 36, 38, 50
 _TCA_KIND, _TCA_OPTIONS = 1, 2
 _ROOT_TAB, _MIRRED_PARMS = 1, 2
+_ABSENT = (errno.EOPNOTSUPP,)  # a kernel without traffic control
 # At these hang the filters that see packets before the host does.
 _HOOKS = ("ingress", "clsact")
 _ACTIONS = {1: "redirects", 2: "copies", 3: "redirects", 4: "copies"}
@@ -20,12 +22,12 @@ _ACTIONS = {1: "redirects", 2: "copies", 3: "redirects", 4: "copies"}
 
 def read_traffic_control() -> dict[int, list[str]]:
     """Read from the running kernel what concerns each interface, by index."""
-    found = parse_hooks(dump(_RTM_GETQDISC, struct.pack("=BxHiIII", 0, 0, 0, 0, 0, 0), optional=True))
+    found = parse_hooks(dump(_RTM_GETQDISC, struct.pack("=BxHiIII", 0, 0, 0, 0, 0, 0), _ABSENT))
     kind = b"mirred\0"
     nested = struct.pack("=HH", 4 + len(kind), _TCA_KIND) + kind + bytes(-len(kind) % 4)
     nested = struct.pack("=HH", 4 + len(nested), 1) + nested
     request = struct.pack("=BxH", 0, 0) + struct.pack("=HH", 4 + len(nested), _ROOT_TAB) + nested
-    for ifindex, lines in parse_redirections(dump(_RTM_GETACTION, request, optional=True)).items():
+    for ifindex, lines in parse_redirections(dump(_RTM_GETACTION, request, _ABSENT)).items():
         found.setdefault(ifindex, []).extend(lines)
     return found
 

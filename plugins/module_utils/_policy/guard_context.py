@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 from .._base.errors import HostError
 from .._base.fs import Root
+from .._host.bpf import tcx_programs
 from .._host.disks import Disks
 from .._host.namespaces import PAIRS, Elsewhere, ensure_ours, look_elsewhere
 from .._host.netlink import NetState
+from .._host.nftables import read_hooks
 from .._host.nodes import Nodes
 from .._host.packet_sockets import PacketSocket, read_packet_sockets
 from .._host.pci import NET, PciDevice, below
@@ -24,7 +26,6 @@ from .._host.traffic_control import read_traffic_control
 # The kinds of guards that speak of what is on a disk, and not of its use.
 DISK_MEMBER, DISK_DATA = "disk_member", "disk_data"
 _SHOWN = 5
-_PACKET = "/proc/net/packet"
 # Drivers under which a function has no kernel interface in any network namespace.
 PASSTHROUGH_DRIVERS = ("vfio-pci", "uio_pci_generic", "igb_uio", "pci-stub", "xen-pciback")
 
@@ -153,12 +154,20 @@ class GuardContext:
         return found
 
     def _packet_sockets(self) -> list[PacketSocket]:
-        return read_packet_sockets() if self._asks_the_kernel and self.root.must_read(_PACKET).count("\n") else []
+        return read_packet_sockets(self.root) if self._asks_the_kernel else []
 
     @cached_property
     def traffic_control(self) -> dict[int, list[str]]:
-        """The interfaces that traffic control takes packets from or sends some to, each with how."""
-        return read_traffic_control() if self._asks_the_kernel else {}
+        """The interfaces that tc, BPF or nftables take packets from or send some to, each with how."""
+        if not self._asks_the_kernel:
+            return {}
+        found = read_traffic_control()
+        for ifindex, programs in tcx_programs(link.ifindex for link in self.net.links).items():
+            found.setdefault(ifindex, []).extend(programs)
+        hooks = read_hooks(self.root)
+        for link in self.net.links:
+            found.setdefault(link.ifindex, []).extend(hooks.get(link.name, []))
+        return found
 
     @property
     def _asks_the_kernel(self) -> bool:

@@ -202,11 +202,10 @@ def _traffic_control(context: GuardContext, device: PciDevice, chains: dict[str,
     return [
         Guard(
             "traffic_control",
-            "Packets are sent to %s or taken from it by tc, and the host's own traffic may be among them."
-            % device.address,
+            "tc, BPF or nftables handle packets of %s, and the host's own traffic may be among them." % device.address,
             shorten(evidence),
             "If the host does not need it, remove the filters (tc qdisc del dev <interface> clsact, or ingress;"
-            " tc actions list action mirred), then run again.",
+            " tc actions list action mirred; bpftool net; nft list ruleset), then run again.",
         )
     ]
 

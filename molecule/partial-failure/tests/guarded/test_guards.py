@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import base64
+import io
 import shlex
+import tarfile
 from pathlib import Path
 
 import pytest
-from live import changes_since_baseline, nics, on, refused
+from live import REPOSITORY, changes_since_baseline, nics, on, refused
 
 HOST = "golf"
 ATTACH_XDP = base64.b64encode(Path(__file__).with_name("attach_xdp.py").read_bytes()).decode()
@@ -34,7 +36,8 @@ NETWORK = [
         "198.51.100.0/24 in table main dev br7 on {nic}",
     ),
     (
-        "ip link set {nic} up && ip route add 203.0.113.0/24 dev {nic} table 777 && ip rule add to 203.0.113.0/24 table 777",
+        "ip link set {nic} up && ip route add 203.0.113.0/24 dev {nic} table 777"
+        " && ip rule add to 203.0.113.0/24 table 777",
         "ip rule del table 777; ip link set {nic} down",
         "203.0.113.0/24 in table 777 dev {nic}",
     ),
@@ -85,7 +88,8 @@ HIDDEN_STORAGE = [
     (
         "modprobe nvmet && cd /sys/kernel/config/nvmet/subsystems && mkdir -p nqn.test/namespaces/1"
         " && cd nqn.test/namespaces/1 && echo -n /dev/{disk} > device_path && echo 1 > enable",
-        "cd /sys/kernel/config/nvmet/subsystems; echo 0 > nqn.test/namespaces/1/enable; rmdir nqn.test/namespaces/1 nqn.test",
+        "cd /sys/kernel/config/nvmet/subsystems; echo 0 > nqn.test/namespaces/1/enable"
+        "; rmdir nqn.test/namespaces/1 nqn.test",
         "{disk} is exported to other hosts: /sys/kernel/config/nvmet/subsystems/nqn.test/namespaces/1/enable is 1",
     ),
     (
@@ -99,6 +103,7 @@ HIDDEN_STORAGE = [
         "{raw} is open for writing in process",
     ),
 ]
+FULL_KERNEL = "VLAN|bond|team|VRF|ipvlan|MACsec|GRE|IPv6-in-IPv4|VTI|PPPoE|redirects"
 DISKS = [f"0000:00:{slot}.0" for slot in ("18", "19", "1a", "1b")]
 
 
@@ -122,14 +127,23 @@ def raw(address: str) -> str:
     return on(HOST, f"basename $(ls -d /sys/class/nvme-generic/* | xargs readlink -f | grep {address})").strip()
 
 
+@pytest.fixture
+def modules_as_before():
+    """Unload what the kernel loaded for a test."""
+    before = modules()
+    yield
+    while more := modules() - before:
+        on(HOST, f"rmmod {shlex.join(more)} 2>/dev/null; true")
+        assert len(modules() - before) < len(more), more
+
+
 @pytest.fixture(params=[(NETWORK, STORAGE), (HIDDEN_NETWORK, HIDDEN_STORAGE)], ids=["layers", "hidden"])
-def lived_on(request):
+def lived_on(request, modules_as_before):
     """Give the host a use for each of these devices; return them, and what must be said of each."""
     network, storage = request.param
     cards, disks = nics(HOST)[: len(network)], DISKS[: len(storage)]
     cases = [(case, {"nic": interface(address)}) for case, address in zip(network, cards)]
     cases += [(case, {"disk": disk(address), "raw": raw(address)}) for case, address in zip(storage, disks)]
-    before = modules()
     try:
         for (setup, _undo, _evidence), name in cases:
             on(HOST, setup.format(**name))
@@ -143,9 +157,6 @@ def lived_on(request):
             " ".join(["wipefs -qa", *(f"/dev/{disk(address)}" for address in DISKS)])
             + "; rm -rf /etc/lvm/archive /etc/lvm/backup",
         )
-        while more := modules() - before:
-            on(HOST, f"rmmod {shlex.join(more)} 2>/dev/null; true")
-            assert len(modules() - before) < len(more), more
 
 
 def test_one_refusal_names_all_of_it(lived_on):
@@ -154,6 +165,25 @@ def test_one_refusal_names_all_of_it(lived_on):
     assert all(address in said for address in devices)
     for address in devices:
         assert "vfio" not in on(HOST, f"readlink /sys/bus/pci/devices/{address}/driver")
+
+
+def test_interfaces_that_only_a_full_kernel_has_are_refused(modules_as_before):
+    """The table of `make lockout`, with what the machine that runs it may lack."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        for folder in ("plugins/module_utils", "tests/lockout"):
+            tar.add(
+                REPOSITORY / folder,
+                f"lockout/{folder}",
+                filter=lambda entry: None if "__pycache__" in entry.name else entry,
+            )
+    on(HOST, "base64 -d | tar -xzC /root", stdin=base64.b64encode(archive.getvalue()).decode())
+    try:
+        said = on(HOST, f"python3 /root/lockout/tests/lockout/run --only '{FULL_KERNEL}'", timeout=3600)
+    finally:
+        on(HOST, "rm -r /root/lockout")
+    refused_ways = [line for line in said.splitlines() if line.startswith("refused ")]
+    assert all(any(kind in line for line in refused_ways) for kind in ("a VLAN", "a bond", "a GRE tunnel")), said
 
 
 def test_the_host_is_as_it_was():

@@ -2,21 +2,25 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who receives or redirects packets before the host does: bytes captured from Linux 6.18, and filters that are tried."""
+"""Who receives or redirects packets before the host: bytes captured from Linux 6.18, and filters that are tried."""
 
 from __future__ import annotations
 
+import errno
 import struct
 from typing import Callable
 
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host import packet_sockets
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.nftables import parse_chains, parse_flowtables
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.packet_filter import accepts_traffic
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.packet_sockets import parse_packet_sockets
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.traffic_control import (
     parse_hooks,
     parse_redirections,
 )
+from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
 
 # The queueing discipline clsact of interface 3.
 QDISC = bytes.fromhex(
@@ -62,6 +66,43 @@ def test_packet_sockets_come_with_their_filters() -> None:
     ]
     assert all(one.takes_traffic for one in found)
     assert not found[1]._replace(protocol=0x88F7).takes_traffic
+
+
+# As `nft add chain netdev t c { type filter hook ingress devices = { eth1, eth2 } }`, and a flowtable of both.
+def attribute(kind: int, data: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
+
+
+def test_chains_and_flowtables_of_nftables_name_interfaces() -> None:
+    devices = attribute(1, b"eth1\0") + attribute(1, b"eth2\0")
+    names = attribute(1, b"t\0")
+    for parse, kind, body, what in (
+        (parse_chains, 3, attribute(3, b"c\0") + attribute(4, attribute(4, devices)), "chain c"),
+        (parse_chains, 3, attribute(3, b"c\0") + attribute(4, attribute(3, b"eth1\0")), "chain c"),
+        (parse_chains, 3, attribute(3, b"input\0") + attribute(4, attribute(1, bytes(4))), None),
+        (parse_flowtables, 22, attribute(2, b"f\0") + attribute(3, attribute(3, devices)), "flowtable f"),
+    ):
+        data = bytes(4) + names + body
+        found = parse(struct.pack("=IHHII", 16 + len(data), 10 << 8 | kind, 2, 1, 0) + data)
+        assert found.get("eth1") == (["nftables %s of table t" % what] if what else None)
+        assert not found or set(found) in ({"eth1"}, {"eth1", "eth2"})
+        with pytest.raises(HostError, match="not whole"):
+            parse(struct.pack("=IHHII", 16 + len(data), 10 << 8 | kind, 2, 1, 0) + data[:-1])
+
+
+def test_without_packet_diag_no_filter_is_known(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object, **_options: object) -> bytes:
+        raise HostError("netlink", "The kernel has none.", errno=errno.ENOENT)
+
+    monkeypatch.setattr(packet_sockets, "dump", refuse)
+    assert packet_sockets.read_packet_sockets(tree.root) == []
+    rows = "00000000 3      3    %s   %d     1 0      0      800%d"
+    head = "sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n"
+    tree.file(
+        "/proc/net/packet", head + "\n".join(rows % row for row in (("0003", 2, 1), ("0003", 0, 2), ("88cc", 2, 3)))
+    )
+    found = packet_sockets.read_packet_sockets(tree.root)
+    assert [(one.ifindex, one.inode, one.takes_traffic) for one in found] == [(2, "8001", True), (2, "8003", False)]
 
 
 def code(*instructions: tuple[int, int, int, int]) -> bytes:

@@ -10,11 +10,13 @@ import errno
 import itertools
 import os
 import shutil
+from typing import Callable
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner, RunResult
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.control import Kernel
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciDevice
 
 from .tree import DRIVERS, Tree
 
@@ -282,6 +284,9 @@ class _MachineRunner(Runner):
 
 
 class _MachineKernel(Kernel):
+    def request_unbind(self, device: PciDevice, driver: str, holders: Callable[[], list[str]]) -> None:
+        self.root.write_sysfs("/sys/bus/pci/drivers/%s/unbind" % driver, device.address)
+
     def link_up(self, name: str) -> None:
         self.root._machine.request("link up " + name)  # pylint: disable=protected-access
         self.root._machine.tree.file(self.root.realpath("/sys/class/net", name, "flags"), "0x1003")

@@ -16,6 +16,8 @@ HOTPLUG_NAME = "noiommu-hotplug"
 HOTPLUG_SERVICE = "%s/%s.service" % (UNITS_DIR, HOTPLUG_NAME)
 HOTPLUG_PATH = "%s/%s.path" % (UNITS_DIR, HOTPLUG_NAME)
 ANNOUNCED = "/run/noiommu-hotplug"
+# Which process still waits for the kernel to unbind a device.
+HANGING = "/run/noiommu-hanging"
 
 MODPROBE = "/etc/modprobe.d/noiommu.conf"
 UNIT_NAME = "noiommu-bindings.service"

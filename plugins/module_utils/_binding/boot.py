@@ -39,6 +39,7 @@ from .._policy.granted_nodes import granted_nodes
 from .._policy.guard_context import GuardContext
 from .._policy.guards import check, loss_refusals
 from .hotplug import HotPlug, announce, take_announced
+from .recheck import Recheck
 
 # The network waits for the boot unit, and the unit for drivers that udev is loading right now, but no longer than this.
 BOOT_WAIT = 10.0
@@ -202,7 +203,7 @@ class Boot:
         vf_plan = VfPlan(pf, count(self.root, pf), number)
         if not vf_plan.changes:
             return
-        refusals = loss_refusals(self._context, bus, losses([vf_plan], bus), ours)
+        refusals = loss_refusals(self._context.fresh(), bus, losses([vf_plan], bus), ours)
         if refusals:
             raise Refused(refusals)
         declared = {entry["address"] for entry in stored.devices if entry.get("vf", {}).get("pf") == pf.address}
@@ -222,7 +223,7 @@ class Boot:
             return False
         try:
             self._refuse_guarded(device, bus, stored, originals)
-            with Transaction(self.kernel) as transaction:
+            with Transaction(self.kernel, Recheck(self.kernel, self._context, originals)) as transaction:
                 originals.record(device, bus)
                 transaction.save(originals)
                 transaction.move(device, target(bindings["backend"], bindings["driver"], bindings["dpdk_pa_hint"]))

@@ -20,6 +20,7 @@ from .._policy.guards import carried, disturbed
 from . import boot_files
 from .moves import as_text
 from .plan import BindingPlan
+from .recheck import Recheck
 from .request import Request
 
 _TAINT_BITS = ((6, "userspace drove a device without isolation"), (12, "out-of-tree"), (13, "unsigned module"))
@@ -80,7 +81,8 @@ class BindingChange:
 
     def apply(self) -> None:
         """Do it all, or roll everything back and raise."""
-        with Transaction(self.kernel) as transaction:
+        recheck = Recheck(self.kernel, self._plan.context, self._plan.recorded)
+        with Transaction(self.kernel, recheck) as transaction:
             self._apply(transaction)
         self._applied = True
 

@@ -55,6 +55,8 @@ class BindingPlan:
         self.devices, unmatched = resolve(self._declared.devices, self._bus, self.recorded.identities())
         self.backend, unsupported = self._choose_backend()
         errors += unmatched + unsupported + self._guarded()
+        touched = sorted({*self.recorded.devices, *(device.address for device in self.devices)})
+        errors += refusals.hanging(self.root, touched)
         if errors:
             raise Refused(errors)
         self.needs = Needs([], {}, [])
@@ -130,7 +132,7 @@ class BindingPlan:
 
     def _refuse(self) -> None:
         errors = refusals.expired(self.backend, self.request.insecure_until, self.bindings)
-        errors += refusals.in_use(self.kernel, self.moves, [device for _pf, device in self.lost])
+        errors += refusals.in_use(self.kernel, refusals.leaving(self.moves) + [vf for _pf, vf in self.lost])
         missing = refusals.backend_missing(self.root, self.backend)
         if missing and self._check_mode:
             # In a dry run of a whole play the role that builds it has not built it.

@@ -25,8 +25,10 @@ from .._base.fs import Root
 from .._base.paths import MODULE, PA_HINT
 from .._host.iommu import NODES, OUR_PREFIX, chardev_of
 from .._host.kernel_log import read_log
-from .._host.pci import Interface, PciBus, PciDevice
+from .._host.pci import NET, Interface, PciBus, PciDevice
 from .._host.processes import name_of, open_files
+from .hanging import refuse_hanging
+from .hanging import unbind as request_unbind
 from .identity import permanent_mac
 from .sriov import NUMBER, count
 
@@ -77,6 +79,7 @@ class Kernel:
 
     def override(self, device: PciDevice, driver: str | None) -> None:
         """Let only this driver bind, or any if None."""
+        refuse_hanging(self.root, device.address)
         if device.driver_override != driver:
             # An empty line clears it.
             self.root.write_sysfs(device.path + "/driver_override", (driver or "") + "\n")
@@ -86,11 +89,29 @@ class Kernel:
         driver = device.driver
         if driver is None:
             return
+        refuse_hanging(self.root, device.address)
+        names = [name for name in self.root.listdir(NET) if self.root.target(NET, name).startswith(device.real + "/")]
         try:
-            self.root.write_sysfs("/sys/bus/pci/drivers/%s/unbind" % driver, device.address)
+            self.request_unbind(device, driver, lambda: self._holders(device, names))
         except HostError:
             if device.driver is not None:  # it may have gone by itself meanwhile
                 raise
+
+    def request_unbind(self, device: PciDevice, driver: str, holders: Callable[[], list[str]]) -> None:
+        """Ask the driver to let go of the device."""
+        request_unbind(self.root, device.address, driver, holders)
+        if device.driver == driver:
+            raise HostError(
+                "kernel_write",
+                "The kernel did not unbind %s from %s." % (device.address, driver),
+                evidence=["%s/driver: %s" % (device.path, driver)] + self.log_lines(device.address),
+                remedy="Look at the last lines of `dmesg` for the driver's reason.",
+            )
+
+    def _holders(self, device: PciDevice, names: list[str]) -> list[str]:
+        """Say what may keep a device from being unbound."""
+        lines = [line for name in names for line in self.log_lines("waiting for %s " % name)]
+        return lines + [line for users in self.users(nodes_of(self.root, device)).values() for line in users]
 
     def bind(self, device: PciDevice, driver: str) -> None:
         """Hand the device to a driver, whose module is loaded if need be, and see that it took it."""

@@ -12,6 +12,7 @@ from .._base.fs import Root
 from .._host.iommu import NODES, NONE, OUR_PREFIX, classify, group_alone
 from .._host.pci import PciDevice
 from .._policy.backend import BUILTIN, DKMS
+from .hanging import hanging
 
 OVERRIDE, UNBIND, REMOVE, ADD, BIND = "override", "unbind", "remove", "add", "bind"
 
@@ -75,7 +76,8 @@ def observe(root: Root, device: PciDevice) -> DeviceState:
     return DeviceState(
         device.address,
         device.driver,
-        device.driver_override,
+        # Reading it would hang as well.
+        None if hanging(root, device.address) else device.driver_override,
         number,
         group.name if group else None,
         root.exists(NODES, node),

@@ -19,6 +19,7 @@ from .._host.modules import dependencies, module_loaded
 from .._host.pci import PciBus, PciDevice
 from .._policy.backend import Needs, modules_to_unload
 from .control import Kernel
+from .hanging import refuse_hanging
 from .identity import interface_state
 from .originals import Originals
 from .sriov import AUTOPROBE, VfPlan
@@ -43,8 +44,10 @@ class Transaction:
     As a context, it rolls back at a failure, and at the first signal to end: no signal interrupts a rollback.
     """
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, ask: Callable[[PciDevice], None] = lambda device: None) -> None:
+        """``ask`` is called right before a device is unbound that is to be bound, and raises if it must not be."""
         self.kernel = kernel
+        self._ask = ask
         self._undo = UndoStack()
         self._links: dict[str, list[dict[str, Any]]] = {}  # interfaces of devices that were rolled back
         self._handlers: dict[int, Any] = {}
@@ -157,6 +160,8 @@ class Transaction:
         steps = plan(before, want)
         if not steps:
             return
+        if any(step.action == UNBIND for step in steps):
+            self._ask(device)
         self.on_rollback(device.address, lambda: self._undo_move(device, as_target(before), links))
         self._run(device, steps)
         left = plan(observe(self.kernel.root, device), want)
@@ -225,6 +230,7 @@ class Transaction:
             self._undo_move(device, as_target(state), interfaces)
 
     def _undo_move(self, device: PciDevice, want: Target, interfaces: list[dict[str, Any]]) -> None:
+        refuse_hanging(self.kernel.root, device.address)
         # Planned from what is now: a step that failed may have been done in part.
         self._run(device, plan(observe(self.kernel.root, device), want))
         if interfaces:

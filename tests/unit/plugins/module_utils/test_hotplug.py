@@ -168,6 +168,7 @@ def test_a_storm_is_one_run(machine: Machine, monkeypatch: pytest.MonkeyPatch) -
         return real(self, only, *rest)
 
     monkeypatch.setattr(hotplug.time, "sleep", sleep)
+    monkeypatch.setattr(hotplug, "_GATHERING", 600.0)
     monkeypatch.setattr(Boot, "_bind", counted)
     sleep(0)
     failed, lines = plug(machine)

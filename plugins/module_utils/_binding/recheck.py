@@ -1,0 +1,48 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The guards once more, right before a device is unbound: what was decided may be minutes old by then."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from .._base.errors import Refused
+from .._devices.control import Kernel
+from .._devices.originals import Originals
+from .._host.pci import PciBus, PciDevice
+from .._policy.guard_context import GuardContext
+from .._policy.guards import check
+from . import refusals
+
+# Devices that are unbound within this time share one look at the host: many are unbound at once.
+_FRESH = 0.2
+
+
+class Recheck:
+    """Asks for one device after the other, from several threads."""
+
+    def __init__(self, kernel: Kernel, context: GuardContext, originals: Originals) -> None:
+        self._kernel, self._originals = kernel, originals
+        self._context = context
+        self._bus: PciBus | None = None
+        self._until = 0.0
+        self._lock = threading.Lock()
+
+    def __call__(self, device: PciDevice) -> None:
+        """Raise :class:`Refused` with every reason against unbinding the device now."""
+        with self._lock:
+            bus = self._look()
+            guards = check(self._context, bus, bus.get(device.address) or device)
+            errors = [guard.refusal() for guard in self._originals.standing(guards, device, bus)]
+        errors += refusals.in_use(self._kernel, [device])
+        if errors:
+            raise Refused(errors)
+
+    def _look(self) -> PciBus:
+        if self._bus is None or time.monotonic() >= self._until:
+            self._context, self._bus = self._context.fresh(), PciBus(self._kernel.root)
+            self._until = time.monotonic() + _FRESH
+        return self._bus

@@ -38,9 +38,30 @@ _OLD_DIRECTORIES = (_OLD_PROGRAM + "/__pycache__", _OLD_PROGRAM)
 _DIRECTORIES = (*_OLD_DIRECTORIES, LIBRARY, "/etc/noiommu", STATE)
 
 _COMMAND = """#!/bin/sh
-%(header)s%(python)s -B %(program)s verify "$@"
+%(header)s%(python)s -I -B %(program)s verify "$@"
 # Python exits with 1 when it cannot run the program: that is not drift.
 case $? in 0) exit 0 ;; 101) exit 1 ;; *) exit 2 ;; esac
+"""
+
+# What the work of the program leaves: it writes to sysfs, loads modules, enters network namespaces and sees what others
+# have open. Devices, /tmp and home directories it sees as the host does, or a guard would be blind.
+_HARDENING = """NoNewPrivileges=yes
+CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_NET_ADMIN CAP_SYS_ADMIN
+CapabilityBoundingSet=CAP_SYS_MODULE CAP_SYS_PTRACE CAP_SYS_RAWIO CAP_SYSLOG
+ProtectSystem=strict
+StateDirectory=noiommu
+ReadWritePaths=/etc/noiommu /run
+ProtectHome=read-only
+ProtectHostname=yes
+ProtectControlGroups=yes
+LockPersonality=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RestrictNamespaces=net
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+SystemCallArchitectures=native
+SystemCallFilter=~@clock @cpu-emulation @debug @mount @obsolete @raw-io @reboot @swap
+SystemCallErrorNumber=EPERM
 """
 
 # Without default dependencies: with them the unit would wait for sysinit.target, which cloud-init in turn makes wait
@@ -61,9 +82,9 @@ ConditionPathExists=%(bindings)s
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=%(python)s -B %(program)s bind
+ExecStart=%(python)s -I -B %(program)s bind
 TimeoutStartSec=300
-
+%(hardening)s
 [Install]
 WantedBy=multi-user.target
 """
@@ -79,9 +100,9 @@ StartLimitBurst=20
 
 [Service]
 Type=oneshot
-ExecStart=%(python)s -B %(program)s plug
+ExecStart=%(python)s -I -B %(program)s plug
 TimeoutStartSec=1200
-"""
+%(hardening)s"""
 
 _HOTPLUG_PATH = """[Unit]
 Description=See that declared PCI devices come back
@@ -135,6 +156,7 @@ def _words() -> dict[str, str]:
     return {
         "header": HEADER,
         "bindings": BINDINGS,
+        "hardening": _HARDENING,
         "python": _interpreter(),
         "program": PROGRAM,
         "library": LIBRARY,

@@ -50,10 +50,36 @@ Conflicts=shutdown.target
 Type=oneshot
 RemainAfterExit=yes
 ExecStart=%s
+# It writes numbers to files of root's below /sys and /proc/sys, and nothing else.
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+ProtectSystem=strict
+ProtectHome=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+RestrictAddressFamilies=AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+UMask=0077
 
 [Install]
 WantedBy=multi-user.target
 """
+
+
+def unit() -> str:
+    """Return the unit that runs the script at every boot."""
+    return HEADER + _UNIT % SCRIPT
 
 
 def rendered(wanted: list[WantedPool]) -> list[RenderedFile]:
@@ -64,6 +90,6 @@ def rendered(wanted: list[WantedPool]) -> list[RenderedFile]:
     script += "exit $failed\n"
     return [
         RenderedFile(SCRIPT, script if wanted else None, 0o755),
-        RenderedFile(UNIT, HEADER + _UNIT % SCRIPT if wanted else None),
+        RenderedFile(UNIT, unit() if wanted else None),
         RenderedFile(WANTS, UNIT if wanted else None, link=True),
     ]

@@ -616,7 +616,7 @@ def test_the_installed_copy_runs_on_its_own(host: Machine) -> None:
 def test_the_unit_orders_itself_before_the_network(host: Machine) -> None:
     unit = host.root.read_text(UNIT)
     assert "Before=network-pre.target" in unit and "Wants=network-pre.target" in unit
-    assert "-B %s bind" % PROGRAM in unit
+    assert "-I -B %s bind" % PROGRAM in unit
 
 
 @pytest.mark.parametrize("argv", [[], ["nonsense"], ["bind", "extra"]])

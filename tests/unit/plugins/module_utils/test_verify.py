@@ -292,7 +292,7 @@ def test_the_command_is_installed_and_runs_the_installed_copy(host: Machine) -> 
     command = host.tree.at(VERIFY)
     assert oct(command.stat().st_mode & 0o777) == "0o755"
     text = command.read_text()
-    assert text.startswith("#!/bin/sh\n") and '-B %s verify "$@"\n' % PROGRAM in text
+    assert text.startswith("#!/bin/sh\n") and '-I -B %s verify "$@"\n' % PROGRAM in text
     argv = [sys.executable, "-I", "-B", str(host.tree.at(PROGRAM)), "verify"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     # It looks at the machine that runs this test.

@@ -132,10 +132,13 @@ kmod-cycles-debug: machine ## The same two thousand times on the debugging kerne
 	$(call stage,cycles on the debugging kernel,\
 		$(PROOF) kmod-cycles-debug -- tests/kmod/long cycles --kernel debug --cycles 2000)
 
-bench-small: bench-bind-small bench-scale-small bench-translate-small ## See that each bench runs; no times are judged
+bench-small: bench-bind-small bench-rig-small bench-scale-small bench-translate-small ## See that each bench runs; no times are judged
 
 bench-bind-small: machine venv collection
 	$(call stage,bench/bind on few devices,bench/bind --small)
+
+bench-rig-small: machine
+	$(call stage,bench/rig on the smallest machine alone,bench/rig --small)
 
 bench-scale-small: machine venv
 	$(call stage,bench/scale on few hosts,bench/scale --small)
@@ -145,6 +148,9 @@ bench-translate-small: machine
 
 bench-bind: machine venv collection ## Measure how long it takes to bind 64 devices
 	$(call stage,bench/bind,$(PROOF) bench-bind -- bench/bind)
+
+bench-rig: machine venv ## Measure what several versions of QEMU take where they emulate the processor
+	$(call stage,bench/rig,$(PROOF) bench-rig -- bench/rig)
 
 bench-scale: machine venv ## Measure what up to a thousand hosts cost the control node (some hours)
 	$(call stage,bench/scale,$(PROOF) bench-scale -- bench/scale)
@@ -167,5 +173,5 @@ clean: ## Remove what was built in this directory (the image cache stays)
 
 .PHONY: help demo always test test-all turns take-turns $(ALL_SCENARIOS:%=molecule-%) machine venv collection lint \
 	reference unit lockout mutants report-test browser sanity kmod-build kmod-selftest test-kmod kmod-flavours kmod-debug kmod-fuzz \
-	kmod-cycles kmod-cycles-debug bench-small bench-bind-small bench-scale-small bench-translate-small bench-bind \
-	bench-scale bench-translate molecule clean
+	kmod-cycles kmod-cycles-debug bench-small bench-bind-small bench-rig-small bench-scale-small bench-translate-small \
+	bench-bind bench-rig bench-scale bench-translate molecule clean

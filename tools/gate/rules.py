@@ -41,6 +41,7 @@ KMOD_TEST = ("kmod", "tests/kmod", "tools/kmod", "tools/rig")
 # What is no scenario, by the name that make has for it.
 OTHERS = {
     "bench-bind": (*COLLECTION, *RIG, "bench/bind", "bench/bind.yml", "bench/bind_guest.py"),
+    "bench-rig": ("kmod", *RIG, "bench/rig", "bench/rig.c", "bench/rig.yml", "tests/kmod/guest.h", "tools/kmod"),
     "bench-scale": (
         *COLLECTION,
         "requirements-dev.txt",

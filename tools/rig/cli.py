@@ -19,7 +19,8 @@ def parser() -> argparse.ArgumentParser:
         prog="tools/vm",
         description="Virtual machines for the demo, the tests and the benches.",
         epilog="NOIOMMU_CACHE: where images are kept (default ~/.cache/baremetal-noiommu). "
-        "NOIOMMU_ACCEL: kvm or tcg, instead of trying what works.",
+        "NOIOMMU_ACCEL: kvm or tcg, instead of trying what works. "
+        "NOIOMMU_QEMU: system, trixie or bookworm, whose QEMU emulates (default trixie, that of its backports).",
     )
     commands = top.add_subparsers(dest="command", required=True)
     sub = commands.add_parser("deps", help="list Debian packages that are missing (exit code 1 if any)")

@@ -159,7 +159,8 @@ def find(uuid: str) -> int | None:
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 args = (entry / "cmdline").read_bytes().split(b"\0")
-                if b"qemu-system" in args[0] and uuid.encode() in args:
+                # the program may be the second thing that its own loader is told
+                if any(b"qemu-system" in arg for arg in args[:4]) and uuid.encode() in args:
                     return int(entry.name)
     return None
 

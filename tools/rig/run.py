@@ -178,7 +178,7 @@ def _up(directory: Path, machines: list[spec.Machine]) -> None:
             ident = str(uuid.uuid4())
             run.machines[m.name] = {"uuid": ident, "port": ports[m.name], "accel": how}
             run.save()  # before it starts: whatever happens to us, `down` finds it
-            line = qemu.command(m, ident, how, ports[m.name], wires[m.name], hubs[m.name], program.choose(m))
+            line = qemu.command(m, ident, how, ports[m.name], wires[m.name], hubs[m.name], program.choose(m, how))
             prepare(run.dir / m.name, m, line, images[m.image])
             # A host name of its own; also the proof that a login works.
             boots.append(

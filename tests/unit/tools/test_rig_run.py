@@ -148,26 +148,135 @@ def test_enrolling_needs_variables_the_tool_and_a_certificate(record, monkeypatc
     assert "/var/lib/dkms/mok.pub" in caught.value.remedy
 
 
-def test_a_newer_qemu_runs_only_what_needs_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(program, "backported", lambda: tmp_path)
-    monkeypatch.setattr(program, "has", lambda name, model: True)
-    assert program.choose(WIDE[0]) == [program.SYSTEM], "this machine's own has all that is wanted"
-    monkeypatch.setattr(program, "has", lambda name, model: name.startswith(str(tmp_path)))
-    assert program.choose(WIDE[1]) == [program.SYSTEM]
-    newer = program.choose(WIDE[0])
-    assert newer[0] == f"{tmp_path}/usr/bin/{program.SYSTEM}" and f"{tmp_path}/usr/share/seabios" in newer
-    monkeypatch.setattr(program, "has", lambda name, model: False)
-    with pytest.raises(RigError, match="no igb") as caught:
-        program.choose(WIDE[0])
-    assert caught.value.evidence and "remove" in caught.value.remedy
+@pytest.fixture(name="qemus")
+def fake_qemus(tmp_path, monkeypatch):
+    """This machine's own QEMU, and an archive with a newer one; both answer --version and -device MODEL,help."""
+
+    def fake(path, version, models):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shell = "".join(f"test $2 != {model},help || echo {model} options:\n" for model in models)
+        path.write_text(
+            f'#!/bin/sh\ntest "$1" != --version || echo "QEMU emulator version {version} (Debian)"\n{shell}',
+            encoding="utf-8",
+        )
+        path.chmod(0o755)
+
+    def loader(root):
+        path = root / program.LIBRARIES / "ld-linux-x86-64.so.2"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            '#!/bin/sh\ntest "$1" = --library-path && test -d "$2" || exit 127\nshift 2; program=$1; shift\n'
+            'test "$1 $3" = "-L -L" && shift 4; exec "$program" "$@"\n',
+            encoding="utf-8",
+        )
+        path.chmod(0o755)
+        return root
+
+    own = tmp_path / "own" / program.SYSTEM
+    fake(own, "7.2.17", ["e1000e"])
+    monkeypatch.setattr(program, "SYSTEM", str(own))
+    root = loader(tmp_path / "unpacked")
+    beside = root / "usr/bin" / own.relative_to("/")
+    monkeypatch.setattr(
+        program,
+        "beside",
+        lambda root, whole=program.beside: [
+            str(beside) if arg.endswith(program.SYSTEM) else arg for arg in whole(root)
+        ],
+    )
+    fake(beside, "11.1.3", ["e1000e", "igb"])
+    asked = []
+    monkeypatch.setattr(program, "backported", lambda release: asked.append(release) or root)
+    monkeypatch.delenv("NOIOMMU_QEMU", raising=False)
+    program._emulator.cache_clear()
+    yield lambda version, models: fake(own, version, models), asked, beside
+    program._emulator.cache_clear()
 
 
-def test_a_qemu_says_what_it_has(tmp_path):
-    fake = tmp_path / "qemu"
-    fake.write_text("#!/bin/sh\ntest $2 != igb,help || echo igb options:\n", encoding="utf-8")
-    fake.chmod(0o755)
-    assert program.has(str(fake), "igb") and not program.has(str(fake), "e1000e")
-    assert not program.has(str(tmp_path / "none"), "igb")
+def test_the_newer_qemu_emulates_and_the_own_one_does_the_rest(qemus):
+    _own, asked, beside = qemus
+    assert program.choose(WIDE[1], "kvm") == [program.SYSTEM] and not asked
+    newer = program.choose(WIDE[1], "tcg")
+    assert str(beside) in newer and newer[-1].endswith("usr/share/seabios") and asked == ["trixie"]
+    assert program.choose(WIDE[0], "tcg") == program.choose(WIDE[0], "kvm") == newer, "it has igb, the other has not"
+    assert asked == ["trixie"], "the archive is asked once"
+
+
+def test_a_machine_with_a_new_qemu_uses_it(qemus):
+    own, asked, _beside = qemus
+    own("12.0.1", ["e1000e", "igb"])
+    assert program.choose(WIDE[0], "tcg") == [program.SYSTEM] and not asked
+
+
+@pytest.mark.parametrize("why", ["archive", "loader"])
+def test_without_a_newer_qemu_the_own_one_emulates_and_that_is_said(qemus, monkeypatch, capsys, why):
+    own, _asked, beside = qemus
+    if why == "archive":
+
+        def unreachable(_release):
+            raise RigError("package lists of Debian trixie: apt-get failed", "cannot resolve", "apt-get update")
+
+        monkeypatch.setattr(program, "backported", unreachable)
+    else:
+        beside.unlink()
+    assert program.choose(WIDE[1], "tcg") == [program.SYSTEM]
+    said = capsys.readouterr().err
+    assert (
+        "using this machine's own QEMU" in said and ("cannot resolve" if why == "archive" else "does not run") in said
+    )
+    with pytest.raises(RigError, match="has no igb") as caught:
+        program.choose(WIDE[0], "tcg")
+    assert "package sources" in caught.value.remedy
+    own("8.0.0", ["igb"])
+    assert program.choose(WIDE[0], "tcg") == [program.SYSTEM]
+    monkeypatch.setenv("NOIOMMU_QEMU", "trixie")
+    with pytest.raises(RigError, match="apt-get failed" if why == "archive" else "does not run"):
+        program.emulator()
+
+
+def test_a_qemu_that_was_asked_for(qemus, monkeypatch):
+    _own, asked, _beside = qemus
+    monkeypatch.setenv("NOIOMMU_QEMU", "system")
+    assert program.emulator() == [program.SYSTEM] and not asked
+    monkeypatch.setenv("NOIOMMU_QEMU", "bookworm")
+    assert program.emulator() != [program.SYSTEM] and asked == ["bookworm"]
+    monkeypatch.setenv("NOIOMMU_QEMU", "sid")
+    with pytest.raises(RigError, match="not possible") as caught:
+        program.emulator()
+    assert "system" in caught.value.remedy and "trixie" in caught.value.remedy
+
+
+def test_a_qemu_that_is_not_there_has_nothing(tmp_path):
+    assert not program.has([str(tmp_path / "none")], "igb") and program.version([str(tmp_path / "none")]) == (0, 0)
+
+
+def test_what_is_unpacked_goes_with_its_own_libraries(tmp_path, monkeypatch):
+    planned = []
+
+    class Archive:
+        def __init__(self, release):
+            self.release = release
+
+        def open(self):
+            """Nothing to fetch."""
+
+        def plan(self, packages):
+            planned.extend(packages)
+            return ["libc6=2", "qemu-system-x86=1:11"]
+
+    monkeypatch.setenv("NOIOMMU_CACHE", str(tmp_path))
+    monkeypatch.setattr("kmod.archive.Archive", Archive)
+    monkeypatch.setattr("kmod.archive.unpacked", lambda archive, what, packages, into: into.mkdir())
+    old = tmp_path / "qemu-0123456789ab"
+    old.mkdir()
+    os.utime(old, (1, 1))
+    root = program.backported("trixie")
+    assert planned == ["-t", "trixie-backports", "qemu-system-x86"] and root.parent == tmp_path and not old.exists()
+    line = program.beside(root)
+    assert line[0] == f"{root}/{program.LIBRARIES}/ld-linux-x86-64.so.2" and line[1:3] == [
+        "--library-path",
+        f"{root}/{program.LIBRARIES}",
+    ]
 
 
 def test_ssh_is_reachable_from_this_machine_only():
@@ -188,7 +297,9 @@ def test_only_a_qemu_with_the_recorded_uuid_is_killed(tmp_path):
     """A process that merely names the uuid survives `down`; one that looks like our QEMU does not."""
     ident = str(uuid.uuid4())
     other = subprocess.Popen(["sh", "-c", "read x", ident], stdin=subprocess.PIPE)
-    fake = subprocess.Popen(["qemu-system-fake", "-c", "read x", ident], executable="/bin/sh", stdin=subprocess.PIPE)
+    fake = subprocess.Popen(
+        ["loader", "-c", "read x", "qemu-system-fake", ident], executable="/bin/sh", stdin=subprocess.PIPE
+    )
     try:
         while ident.encode() not in common.Path(f"/proc/{fake.pid}/cmdline").read_bytes():
             time.sleep(0.01)  # empty for an instant after exec

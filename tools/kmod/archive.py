@@ -89,7 +89,7 @@ class Archive:
         if stamp.exists() and time.time() - stamp.stat().st_mtime < LISTS_AGE:
             return
         try:
-            self.run(f"package lists of Debian {self.release}", ["apt-get", "-q", "update"])
+            self.run(f"package lists of Debian {self.release}", ["apt-get", "-q", "update", "--error-on=any"])
         except RigError as exc:
             if not stamp.exists():
                 raise

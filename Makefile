@@ -34,6 +34,8 @@ help: ## Say what can be made
 ALL_SCENARIOS := $(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
 CI_SCENARIOS := default
 TURN_BUDGET := 1500
+# Of each of the 86 parsers.
+FUZZ_EXAMPLES := 12000
 TURNS = --budget $(TURN_BUDGET) --always "$(CI_SCENARIOS)" $(if $(GATE_END),--until $(GATE_END)) \
 	$(if $(filter undefined,$(origin SCENARIOS)),,--only "$(SCENARIOS)")
 # How a run that proves something whole is recorded: docs/proofs.md.
@@ -45,10 +47,10 @@ demo: machine venv collection ## Boot VMs, deploy, count packets through unmodif
 always: machine venv lint unit lockout sanity kmod-build kmod-selftest molecule
 
 test: machine turns always take-turns ## Run everything that .ci/run runs
-	@echo "All tests passed. Left out: the scenarios named above, report-test, test-kmod and bench-small, which" \
+	@echo "All tests passed. Left out: the scenarios named above, report-test, test-kmod, fuzz and bench-small, which" \
 		"make test-all runs, and the benches as a whole."
 
-test-all: always bench-small report-test test-kmod $(ALL_SCENARIOS:%=molecule-%) ## Run that, every scenario, and the long tests
+test-all: always bench-small report-test test-kmod fuzz $(ALL_SCENARIOS:%=molecule-%) ## Run that, every scenario, and the long tests
 	@echo "All tests passed, with every scenario: $(ALL_SCENARIOS). Left out: the benches as a whole."
 
 turns: machine ## Say which scenarios make test takes on besides those that it always runs
@@ -88,7 +90,11 @@ reference: venv collection ## Generate the reference of every module and role in
 
 unit: venv ## Unit tests on sysfs trees in temporary directories, and how much of plugins/ they run
 	@$(as_installed)
-	$(call stage,unit tests,$(PYTEST) --numprocesses=auto --cov --cov-report=term tests/unit)
+	$(call stage,unit tests,$(PYTEST) --numprocesses=auto --cov --cov-report=term tests/unit tests/fuzz)
+
+fuzz: venv ## A million mutated inputs to the parsers of whatever hosts say (about an hour)
+	@$(as_installed)
+	$(call stage,fuzzing,NOIOMMU_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(PYTEST) --numprocesses=auto tests/fuzz)
 
 mutants: venv ## Change module_utils in small ways: who notices? FILES="_one _another", or all in some hours
 	@tools/mutants $(FILES)

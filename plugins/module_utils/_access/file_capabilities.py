@@ -63,7 +63,10 @@ def permitted(value: str | None, path: str) -> int:
     """Return the permitted capabilities in an attribute."""
     if value is None:
         return 0
-    data = bytes.fromhex(value)
+    try:
+        data = bytes.fromhex(value)
+    except ValueError:
+        data = b""
     if len(data) >= 20 and struct.unpack_from("<I", data)[0] & _REVISION_MASK in (_REVISION_2, _REVISION_3):
         _magic, low, _inheritable, high = struct.unpack_from("<IIII", data)
         return int(low | high << 32)

@@ -208,12 +208,12 @@ def unserved(root: Root, unit: Unit, gid: int | None, memlock: str, grants: list
         status = dict(
             line.split(":", 1) for line in (root.read_text("/proc", pid, "status") or "").splitlines() if ":" in line
         )
-        has = int(status.get("CapPrm", "0").strip() or "0", 16)
+        has = _mask(status.get("CapPrm", ""))
         lacks = capabilities.names(wanted & ~has)
         limit = _locked_limit(root, pid)
         if not has >> capabilities.CAPABILITIES.index("CAP_IPC_LOCK") & 1 and _less(limit, memlock):
             lacks.append("locked memory (%s)" % limit)
-        as_root = status.get("Uid", "0").split()[0] == "0"
+        as_root = (status.get("Uid", "").split() or ["0"])[0] == "0"
         if gid is not None and not as_root and str(gid) not in status.get("Groups", "").split():
             lacks.append("the group %d" % gid)
         if not lacks:
@@ -222,8 +222,13 @@ def unserved(root: Root, unit: Unit, gid: int | None, memlock: str, grants: list
     return lacking
 
 
+def _mask(text: str) -> int:
+    return int(text, 16) if re.match(r"\s*[0-9a-fA-F]{1,32}\s*\Z", text) else 0
+
+
 def _locked_limit(root: Root, pid: str) -> str:
-    match = re.search(r"^Max locked memory\s+(\S+)", root.read_text("/proc", pid, "limits") or "", re.MULTILINE)
+    text = root.read_text("/proc", pid, "limits") or ""
+    match = re.search(r"^Max locked memory\s+(\d{1,20}|unlimited)\s", text, re.MULTILINE)
     return match.group(1) if match else "unlimited"
 
 

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
 
@@ -22,12 +21,25 @@ def vfio_noiommu_config(root: Root, release: str | None = None) -> str:
     if root.exists("/sys/module/vfio"):
         return "n"  # loaded, and without the parameter
     release = release or os.uname().release
-    packed = root.read_bytes("/proc/config.gz")
     texts = [root.read_text(path) for path in ("/boot/config-" + release, "/lib/modules/%s/config" % release)]
-    texts.append(gzip.decompress(packed).decode("utf-8", "replace") if packed else None)
+    texts.append(running_config(root))
     for text in filter(None, texts):
         return "y" if re.search(r"^CONFIG_VFIO_NOIOMMU=y$", text, re.MULTILINE) else "n"
     return "unknown"
+
+
+def running_config(root: Root) -> str | None:
+    """Return the configuration that the running kernel shows of itself, if it does."""
+    packed = root.read_bytes("/proc/config.gz")
+    if packed is None:
+        return None
+    import gzip  # slow to import, and few kernels need it
+    import zlib
+
+    try:
+        return gzip.decompress(packed).decode("utf-8", "replace")
+    except (OSError, EOFError, zlib.error):
+        return None
 
 
 def lockdown(root: Root) -> str | None:

@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 from typing import NamedTuple
 
 from .._base.errors import HostError
 from .._base.fs import Root
+from .kernel_config import running_config
 
 MODULES = "/lib/modules"
 # What `uname -r` says on every distribution. A release becomes part of paths, package names and arguments. The kernel
@@ -85,8 +85,7 @@ def read_config(root: Root, release: str) -> dict[str, str] | None:
     """Return a kernel's configuration; None if the host does not have it. What is not set is absent."""
     text = root.read_text("/boot/config-" + release) or root.read_text(MODULES, release, "config")
     if not text and release == running(root):
-        packed = root.read_bytes("/proc/config.gz")
-        text = gzip.decompress(packed).decode("utf-8", "replace") if packed else None
+        text = running_config(root)
     if not text:
         directory = headers(root, release)
         text = root.read_text(directory, ".config") if directory else None

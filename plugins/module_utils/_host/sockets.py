@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import struct
 import sys
 from typing import Iterator, NamedTuple
@@ -18,6 +19,7 @@ _TABLES = ("tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6")
 _ESTABLISHED, _LISTEN = "01", "0A"
 # Established, or on the way there (SYN_SENT, SYN_RECV), or closed by the other end only.
 _CONNECTED = ("01", "02", "03", "08")
+_ENDPOINT = re.compile(r"(?:[0-9A-Fa-f]{8}|[0-9A-Fa-f]{32}):[0-9A-Fa-f]{4}\Z")
 
 
 class Connection(NamedTuple):
@@ -44,7 +46,7 @@ def read_connections(root: Root) -> list[Connection]:
 def parse_table(table: str, text: str) -> Iterator[Connection]:
     """Parse /proc/net/tcp and the like."""
     rows = [line.split() for line in text.splitlines()[1:]]
-    rows = [row for row in rows if len(row) > 3 and ":" in row[1] and ":" in row[2]]
+    rows = [row for row in rows if len(row) > 3 and _ENDPOINT.match(row[1]) and _ENDPOINT.match(row[2])]
     listening = {_port(row[1]) for row in rows if row[3] == _LISTEN and table.startswith("tcp")}
     for row in rows:
         if row[3] in _CONNECTED:

@@ -87,7 +87,9 @@ def escape(path: str) -> str:
     """Return a path as systemd writes it in a unit's name."""
     text = path.strip("/").replace("/", "\0")
     found = re.sub(
-        r"[^A-Za-z0-9:_.\0]|^\.", lambda match: "".join("\\x%02x" % byte for byte in match[0].encode()), text
+        r"[^A-Za-z0-9:_.\0]|^\.",
+        lambda match: "".join("\\x%02x" % byte for byte in match[0].encode("utf-8", "surrogateescape")),
+        text,
     )
     return found.replace("\0", "-")
 

@@ -31,7 +31,7 @@ def _file(path: str) -> Callable[[Root], list[str]]:
 
 def _entries(key: str) -> Callable[[Root], list[str]]:
     def records(root: Root) -> list[str]:
-        found = ((path, _addresses((load_json(root, path) or {}).get(key, ()))) for path in (ORIGINALS, BINDINGS))
+        found = ((path, _addresses((load_json(root, path) or {}).get(key) or ())) for path in (ORIGINALS, BINDINGS))
         return ["%s: %s" % (path, _some(addresses)) for path, addresses in found if addresses]
 
     return records
@@ -39,7 +39,10 @@ def _entries(key: str) -> Callable[[Root], list[str]]:
 
 def _addresses(recorded: dict[str, Any] | list[dict[str, Any]]) -> list[str]:
     """Originals are kept by address, bindings as a list."""
-    return sorted(recorded if isinstance(recorded, dict) else [entry["address"] for entry in recorded])
+    if isinstance(recorded, dict):
+        return sorted(recorded)
+    # What an entry lacks costs its own device; that something is recorded counts here.
+    return sorted(str(entry.get("address")) for entry in recorded if isinstance(entry, dict))
 
 
 def _some(addresses: list[str]) -> str:

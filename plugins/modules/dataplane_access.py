@@ -2,13 +2,13 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Give a group, its members, services and programs exactly what a data plane needs."""
+"""Grant a group, its members, services and programs exactly what a data plane needs."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: dataplane_access
-short_description: Gives a group, users, services and programs exactly what their data plane application needs
+short_description: Grants a group, users, services and programs exactly what their data plane application needs
 version_added: 1.0.0
 author:
   - baremetal.noiommu contributors (@baremetal-noiommu)
@@ -25,7 +25,7 @@ description:
     capabilities by a drop-in, programs as capabilities of their file. Which ones depends on the application's profile
     and on the host's backend. With a working IOMMU, DPDK and SPDK need none at all. RV(grants) says who got what and
     why.
-  - What this module makes is recorded. O(state=absent) takes back that, and nothing else.
+  - What this module creates and grants is recorded. O(state=absent) revokes that, and nothing else.
   - A converged host is only read.
 extends_documentation_fragment:
   - baremetal.noiommu._attributes
@@ -41,7 +41,7 @@ options:
     type: int
   users:
     description:
-      - Existing users to make members. A user whom this module added and who is no longer listed is taken out again.
+      - Existing users to make members. A user whom this module added and who is no longer listed is removed again.
     type: list
     elements: str
     default: []
@@ -54,14 +54,16 @@ options:
   hugetlbfs:
     description:
       - Whether the group may keep files in C(/dev/hugepages), where systemd mounts the hugetlbfs. Other users then may
-        not even list it. One that belongs to another group already is left as it is.
+        not even list it. A mount that already belongs to another group is left as it is.
       - Other mounts get their group where they are declared, see M(baremetal.noiommu.hugepages).
     type: bool
     default: true
   services:
     description:
       - The systemd services of the data plane. Each gets a drop-in with the group, the limit on locked memory and the
-        capabilities that it needs, and starts after the devices are bound. One that is listed no more loses it.
+        capabilities that it needs, and starts after the devices are bound. A service that is no longer listed loses it.
+      - It has to be the service that runs the application. One that only stands for others, such as Debian's
+        C(openvswitch-switch), or that starts a container, is refused.
       - A running service is not restarted. RV(restart) says which ones have to be.
     type: list
     elements: dict
@@ -72,7 +74,7 @@ options:
         type: str
         required: true
       profile: &profile
-        description: What it is, O(profile) by default.
+        description: What its application is, O(profile) by default.
         type: str
         choices: [dpdk, spdk, ovs, custom]
       capabilities: &capabilities
@@ -83,8 +85,11 @@ options:
     description:
       - Programs that members of the group start by themselves. Where the backend asks for capabilities, the file gets
         them, belongs to the group, and can be executed by nobody else. It is left alone where none are needed.
-      - On a host without an IOMMU, who may start such a program is as powerful as root. DPDK also loads any library
+      - On a host without an IOMMU, whoever may start such a program is as powerful as root. DPDK also loads any library
         that it is told to.
+      - Only a data plane application is accepted, one that uses VFIO itself or in a library, and only where nobody but
+        root can replace it. With the profile V(custom), other programs are accepted if they are not part of the base
+        system and start no others.
       - The kernel clears the environment of such a program of C(LD_LIBRARY_PATH) and the like, and ignores the
         capabilities of scripts and on filesystems that are mounted nosuid or keep no extended attributes. Those are
         refused.
@@ -128,8 +133,8 @@ options:
     default: false
   state:
     description:
-      - V(present) grants, V(absent) takes back what was granted.
-      - What is not as it was granted any more stays as it is, and a warning says so.
+      - V(present) grants, V(absent) revokes what was granted.
+      - What somebody has changed since it was granted stays as it is, and a warning says so.
     type: str
     choices: [present, absent]
     default: present
@@ -158,13 +163,13 @@ EXAMPLES = r"""
     accept_unsafe: true
   register: access
 
-- name: Restart what was started before it was given that
+- name: Restart services that were started before they got their grants
   ansible.builtin.systemd_service:
     name: "{{ item.service }}"
     state: restarted
   loop: "{{ access.restart }}"
 
-- name: Take it back
+- name: Revoke everything
   baremetal.noiommu.dataplane_access:
     state: absent
 """
@@ -192,7 +197,7 @@ files:
   type: list
   elements: str
 grants:
-  description: Who has what, and why.
+  description: Who got what, and why.
   returned: success
   type: list
   elements: dict
@@ -202,7 +207,7 @@ grants:
       type: str
       sample: service forwarder.service
     what:
-      description: What it has.
+      description: What was granted.
       type: str
       sample: CAP_SYS_ADMIN
     why:

@@ -19,7 +19,7 @@ from .._host.packages import base_package
 from .file_capabilities import Found
 from .profiles import Application
 
-# Programs that run whatever they are told, VFIO among it for some.
+# Programs that run whatever they are told. Some of them use VFIO as well.
 _GENERAL = re.compile(
     r"^(ld(-linux.*)?\.so.*|.*sh|busybox|env|nice|nohup|timeout|xargs|find|tar|[gmn]?awk|vim?|ed|less|more"
     r"|(python|perl|ruby|lua|php|node|tclsh|guile|java)[\d.]*|gdb|strace|ltrace|qemu-.*"
@@ -111,7 +111,7 @@ def _against_the_program(root: Root, path: str, profile: str) -> Iterator[HostEr
         )
     elif executables.starts_programs(root, path):
         yield _refusal(
-            "%s starts other programs, which would not have its capabilities, and is itself no data plane application."
+            "%s is not a data plane application, and the programs that it starts would not have its capabilities."
             % path,
             "%s: calls exec, posix_spawn, system, popen or forkpty; it does not name /dev/vfio" % path,
             "List the application that it is to start, or: " + _SERVICE,

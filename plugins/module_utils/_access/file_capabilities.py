@@ -123,7 +123,7 @@ def granted(now: State, gid: int | None, bits: int, path: str) -> State:
 def revoked(now: State, record: Recorded, gid: int | None) -> tuple[State, str | None]:
     """Return a program's state once the grant is revoked, and what there is to say about it.
 
-    What is not as it was granted is somebody else's doing, and stays: an upgraded package has put a new file there,
+    Whatever differs from the grant is somebody else's doing, and stays: an upgraded package has put a new file there,
     which never had the grant.
     """
     granted_only = now.capabilities == record.capabilities
@@ -134,8 +134,8 @@ def revoked(now: State, record: Recorded, gid: int | None) -> tuple[State, str |
     if back == record.before:
         return back, None
     if now.capabilities is None:
-        return back, "was replaced since it got its capabilities, as an upgrade of its package does: left as it is"
-    return back, "was changed by somebody since it got its capabilities: what differs from the grant is left as it is"
+        return back, "was replaced since it got its capabilities, as a package upgrade does: left as it is"
+    return back, "was changed by somebody since it got its capabilities: only what is still as granted was revoked"
 
 
 def apply(root: Root, path: str, found: Found, want: State) -> None:

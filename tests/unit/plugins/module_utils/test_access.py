@@ -850,7 +850,9 @@ def test_a_program_of_the_base_system_is_never_given_to_one_group(host: Accounts
 @pytest.mark.parametrize("name", [b"execvp", b"posix_spawn", b"system", b"forkpty"])
 def test_a_program_that_starts_others_is_no_data_plane(host: Accounts, tree: Tree, name: bytes) -> None:
     tree.file("/usr/bin/mux", b"\x7fELF\0libc.so.6\0%s\0" % name)
-    assert "starts other programs" in refused(host, **everything(binaries=[{"path": "/usr/bin/mux", **CUSTOM}])).message
+    assert (
+        "programs that it starts" in refused(host, **everything(binaries=[{"path": "/usr/bin/mux", **CUSTOM}])).message
+    )
 
 
 def test_a_forwarder_without_vfio_gets_what_it_asks_for(host: Accounts, tree: Tree) -> None:

@@ -33,7 +33,7 @@ class ActionModule(ActionBase):
     """Asks the host with digests alone, and sends what the answer says that it needs."""
 
     _supports_async = False
-    _refreshed = False  # whether the package lists of the host were
+    _refreshed = False  # whether the package lists of the host were refreshed
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the module, twice if something has to be sent."""
@@ -68,13 +68,13 @@ class ActionModule(ActionBase):
         return result
 
     def _call(self, args: dict[str, Any]) -> dict[str, Any]:
-        """Ask the host; nothing in its answer acts on anything else."""
+        """Ask the host; its answer changes nothing but its own result."""
         result = self._execute_module(module_name=_MODULE, module_args=args, task_vars=self._vars)
         return answers.require_harmless(result)
 
     # --- archives ---
 
-    def _stored(self, args: dict[str, Any]) -> tuple[str, dict[str, archives.Stored]]:
+    def _stored(self, args: dict[str, Any]) -> tuple[str, dict[str, archives.StoredArchive]]:
         """The directory of archives, and what it has of the source."""
         if not args.get("archives"):
             raise AnsibleActionFail("archives is required: the directory on the controller that holds them.")

@@ -27,7 +27,7 @@ _ABOUT = "./dkms_binaries_only/"
 _TREE = "./dkms_main_tree/"
 _ARCH = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
-_LARGEST = 64 << 20  # bytes of one that is unpacked; a module with debug information has some
+_LARGEST = 64 << 20  # bytes once unpacked; a module with debug information takes some MiB
 
 
 class Archive(NamedTuple):
@@ -43,7 +43,7 @@ class Archive(NamedTuple):
     certificate: bytes | None  # of the key that the build host signs with; None where a module is unsigned
 
 
-class Stored(NamedTuple):
+class StoredArchive(NamedTuple):
     """An archive in a directory."""
 
     path: str
@@ -111,7 +111,7 @@ def _parse(members: dict[str, bytes]) -> Archive:
         raise ValueError("%.100r is not an architecture" % arch)
     modules = {place.group(3): members[place.group(0)] for place in found}
     for file in modules:
-        # It becomes the name of a file among the kernel's modules, and must not be that of another module.
+        # It becomes a file name among the kernel's modules, and must not be another module's.
         if not re.match(re.escape(name) + r"\.ko(\.(xz|gz|zst))?\Z", file):
             raise ValueError("%.100r is not a file of the module %s" % (file, name))
     certificate = members.get(_ABOUT + "signing.der")
@@ -128,14 +128,14 @@ def file_name(name: str, version: str, digest: str, kernel: str, arch: str) -> s
     return "%s-%s-kernel%s-%s-%s.dkms.tar.gz" % (name, version, kernel, arch, digest[:12])
 
 
-def stored(directory: str, name: str, version: str, digest: str) -> dict[str, Stored]:
+def stored(directory: str, name: str, version: str, digest: str) -> dict[str, StoredArchive]:
     """Return a real directory's archives of one source, by kernel."""
     found = {}
     for entry in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
         kernel = kernel_of(entry, name, version, digest)
         if kernel is not None:
             path = os.path.join(directory, entry)
-            found[kernel] = Stored(path, _noted_sum(path))
+            found[kernel] = StoredArchive(path, _noted_sum(path))
     return found
 
 
@@ -149,16 +149,16 @@ def kernel_of(entry: str, name: str, version: str, digest: str) -> str | None:
 def store(directory: str, name: str, content: bytes) -> str:
     """Keep an archive in a real directory together with its checksum; return its path.
 
-    What is there already under the name stays: hosts may have it by now, and who signed it signed that one.
+    An archive of that name stays as it is: hosts may have it by now, and a signature is for that very one.
     """
     os.makedirs(directory, exist_ok=True)
     path = os.path.join(directory, name)
     line = "%s  %s\n" % (sha256(content), name)
     handle = os.open(directory, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # runs beside this one may store the same
+        fcntl.flock(handle, fcntl.LOCK_EX)  # parallel runs may store the same archive
         if not os.path.lexists(path):
-            # The archive last: with its name it is taken for complete.
+            # The archive last: a file of that name counts as complete.
             for target, data in ((path + ".sha256", line.encode()), (path, content)):
                 _write(directory, target, data)
             os.fsync(handle)
@@ -176,7 +176,7 @@ def _write(directory: str, target: str, data: bytes) -> None:
     os.rename(stream.name, target)
 
 
-def load(stored_archive: Stored) -> bytes:
+def load(stored_archive: StoredArchive) -> bytes:
     """Return a stored archive's content, if it is what was stored."""
     with open(stored_archive.path, "rb") as stream:
         content = stream.read()

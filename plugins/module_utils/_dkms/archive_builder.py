@@ -57,7 +57,7 @@ class ArchiveBuilder:
         if not self._kernels:
             return {}
         transaction = DkmsTransaction(self._root, self._runner, Tree(self._root, self._name), self._version)
-        # A failure is an error for nobody here: a host that wants the module is told by name.
+        # No failure is an error here: it is reported to the hosts that want the module.
         build = StagedBuild(
             self._root, self._runner, self._name, self._version, transaction.stage, is_needed=lambda kernel: False
         )
@@ -74,7 +74,7 @@ class ArchiveBuilder:
         arch = paths[0].split("/")[-3]
         certificate = signing.certificate_at(self._root, signing.pair(self._root)[1])
         modules = {os.path.basename(path): self._root.read_bytes(path) or b"" for path in paths}
-        # Where that cannot be seen, the key stays what the build host signs with.
+        # Where that cannot be seen, assume that it was signed with the build host's key.
         if any(signing.is_signed(content, name) is False for name, content in modules.items()):
             certificate = None
         archive = Archive(

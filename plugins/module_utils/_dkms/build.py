@@ -57,7 +57,7 @@ class StagedBuild:
                 error = self._build_error(kernel, done.rc, said)
                 if self._is_needed(kernel):
                     raise error
-                # The host works with the kernel that it runs; that the other one would leave it without is reported.
+                # The host works with the kernel that it runs; a failure for another one is only reported.
                 self.failed[kernel] = error.evidence
             elif self._signing.enforced:
                 self._require_signature(kernel, said)
@@ -94,7 +94,7 @@ class StagedBuild:
         ]
 
     def _require_signature(self, kernel: str, said: str) -> None:
-        """DKMS goes on without a signature if anything is in its way."""
+        """Refuse an unsigned module: DKMS carries on without a signature if it cannot sign."""
         for path in self.module_files(kernel):
             if signing.is_signed(self._root.read_bytes(path) or b"", path) is False:
                 reasons = [line for line in said.splitlines() if re.search(r"sign|certificate|key", line, re.I)]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What has to hold before a DKMS build may start, and what its log says when it fails."""
+"""What is checked before a DKMS build starts, and why it failed according to its log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .._base.fs import Root
 from .._host import kernels as _kernels
 
 MIB = 1 << 20
-# Seen for the module of this collection with debug information, rounded up generously.
+# Measured for this collection's module with debug information, rounded up generously.
 SPACE = {"/usr/src": 4 * MIB, "/var/lib/dkms": 16 * MIB, "/tmp": 16 * MIB}
 # depmod writes a kernel's whole index anew before it drops the old one.
 SPACE_PER_KERNEL = 16 * MIB

@@ -117,7 +117,7 @@ class Installer:
         source = self._sent if self._sent is not None else read_source(self._root.path(home))
         require_source(source, home, (name, plan.version, plan.digest))
         made_keys = self._transaction.run(lambda: self._bring_about(source))
-        record = DkmsRecord.load(self._root, name)  # with the keys that were noted meanwhile
+        record = DkmsRecord.load(self._root, name)  # with the keys that were recorded meanwhile
         failed = {kernel: plan.record.failed[kernel] for kernel in plan.failed}
         for kernel, why in self.failed.items():
             failed[kernel] = {"cause": why, "built_with": built_with(self._root, kernel)}
@@ -133,7 +133,7 @@ class Installer:
             )
             self._build.build(source, plan.build)
         self._swap(source, self._build)
-        for kernel in plan.record.prebuilt:  # DKMS would take them for the distribution's, and keep them
+        for kernel in plan.record.prebuilt:  # DKMS would take these for the distribution's and keep them
             self._transaction.remove_installed(kernel)
         for kernel in plan.install:
             if kernel not in self.skipped and kernel not in self.failed:
@@ -162,7 +162,7 @@ class Installer:
         if plan.fresh:
             target = tree.source_dir(plan.version)
             undo.push("the new source", partial(self._remove_tree, target))
-            # In two steps, so that a killed run leaves no half source under the right name.
+            # In two steps, so that a killed run leaves no incomplete source under its final name.
             write_source(self._root, target + HALF, source)
             shutil.rmtree(self._root.path(target), ignore_errors=True)
             self._root.rename(target + HALF, target)

@@ -16,14 +16,14 @@ from .record import DkmsRecord, built_with
 from .tree import ABSENT, ADDED, DIFFERS, FAILED, INSTALLED, Tree, loaded
 
 
-class Choice(NamedTuple):
+class KernelChoice(NamedTuple):
     """The kernels to serve, and what is worth saying about the others."""
 
     kernels: list[str]
     warnings: list[str]
 
 
-def choose_kernels(root: Root, asked: list[str], skipped: dict[str, str]) -> Choice:
+def choose_kernels(root: Root, asked: list[str], skipped: dict[str, str]) -> KernelChoice:
     """Return the kernels to build for.
 
     Without a list: the running kernel, which is what the host needs now, and every installed one with headers.
@@ -39,8 +39,8 @@ def choose_kernels(root: Root, asked: list[str], skipped: dict[str, str]) -> Cho
             for kernel in without
         ]
         warnings += ["No module for the installed kernel %s: %s" % item for item in skipped.items() if item[0] in every]
-        return Choice(sorted({running, *with_headers}, key=_kernels.version_key), warnings)
-    return Choice(require_installed(root, asked), [])
+        return KernelChoice(sorted({running, *with_headers}, key=_kernels.version_key), warnings)
+    return KernelChoice(require_installed(root, asked), [])
 
 
 def require_installed(root: Root, asked: list[str]) -> list[str]:
@@ -73,7 +73,7 @@ class DkmsPlan:
         self.record = DkmsRecord.load(root, name)
         self.explicit = False
         self.half_done = bool(self.tree.half_done())
-        self.fresh = False  # whether all has to be made anew
+        self.fresh = False  # whether everything has to be built again
         self.kernels: list[str] = []
         self.build: list[str] = []
         self.install: list[str] = []
@@ -113,7 +113,7 @@ class PresentPlan(DkmsPlan):
     def __init__(self, root: Root, name: str, version: str, wanted: str, asked: list[str]) -> None:
         super().__init__(root, name, version, wanted)
         self.explicit = bool(asked)
-        # Killed between the last step and its record.
+        # A run was killed between its last step and its record.
         self.half_done |= self.record.digest not in ("", wanted)
         self.skipped = self.record.skipped if not asked and self.record.digest == wanted else {}
         choice = choose_kernels(root, asked, self.skipped)
@@ -121,7 +121,7 @@ class PresentPlan(DkmsPlan):
         self.kernels = [kernel for kernel in choice.kernels if kernel not in self.failed]
         self.warnings = [*choice.warnings, *upkeep.warnings(root, name, version)]
         self.had_digest = self.tree.source_digest(version)
-        # The tree is no good for another source, nor if DKMS lost track of it.
+        # The tree is useless for another source, and if DKMS lost track of it.
         self.fresh = self.had_digest != wanted or not self.tree.is_added(version)
         self.others = sorted({*self.tree.versions(), *self.tree.source_versions()} - {version})
         states = {kernel: self.tree.state(version, kernel) for kernel in self.kernels}
@@ -137,7 +137,7 @@ class PresentPlan(DkmsPlan):
         self.warn_loaded()
 
     def _known_failures(self, kernels: list[str]) -> dict[str, list[str]]:
-        """The kernels that there is no use in building for again: same source, headers and compiler as when it failed.
+        """The kernels not worth another build: same source, headers and compiler as when it failed.
 
         Never the running one, and never one that was asked for by name.
         """

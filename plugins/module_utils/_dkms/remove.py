@@ -20,7 +20,7 @@ from .tree import ABSENT, ADDED, BUILT, DIFFERS, HALF, INSTALLED, KEPT, TREE, Tr
 
 
 class AbsentPlan:
-    """What one run does to have nothing of the module left."""
+    """What one run does to remove the module entirely."""
 
     def __init__(self, root: Root, runner: Runner, name: str) -> None:
         self.root, self._runner = root, runner
@@ -196,5 +196,5 @@ def drop_half_done(root: Root, tree: Tree) -> None:
 
 
 def drop_kept(root: Root) -> None:
-    """Remove what a run kept that could not put everything back."""
+    """Remove what a run kept that could not restore everything."""
     shutil.rmtree(root.path(KEPT), ignore_errors=True)

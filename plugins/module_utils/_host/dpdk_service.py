@@ -20,7 +20,7 @@ INTERFACES = "/etc/dpdk/interfaces"
 _PAGES = re.compile(r"\s*NR_(\d+)([MG])_PAGES=[\"']?([\d ]*)")
 
 
-class Pages(NamedTuple):
+class DpdkPages(NamedTuple):
     """Pages that it asks for, whatever there is already. It leaves a pool alone for which it has 0."""
 
     line: int
@@ -29,7 +29,7 @@ class Pages(NamedTuple):
     number: int
 
 
-class Binding(NamedTuple):
+class DpdkBinding(NamedTuple):
     """A device that it binds to a driver."""
 
     line: int
@@ -42,25 +42,27 @@ def is_enabled(root: Root) -> bool:
     return root.exists(WANTS_DIR, NAME)
 
 
-def pages(root: Root) -> list[Pages]:
+def pages(root: Root) -> list[DpdkPages]:
     """Return what it reserves."""
-    found: dict[int, list[Pages]] = {}
+    found: dict[int, list[DpdkPages]] = {}
     for number, line in enumerate(_lines(root, CONF), 1):
         match = _PAGES.match(line)
         if match:
             size, counts = int(match.group(1)) * UNITS[match.group(2)], match.group(3).split()
             nodes: list[int | None] = [None] if len(counts) == 1 else list(range(len(counts)))
-            found[size] = [Pages(number, size, node, int(count)) for node, count in zip(nodes, counts) if int(count)]
+            found[size] = [
+                DpdkPages(number, size, node, int(count)) for node, count in zip(nodes, counts) if int(count)
+            ]
     return [entry for entries in found.values() for entry in entries]
 
 
-def bindings(root: Root) -> list[Binding]:
+def bindings(root: Root) -> list[DpdkBinding]:
     """Return what it binds."""
     found = []
     for number, line in enumerate(_lines(root, INTERFACES), 1):
         fields = line.split()
         if len(fields) >= 3 and fields[0] == "pci":
-            found.append(Binding(number, fields[1].lower(), fields[2]))
+            found.append(DpdkBinding(number, fields[1].lower(), fields[2]))
     return found
 
 

@@ -19,7 +19,7 @@ _DIRECTORIES = ("/etc/tuned/profiles", "/etc/tuned", "/usr/lib/tuned/profiles", 
 _DEPTH = 16  # of profiles that include each other
 
 
-class Setting(NamedTuple):
+class TunedSetting(NamedTuple):
     """A line of a profile."""
 
     path: str
@@ -34,9 +34,9 @@ def is_enabled(root: Root) -> bool:
     return root.exists(WANTS_DIR, NAME)
 
 
-def settings(root: Root) -> list[Setting]:
+def settings(root: Root) -> list[TunedSetting]:
     """Return all settings of the active profiles. Of several for one key the last one counts, and only that is here."""
-    found: dict[tuple[str, str], Setting] = {}
+    found: dict[tuple[str, str], TunedSetting] = {}
     for active in _ACTIVE:
         for name in (root.read_text(active) or "").split():
             for setting in _of_profile(root, name, _DEPTH):
@@ -44,7 +44,7 @@ def settings(root: Root) -> list[Setting]:
     return list(found.values())
 
 
-def _of_profile(root: Root, name: str, depth: int) -> Iterator[Setting]:
+def _of_profile(root: Root, name: str, depth: int) -> Iterator[TunedSetting]:
     """Yield a profile's settings, those that it includes first."""
     base = name.lstrip("-").rpartition("/")[2]
     places = ["%s/%s/tuned.conf" % (directory, base) for directory in _DIRECTORIES]
@@ -59,7 +59,7 @@ def _of_profile(root: Root, name: str, depth: int) -> Iterator[Setting]:
     yield from own
 
 
-def _of_file(root: Root, path: str) -> Iterator[Setting]:
+def _of_file(root: Root, path: str) -> Iterator[TunedSetting]:
     section = ""
     text = (root.read_bytes(path) or b"").decode("utf-8", "replace")
     for number, line in enumerate(text.splitlines(), 1):
@@ -69,4 +69,4 @@ def _of_file(root: Root, path: str) -> Iterator[Setting]:
             continue
         key, equals, value = line.partition("=")
         if equals and not key.lstrip().startswith(("#", ";")):
-            yield Setting(path, number, section, key.strip(), value.strip())
+            yield TunedSetting(path, number, section, key.strip(), value.strip())

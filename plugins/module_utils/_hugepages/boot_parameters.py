@@ -22,7 +22,7 @@ from .originals import Counts
 
 OWNER = "hugepages"  # of the parameters on the kernel command line
 GIGANTIC = 1 << 30
-# Before, the kernel does not know hugepages=<node>:<count>.
+# Older kernels do not know hugepages=<node>:<count>.
 _NODE_SYNTAX = (5, 16)
 
 

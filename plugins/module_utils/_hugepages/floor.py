@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How much memory the host keeps for itself beside all pools: what is left in none cannot be used by anything else."""
+"""How much memory the host keeps for itself: nothing but its own users can use what is in a pool."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .._base.errors import HostError
 from .._host.hugetlb import Pool, Pools, format_size, meminfo, parse_size
 
 _MIB = 1 << 20
-# Below this nobody gets, whatever is declared: the kernel and a shell over ssh need it.
+# The lowest floor that can be declared: the kernel and a shell over ssh need this much.
 LEAST = 128 * _MIB
-# Without a declaration: a part of all memory, but on a small host this much at least, and on a large one this much is
-# enough. A node of several has its own floor, since the kernel's own data of a node wants memory of that node.
+# The usual floor is a part of all memory within bounds. Each of several nodes has its own floor, since the kernel keeps
+# the data of a node in memory of that node.
 _PART, _ENOUGH_FOR_HOST, _USUAL_LEAST = 16, 4096 * _MIB, 256 * _MIB
 _PART_OF_NODE, _ENOUGH_FOR_NODE, _LEAST_OF_NODE = 32, 1024 * _MIB, 64 * _MIB
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Files that DPDK left on hugetlbfs: they keep their pages although no process has them any more.
+"""Files that DPDK left on hugetlbfs: they keep their pages although no process uses them any more.
 
 A DPDK process holds a shared lock (flock) on each of its files and leaves them behind when it ends. The next one with
 the same prefix takes those that it can lock exclusively for garbage and removes them (lib/eal/linux, clear_hugedir);
@@ -27,7 +27,7 @@ _PAGE_SIZE = re.compile(r"(?:^|,)pagesize=(\d+)([KMG])(?:,|$)")
 _LIMIT = re.compile(r"(?:^|,)size=(\d+)([KMG]?)(?:,|$)")
 
 
-class Mount(NamedTuple):
+class MountedFilesystem(NamedTuple):
     """Something that is mounted."""
 
     path: str
@@ -48,14 +48,14 @@ class Mount(NamedTuple):
 
 
 class LeftOver(NamedTuple):
-    """A file of an ended DPDK process."""
+    """A file that an ended DPDK process left."""
 
     path: str
     page_size: int
     pages: int
 
 
-def left_over(root: Root, mounts: list[Mount]) -> list[LeftOver]:
+def left_over(root: Root, mounts: list[MountedFilesystem]) -> list[LeftOver]:
     """Return the files in the roots of these mounts that no process has locked."""
     found = []
     for mount in mounts:
@@ -67,23 +67,23 @@ def left_over(root: Root, mounts: list[Mount]) -> list[LeftOver]:
     return found
 
 
-def mounts_of(root: Root) -> list[Mount]:
+def mounts_of(root: Root) -> list[MountedFilesystem]:
     """Return what is mounted on the host; of several at one place the last, which is on top."""
     found = {}
     for line in (root.read_text("/proc/1/mountinfo") or "").splitlines():
         head, _dash, tail = line.partition(" - ")
         fields, about = head.split(), tail.split()
         if len(fields) >= 5 and len(about) >= 3:
-            # The kernel writes blanks and backslashes in octal.
+            # The kernel writes spaces and backslashes in octal.
             path = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4])
-            found[path] = Mount(path, about[0], about[2])
+            found[path] = MountedFilesystem(path, about[0], about[2])
     return list(found.values())
 
 
 def _size_of_unlocked(root: Root, path: str) -> int | None:
     """Return the size of a file that no process has locked; None if that cannot be told, or it is not a file."""
     try:
-        # Everybody who may use the mount can put a FIFO there, and to open that would wait for whoever writes to it.
+        # Anyone who may use the mount can create a FIFO there, and opening one blocks until somebody writes to it.
         handle = os.open(root.path(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Others on the host that set page counts as well, or count pages only once: what will replace or miss ours."""
+"""Others on the host that set page counts too, or count pages only once."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _tuned(root: Root, host: Pools, declared: list[WantedPool]) -> list[str]:
     return found
 
 
-def _pools_set(host: Pools, setting: tuned.Setting) -> list[Pool]:
+def _pools_set(host: Pools, setting: tuned.TunedSetting) -> list[Pool]:
     """Return the pools that a setting of TuneD is about."""
     if setting.section == "sysctl" and setting.key.replace("/", ".") == "vm.nr_hugepages":
         return [Pool(host.default_size, None)]
@@ -116,7 +116,7 @@ def _pools_set(host: Pools, setting: tuned.Setting) -> list[Pool]:
     return []
 
 
-def _said(setting: tuned.Setting) -> str:
+def _said(setting: tuned.TunedSetting) -> str:
     if setting.section == "bootloader":
         return "%s on the kernel command line" % " ".join(re.findall(r"hugepages\w*=\S+", setting.value))
     return "%s to %s" % (setting.key, setting.value)

@@ -139,7 +139,7 @@ class PoolsPlan:
     @property
     def warnings(self) -> list[str]:
         """What will replace the declared pages one day."""
-        # A host that lives with it already is not kept from anything else.
+        # A host that has run so already is only warned.
         short = [] if self._shortage is None else [str(self._shortage)]
         return short + others.warnings(self._root, self.host, self.declared, bool(self.changes))
 

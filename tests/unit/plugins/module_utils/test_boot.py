@@ -459,14 +459,18 @@ def test_another_disk_of_its_kind_is_left_alone(disks: Machine) -> None:
     assert failed == 1 and "another serial number is there: S7" in lines[0] and disks.driver_of(DISK) == "nvme"
 
 
-@pytest.fixture
-def written(disks: Machine) -> Machine:
-    """Both disks have a volume on them: one the data plane's, one the host's."""
+@pytest.fixture(params=["LVM2_member", "ext4"])
+def written(disks: Machine, request: pytest.FixtureRequest) -> Machine:
+    """Both disks have data on them: one the data plane's, one the host's."""
     for number, address in enumerate((DISK, "0000:00:08.0")):
         folder = "%s/nvme/nvme%d" % (disks.tree.real(address), number)
         disks.tree.block("nvme%dn1" % number, folder, "259:%d" % number)
-        disks.tree.file("/run/udev/data/b259:%d" % number, "E:ID_FS_TYPE=LVM2_member")
+        disks.tree.file("/run/udev/data/b259:%d" % number, "E:ID_FS_TYPE=" + request.param)
     return disks
+
+
+def data_on(name: str) -> list[str]:
+    return [name + " is a member of LVM", name + " holds ext4 (data)"]
 
 
 def test_what_the_data_plane_wrote_does_not_keep_its_disk_from_it(written: Machine) -> None:
@@ -482,21 +486,21 @@ def test_nor_from_the_next_deploy(written: Machine) -> None:
 
 
 def test_the_hosts_own_volume_is_refused_beside_it(written: Machine) -> None:
-    with pytest.raises(Refused, match="holds a part of a volume") as caught:
+    with pytest.raises(Refused, match=r"holds (a part of a volume|data)\.") as caught:
         binding(written, Request([{"serial": "S0"}, {"serial": "S1"}], accept_unsafe=True, backend="dkms"))
-    assert [one.evidence for one in caught.value.refusals] == [["nvme1n1 is a member of LVM"]]
+    assert [one.evidence[0] in data_on("nvme1n1") for one in caught.value.refusals] == [True]
     # Also where the number is not the disk's own.
     for number, address in enumerate((DISK, "0000:00:08.0")):
         written.tree.file("%s/nvme/nvme%d/serial" % (written.tree.real(address), number), "S0")
     with pytest.raises(Refused) as caught:
         binding(written, Request([{"address": DISK}], accept_unsafe=True, backend="dkms"))
-    assert [one.evidence for one in caught.value.refusals] == [["nvme0n1 is a member of LVM"]]
+    assert [one.evidence[0] in data_on("nvme0n1") for one in caught.value.refusals] == [True]
 
 
 def test_a_disk_that_was_given_back_is_the_hosts(written: Machine) -> None:
     request = Request([{"serial": "S0"}], accept_unsafe=True, backend="dkms")
     converge(written, NOTHING)
-    with pytest.raises(Refused, match="holds a part of a volume"):
+    with pytest.raises(Refused, match=r"holds (a part of a volume|data)\."):
         binding(written, request)
 
 

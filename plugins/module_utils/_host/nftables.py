@@ -17,7 +17,7 @@ _MODULE = "nf_tables"
 _SUBSYSTEM = 10 << 8
 _NEW_CHAIN, _GET_CHAIN = _SUBSYSTEM | 3, _SUBSYSTEM | 4
 _NEW_FLOWTABLE, _GET_FLOWTABLE = _SUBSYSTEM | 22, _SUBSYSTEM | 23
-_TABLE = 1
+_TABLE, _DEVICE_PREFIX = 1, 2
 _CHAIN_NAME, _CHAIN_HOOK, _HOOK_DEVICE, _HOOK_DEVICES = 3, 4, 3, 4
 _FLOWTABLE_NAME, _FLOWTABLE_HOOK, _FLOWTABLE_DEVICES = 2, 3, 3
 _ABSENT = (errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT)  # a kernel without nftables
@@ -25,7 +25,7 @@ _HEADER = 4  # struct nfgenmsg
 
 
 def read_hooks(root: Root) -> dict[str, list[str]]:
-    """Read from the running kernel what is hooked to each interface, by name."""
+    """Read from the running kernel what is hooked to interfaces, by name; a name that ends with * is a prefix."""
     release = root.must_read("/proc/sys/kernel/osrelease")
     if not module_loaded(root, _MODULE) and module_installed(root, _MODULE, release):
         return {}  # to ask would load it
@@ -67,7 +67,9 @@ def _names(devices: memoryview | None) -> list[str | None]:
     names: list[str | None] = []
     rest = devices or memoryview(b"")
     while len(rest) >= 4:
-        length = max(struct.unpack_from("=H", rest)[0], 4)
-        names.append(bytes(rest[4:length]).rstrip(b"\0").decode("utf-8", "replace"))
+        size, kind = struct.unpack_from("=HH", rest)
+        length = max(size, 4)
+        name = bytes(rest[4:length]).rstrip(b"\0").decode("utf-8", "replace")
+        names.append(name + "*" if kind & 0x3FFF == _DEVICE_PREFIX else name)
         rest = rest[(length + 3) & ~3 :]
     return names

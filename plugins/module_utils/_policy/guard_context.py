@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -166,7 +167,8 @@ class GuardContext:
             found.setdefault(ifindex, []).extend(programs)
         hooks = read_hooks(self.root)
         for link in self.net.links:
-            found.setdefault(link.ifindex, []).extend(hooks.get(link.name, []))
+            of_link = [lines for name, lines in hooks.items() if fnmatch.fnmatchcase(link.name, name)]
+            found.setdefault(link.ifindex, []).extend(line for lines in of_link for line in lines)
         return found
 
     @property

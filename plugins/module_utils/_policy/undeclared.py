@@ -31,7 +31,7 @@ def _file(path: str) -> Callable[[Root], list[str]]:
 
 def _entries(key: str) -> Callable[[Root], list[str]]:
     def records(root: Root) -> list[str]:
-        found = ((path, _addresses((load_json(root, path) or {}).get(key) or ())) for path in (ORIGINALS, BINDINGS))
+        found = ((path, _addresses((load_json(root, path) or {}).get(key) or [])) for path in (ORIGINALS, BINDINGS))
         return ["%s: %s" % (path, _some(addresses)) for path, addresses in found if addresses]
 
     return records

@@ -96,7 +96,7 @@ fuzz: venv ## A million mutated inputs to the parsers of whatever hosts say (abo
 	@$(as_installed)
 	$(call stage,fuzzing,NOIOMMU_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(PYTEST) --numprocesses=auto tests/fuzz)
 
-mutants: venv ## Change module_utils in small ways: who notices? FILES="_one _another", or all in some hours
+mutants: venv ## Change module_utils in small ways: who notices? FILES="_package/file _package/another", or all in some hours
 	@tools/mutants $(FILES)
 
 report-test: browser ## The fleet report in headless Chromium; its metrics and alerts before promtool

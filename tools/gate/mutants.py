@@ -42,33 +42,50 @@ class Score:
         return f"{100 * self.noticed // self.total} %" if self.total else "-"
 
 
-@functools.cache
-def imports(path: Path) -> set[str]:
-    """Every name that may be a module in a file's imports."""
-    names: set[str] = set()
+def imports(path: Path, plugins: Path) -> set[str]:
+    """The files of plugins/ that a file imports, as module_utils/package/file."""
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom):
-            names.update([(node.module or "").rpartition(".")[2], *(alias.name for alias in node.names)])
-    return names
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        if node.level:
+            folder = path.parents[node.level - 1].relative_to(plugins)
+            parts = [*folder.parts, *filter(None, (node.module or "").split("."))]
+        else:
+            parts = (node.module or "").partition(".plugins.")[2].split(".")
+        names = [parts, *([*parts, alias.name] for alias in node.names)]
+        found.update(name for name in map("/".join, names) if (plugins / f"{name}.py").is_file())
+    return found
+
+
+@functools.cache
+def graph(root: Path) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """What each file of plugins/ and what each unit test imports."""
+    plugins = root / "plugins"
+    code = {str(path.relative_to(plugins).with_suffix("")): imports(path, plugins) for path in plugins.rglob("*.py")}
+    tests = {path.relative_to(root): imports(path, plugins) for path in sorted((root / TESTS).rglob("test_*.py"))}
+    return code, {str(path): names for path, names in tests.items()}
 
 
 def tests_of(root: Path, module: str) -> list[str]:
-    """Its own test; else those that import it, and those of the modules that import it, up to the first with a test."""
-    tests = {path.stem[len("test") :]: path for path in sorted((root / TESTS / CODE).glob("test_*.py"))}
-    if module in tests:
-        return [str(tests[module].relative_to(root))]
-    importing = {path.stem: imports(path) for path in sorted((root / CODE).glob("*.py"))}
-    found = {path for path in sorted((root / TESTS).rglob("test_*.py")) if module in imports(path)}
-    seen, waiting = {module}, [module]
+    """Its own test; else those that import it, and those of the files that import it, up to the first with a test."""
+    code, tests = graph(root)
+    own = f"{TESTS}/{CODE}/{Path(module).parent}/test_{Path(module).name}.py"
+    if own in tests:
+        return [own]
+    first = f"module_utils/{module}"
+    found = {test for test, names in tests.items() if first in names}
+    seen, waiting = {first}, [first]
     while waiting:
         wanted = waiting.pop()
-        for name in [name for name, names in importing.items() if wanted in names and name not in seen]:
+        for name in [name for name, names in code.items() if wanted in names and name not in seen]:
             seen.add(name)
-            if name in tests:
-                found.add(tests[name])
-            else:
+            mirrored = f"{TESTS}/plugins/{Path(name).parent}/test_{Path(name).name}.py"
+            importing = {test for test, names in tests.items() if name in names or test == mirrored}
+            found |= importing
+            if not importing:
                 waiting.append(name)
-    return sorted(str(path.relative_to(root)) for path in found)
+    return sorted(found)
 
 
 def copy(root: Path, into: Path) -> None:
@@ -98,7 +115,7 @@ def measure(root: Path, module: str) -> Score:
         raise RigError(
             f"no unit test imports {module}",
             "neither itself nor by way of a module that it tests",
-            f"write {TESTS}/{CODE}/test{module}.py",
+            f"write {TESTS}/{CODE}/{Path(module).parent}/test_{Path(module).name}.py",
         )
     work = root / WORK / module
     shutil.rmtree(work, ignore_errors=True)
@@ -115,16 +132,22 @@ def measure(root: Path, module: str) -> Score:
 
 def modules(root: Path, wanted: Sequence[str]) -> list[str]:
     """The files that somebody named, or all."""
-    known = sorted(path.stem for path in (root / CODE).glob("_*.py"))
+    known = sorted(str(path.relative_to(root / CODE).with_suffix("")) for path in (root / CODE).glob("_*/*.py"))
     unknown = [name for name in wanted if name not in known]
     if unknown:
-        raise RigError(f"{CODE} has no {', '.join(unknown)}", "it has " + " ".join(known), "name files without .py")
+        raise RigError(
+            f"{CODE} has no {', '.join(unknown)}",
+            "it has " + " ".join(known),
+            "name files as package/file, without .py",
+        )
     return list(wanted) or known
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tools/mutants", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="_file", help=f"of {CODE}, without .py (default: all, some hours)")
+    parser.add_argument(
+        "names", nargs="*", metavar="_package/file", help=f"of {CODE}, without .py (default: all, some hours)"
+    )
     args = parser.parse_args()
     scores: dict[str, Score] = {}
     try:

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What differs between the supported kernels, in one place.
+ * The differences between the supported kernels, all in one place.
  *
  * Copyright (c) 2026, baremetal.noiommu contributors
  *
- * The NOIOMMU_* feature macros come from Kbuild, which looks into the headers
- * of the kernel that the module is built for.
+ * The NOIOMMU_* feature macros come from Kbuild, which searches the headers of the
+ * kernel that the module is built for.
  */
 #ifndef NOIOMMU_COMPAT_H
 #define NOIOMMU_COMPAT_H
@@ -16,8 +16,8 @@
 #include <linux/platform_device.h>
 
 /*
- * Elsewhere a device's dma_range_map is not all that can make its bus addresses
- * differ from physical ones.
+ * On other architectures, more than a device's dma_range_map can make its bus
+ * addresses differ from physical ones.
  */
 #if !defined(CONFIG_X86_64) && !defined(CONFIG_ARM64)
 #error "noiommu is for x86_64 and arm64"
@@ -55,7 +55,7 @@
 #include <linux/host1x_context_bus.h>
 #endif
 
-/* The buses whose devices the IOMMU core looks at; const on newer kernels */
+/* The buses that the IOMMU core looks at; their type is const on newer kernels */
 static typeof(pci_bus_type) * const noiommu_buses[] __maybe_unused = {
 	&platform_bus_type,
 	&pci_bus_type,
@@ -87,10 +87,10 @@ static inline int noiommu_bus_no_event(struct notifier_block *nb,
 }
 
 /*
- * iommu_device_register() points every bus at the driver's operations and
- * nothing ever takes that back: a kernel without this module would follow the
- * pointer at the next hot-plugged device. The core reads it in the buses' ADD
- * notifiers; registering a notifier waits for those that run.
+ * iommu_device_register() points every bus at the driver's operations, and nothing
+ * ever resets that: once this module is gone, the kernel would follow the pointer
+ * when the next device is plugged in. The core reads it in the buses' ADD notifiers;
+ * registering a notifier waits for those that are running.
  */
 static inline void noiommu_bus_release(const struct iommu_ops *ops)
 {
@@ -119,5 +119,39 @@ static inline void noiommu_bus_release(const struct iommu_ops *ops)
 {
 }
 #endif /* NOIOMMU_BUS_OPS */
+
+/*
+ * With MSI cookies came a refusal: a device in a paging domain that has no cookie
+ * gets no MSIs, if its interrupt controller asks iommu_dma_prepare_msi(). Those of
+ * arm64 do.
+ */
+#if defined(NOIOMMU_MSI_COOKIES) && defined(CONFIG_ARM64) && \
+	defined(CONFIG_IRQ_MSI_IOMMU)
+#define NOIOMMU_MAPS_MSI	1
+
+/* iommufd brings its own cookie, and leaves MSIs alone without a reserved region */
+static inline bool noiommu_has_foreign_cookie(const struct iommu_domain *domain)
+{
+	return domain->cookie_type != IOMMU_COOKIE_NONE &&
+	       domain->cookie_type != IOMMU_COOKIE_DMA_MSI;
+}
+
+static inline int noiommu_set_msi_base(struct iommu_domain *domain, u64 base)
+{
+	return iommu_get_msi_cookie(domain, base);
+}
+#else
+#define NOIOMMU_MAPS_MSI	0
+
+static inline bool noiommu_has_foreign_cookie(const struct iommu_domain *domain)
+{
+	return false;
+}
+
+static inline int noiommu_set_msi_base(struct iommu_domain *domain, u64 base)
+{
+	return 0;
+}
+#endif
 
 #endif /* NOIOMMU_COMPAT_H */

@@ -5,33 +5,34 @@
  * Copyright (c) 2026, baremetal.noiommu contributors
  *
  * The rule: while the hint is on and at least one device is added, every PCI
- * device that no IOMMU covers has the attribute iommu/intel-iommu/cap, and it is
- * not a hexadecimal number.
+ * device that no IOMMU covers has the attribute iommu/intel-iommu/cap, whose
+ * content is not a hexadecimal number.
  *
  * DPDK on x86 reads the capabilities of an Intel IOMMU from this attribute. If it
- * exists but does not parse, DPDK concludes that the IOMMU cannot do virtual
- * addresses, and uses physical ones by itself, which is all that works here. It
- * asks the first PCI device that it lists, which is any device of the host: hence
- * all of them. The attribute exists once, in this module's directory; what the
- * devices get are links:
+ * exists but does not parse, DPDK concludes that the IOMMU cannot translate
+ * virtual addresses and uses physical ones, the only ones that work here. It looks
+ * at the first PCI device that it lists, which may be any device of the host, so
+ * all devices need the attribute. It exists once, in this module's directory;
+ * devices get links to it:
  *
- *  - a device that was added has an "iommu" link of the core's, to its own node
- *    in /sys/class/iommu; in there, intel-iommu is our link;
- *  - for all others "iommu" itself is our link. It gives them no group and
- *    changes nothing about their DMA.
+ *  - an added device has an "iommu" link from the core, to its own node in
+ *    /sys/class/iommu; that node gets the link "intel-iommu";
+ *  - every other device gets the link "iommu". It puts the device into no group
+ *    and does not change its DMA.
  *
- * The core does not set up a device whose "iommu" is taken. So ours makes way
- * before the core can make one:
+ * The core cannot set up a device whose "iommu" link exists. So our link goes
+ * before the core may need its place:
  *
  *  - when the device is added;
  *  - a new device gets its link only after the core has looked at it;
- *  - when another IOMMU shows up in /sys/class/iommu, which is always before it
- *    is registered with the core, all of these links go.
+ *  - when another IOMMU appears in /sys/class/iommu, which is always before that
+ *    is registered with the core, all links of this kind go.
  *
- * Elsewhere than on x86, DPDK does not look at the attribute, and only devices
- * that were added get it.
+ * On other architectures DPDK does not look at the attribute, and only added
+ * devices get it.
  *
- * Locking: noiommu_lock, the lock of the iommu class, hint_lock, those of sysfs.
+ * Locking: noiommu_lock, then the lock of the iommu class, then hint_lock, then
+ * the locks of sysfs.
  */
 
 #include <linux/device.h>
@@ -49,10 +50,10 @@
 #include "noiommu.h"
 
 /**
- * struct hint - a link of ours
+ * struct hint - a link that this module made
  * @node: in hints
- * @dir: the directory that it is in; a reference is held
- * @name: what it is called there
+ * @dir: the directory that the link is in; a reference is held
+ * @name: the name of the link
  */
 struct hint {
 	struct hlist_node node;
@@ -63,15 +64,15 @@ struct hint {
 #define PCI_LINK	"iommu"
 #define NODE_LINK	"intel-iommu"
 
-/* Protects what follows it */
+/* Protects everything below, up to the kobjects */
 static DEFINE_MUTEX(hint_lock);
 static DEFINE_HASHTABLE(hints, 8);
 /* New devices get a link */
 static bool hint_active;
-/* IOMMUs other than ours */
-static unsigned int others;
+/* Number of IOMMUs in /sys/class/iommu that are not from this module */
+static unsigned int foreign_iommus;
 
-/* What the links lead to: no_iommu, and intel-iommu in it */
+/* The targets of the links: no_iommu, and intel-iommu below it */
 static struct kobject *no_iommu, *capabilities;
 
 static ssize_t cap_show(struct kobject *kobj, struct kobj_attribute *attr,
@@ -107,7 +108,7 @@ static void make_hint(struct device *dev, const char *name,
 	ret = hint ? sysfs_create_link_nowarn(dir, target, name) : -ENOMEM;
 	if (ret) {
 		kfree(hint);
-		/* Somebody else's: theirs is the better one */
+		/* A link that exists is a real IOMMU's: leave it */
 		if (ret != -EEXIST)
 			dev_warn(dev, "%s: no hint for DPDK (error %d)\n",
 				 KBUILD_MODNAME, ret);
@@ -121,7 +122,7 @@ static void make_hint(struct device *dev, const char *name,
 static void drop_hint(struct hint *hint)
 {
 	hash_del(&hint->node);
-	/* Without a directory, the link went with it */
+	/* If the directory is gone, so is the link */
 	if (hint->dir->state_in_sysfs)
 		sysfs_remove_link(hint->dir, hint->name);
 	kobject_put(hint->dir);
@@ -148,7 +149,7 @@ static void drop_pci_hints(void)
 
 /* Other IOMMUs */
 
-/* Its caller holds noiommu_lock, and has made way for the one device that it covers */
+/* These cover added devices only, whose links were removed before */
 static bool is_ours(struct device *iommu)
 {
 	return strstarts(dev_name(iommu), KBUILD_MODNAME "-");
@@ -160,7 +161,7 @@ static int iommu_appears(NOIOMMU_CLASS_ARGS)
 		return 0;
 
 	mutex_lock(&hint_lock);
-	others++;
+	foreign_iommus++;
 	hint_active = false;
 	drop_pci_hints();
 	mutex_unlock(&hint_lock);
@@ -173,7 +174,7 @@ static void iommu_goes(NOIOMMU_CLASS_ARGS)
 		return;
 
 	mutex_lock(&hint_lock);
-	others--;
+	foreign_iommus--;
 	mutex_unlock(&hint_lock);
 }
 
@@ -183,10 +184,11 @@ static struct class_interface watcher = {
 };
 
 /**
- * noiommu_hint_watch() - look out for other IOMMUs
- * @iommu: the node of one of ours, which knows the class that all are in
+ * noiommu_hint_watch() - begin to watch for other IOMMUs
+ * @iommu: a node of this module in the class of all IOMMUs; the class itself is
+ *	not exported
  *
- * To be called under noiommu_lock. There are no hints before.
+ * The caller holds noiommu_lock. There are no hints before the first call.
  *
  * Return: 0 or an error.
  */
@@ -203,12 +205,12 @@ int noiommu_hint_watch(struct device *iommu)
 	return ret;
 }
 
-/* What the rule asks for */
+/* Giving and removing hints */
 
 /**
  * noiommu_hint_on() - give the hint to all PCI devices that no IOMMU covers
  *
- * To be called while no device comes or goes. Those that come later are for
+ * No device may come or go meanwhile. Devices that come later get theirs from
  * noiommu_hint_give().
  */
 void noiommu_hint_on(void)
@@ -216,7 +218,7 @@ void noiommu_hint_on(void)
 	struct pci_dev *pdev = NULL;
 
 	mutex_lock(&hint_lock);
-	if (IS_ENABLED(CONFIG_X86) && !hint_active && !others) {
+	if (IS_ENABLED(CONFIG_X86) && !hint_active && !foreign_iommus) {
 		hint_active = true;
 		for_each_pci_dev(pdev)
 			make_pci_hint(pdev);
@@ -225,7 +227,7 @@ void noiommu_hint_on(void)
 }
 
 /**
- * noiommu_hint_off() - take all hints away
+ * noiommu_hint_off() - remove all hints
  */
 void noiommu_hint_off(void)
 {
@@ -241,8 +243,8 @@ void noiommu_hint_off(void)
 }
 
 /**
- * noiommu_hint_give() - give the hint to a PCI device, if all have it
- * @pdev: the device, which the core has looked at
+ * noiommu_hint_give() - give the hint to a PCI device, if hints are on
+ * @pdev: the device, which the core has looked at already
  */
 void noiommu_hint_give(struct pci_dev *pdev)
 {
@@ -253,7 +255,7 @@ void noiommu_hint_give(struct pci_dev *pdev)
 }
 
 /**
- * noiommu_hint_mark() - give the hint to a device that was added
+ * noiommu_hint_mark() - give the hint to an added device
  * @iommu: the node of its IOMMU
  */
 void noiommu_hint_mark(struct device *iommu)
@@ -264,7 +266,7 @@ void noiommu_hint_mark(struct device *iommu)
 }
 
 /**
- * noiommu_hint_drop() - take the hint away from one device
+ * noiommu_hint_drop() - remove the hint of one device
  * @dev: a PCI device that the core is about to look at, or that goes; or the node
  *	of an IOMMU that goes
  */
@@ -297,7 +299,7 @@ int noiommu_hint_init(void)
 	return ret;
 }
 
-/* No device is added any more, so that there are no hints */
+/* No device is added any more, so there are no hints */
 void noiommu_hint_exit(void)
 {
 	if (watcher.class)

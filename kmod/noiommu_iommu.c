@@ -4,37 +4,41 @@
  *
  * Copyright (c) 2026, baremetal.noiommu contributors
  *
- * Each added PCI device gets a struct iommu_device and an IOMMU group of its
- * own, which is what VFIO asks for before it hands a device to userspace. There
- * is no hardware behind it. A device reaches every bus address at all times,
- * whichever domain is attached, so the domains promise nothing:
+ * The rule: a mapping succeeds if and only if it is true without any translation.
+ *
+ * Each added PCI device gets a struct iommu_device and an IOMMU group of its own,
+ * which VFIO requires before it hands a device to userspace. There is no hardware
+ * behind them. A device reaches every bus address at all times, whichever domain
+ * is attached:
  *
  *  - identity, the default, is the plain truth;
- *  - blocked blocks nothing. VFIO wants one to park a group that is claimed but
- *    has no container yet;
- *  - a paging domain accepts exactly those mappings that are true anyway, with
- *    an IOVA that is the bus address of the page. VFIO pins the memory and
- *    accounts for it; a user that expects translation gets -EINVAL instead of
- *    corrupted memory. Every address leads to itself before, during and after a
- *    mapping, and read-only cannot be enforced. What is mapped is recorded only
- *    as far as VFIO asks for it, see noiommu_iova_to_phys().
+ *  - blocked blocks nothing. VFIO attaches it to a group that is claimed but has
+ *    no container yet;
+ *  - a paging domain accepts exactly those mappings whose IOVA is the bus address
+ *    of the page. VFIO pins the memory and accounts for it; a user that expects
+ *    translation gets -EINVAL instead of corrupted memory. Every address leads to
+ *    itself before, during and after a mapping, and read-only mappings cannot be
+ *    enforced. Mappings are recorded only as far as VFIO asks for them, see
+ *    noiommu_iova_to_phys().
  *
- * Locking: device lock of the PCI device, then noiommu_lock, then whatever the
- * IOMMU core takes. The core calls probe_device() and attach_dev() under locks of
- * its own, also from inside iommu_device_register(), so that these callbacks may
- * take nothing but the spinlocks of this file.
+ * Locking: device lock of the PCI device, then noiommu_lock, then the locks of the
+ * IOMMU core. The core calls probe_device() and attach_dev() under its own locks,
+ * also from within iommu_device_register(), so these callbacks take nothing but
+ * the spinlocks of this file and what noiommu_use.c takes.
  *
- * iommu_device_register() and iommu_device_unregister() look at every device of
- * every bus, and are made for boot: they take no lock against the core's own bus
+ * iommu_device_register() and iommu_device_unregister() walk over every device of
+ * every bus. They are made for boot: nothing protects them from the core's own bus
  * notifier, which sets up and frees the same data when a device is plugged or
- * unplugged. So they are called only while no device comes or goes: notifiers of
- * this file count those that do, and wait meanwhile for noiommu_lock.
+ * unplugged. So they are called only while no device comes or goes: the notifiers
+ * of this file count the devices that do, and wait for noiommu_lock meanwhile.
  */
 
 #define dev_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/atomic.h>
+#include <linux/bitmap.h>
 #include <linux/cc_platform.h>
+#include <linux/debugfs.h>
 #include <linux/device.h>
 #include <linux/dma-direct.h>
 #include <linux/dma-map-ops.h>
@@ -42,12 +46,15 @@
 #include <linux/jiffies.h>
 #include <linux/list.h>
 #include <linux/module.h>
+#include <linux/msi.h>
 #include <linux/mutex.h>
 #include <linux/notifier.h>
 #include <linux/pci.h>
+#include <linux/pm_runtime.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/security.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/swiotlb.h>
@@ -56,37 +63,44 @@
 
 #include "compat.h"
 #include "noiommu.h"
+#include "noiommu_trace.h"
 
 /**
  * struct noiommu_device - an added PCI device
  * @iommu: its IOMMU, as the core knows it
  * @pdev: the device; a reference is held
  * @entry: in noiommu_devices
- * @id: not used again for a long time, unlike its address
- * @use: who has the device, or NULL; under the group's mutex, as all attaching is
- * @had_user: somebody has had it
+ * @id: its number. Unlike its address, it is not reused for a long time
+ * @doorbell: the page that its MSIs are written to, where the core wants to map
+ *	it; else 0
+ * @use: the current use, or NULL; under the group's mutex, as all attaching is
+ * @was_used: there has been a use since the device was added
  */
 struct noiommu_device {
 	struct iommu_device iommu;
 	struct pci_dev *pdev;
 	struct list_head entry;
 	u32 id;
+	u64 doorbell;
 	struct noiommu_use *use;
-	bool had_user;
+	bool was_used;
 };
 
 /**
  * struct noiommu_domain - a paging domain
  * @domain: what the core sees
- * @lock: protects what follows it
+ * @doorbell: the page that the MSIs of its devices are written to; under the mutex
+ *	of the group that is being attached, and VFIO attaches one at a time
+ * @lock: protects everything below
  * @limit: the last bus address that all devices of the domain reach
  * @top: where the highest mapping ends
- * @gap_start: start of the range that was unmapped last, as far as its parts
- *	followed each other
- * @gap_end: its end; 0 if something was mapped since
+ * @gap_start: start of the range that was unmapped last, including adjacent ranges
+ *	that were unmapped directly before
+ * @gap_end: end of that range; 0 if there was a mapping since
  */
 struct noiommu_domain {
 	struct iommu_domain domain;
+	u64 doorbell;
 	spinlock_t lock; /* see above */
 	u64 limit;
 	u64 top;
@@ -94,17 +108,19 @@ struct noiommu_domain {
 	u64 gap_end;
 };
 
-/* Serialises adding, removing and hot-plug; protects what follows it */
+/* Serialises adding, removing and hot-plug; protects the variables below */
 static DEFINE_MUTEX(noiommu_lock);
-/* Devices that are coming or going */
+/* Number of devices that are coming or going */
 static unsigned int moving;
 static DECLARE_WAIT_QUEUE_HEAD(moving_wait);
-/* Unplugged devices, whose IOMMUs go when nothing moves any more */
+/* Unplugged devices, whose IOMMUs are unregistered once no device is moving */
 static LIST_HEAD(unplugged_devices);
 static bool noiommu_exiting;
 static bool hint_wanted;
+/* How often the core was made to look at all devices */
+static u32 registrations;
 
-/* Protects the list, together with noiommu_lock for writers */
+/* Protects the list, whose writers also hold noiommu_lock */
 static DEFINE_SPINLOCK(list_lock);
 static LIST_HEAD(noiommu_devices);
 
@@ -127,7 +143,7 @@ static struct noiommu_device *find_added(struct device *dev)
 	return found;
 }
 
-/* What memory a device reaches */
+/* The memory that a device reaches */
 
 #define NOT_DIRECT \
 	"bus addresses differ from physical addresses, or all DMA is bounced (swiotlb=force)"
@@ -139,9 +155,9 @@ static u64 device_limit(struct device *dev)
 }
 
 /*
- * Is every bus address of the device the physical address of the same value, and
- * does it reach memory in place, without bounce buffers? Some platforms know only
- * when the device has a driver.
+ * Does every bus address of the device equal the physical address, and does it
+ * reach memory without bounce buffers? Some platforms know only once the device
+ * has a driver.
  */
 static bool device_is_direct(struct device *dev)
 {
@@ -158,10 +174,10 @@ static bool device_is_direct(struct device *dev)
 }
 
 /*
- * Uses. VFIO claims a group, which attaches the blocked domain, before anybody
- * can open the device, and gives it back, which attaches the identity domain,
- * after the last one has closed it and it has been stopped. Who attaches a paging
- * domain without a claim (vhost-vdpa does) has the device, too.
+ * Uses. VFIO claims a group before anyone can open the device, which attaches the
+ * blocked domain. It releases the group after the device has been closed and
+ * stopped, which attaches the identity domain. Whoever attaches a paging domain
+ * without a claim, as vhost-vdpa does, also uses the device.
  */
 
 static int begin_use(struct device *dev, struct noiommu_device *nd)
@@ -175,25 +191,30 @@ static int begin_use(struct device *dev, struct noiommu_device *nd)
 		return -EINVAL;
 	}
 
-	use = noiommu_use_begin(dev, nd->id, !nd->had_user);
+	use = noiommu_use_begin(dev, nd->id, !nd->was_used);
 	if (IS_ERR(use))
 		return PTR_ERR(use);
 	WRITE_ONCE(nd->use, use);
-	nd->had_user = true;
+	nd->was_used = true;
+	trace_noiommu_use_begin(dev);
 	return 0;
 }
 
 static void end_use(struct noiommu_device *nd)
 {
-	if (nd->use)
-		noiommu_use_end(nd->use);
+	struct noiommu_use *use = nd->use;
+
+	if (!use)
+		return;
 	WRITE_ONCE(nd->use, NULL);
+	trace_noiommu_use_end(&nd->pdev->dev);
+	noiommu_use_end(use);
 }
 
 /*
- * Only a driver that leaves DMA to its users lets somebody claim a device. Where
- * there is another driver or none, it is a reset, which newer kernels enclose in
- * the blocked domain.
+ * A device can only be claimed from a driver that leaves DMA to its users. With
+ * another driver or none, the blocked domain means a reset: newer kernels attach
+ * it for as long as a reset takes.
  */
 static bool can_be_claimed(struct device *dev)
 {
@@ -209,16 +230,42 @@ static struct noiommu_domain *to_noiommu_domain(struct iommu_domain *domain)
 	return container_of(domain, struct noiommu_domain, domain);
 }
 
+/*
+ * Where the core maps the doorbell of MSIs into the domain (arm64, from 7.x on), it
+ * gives out one IOVA after the other, from the one in the domain's MSI cookie. If
+ * that is the doorbell's own address, the mapping is true; for any other doorbell
+ * it is not, noiommu_map_pages() refuses it, and the device gets no MSIs. Devices
+ * with different doorbells need different domains, which VFIO makes on -EINVAL.
+ */
+static int set_doorbell(struct noiommu_domain *d, struct noiommu_device *nd)
+{
+	int ret;
+
+	if (!nd->doorbell || noiommu_has_foreign_cookie(&d->domain))
+		return 0;
+	if (d->doorbell)
+		return d->doorbell == nd->doorbell ? 0 : -EINVAL;
+
+	ret = noiommu_set_msi_base(&d->domain, nd->doorbell);
+	if (!ret)
+		d->doorbell = nd->doorbell;
+	return ret;
+}
+
 static int noiommu_attach_paging(NOIOMMU_ATTACH_ARGS)
 {
 	struct noiommu_device *nd = dev_iommu_priv_get(dev);
 	struct noiommu_domain *d = to_noiommu_domain(domain);
 	u64 limit = device_limit(dev);
-	int ret = 0;
+	int ret;
+
+	ret = set_doorbell(d, nd);
+	if (ret)
+		return ret;
 
 	/*
-	 * One that reaches less than the others could not honour the mappings
-	 * that exist. VFIO gives it a domain of its own on -EINVAL.
+	 * A device that reaches less than the others could not honour existing
+	 * mappings. On -EINVAL, VFIO gives it a domain of its own.
 	 */
 	spin_lock(&d->lock);
 	if (limit < d->limit) {
@@ -245,10 +292,9 @@ static int noiommu_map_pages(struct iommu_domain *domain, unsigned long iova,
 	bool reached;
 
 	/*
-	 * Physical page 0 is refused because callers take an address of 0 from
-	 * iova_to_phys() for "not mapped". Device memory is let through: on a
-	 * bus where iova and paddr are the same, peers reach it or do not,
-	 * whatever is said here.
+	 * Refuse physical page 0, because callers of iova_to_phys() take the
+	 * address 0 for "not mapped". Accept device memory: whether peers reach it
+	 * at its own address is up to the bus.
 	 */
 	if (iova != paddr || !paddr)
 		return -EINVAL;
@@ -275,7 +321,7 @@ static size_t noiommu_unmap_pages(struct iommu_domain *domain,
 	struct noiommu_domain *d = to_noiommu_domain(domain);
 	size_t size = pgsize * pgcount;
 
-	/* The core unmaps a range from its start, in parts */
+	/* The core unmaps a range in parts, in ascending order */
 	spin_lock(&d->lock);
 	if (iova != d->gap_end)
 		d->gap_start = iova;
@@ -288,11 +334,11 @@ static size_t noiommu_unmap_pages(struct iommu_domain *domain,
 }
 
 /*
- * VFIO replays the mappings of a container into the domain of a group that joins
- * it, in ascending order. If one is refused, it unpins what it finds mapped in
- * that domain, and nothing but the answer given here keeps it from unpinning
- * pages that it never pinned. Everything that is mapped lies below @top, so what
- * does not was never mapped, or is no more.
+ * When a group joins a container, VFIO replays the container's mappings into the
+ * group's domain, in ascending order. If one is refused, VFIO unpins what it finds
+ * mapped in that domain, and only the answer given here keeps it from unpinning
+ * pages that it never pinned. All mappings are below @top, so anything at or above
+ * @top was never mapped or has been unmapped.
  */
 static phys_addr_t noiommu_iova_to_phys(struct iommu_domain *domain,
 					dma_addr_t iova)
@@ -331,7 +377,7 @@ static struct iommu_domain *noiommu_domain_alloc_paging(struct device *dev)
 	spin_lock_init(&d->lock);
 	d->domain.ops = &noiommu_paging_ops;
 	d->domain.pgsize_bitmap = PAGE_MASK;
-	/* Older kernels do not say who it is for: then the first one attached counts */
+	/* Older kernels do not pass the device: attaching the first one sets the limit */
 	d->limit = dev ? device_limit(dev) : U64_MAX;
 	d->domain.geometry.aperture_end = d->limit;
 	d->domain.geometry.force_aperture = true;
@@ -396,21 +442,21 @@ static struct iommu_domain *noiommu_domain_alloc(unsigned int type)
 static bool noiommu_capable(struct device *dev, enum iommu_cap cap)
 {
 	/*
-	 * Nothing that takes hardware, and above all no interrupt remapping:
-	 * without it, whoever has a device can raise any interrupt, and VFIO
-	 * must be told by its administrator that this is accepted.
+	 * Claim nothing that takes hardware, above all no interrupt remapping:
+	 * without it, the user of a device can raise any interrupt, and the
+	 * administrator must tell VFIO to accept that.
 	 */
 	if (cap != IOMMU_CAP_CACHE_COHERENCY)
 		return false;
 	if (!dev_is_dma_coherent(dev)) {
-		/* VFIO's whole answer is -EINVAL */
+		/* VFIO itself only returns -EINVAL */
 		dev_err_ratelimited(dev, "not for VFIO: its DMA is not coherent with the caches of this platform\n");
 		return false;
 	}
 	return true;
 }
 
-/* Called for every device without an IOMMU: only those added are taken */
+/* Called for every device without an IOMMU; accept added ones only */
 static struct iommu_device *noiommu_probe_device(struct device *dev)
 {
 	struct noiommu_device *nd = dev_is_pci(dev) ? find_added(dev) : NULL;
@@ -435,7 +481,7 @@ static struct iommu_group *noiommu_device_group(struct device *dev)
 	if (IS_ERR(group))
 		return group;
 
-	/* What tells our groups from those of a real IOMMU */
+	/* Tells these groups from those of a real IOMMU */
 	ret = iommu_group_set_name(group, KBUILD_MODNAME);
 	if (ret) {
 		iommu_group_put(group);
@@ -468,13 +514,13 @@ static const struct iommu_ops noiommu_ops = {
 
 /* Adding and removing */
 
-/* Longer than a driver takes to let go of a device that nobody uses */
+/* More than a driver needs to release a device that nobody uses */
 #define LOCK_TIMEOUT	(2 * HZ)
 
 /*
- * A hardware IOMMU puts the PCI devices it covers into groups, which is all or
- * nearly all of them. dev->iommu tells these from the groups that VFIO's own
- * no-IOMMU mode makes.
+ * A hardware IOMMU puts the PCI devices that it covers into groups, and it covers
+ * nearly all of them. dev->iommu tells these groups from those of VFIO's own
+ * no-IOMMU mode.
  */
 static struct pci_dev *find_hardware_iommu(void)
 {
@@ -491,18 +537,18 @@ static struct pci_dev *find_hardware_iommu(void)
 }
 
 /*
- * A new device can be found before the core's notifier has been told about it.
- * On 6.1 that would probe a device that was added in between a second time, and
- * leave a module reference behind. The uevent is what comes next.
+ * A new device can be found before the core's notifier has seen it. If it is added
+ * before that, 6.1 probes it a second time and leaks a reference to the module. The
+ * uevent is sent after the notifier was called.
  */
 static bool is_plugged(struct pci_dev *pdev)
 {
-	struct pci_dev *there;
+	struct pci_dev *found;
 
-	there = pci_get_domain_bus_and_slot(pci_domain_nr(pdev->bus),
+	found = pci_get_domain_bus_and_slot(pci_domain_nr(pdev->bus),
 					    pdev->bus->number, pdev->devfn);
-	pci_dev_put(there);
-	return there == pdev && pdev->dev.kobj.state_add_uevent_sent;
+	pci_dev_put(found);
+	return found == pdev && pdev->dev.kobj.state_add_uevent_sent;
 }
 
 static int check_host(struct pci_dev *pdev)
@@ -577,6 +623,12 @@ static int check_device(struct pci_dev *pdev)
 	return 0;
 }
 
+static void log_refusal(struct pci_dev *pdev, int error)
+{
+	noiommu_hint_give(pdev);
+	pci_err(pdev, "not added: the IOMMU core refused it (error %d)\n", error);
+}
+
 static void free_device(struct noiommu_device *nd)
 {
 	noiommu_hint_drop(nd->iommu.dev);
@@ -585,7 +637,7 @@ static void free_device(struct noiommu_device *nd)
 	kfree(nd);
 }
 
-/* Take the device off the list, so that the core cannot probe it again */
+/* Remove the device from the list, so that the core cannot probe it again */
 static void unlist_device(struct noiommu_device *nd)
 {
 	spin_lock(&list_lock);
@@ -595,8 +647,8 @@ static void unlist_device(struct noiommu_device *nd)
 
 /*
  * Lock the device, so that no driver can be bound or unbound, and noiommu_lock,
- * at a time when no device comes or goes. A device in use does not go before
- * its user is done with it, and that user may be the caller: so not forever.
+ * while no device comes or goes. A device in use does not go before its user has
+ * closed it, and that user may be the caller, so do not wait forever.
  */
 static int lock_still(struct pci_dev *pdev, const char *verb)
 {
@@ -637,8 +689,8 @@ static void unlock_still(struct device *dev)
 }
 
 /*
- * Do what the rule of noiommu_hint.c says, now that something has changed. While
- * a device is on its way, hints are only taken away: stops_moving() calls again.
+ * Apply the rule of noiommu_hint.c after something has changed. While a device is
+ * moving, hints are only removed: stops_moving() calls this again.
  */
 static void refresh_hints(void)
 {
@@ -655,7 +707,7 @@ static void refresh_hints(void)
 
 /**
  * noiommu_iommu_set_hint() - switch the hint for DPDK on or off
- * @on: which of them
+ * @on: whether to switch it on
  */
 void noiommu_iommu_set_hint(bool on)
 {
@@ -665,9 +717,43 @@ void noiommu_iommu_set_hint(bool on)
 	mutex_unlock(&noiommu_lock);
 }
 
-static int add_locked(struct pci_dev *pdev)
+/*
+ * Learn where the device writes its MSIs, see set_doorbell(). An interrupt that
+ * nobody requests must be set up for that, as long as the device is in no group.
+ */
+static int find_doorbell(struct noiommu_device *nd)
 {
-	struct device *dev = &pdev->dev;
+	struct pci_dev *pdev = nd->pdev;
+	struct msi_msg msg = {};
+	void *group;
+
+	if (!NOIOMMU_MAPS_MSI || (!pdev->msi_cap && !pdev->msix_cap))
+		return 0;
+
+	/* The driver core binds no driver to a device that has managed resources */
+	group = devres_open_group(&pdev->dev, NULL, GFP_KERNEL);
+	if (!group)
+		return -ENOMEM;
+	pm_runtime_get_sync(&pdev->dev);
+	if (!pci_enable_device_mem(pdev)) {
+		if (pci_alloc_irq_vectors(pdev, 1, 1, PCI_IRQ_MSI | PCI_IRQ_MSIX) == 1) {
+			get_cached_msi_msg(pci_irq_vector(pdev, 0), &msg);
+			pci_free_irq_vectors(pdev);
+		}
+		pci_disable_device(pdev);
+	}
+	pm_runtime_put(&pdev->dev);
+	devres_release_group(&pdev->dev, group);
+
+	nd->doorbell = ((u64)msg.address_hi << 32 | msg.address_lo) & PAGE_MASK;
+	if (!nd->doorbell)
+		pci_warn(pdev, "will have no MSIs: the address that they go to is not known\n");
+	return 0;
+}
+
+/* Make a device known to noiommu_probe_device() */
+static struct noiommu_device *prepare_device(struct pci_dev *pdev)
+{
 	struct noiommu_device *nd;
 	int ret;
 
@@ -675,13 +761,15 @@ static int add_locked(struct pci_dev *pdev)
 	if (!ret)
 		ret = check_device(pdev);
 	if (ret)
-		return ret;
+		return ERR_PTR(ret);
 
 	nd = kzalloc(sizeof(*nd), GFP_KERNEL);
 	if (!nd)
-		return -ENOMEM;
+		return ERR_PTR(-ENOMEM);
 	nd->id = atomic_inc_return(&last_device_id);
 	nd->pdev = pci_dev_get(pdev);
+	nd->iommu.ops = &noiommu_ops;
+	INIT_LIST_HEAD(&nd->iommu.list);
 
 	/* No parent: its class directory would take the name of the iommu link */
 	ret = iommu_device_sysfs_add(&nd->iommu, NULL, NULL,
@@ -693,45 +781,99 @@ static int add_locked(struct pci_dev *pdev)
 	}
 
 	ret = noiommu_hint_watch(nd->iommu.dev);
+	if (!ret)
+		ret = find_doorbell(nd);
 	if (ret) {
 		free_device(nd);
 		goto err;
 	}
-	noiommu_hint_drop(dev);
+	noiommu_hint_drop(&pdev->dev);
 
 	spin_lock(&list_lock);
 	list_add_tail(&nd->entry, &noiommu_devices);
 	spin_unlock(&list_lock);
+	return nd;
 
-	ret = iommu_device_register(&nd->iommu, &noiommu_ops, NULL);
-	if (ret)
-		goto err_unlist;
-
-	/* The core may have asked somebody else, who did not want it either */
-	if (!device_iommu_mapped(dev) || dev_iommu_priv_get(dev) != nd) {
-		ret = -EOPNOTSUPP;
-		unlist_device(nd);
-		iommu_device_unregister(&nd->iommu);
-		free_device(nd);
-		goto err;
-	}
-
-	refresh_hints();
-	pci_info(pdev, "added, without any isolation\n");
-	return 0;
-
-err_unlist:
-	unlist_device(nd);
-	free_device(nd);
 err:
-	noiommu_hint_give(pdev);
-	pci_err(pdev, "not added: the IOMMU core refused it (error %d)\n", ret);
+	log_refusal(pdev, ret);
+	return ERR_PTR(ret);
+}
+
+static void undo_device(struct noiommu_device *nd)
+{
+	unlist_device(nd);
+	iommu_device_unregister(&nd->iommu);
+	free_device(nd);
+}
+
+/*
+ * Have the core set up devices that were prepared. It offers nothing for this but
+ * iommu_device_register(), which looks at every device of the host that has no
+ * IOMMU, so a list of devices shares one registration: the core accepts any IOMMU
+ * that noiommu_probe_device() returns. The IOMMUs of the others are never on the
+ * core's list, for which unregistering makes no difference.
+ *
+ * Those of @nds that it does not set up become NULL. Some may be NULL before.
+ */
+static int register_devices(struct noiommu_device **nds, unsigned int n)
+{
+	unsigned int i, first = 0;
+	int ret;
+
+	while (first < n && !nds[first])
+		first++;
+	if (first == n)
+		return 0;
+
+	registrations++;
+	ret = iommu_device_register(&nds[first]->iommu, &noiommu_ops, NULL);
+	if (ret) /* the core has unregistered it already */
+		INIT_LIST_HEAD(&nds[first]->iommu.list);
+
+	for (i = first; i < n; i++) {
+		struct device *dev;
+
+		if (!nds[i])
+			continue;
+		/* The core may have asked another driver, which refused it, too */
+		dev = &nds[i]->pdev->dev;
+		if (!ret && device_iommu_mapped(dev) && dev_iommu_priv_get(dev) == nds[i])
+			continue;
+		undo_device(nds[i]);
+		nds[i] = NULL;
+	}
 	return ret;
+}
+
+static void log_added(struct pci_dev *pdev)
+{
+	pci_info(pdev, "added, without any isolation\n");
+	trace_noiommu_add(&pdev->dev);
+}
+
+static int add_locked(struct pci_dev *pdev)
+{
+	struct noiommu_device *nd;
+	int ret;
+
+	nd = prepare_device(pdev);
+	if (IS_ERR(nd))
+		return PTR_ERR(nd);
+
+	ret = register_devices(&nd, 1);
+	if (!nd) {
+		ret = ret ?: -EOPNOTSUPP;
+		log_refusal(pdev, ret);
+		return ret;
+	}
+	refresh_hints();
+	log_added(pdev);
+	return 0;
 }
 
 /**
  * noiommu_iommu_add() - give a PCI device an IOMMU group
- * @pdev: the device; nothing may drive it
+ * @pdev: the device; no driver may be bound
  *
  * Return: 0, or an error whose reason is in the log.
  */
@@ -747,6 +889,68 @@ int noiommu_iommu_add(struct pci_dev *pdev)
 	return ret;
 }
 
+/* A task may hold 48 locks while lockdep watches, and these are most of them */
+#define BATCH	32
+
+static void add_batch(struct pci_dev **pdevs, unsigned int n)
+{
+	struct noiommu_device *nds[BATCH] = {}, *nd;
+	DECLARE_BITMAP(locked, BATCH) = {};
+	DECLARE_BITMAP(refused, BATCH) = {};
+	unsigned int i;
+
+	for (i = 0; i < n; i++) {
+		if (device_trylock(&pdevs[i]->dev))
+			__set_bit(i, locked);
+	}
+
+	mutex_lock(&noiommu_lock);
+	for_each_set_bit(i, locked, n) {
+		if (moving)
+			break;
+		nd = prepare_device(pdevs[i]);
+		if (IS_ERR(nd))
+			__set_bit(i, refused);
+		else
+			nds[i] = nd;
+	}
+	register_devices(nds, n);
+	for (i = 0; i < n; i++) {
+		if (nds[i])
+			log_added(pdevs[i]);
+	}
+	refresh_hints();
+	mutex_unlock(&noiommu_lock);
+
+	for_each_set_bit(i, locked, n)
+		device_unlock(&pdevs[i]->dev);
+
+	/* One by one, with the time that takes, and with the reason in the log */
+	for (i = 0; i < n; i++) {
+		if (!nds[i] && !test_bit(i, refused))
+			noiommu_iommu_add(pdevs[i]);
+	}
+}
+
+/**
+ * noiommu_iommu_add_list() - give PCI devices an IOMMU group each
+ * @pdevs: the devices; no driver may be bound to any
+ * @n: how many
+ *
+ * Takes as little time as possible. The reason why a device is refused is in the
+ * log.
+ */
+void noiommu_iommu_add_list(struct pci_dev **pdevs, unsigned int n)
+{
+	while (n) {
+		unsigned int batch = min_t(unsigned int, n, BATCH);
+
+		add_batch(pdevs, batch);
+		pdevs += batch;
+		n -= batch;
+	}
+}
+
 static int remove_locked(struct pci_dev *pdev)
 {
 	struct device *dev = &pdev->dev;
@@ -758,8 +962,8 @@ static int remove_locked(struct pci_dev *pdev)
 	}
 
 	/*
-	 * A driver that lets go of its device has waited for its users, and
-	 * VFIO has detached the group by then, so this covers all of them.
+	 * A driver is unbound only once its users are done, and VFIO has released
+	 * the group by then. So without a driver there is no user.
 	 */
 	if (dev->driver) {
 		pci_err(pdev, "not removed: driver %s is bound, unbind it first\n",
@@ -767,18 +971,17 @@ static int remove_locked(struct pci_dev *pdev)
 		return -EBUSY;
 	}
 
-	unlist_device(nd);
-	iommu_device_unregister(&nd->iommu);
-	free_device(nd);
+	undo_device(nd);
 	noiommu_hint_give(pdev);
 	refresh_hints();
 	pci_info(pdev, "removed\n");
+	trace_noiommu_remove(dev);
 	return 0;
 }
 
 /**
- * noiommu_iommu_remove() - take the IOMMU group away again
- * @pdev: the device; nothing may drive it
+ * noiommu_iommu_remove() - remove the IOMMU group of a PCI device
+ * @pdev: the device; no driver may be bound
  *
  * Return: 0, or an error whose reason is in the log.
  */
@@ -800,10 +1003,10 @@ int noiommu_iommu_remove(struct pci_dev *pdev)
  * @bus: its bus
  * @devfn: its device and function number
  * @limit: set to the last bus address that the platform lets through
- * @id: set to the number of the device, which uses have, too
+ * @id: set to the number of the device, by which uses name it
  *
- * The device's own limit is not asked for: its DMA mask is the 32 bits that all
- * start with until a driver in the kernel knows better.
+ * The DMA mask of the device is ignored: it is the initial one of 32 bits, unless
+ * a driver of the kernel has changed it.
  *
  * Return: 0, -ENODEV if it was not added, or -ERANGE if the kernel would not let
  * a device there reach any memory in place.
@@ -821,9 +1024,9 @@ int noiommu_iommu_reach(int segment, u8 bus, u8 devfn, u64 *limit, u32 *id)
 		    pdev->bus->number != bus || pdev->devfn != devfn)
 			continue;
 		/*
-		 * Who has the device has been asked device_is_direct(). The map
-		 * that it looks at goes with the driver, whose lock is not for
-		 * users to wait for: so before, any map will do to refuse.
+		 * If the device is in use, device_is_direct() was checked. If not,
+		 * the map that it reads may be freed with the driver, and users
+		 * must not wait for the lock of that. So refuse any map.
 		 */
 		ret = !READ_ONCE(nd->use) &&
 		      READ_ONCE(pdev->dev.dma_range_map) ? -ERANGE : 0;
@@ -834,6 +1037,25 @@ int noiommu_iommu_reach(int segment, u8 bus, u8 devfn, u64 *limit, u32 *id)
 	spin_unlock(&list_lock);
 	return ret;
 }
+
+/* debugfs: noiommu/devices */
+static int devices_show(struct seq_file *m, void *unused)
+{
+	struct noiommu_device *nd;
+
+	mutex_lock(&noiommu_lock);
+	list_for_each_entry(nd, &noiommu_devices, entry) {
+		seq_printf(m, "%s id %u limit %#llx", pci_name(nd->pdev), nd->id,
+			   device_limit(&nd->pdev->dev));
+		if (nd->doorbell)
+			seq_printf(m, " doorbell %#llx", nd->doorbell);
+		noiommu_use_show(m, nd->id);
+		seq_putc(m, '\n');
+	}
+	mutex_unlock(&noiommu_lock);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(devices);
 
 /* Hot-plug */
 
@@ -852,7 +1074,7 @@ static void starts_moving(struct device *dev)
 {
 	mutex_lock(&noiommu_lock);
 	moving++;
-	/* What the core does next may need the link's place, or end its directory */
+	/* The core may need the place of the link next, or remove its directory */
 	noiommu_hint_drop(dev);
 	mutex_unlock(&noiommu_lock);
 }
@@ -867,10 +1089,11 @@ static void stops_moving(struct device *dev, bool gone)
 		unlist_device(nd);
 		list_add(&nd->entry, &unplugged_devices);
 		dev_info(dev, "unplugged, no longer added\n");
+		trace_noiommu_remove(dev);
 	}
 	if (!gone && dev_is_pci(dev))
 		noiommu_hint_give(to_pci_dev(dev));
-	/* One that was on its way when the module came has not been counted */
+	/* A device that was moving when the module was loaded was not counted */
 	if (moving)
 		moving--;
 	if (!moving) {
@@ -881,7 +1104,7 @@ static void stops_moving(struct device *dev, bool gone)
 	mutex_unlock(&noiommu_lock);
 }
 
-/* Called before the core's notifier, which probes a new device for its IOMMU */
+/* Called before the core's notifier, which looks for the IOMMU of a new device */
 static int noiommu_before(struct notifier_block *nb, unsigned long action,
 			  void *data)
 {
@@ -890,7 +1113,7 @@ static int noiommu_before(struct notifier_block *nb, unsigned long action,
 	return NOTIFY_DONE;
 }
 
-/* Called after the core's notifier, which takes an old one out of its group */
+/* Called after the core's notifier, which removes an old device from its group */
 static int noiommu_after(struct notifier_block *nb, unsigned long action,
 			 void *data)
 {
@@ -912,15 +1135,23 @@ static void unwatch(unsigned int n)
 	}
 }
 
-int noiommu_iommu_init(void)
+/**
+ * noiommu_iommu_init() - begin to watch devices come and go
+ * @debug: directory of the module in debugfs
+ *
+ * Return: 0 or an error.
+ */
+int noiommu_iommu_init(struct dentry *debug)
 {
 	unsigned int n;
 	int ret;
 
+	debugfs_create_file("devices", 0400, debug, NULL, &devices_fops);
+	debugfs_create_u32("registrations", 0400, debug, &registrations);
 	for (n = 0; n < ARRAY_SIZE(noiommu_buses); n++) {
 		/*
-		 * A device that moves between the two must not be counted as
-		 * one that starts and never stops.
+		 * In this order, a device that moves between the two calls is not
+		 * counted as one that starts and never stops.
 		 */
 		after[n].notifier_call = noiommu_after;
 		after[n].priority = INT_MIN;
@@ -940,19 +1171,19 @@ int noiommu_iommu_init(void)
 	return ret;
 }
 
-/* Nothing is left in a group: each device in one holds a module reference */
+/* No device is in a group: each of those holds a reference to the module */
 void noiommu_iommu_exit(void)
 {
-	/* sysfs is torn down only after this: writers must find the door shut */
+	/* The parameters are in sysfs until later: have writes to them refused */
 	mutex_lock(&noiommu_lock);
 	noiommu_exiting = true;
 	mutex_unlock(&noiommu_lock);
 
-	/* Waits for an unplugging that has come as far as these notifiers */
+	/* Waits for an unplugging that has reached these notifiers */
 	unwatch(ARRAY_SIZE(noiommu_buses));
 	noiommu_bus_release(&noiommu_ops);
 
-	/* From here on nobody says any more when a device stops moving */
+	/* From here on, nothing tells when a device stops moving */
 	mutex_lock(&noiommu_lock);
 	moving = 0;
 	reap_unplugged();

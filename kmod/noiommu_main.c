@@ -4,14 +4,15 @@
  *
  * Copyright (c) 2026, baremetal.noiommu contributors
  *
- * This file holds the module's parameters, which are its interface; each part
- * has a file of its own.
+ * This file holds the module's parameters, which are its interface, and connects
+ * its parts, each of which has a file of its own.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/capability.h>
 #include <linux/ctype.h>
+#include <linux/debugfs.h>
 #include <linux/kernel.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
@@ -23,14 +24,19 @@
 
 #include "noiommu.h"
 
-/* From the command line until they have been added */
+#define CREATE_TRACE_POINTS
+#include "noiommu_trace.h"
+
+/* The list from the command line, until its devices have been added */
 static char *devices;
 static bool dpdk_pa_hint = true;
 
 /* Parameters on the module's command line are set before the parts are up */
 static bool noiommu_up;
 
-/* Read @min to @max hex digits and the @end that must follow them */
+static struct dentry *debug_dir;
+
+/* Read @min to @max hex digits, which @end must follow */
 static const char *parse_hex(const char *s, int min, int max, char end,
 			     unsigned int *value)
 {
@@ -43,9 +49,9 @@ static const char *parse_hex(const char *s, int min, int max, char end,
 }
 
 /*
- * The full address as sysfs spells it, so that what is added is what was meant:
- * no default domain, no wildcards. Domains of more than four digits are real
- * (Intel VMD starts at 10000).
+ * Take nothing but a full address as sysfs spells it, without a default domain or
+ * wildcards, so that no other device is added than the one that was meant. Domains
+ * may have more than four digits: those of Intel VMD start at 10000.
  */
 static int parse_address(const char *s, unsigned int *domain,
 			 unsigned int *bus, unsigned int *devfn)
@@ -66,7 +72,7 @@ static int parse_address(const char *s, unsigned int *domain,
 	return 0;
 }
 
-/* Find the device that @val, an address and maybe a newline, stands for */
+/* Find the device with the address @val, which may end with a newline */
 static struct pci_dev *find_device(const char *val, const char *verb)
 {
 	unsigned int domain, bus, devfn;
@@ -102,49 +108,65 @@ static struct pci_dev *find_device(const char *val, const char *verb)
 	return pdev;
 }
 
-static int add_device(const char *val)
+/* One device that is refused must not keep the others, and the host, down */
+static int __init add_list(char *list)
 {
-	struct pci_dev *pdev = find_device(val, "add");
-	int ret;
+	struct pci_dev **pdevs;
+	unsigned int n = 0;
+	char *address;
 
-	if (IS_ERR(pdev))
-		return PTR_ERR(pdev);
+	/* The shortest address has 12 characters */
+	pdevs = kvcalloc(strlen(list) / 12 + 1, sizeof(*pdevs), GFP_KERNEL);
+	if (!pdevs)
+		return -ENOMEM;
+	while ((address = strsep(&list, ","))) {
+		struct pci_dev *pdev = find_device(address, "add");
 
-	ret = noiommu_iommu_add(pdev);
-	pci_dev_put(pdev);
-	return ret;
+		if (!IS_ERR(pdev))
+			pdevs[n++] = pdev;
+	}
+	noiommu_iommu_add_list(pdevs, n);
+	while (n--)
+		pci_dev_put(pdevs[n]);
+	kvfree(pdevs);
+	return 0;
 }
 
-static int remove_device(const char *val)
-{
-	struct pci_dev *pdev = find_device(val, "remove");
-	int ret;
-
-	if (IS_ERR(pdev))
-		return PTR_ERR(pdev);
-
-	ret = noiommu_iommu_remove(pdev);
-	pci_dev_put(pdev);
-	return ret;
-}
-
-static int noiommu_up_check(const char *name)
+static int check_up(const char *name)
 {
 	if (smp_load_acquire(&noiommu_up)) /* pairs with noiommu_init() */
 		return 0;
-	pr_err("'%s' is for a loaded module; name devices to take at load in 'devices'\n",
+	pr_err("'%s' is for a loaded module; use 'devices' for devices to add at load\n",
 	       name);
 	return -EINVAL;
 }
 
+static int change_device(const char *val, const char *verb,
+			 int (*change)(struct pci_dev *pdev))
+{
+	struct pci_dev *pdev;
+	int ret;
+
+	ret = check_up(verb);
+	if (ret)
+		return ret;
+	pdev = find_device(val, verb);
+	if (IS_ERR(pdev))
+		return PTR_ERR(pdev);
+
+	ret = change(pdev);
+	pci_dev_put(pdev);
+	return ret;
+}
+
 static int add_set(const char *val, const struct kernel_param *kp)
 {
-	return noiommu_up_check("add") ?: add_device(val);
+	return change_device(val, "add", noiommu_iommu_add);
 }
 
 static int remove_set(const char *val, const struct kernel_param *kp)
 {
-	return noiommu_up_check("remove") ?: remove_device(val);
+	return change_device(val, "remove", noiommu_iommu_remove);
 }
 
 static int hint_set(const char *val, const struct kernel_param *kp)
@@ -160,18 +182,25 @@ static int hint_set(const char *val, const struct kernel_param *kp)
 	return ret;
 }
 
-/* The kernel's own types have limits: 1024 characters, or a number of strings */
-static int devices_set(const char *val, const struct kernel_param *kp)
+/* Also called when the load fails, and when the module is unloaded */
+static void devices_free(void *arg)
 {
 	kfree(devices);
+	devices = NULL;
+}
+
+/* charp and arrays are limited: to 1024 characters, or to a number of strings */
+static int devices_set(const char *val, const struct kernel_param *kp)
+{
+	devices_free(NULL);
 	devices = kstrdup(val, GFP_KERNEL);
 	return devices ? 0 : -ENOMEM;
 }
 
-/* "+0000:01:00.0 2" names BAR 2, with a minus it is named no longer */
+/* "+0000:01:00.0 2" names BAR 2, "-0000:01:00.0 2" removes it from the list */
 static int wc_set(const char *val, const struct kernel_param *kp)
 {
-	int ret = noiommu_up_check("write_combining");
+	int ret = check_up("write_combining");
 	char address[20];
 	struct pci_dev *pdev;
 	size_t len;
@@ -204,7 +233,7 @@ static int wc_get(char *buffer, const struct kernel_param *kp)
 	return noiommu_wc_show(buffer);
 }
 
-/* The kernel calls it for the command line, whatever the mode is */
+/* The command line reaches read-only parameters, too */
 static int held_set(const char *val, const struct kernel_param *kp)
 {
 	return -EPERM;
@@ -215,49 +244,83 @@ static int held_get(char *buffer, const struct kernel_param *kp)
 	return sysfs_emit(buffer, "%llu\n", noiommu_pin_held());
 }
 
+static int held_max_set(const char *val, const struct kernel_param *kp)
+{
+	bool up = smp_load_acquire(&noiommu_up); /* pairs with noiommu_init() */
+	unsigned long long bytes;
+	char *end;
+
+	if (up && !capable(CAP_SYS_RAWIO))
+		return -EPERM;
+	if (!isdigit(*val))
+		return -EINVAL;
+	bytes = memparse(val, &end);
+	if (strcmp(end, *end == '\n' ? "\n" : ""))
+		return -EINVAL;
+	noiommu_pin_set_held_max(bytes);
+	return 0;
+}
+
+static int held_max_get(char *buffer, const struct kernel_param *kp)
+{
+	return sysfs_emit(buffer, "%llu\n", noiommu_pin_held_max());
+}
+
 static const struct kernel_param_ops hint_ops = {
 	.flags	= KERNEL_PARAM_OPS_FL_NOARG,
 	.set	= hint_set,
 	.get	= param_get_bool,
 };
 
-static const struct kernel_param_ops devices_ops = { .set = devices_set };
+static const struct kernel_param_ops devices_ops = {
+	.set	= devices_set,
+	.free	= devices_free,
+};
+
 static const struct kernel_param_ops add_ops = { .set = add_set };
 static const struct kernel_param_ops remove_ops = { .set = remove_set };
 static const struct kernel_param_ops wc_ops = { .set = wc_set, .get = wc_get };
 static const struct kernel_param_ops held_ops = { .set = held_set, .get = held_get };
+static const struct kernel_param_ops held_max_ops = {
+	.set	= held_max_set,
+	.get	= held_max_get,
+};
 
-/* Not in sysfs: it is about loading */
+/* Not in sysfs, since it has no meaning after the load */
 module_param_cb(devices, &devices_ops, NULL, 0);
 __MODULE_PARM_TYPE(devices, "string");
-MODULE_PARM_DESC(devices, "PCI devices to take at load: domain:bus:device.function, separated by commas");
+MODULE_PARM_DESC(devices, "PCI devices to add at load: domain:bus:device.function, separated by commas");
 module_param_cb(dpdk_pa_hint, &hint_ops, &dpdk_pa_hint, 0644);
 __MODULE_PARM_TYPE(dpdk_pa_hint, "bool");
 MODULE_PARM_DESC(dpdk_pa_hint, "While a device is added, give all PCI devices without an IOMMU an attribute that makes DPDK on x86 use physical addresses (default: Y)");
 module_param_cb(add, &add_ops, NULL, 0200);
 MODULE_PARM_DESC(add, "Write the address of a PCI device without a driver to put it into a group of its own");
 module_param_cb(remove, &remove_ops, NULL, 0200);
-MODULE_PARM_DESC(remove, "Write the address of an added PCI device without a driver to take it out again");
+MODULE_PARM_DESC(remove, "Write the address of an added PCI device without a driver to remove its group");
 module_param_cb(write_combining, &wc_ops, NULL, 0600);
-MODULE_PARM_DESC(write_combining, "Write +ADDRESS BAR to have vfio-pci map a BAR write-combined, -ADDRESS BAR to have it no longer; lists what was named");
+MODULE_PARM_DESC(write_combining, "Write '+ADDRESS BAR' to have vfio-pci map a BAR write-combined, '-ADDRESS BAR' to undo that; lists the BARs that were named");
 module_param_cb(held, &held_ops, NULL, 0444);
-MODULE_PARM_DESC(held, "Bytes of closed files of /dev/noiommu that stay pinned until devices are given back");
+MODULE_PARM_DESC(held, "Bytes of closed files of /dev/noiommu that stay pinned until devices are released");
+module_param_cb(held_max, &held_max_ops, NULL, 0644);
+__MODULE_PARM_TYPE(held_max, "ullong");
+MODULE_PARM_DESC(held_max, "While 'held' is more than this, /dev/noiommu maps nothing: bytes, or a number with K, M or G (default: half of the memory)");
 
 static int __init noiommu_init(void)
 {
-	char *rest, *address;
 	int ret;
 
+	/* No errors to check: without debugfs there are just no files */
+	debug_dir = debugfs_create_dir(KBUILD_MODNAME, NULL);
 	noiommu_use_init(noiommu_pin_settle);
 	ret = noiommu_hint_init();
 	if (ret)
-		goto err_devices;
+		goto err_debug;
 
-	ret = noiommu_iommu_init();
+	ret = noiommu_iommu_init(debug_dir);
 	if (ret)
 		goto err_hint;
 
-	ret = noiommu_pin_init();
+	ret = noiommu_pin_init(noiommu_iommu_reach, debug_dir);
 	if (ret)
 		goto err_iommu;
 
@@ -266,24 +329,26 @@ static int __init noiommu_init(void)
 		goto err_pin;
 
 	noiommu_iommu_set_hint(dpdk_pa_hint);
-	/* One refused device must not keep the others, and the host, down */
-	rest = devices;
-	while ((address = strsep(&rest, ",")))
-		add_device(address);
-	kfree(devices);
-	devices = NULL;
+	if (devices) {
+		ret = add_list(devices);
+		if (ret)
+			goto err_wc;
+		devices_free(NULL);
+	}
 
-	smp_store_release(&noiommu_up, true); /* sysfs is there already */
+	smp_store_release(&noiommu_up, true); /* its sysfs files exist already */
 	return 0;
 
+err_wc:
+	noiommu_wc_exit();
 err_pin:
 	noiommu_pin_exit();
 err_iommu:
 	noiommu_iommu_exit();
 err_hint:
 	noiommu_hint_exit();
-err_devices:
-	kfree(devices);
+err_debug:
+	debugfs_remove(debug_dir);
 	return ret;
 }
 
@@ -293,6 +358,7 @@ static void __exit noiommu_exit(void)
 	noiommu_pin_exit();
 	noiommu_iommu_exit();
 	noiommu_hint_exit();
+	debugfs_remove(debug_dir);
 }
 
 module_init(noiommu_init);

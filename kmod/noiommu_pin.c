@@ -1,33 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * /dev/noiommu: pins memory and says where it is.
+ * /dev/noiommu: pins memory and tells its bus addresses.
  *
  * Copyright (c) 2026, baremetal.noiommu contributors
  *
- * The interface, with all promises and errors, is in include/uapi/noiommu.h.
+ * The rule: memory that was reported stays where it is until it is unmapped, or
+ * until the file is closed and no device can be writing to it any more.
  *
- * What is kept of a mapping is its extents, 16 bytes each, however many pages
- * they have. Of these each page is pinned, except that a folio of hugetlb holds
- * one pin for each time that it is mapped in the buffer: it can neither be split
- * nor mapped in part. These are found again by walking from folio to folio.
+ * include/uapi/noiommu.h describes the interface, with all promises and errors.
  *
- * When a process is killed, its files are closed in an order that it does not
- * choose, and its device may still be writing when the file of its memory goes.
- * So what is left of a file is held until the devices that may know of its memory
- * have been stopped: all uses that are going on at the last close, and are of a
- * device that the memory was mapped for, or by a process whose memory it is.
+ * A mapping is stored as its extents, 16 bytes each, however many pages they
+ * cover. Every page is pinned, except that a hugetlb folio gets a single pin for
+ * each place in the buffer where it is mapped, since it can neither be split nor
+ * mapped in part. Unpinning finds these by walking from folio to folio.
  *
- * A pin gives no access that the device did not have before. So the kernel is
- * not tainted here, but where a device is handed over. Physical addresses are
- * worth protecting all the same, hence the capability.
+ * When a process is killed, the kernel closes its files in arbitrary order, and
+ * its device may still be writing when the file with its memory is closed. So the
+ * mappings of a closed file are held until every device that may know of them has
+ * been stopped. Such a device is in use at the last close, and either the memory
+ * was mapped for it, or the process that uses it owns the memory.
  *
- * Locking: the lock of the open file, then mmap_lock of the caller.
+ * A pin gives a device no access that it did not have before. So the kernel is not
+ * tainted here but where a device is handed over. Physical addresses still need
+ * protection, hence the capability.
+ *
+ * Locking: the lock of the open file, then mmap_lock of the caller. held_lock is
+ * independent of these.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/atomic.h>
 #include <linux/capability.h>
+#include <linux/debugfs.h>
 #include <linux/fs.h>
 #include <linux/hugetlb.h>
 #include <linux/list.h>
@@ -43,20 +48,22 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/security.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/workqueue.h>
 
 #include "include/uapi/noiommu.h"
 #include "noiommu.h"
+#include "noiommu_trace.h"
 
-/* Pages to pin or unpin at once: as many as a page has pointers */
+/* Pages to pin or unpin at once: as many as one page holds pointers to */
 #define BATCH	(PAGE_SIZE / sizeof(struct page *))
 
 /**
  * struct extent - contiguous pages of a mapping
- * @index: how many pages of the buffer come before them
- * @pfn: the first one
+ * @index: number of pages of the buffer that come before them
+ * @pfn: the first page frame
  */
 struct extent {
 	unsigned long index;
@@ -66,14 +73,14 @@ struct extent {
 /**
  * struct mapping - a pinned buffer
  * @node: in the file's tree, ordered by @mm and @start
- * @mm: the address space that @start is in and that pays for the memory; the
- *	structure is held, not what it describes
+ * @mm: the address space that @start is in and that is charged for the memory;
+ *	only the structure is held, not the memory that it describes
  * @start: where the buffer starts
  * @npages: its size
- * @nr: how many extents it takes
- * @device: the device it is for, from noiommu_iommu_reach()
+ * @nr: number of extents
+ * @device: number of the device that it was mapped for
  * @hugetlb: some of it is hugetlb memory
- * @extents: what it is made of
+ * @extents: where it is
  */
 struct mapping {
 	struct rb_node node;
@@ -87,31 +94,40 @@ struct mapping {
 };
 
 /**
- * struct pin_file - an open file, or what is left of it
+ * struct pin_file - an open file, or one that was closed and whose mappings are
+ *	still held
  * @lock: held throughout each call
- * @mappings: those made through it
+ * @mappings: the mappings made through it
  * @waiter: waits for uses of devices after the last close
- * @npages: what it has then
+ * @held: in held_files, from the last close on
+ * @npages: number of pages that it had mapped at the last close
+ * @name: what the process was called that closed it
+ * @pid: the number of that process
+ * @since: when that was, in jiffies
  */
 struct pin_file {
 	struct mutex lock; /* see above */
 	struct rb_root mappings;
 	struct noiommu_waiter waiter;
+	struct list_head held;
 	unsigned long npages;
+	char name[TASK_COMM_LEN];
+	pid_t pid;
+	unsigned long since;
 };
 
 /**
  * struct pinning - a mapping in the making
  * @pages: room for BATCH pages
- * @extents: so far
- * @nr: how many these are
- * @room: how many there is room for
- * @npages: how many pages they have
- * @next: the frame that would make the last extent longer
- * @top: the highest frame so far
- * @reach: how many frames, from 0, may be pinned
+ * @extents: extents so far
+ * @nr: number of extents
+ * @room: number of extents that there is room for
+ * @npages: number of pages in all extents
+ * @next: the page frame that would extend the last extent
+ * @top: the highest page frame so far
+ * @reach: number of page frames, from 0, that may be pinned
  * @hugetlb: some of it is hugetlb memory
- * @single: pin but one page next, as it may be one of hugetlb
+ * @single: pin a single page next, since it may be hugetlb memory
  */
 struct pinning {
 	struct page **pages;
@@ -138,7 +154,7 @@ static unsigned long rest_of_folio(struct folio *folio, unsigned long pfn)
 	return folio_pfn(folio) + folio_nr_pages(folio) - pfn;
 }
 
-/* Unpin up to @left contiguous pages; how many of them there is no pin of now */
+/* Unpin some of @left contiguous pages, and return how many those are */
 static unsigned long unpin_some(unsigned long pfn, unsigned long left,
 				bool hugetlb)
 {
@@ -196,8 +212,8 @@ static int add_extent(struct pinning *p, unsigned long pfn)
 }
 
 /*
- * A device that writes into the page cache does so behind the back of its
- * filesystem, and pages that a driver has put into a mapping are the driver's.
+ * Refuse page cache, because a device would write to it without its filesystem
+ * knowing, and pages that a driver has mapped, because they belong to the driver.
  */
 static bool is_user_memory(struct folio *folio)
 {
@@ -205,7 +221,10 @@ static bool is_user_memory(struct folio *folio)
 	       folio_test_hugetlb(folio);
 }
 
-/* Take over those of @got pinned pages that are contiguous and in one folio */
+/*
+ * Append those of @got pinned pages that are contiguous and in the same folio as
+ * the first, and return how many of them that were
+ */
 static long append_folio(struct pinning *p, struct page **pages, long got,
 			 unsigned long want)
 {
@@ -223,7 +242,7 @@ static long append_folio(struct pinning *p, struct page **pages, long got,
 		while (n < max && page_to_pfn(pages[n]) == pfn + n)
 			n++;
 		p->single = folio_test_hugetlb(folio);
-		/* Unless somebody else is changing what is mapped here */
+		/* All of the folio, unless the mapping is being changed meanwhile */
 		covered = p->single && n == max ? min(rest, want) : n;
 	}
 
@@ -246,7 +265,7 @@ static long append_folio(struct pinning *p, struct page **pages, long got,
 	return n;
 }
 
-/* Why did the kernel not want to pin this? */
+/* Find out why the kernel did not pin this page */
 static int explain_fault(unsigned long va)
 {
 	struct vm_area_struct *vma;
@@ -267,7 +286,7 @@ static int explain_fault(unsigned long va)
 	return ret;
 }
 
-/* Pin @npages at @start, or some of them and return why not all */
+/* Pin @npages at @start; on error, what is in @p stays pinned */
 static int pin_pages(struct pinning *p, unsigned long start,
 		     unsigned long npages)
 {
@@ -280,12 +299,12 @@ static int pin_pages(struct pinning *p, unsigned long start,
 			return -EINTR;
 		cond_resched();
 
-		/* More would be given back at once, see append_folio() */
+		/* append_folio() would unpin more pages of hugetlb at once */
 		got = pin_user_pages_fast(va, p->single ? 1 : min(want, BATCH),
 					  FOLL_WRITE | FOLL_LONGTERM, p->pages);
 		if (got == -EFAULT || !got)
 			return explain_fault(va);
-		/* Memory of a device: as if it was a file's, or without pages */
+		/* Memory of a device: -EREMOTEIO with struct page, -EEXIST without */
 		if (got == -EREMOTEIO || got == -EEXIST)
 			return -EOPNOTSUPP;
 		if (got < 0)
@@ -305,7 +324,7 @@ static int pin_pages(struct pinning *p, unsigned long start,
 	return 0;
 }
 
-/* The inverse of account_locked_vm(), which has nobody to bill after exit */
+/* Undo account_locked_vm(), unless the address space is gone */
 static void unaccount(struct mm_struct *mm, unsigned long npages)
 {
 	if (mmget_not_zero(mm)) {
@@ -314,7 +333,7 @@ static void unaccount(struct mm_struct *mm, unsigned long npages)
 	}
 }
 
-/* Pin and account for a buffer of the caller's address space */
+/* Pin a buffer of the caller's address space and account for it */
 static struct mapping *create_mapping(unsigned long start,
 				      unsigned long npages, u64 limit,
 				      u32 device)
@@ -365,7 +384,7 @@ static void unpin_mapping(struct mapping *m)
 	unpin_extents(m->extents, m->nr, m->npages, m->hugetlb);
 }
 
-/* May wait for whatever the address space is locked for */
+/* May wait long, for whoever has locked the address space */
 static void free_mapping(struct mapping *m)
 {
 	unaccount(m->mm, m->npages);
@@ -431,7 +450,7 @@ static void insert_mapping(struct pin_file *pf, struct mapping *new)
 	rb_insert_color(&new->node, &pf->mappings);
 }
 
-/* The extent that a page of the mapping is in */
+/* Return the number of the extent that a page of the mapping is in */
 static unsigned long find_extent(const struct mapping *m, unsigned long index)
 {
 	unsigned long low = 0, high = m->nr;
@@ -448,8 +467,8 @@ static unsigned long find_extent(const struct mapping *m, unsigned long index)
 }
 
 /*
- * Write what there is from byte @from to before byte @to of a mapping, and how
- * many extents that is; nothing but the latter if it is more than @room
+ * Write the extents of a mapping from byte @from up to, but not including, byte
+ * @to, and their number; only the number if it exceeds @room
  */
 static int put_extents(const struct mapping *m, u64 from, u64 to,
 		       struct noiommu_extent __user *out, u32 room,
@@ -490,6 +509,121 @@ static int put_extents(const struct mapping *m, u64 from, u64 to,
 	return 0;
 }
 
+/*
+ * Memory of closed files. No process can be asked about it, and nobody's limit
+ * counts it, so it is bounded here: while there is more than held_max, nothing new
+ * is mapped. The memory that is held already must stay. As each file that is
+ * closed adds no more than it had mapped, the total cannot exceed held_max by more
+ * than what was mapped at the time when that was reached.
+ */
+
+/* Do not log what is held only because a process's files are closed one by one */
+#define HELD_LONG	(5 * HZ)
+
+static DEFINE_MUTEX(held_lock);
+static LIST_HEAD(held_files);
+static atomic_long_t held_pages;
+static unsigned long held_max_pages = ULONG_MAX;
+static unsigned long held_logged;
+
+static void log_held(struct work_struct *work)
+{
+	unsigned long npages = atomic_long_read(&held_pages);
+
+	if (npages == READ_ONCE(held_logged))
+		return;
+	WRITE_ONCE(held_logged, npages);
+	if (npages)
+		pr_info("%lu KiB of closed files stay pinned until the devices that may write to them are given back\n",
+			npages << (PAGE_SHIFT - 10));
+	else
+		pr_info("all memory of closed files has been given back\n");
+}
+
+static DECLARE_DELAYED_WORK(log_work, log_held);
+
+static int check_held(void)
+{
+	unsigned long npages = atomic_long_read(&held_pages);
+
+	if (npages <= READ_ONCE(held_max_pages))
+		return 0;
+	pr_warn_ratelimited("refused to map memory of %s[%d]: %lu KiB of closed files are pinned, which is more than held_max\n",
+			    current->comm, task_pid_nr(current),
+			    npages << (PAGE_SHIFT - 10));
+	return -ENOMEM;
+}
+
+static void hold_file(struct pin_file *pf)
+{
+	struct rb_node *node;
+
+	for (node = rb_first(&pf->mappings); node; node = rb_next(node))
+		pf->npages += to_mapping(node)->npages;
+	pf->pid = task_tgid_nr(current);
+	pf->since = jiffies;
+	get_task_comm(pf->name, current);
+
+	atomic_long_add(pf->npages, &held_pages);
+	mutex_lock(&held_lock);
+	list_add_tail(&pf->held, &held_files);
+	mutex_unlock(&held_lock);
+}
+
+static void unhold_file(struct pin_file *pf)
+{
+	mutex_lock(&held_lock);
+	list_del(&pf->held);
+	mutex_unlock(&held_lock);
+	if (!atomic_long_sub_return(pf->npages, &held_pages) && READ_ONCE(held_logged))
+		schedule_delayed_work(&log_work, 0);
+}
+
+/* debugfs: noiommu/held */
+static int held_show(struct seq_file *m, void *unused)
+{
+	struct pin_file *pf;
+
+	mutex_lock(&held_lock);
+	list_for_each_entry(pf, &held_files, held)
+		seq_printf(m, "%lu KiB closed by %*pE[%d] %lu s ago\n",
+			   pf->npages << (PAGE_SHIFT - 10),
+			   (int)strnlen(pf->name, sizeof(pf->name)), pf->name, pf->pid,
+			   (jiffies - pf->since) / HZ);
+	mutex_unlock(&held_lock);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(held);
+
+/**
+ * noiommu_pin_held() - how much memory of closed files is still pinned
+ *
+ * Return: the number of bytes.
+ */
+u64 noiommu_pin_held(void)
+{
+	return (u64)atomic_long_read(&held_pages) << PAGE_SHIFT;
+}
+
+/**
+ * noiommu_pin_held_max() - how much of it there may be before maps are refused
+ *
+ * Return: the number of bytes.
+ */
+u64 noiommu_pin_held_max(void)
+{
+	return (u64)READ_ONCE(held_max_pages) << PAGE_SHIFT;
+}
+
+/**
+ * noiommu_pin_set_held_max() - say how much of it there may be
+ * @bytes: how much, rounded down to pages
+ */
+void noiommu_pin_set_held_max(u64 bytes)
+{
+	WRITE_ONCE(held_max_pages, bytes >> PAGE_SHIFT);
+}
+
 /* Calls */
 
 union argument {
@@ -506,7 +640,7 @@ static int check_user(void)
 	return security_locked_down(LOCKDOWN_PCI_ACCESS);
 }
 
-/* Is this a range of addresses, and of which? */
+/* Check a range of addresses, and set @last to its last byte */
 static int check_range(u64 va, u64 length, unsigned long *last)
 {
 	if (!length)
@@ -530,6 +664,8 @@ static int do_info(struct pin_file *pf, union argument *arg, void __user *uarg)
 	return 0;
 }
 
+static int (*device_reach)(int segment, u8 bus, u8 devfn, u64 *limit, u32 *id);
+
 static int do_map(struct pin_file *pf, union argument *arg, void __user *uarg)
 {
 	struct noiommu_map __user *user = uarg;
@@ -538,6 +674,7 @@ static int do_map(struct pin_file *pf, union argument *arg, void __user *uarg)
 	struct mapping *m;
 	u32 device;
 	u64 limit;
+	u8 devfn;
 	int ret;
 
 	ret = check_user();
@@ -552,9 +689,8 @@ static int do_map(struct pin_file *pf, union argument *arg, void __user *uarg)
 	if (!PAGE_ALIGNED(map->user_va | map->length))
 		return -EINVAL;
 
-	ret = noiommu_iommu_reach(map->segment, map->bus,
-				  PCI_DEVFN(map->device, map->function),
-				  &limit, &device);
+	devfn = PCI_DEVFN(map->device, map->function);
+	ret = device_reach(map->segment, map->bus, devfn, &limit, &device);
 	if (ret)
 		return ret;
 	if (map->last_addr)
@@ -565,6 +701,9 @@ static int do_map(struct pin_file *pf, union argument *arg, void __user *uarg)
 		return -EEXIST;
 	if (!access_ok((void __user *)(unsigned long)map->user_va, map->length))
 		return -EFAULT;
+	ret = check_held();
+	if (ret)
+		return ret;
 
 	m = create_mapping(map->user_va, map->length >> PAGE_SHIFT, limit,
 			   device);
@@ -577,6 +716,7 @@ static int do_map(struct pin_file *pf, union argument *arg, void __user *uarg)
 		return ret;
 	}
 	insert_mapping(pf, m);
+	trace_noiommu_map(map->segment, map->bus, devfn, m->npages, m->nr);
 	return 0;
 }
 
@@ -636,12 +776,16 @@ static int do_unmap(struct pin_file *pf, union argument *arg,
 	     m = next) {
 		next = next_mapping(m);
 		rb_erase(&m->node, &pf->mappings);
+		trace_noiommu_unmap(m->npages);
 		destroy_mapping(m);
 	}
 	return 0;
 }
 
-/* By number; the sizes are those of version 1 and of now, the same as yet */
+/*
+ * Indexed by number. There is only one size each, since no version after the first
+ * has changed any.
+ */
 static const struct {
 	unsigned int cmd;
 	unsigned int size;
@@ -720,7 +864,7 @@ static void free_file(struct pin_file *pf)
 	kfree(pf);
 }
 
-/* May this device, which this user has, be writing to memory of the file? */
+/* May this device, which this user has, write to memory of the file? */
 static bool use_concerns(struct noiommu_waiter *waiter, u32 device,
 			 const struct mm_struct *user)
 {
@@ -737,53 +881,11 @@ static bool use_concerns(struct noiommu_waiter *waiter, u32 device,
 	return false;
 }
 
-/*
- * What is left of closed files belongs to nobody who could be asked about it, and
- * there may be much of it, for as long as somebody keeps a device: so the log
- * tells, unless it was only a matter of who of a process's files comes first.
- */
-#define HELD_LONG	(5 * HZ)
-
-static atomic_long_t held_pages;
-static unsigned long held_told;
-
-static void tell_held(struct work_struct *work)
-{
-	unsigned long npages = atomic_long_read(&held_pages);
-
-	if (npages == READ_ONCE(held_told))
-		return;
-	WRITE_ONCE(held_told, npages);
-	if (npages)
-		pr_info("%lu KiB of closed files stay pinned until the devices that may write to them are given back\n",
-			npages << (PAGE_SHIFT - 10));
-	else
-		pr_info("all memory of closed files has been given back\n");
-}
-
-static DECLARE_DELAYED_WORK(tell_work, tell_held);
-
-static void count_given_back(unsigned long npages)
-{
-	if (!atomic_long_sub_return(npages, &held_pages) && READ_ONCE(held_told))
-		schedule_delayed_work(&tell_work, 0);
-}
-
 /**
- * noiommu_pin_held() - how much memory of closed files is still pinned
+ * noiommu_pin_settle() - free the memory of closed files
+ * @waiters: the files, whose devices have been stopped
  *
- * Return: the number of bytes.
- */
-u64 noiommu_pin_held(void)
-{
-	return (u64)atomic_long_read(&held_pages) << PAGE_SHIFT;
-}
-
-/**
- * noiommu_pin_settle() - give back memory of devices that have been stopped
- * @waiters: the files that it is of
- *
- * All of the memory comes first: what follows may have to wait.
+ * The memory of all files comes first, because what follows may have to wait.
  */
 void noiommu_pin_settle(struct list_head *waiters)
 {
@@ -791,7 +893,8 @@ void noiommu_pin_settle(struct list_head *waiters)
 
 	list_for_each_entry(pf, waiters, waiter.entry) {
 		unpin_file(pf);
-		count_given_back(pf->npages);
+		trace_noiommu_release(pf->npages);
+		unhold_file(pf);
 	}
 	list_for_each_entry_safe(pf, next, waiters, waiter.entry)
 		free_file(pf);
@@ -800,22 +903,20 @@ void noiommu_pin_settle(struct list_head *waiters)
 static int pin_release(struct inode *inode, struct file *file)
 {
 	struct pin_file *pf = file->private_data;
-	struct rb_node *node;
-	unsigned long npages = 0;
+	unsigned long npages;
 
-	for (node = rb_first(&pf->mappings); node; node = rb_next(node))
-		npages += to_mapping(node)->npages;
-	pf->npages = npages;
-
-	/* From here on, what waits may be gone at any time */
-	atomic_long_add(npages, &held_pages);
+	hold_file(pf);
+	npages = pf->npages;
+	/* If it waits, noiommu_pin_settle() may free it at any time */
 	if (noiommu_use_wait(&pf->waiter, use_concerns)) {
-		schedule_delayed_work(&tell_work, HELD_LONG);
+		trace_noiommu_hold(npages);
+		schedule_delayed_work(&log_work, HELD_LONG);
 		return 0;
 	}
 
+	/* It did not have to wait, so it must not count for check_held() */
+	unhold_file(pf);
 	unpin_file(pf);
-	count_given_back(npages);
 	free_file(pf);
 	return 0;
 }
@@ -835,13 +936,25 @@ static struct miscdevice pin_device = {
 	.mode	= 0600,
 };
 
-int noiommu_pin_init(void)
+/**
+ * noiommu_pin_init() - bring up /dev/noiommu
+ * @reach: tells what memory an added device reaches, see noiommu_iommu_reach()
+ * @debug: directory of the module in debugfs
+ *
+ * Return: 0 or an error.
+ */
+int noiommu_pin_init(int (*reach)(int segment, u8 bus, u8 devfn, u64 *limit, u32 *id),
+		     struct dentry *debug)
 {
+	device_reach = reach;
+	if (held_max_pages == ULONG_MAX) /* not set on the command line */
+		held_max_pages = totalram_pages() / 2;
+	debugfs_create_file("held", 0400, debug, NULL, &held_fops);
 	return misc_register(&pin_device);
 }
 
 void noiommu_pin_exit(void)
 {
 	misc_deregister(&pin_device);
-	cancel_delayed_work_sync(&tell_work);
+	cancel_delayed_work_sync(&log_work);
 }

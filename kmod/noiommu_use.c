@@ -1,25 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Uses: who has a device, and what has to wait until he has given it back.
+ * Uses: who has a device, and what must wait until the device is released.
  *
  * Copyright (c) 2026, baremetal.noiommu contributors
  *
- * The rule: a use begins before anybody can open the device, and ends after it
- * has been stopped. VFIO and iommufd claim a device first and release it last,
- * which noiommu_iommu.c sees by the domains that are attached. Resets and the
- * domains that come and go in between are part of the use.
+ * The rule: a use begins before anyone can open the device, and ends after the
+ * device has been stopped. VFIO and iommufd claim a device first and release it
+ * last, which noiommu_iommu.c sees by the domains that they attach. Resets, and
+ * domains that come and go in between, belong to the use.
  *
- * A use begins with everything that has to be asked and told, here and nowhere
- * else: the capability, the lockdown, the taint, and the log.
+ * All checks and notices about a user happen when a use begins, here and nowhere
+ * else: the capability, the lockdown, the taint and the log.
  *
- * When it ends, some memory may go back to the system: that of files which were
- * closed while the device was in use, see noiommu_pin.c. That takes time and
- * locks, which the IOMMU core's callbacks have not; yet whoever ends the last use,
- * mostly by being killed, must not be seen to have ended before. So each use has
- * a file that nobody opens. What its last fput() causes is done by the task
- * itself, before it returns to userspace or can be waited for.
+ * When a use ends, memory may go back to the system: that of files which were
+ * closed while the device was in use, see noiommu_pin.c. This takes time and
+ * locks, which the callbacks of the IOMMU core must not take. But it must be done
+ * before the task that ends the last use can be waited for, and that task is often
+ * being killed. So each use has a file that nobody opens: the kernel runs what its
+ * last fput() triggers in the task itself, before the task returns to userspace or
+ * can be reaped.
  *
- * Locking: use_lock is taken last, under whatever the IOMMU core holds.
+ * Locking: use_lock comes last, after all locks of the IOMMU core.
  */
 
 #define dev_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -30,6 +31,7 @@
 #include <linux/err.h>
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/jiffies.h>
 #include <linux/list.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
@@ -37,6 +39,7 @@
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
 #include <linux/security.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 
 #include "noiommu.h"
@@ -45,14 +48,21 @@
  * struct noiommu_use - a use of a device
  * @entry: in uses, until it ends
  * @device: number of the device
- * @user: address space of who began it, of which the structure is held, or NULL
- * @end: its last fput() has the waiters looked at
- * @waits: those who wait for the end
+ * @user: address space of the process that began it, or NULL; only the structure
+ *	is held, not the memory that it describes
+ * @name: what that process was called
+ * @pid: its number
+ * @since: when it began, in jiffies
+ * @end: the last fput() of this file wakes the waiters
+ * @waits: the waits for the end
  */
 struct noiommu_use {
 	struct list_head entry;
 	u32 device;
 	struct mm_struct *user;
+	char name[TASK_COMM_LEN];
+	pid_t pid;
+	unsigned long since;
 	struct file *end;
 	struct list_head waits;
 };
@@ -63,21 +73,21 @@ struct wait {
 	struct noiommu_waiter *waiter;
 };
 
-/* Protects the uses and all who wait for them */
+/* Protects the uses and their waiters */
 static DEFINE_MUTEX(use_lock);
 static LIST_HEAD(uses);
-static void (*waiters_done)(struct list_head *waiters);
+static void (*settle)(struct list_head *waiters);
 
 static int use_release(struct inode *inode, struct file *file)
 {
 	struct noiommu_use *use = file->private_data;
 	struct wait *wait, *next;
-	LIST_HEAD(done);
+	LIST_HEAD(settled);
 
 	mutex_lock(&use_lock);
 	list_for_each_entry_safe(wait, next, &use->waits, entry) {
 		if (!--wait->waiter->uses)
-			list_add_tail(&wait->waiter->entry, &done);
+			list_add_tail(&wait->waiter->entry, &settled);
 		kfree(wait);
 	}
 	mutex_unlock(&use_lock);
@@ -85,8 +95,8 @@ static int use_release(struct inode *inode, struct file *file)
 	if (use->user)
 		mmdrop(use->user);
 	kfree(use);
-	if (!list_empty(&done))
-		waiters_done(&done);
+	if (!list_empty(&settled))
+		settle(&settled);
 	return 0;
 }
 
@@ -96,8 +106,8 @@ static const struct file_operations use_fops = {
 };
 
 /*
- * VFIO leaves the question of who may have a device to the permissions of its
- * files, because an IOMMU keeps that user in its place. Nothing does here.
+ * VFIO lets the permissions of its files decide who may have a device, because an
+ * IOMMU confines that user. Nothing does so here.
  */
 static int vet(struct device *dev)
 {
@@ -107,7 +117,7 @@ static int vet(struct device *dev)
 		return -EPERM;
 	}
 
-	/* Says in the log who was refused, and what */
+	/* Logs who was refused, and what */
 	return security_locked_down(LOCKDOWN_PCI_ACCESS);
 }
 
@@ -125,9 +135,9 @@ static void announce(struct device *dev, bool first)
 /**
  * noiommu_use_begin() - the calling process gets a device
  * @dev: the device
- * @device: its number, which the address of a device is not: it is not used
- *	again for a long time
- * @first: nobody had the device since it was added
+ * @device: its number. Unlike its address, the number is not reused for a long
+ *	time
+ * @first: this is the first use since the device was added
  *
  * Return: the use, -EPERM if the caller may not have the device, or -ENOMEM or
  * -ENFILE.
@@ -146,6 +156,9 @@ struct noiommu_use *noiommu_use_begin(struct device *dev, u32 device, bool first
 		return ERR_PTR(-ENOMEM);
 	INIT_LIST_HEAD(&use->waits);
 	use->device = device;
+	use->pid = task_tgid_nr(current);
+	use->since = jiffies;
+	get_task_comm(use->name, current);
 	use->end = anon_inode_getfile("[noiommu-use]", &use_fops, use, O_RDONLY);
 	if (IS_ERR(use->end)) {
 		ret = PTR_ERR(use->end);
@@ -164,7 +177,7 @@ struct noiommu_use *noiommu_use_begin(struct device *dev, u32 device, bool first
 }
 
 /**
- * noiommu_use_end() - a device has been given back, and stopped
+ * noiommu_use_end() - a device has been stopped and released
  * @use: its use
  */
 void noiommu_use_end(struct noiommu_use *use)
@@ -178,13 +191,13 @@ void noiommu_use_end(struct noiommu_use *use)
 /**
  * noiommu_use_wait() - wait for the end of some uses
  * @waiter: who waits
- * @concerns: says whether a use of this device by this user is one of them
+ * @concerns: tells whether a use of this device by this user is one of them
  *
- * When the last of them has ended, the function that noiommu_use_init() was told
- * of is called, by a task that holds no locks.
+ * When the last of these uses has ended, the waiter is passed to the function that
+ * noiommu_use_init() was given, by a task that holds no locks.
  *
- * Return: false if none of those that go on is of concern, so that there is
- * nothing to wait for.
+ * Return: false if no current use is one of them, so that there is nothing to wait
+ * for.
  */
 bool noiommu_use_wait(struct noiommu_waiter *waiter,
 		      bool (*concerns)(struct noiommu_waiter *waiter, u32 device,
@@ -200,7 +213,7 @@ bool noiommu_use_wait(struct noiommu_waiter *waiter,
 
 		if (!concerns(waiter, use->device, use->user))
 			continue;
-		/* Nobody could be told that it failed */
+		/* The caller is a release(), whose error nobody would see */
 		wait = kmalloc(sizeof(*wait), GFP_KERNEL | __GFP_NOFAIL);
 		wait->waiter = waiter;
 		list_add_tail(&wait->entry, &use->waits);
@@ -212,10 +225,34 @@ bool noiommu_use_wait(struct noiommu_waiter *waiter,
 }
 
 /**
- * noiommu_use_init() - say what is to be done with those who have waited
- * @done: gets a list of waiters, by their entries
+ * noiommu_use_show() - say who uses a device
+ * @m: where to write it
+ * @device: number of the device
  */
-void noiommu_use_init(void (*done)(struct list_head *waiters))
+void noiommu_use_show(struct seq_file *m, u32 device)
 {
-	waiters_done = done;
+	struct noiommu_use *use;
+	bool used = false;
+
+	mutex_lock(&use_lock);
+	list_for_each_entry(use, &uses, entry) {
+		if (use->device != device)
+			continue;
+		seq_printf(m, " used by %*pE[%d] for %lu s",
+			   (int)strnlen(use->name, sizeof(use->name)), use->name,
+			   use->pid, (jiffies - use->since) / HZ);
+		used = true;
+	}
+	mutex_unlock(&use_lock);
+	if (!used)
+		seq_puts(m, " unused");
+}
+
+/**
+ * noiommu_use_init() - say what to do with waiters that need not wait any more
+ * @settled: gets a list of waiters, linked by their entries
+ */
+void noiommu_use_init(void (*settled)(struct list_head *waiters))
+{
+	settle = settled;
 }

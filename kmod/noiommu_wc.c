@@ -1,29 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Write combining for memory of devices that vfio-pci hands out.
+ * Write combining for the memory of devices that vfio-pci hands out.
  *
  * Copyright (c) 2026, baremetal.noiommu contributors
  *
- * The rule: while vfio-pci has a device, those of its BARs that the administrator
- * has named are mapped write-combined, by whomever.
+ * The rule: while vfio-pci is bound to a device, the BARs that the administrator
+ * has named are mapped write-combined, whoever maps them.
  *
- * vfio-pci maps all BARs uncached. But x86 keeps a list of the memory types of
- * all device memory, and does not let two mappings differ: who maps a range for
- * which another type is reserved gets that type. So the BAR is reserved as
- * write-combined before vfio-pci's probe, and freed after its release. Other
- * architectures have no such list.
+ * vfio-pci maps all BARs uncached. But x86 tracks the memory types of all device
+ * memory and does not let two mappings differ: whoever maps a range for which
+ * another type is reserved gets that type. So each BAR is reserved as
+ * write-combined before vfio-pci probes the device, and freed after vfio-pci has
+ * released it. Other architectures track no memory types.
  *
- * If a mapping is there already, the reservation takes over its type and says
- * nothing: hence only while no driver is bound, and a look at a mapping of ours.
+ * If a mapping exists already, the reservation silently adopts its type. So BARs
+ * are reserved only while no driver is bound, and a test mapping shows which type
+ * they got.
  *
- * What is named must be for data only. A BAR with registers that must be written
- * in order, or one by one, is broken by write combining: of that the kernel knows
- * only that the BAR is prefetchable, and where the MSI-X table is. The rest is up
- * to whoever names it.
+ * A BAR that is named must hold data only. If it holds registers that must be
+ * written in order or one by one, write combining breaks the device. The kernel
+ * only knows whether a BAR is prefetchable, and where the MSI-X table is; the rest
+ * is up to the administrator.
  *
- * This has nothing to do with the dummy IOMMU. It works beside a real one, too.
+ * This is independent of the dummy IOMMU and works beside a real one, too.
  *
- * Locking: device lock of the PCI device, which the notifiers are called with,
+ * Locking: device lock of the PCI device, which the callers of the notifiers hold,
  * then wc_lock.
  */
 
@@ -41,14 +42,15 @@
 #include <linux/sysfs.h>
 
 #include "noiommu.h"
+#include "noiommu_trace.h"
 
 /**
  * struct wc_bar - a BAR that was named
  * @entry: in wc_bars
  * @pdev: its device; a reference is held
  * @bar: its number
- * @start: where it is, while it is reserved
- * @size: of that; 0 while it is not reserved
+ * @start: its address, while it is reserved
+ * @size: its size; 0 while it is not reserved
  */
 struct wc_bar {
 	struct list_head entry;
@@ -58,7 +60,7 @@ struct wc_bar {
 	resource_size_t size;
 };
 
-/* Protects what follows it */
+/* Protects the list and its entries */
 static DEFINE_MUTEX(wc_lock);
 static LIST_HEAD(wc_bars);
 
@@ -70,7 +72,7 @@ static bool wc_possible(void)
 	return pat_enabled();
 }
 
-/* Is this what a mapping gets that asks for no type at all? */
+/* Does a mapping that asks for no particular type become write-combined? */
 static bool maps_write_combined(resource_size_t start)
 {
 	void __iomem *p = ioremap(start, PAGE_SIZE);
@@ -104,7 +106,7 @@ static bool is_vfio_pci(struct device *dev)
 	return dev->driver && !strcmp(dev->driver->name, "vfio-pci");
 }
 
-/* Is the MSI-X table, or what belongs to it, in this BAR? */
+/* Is the MSI-X table, or its array of pending bits, in this BAR? */
 static bool has_msix(struct pci_dev *pdev, int bar)
 {
 	u32 table, pba;
@@ -118,7 +120,7 @@ static bool has_msix(struct pci_dev *pdev, int bar)
 	return (table & PCI_MSIX_TABLE_BIR) == bar || (pba & PCI_MSIX_PBA_BIR) == bar;
 }
 
-/* What speaks against write combining for the whole of a BAR, or NULL */
+/* Return why a whole BAR cannot be write-combined, or NULL if it can */
 static const char *find_objection(struct pci_dev *pdev, int bar)
 {
 	const struct resource *res = &pdev->resource[bar];
@@ -153,10 +155,11 @@ static void reserve_bar(struct wc_bar *wc)
 		pci_err(pdev, "BAR %d is not write-combined: it is mapped already\n", wc->bar);
 		return;
 	}
-	/* Until unbound, no mapping may be made that differs */
+	/* The reservation must outlast every mapping, so the module stays */
 	__module_get(THIS_MODULE);
 	wc->start = start;
 	wc->size = size;
+	trace_noiommu_write_combining(&pdev->dev, wc->bar, true);
 	pci_info(pdev, "BAR %d is write-combined\n", wc->bar);
 }
 
@@ -165,6 +168,7 @@ static void free_bar(struct wc_bar *wc)
 	if (!wc->size)
 		return;
 	arch_io_free_memtype_wc(wc->start, wc->size);
+	trace_noiommu_write_combining(&wc->pdev->dev, wc->bar, false);
 	wc->size = 0;
 	module_put(THIS_MODULE);
 }
@@ -219,18 +223,18 @@ static struct notifier_block wc_notifier = {
 	.notifier_call	= wc_event,
 };
 
-/* Will wc_event() still be told of its removal? */
+/* Is the device still on its bus, so that wc_event() will see its removal? */
 static bool is_on_bus(struct pci_dev *pdev)
 {
-	struct pci_dev *there;
+	struct pci_dev *found;
 
-	there = pci_get_domain_bus_and_slot(pci_domain_nr(pdev->bus),
+	found = pci_get_domain_bus_and_slot(pci_domain_nr(pdev->bus),
 					    pdev->bus->number, pdev->devfn);
-	pci_dev_put(there);
-	return there == pdev;
+	pci_dev_put(found);
+	return found == pdev;
 }
 
-/* Under the device's lock, so that no driver comes or goes */
+/* The caller holds the device lock, so that no driver comes or goes */
 static int name_bar(struct pci_dev *pdev, int bar)
 {
 	const char *objection;
@@ -269,7 +273,7 @@ static int unname_bar(struct pci_dev *pdev, int bar)
 
 	if (!wc)
 		return -ENODEV;
-	/* A mapping that exists keeps its type, and the next one must not differ */
+	/* An existing mapping keeps its type, and later ones must not differ */
 	if (wc->size) {
 		pci_err(pdev, "BAR %d stays write-combined: vfio-pci is bound, unbind it first\n",
 			bar);
@@ -280,18 +284,19 @@ static int unname_bar(struct pci_dev *pdev, int bar)
 }
 
 /**
- * noiommu_wc_set() - name a BAR, or do so no longer
- * @pdev: the device; nothing may drive it
+ * noiommu_wc_set() - name a BAR for write combining, or remove it from the list
+ * @pdev: the device; no driver may be bound
  * @bar: number of the BAR, 0 to 5
- * @on: which of them
+ * @on: whether to name it
  *
- * Return: 0, or an error whose reason is in the log or in its name.
+ * Return: 0; an error whose reason is in the log; -EEXIST if the BAR was named
+ * already; -ENODEV if it was not, or if the device is being unplugged.
  */
 int noiommu_wc_set(struct pci_dev *pdev, int bar, bool on)
 {
 	int ret;
 
-	/* A driver that is being unbound may wait for a user without end */
+	/* Do not wait for a driver that is being unbound: its user may never end */
 	if (!device_trylock(&pdev->dev)) {
 		pci_err(pdev, "BAR %d: the device is coming or going, or its driver is\n", bar);
 		return -EBUSY;
@@ -307,10 +312,10 @@ int noiommu_wc_set(struct pci_dev *pdev, int bar, bool on)
 }
 
 /**
- * noiommu_wc_show() - list what was named, and whether it is in force
+ * noiommu_wc_show() - list the BARs that were named, and which are write-combined
  * @buffer: a page
  *
- * Return: how many bytes there are.
+ * Return: the number of bytes written.
  */
 int noiommu_wc_show(char *buffer)
 {

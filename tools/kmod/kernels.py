@@ -253,7 +253,7 @@ def check_module(kernel: Kernel, root: Path, work: Path) -> list[str]:
     if not info.get("vermagic", [""])[0].startswith(kernel.release + " "):
         problems.append(f"modinfo: vermagic {info.get('vermagic')} is not of {kernel.release}")
     parms = {text.split(":")[0] for text in info.get("parm", [])}
-    if parms != {"devices", "add", "remove", "dpdk_pa_hint", "held", "write_combining"}:
+    if parms != {"devices", "add", "remove", "dpdk_pa_hint", "held", "held_max", "write_combining"}:
         problems.append(f"modinfo: parameters are {' '.join(sorted(parms))}")
     return problems
 

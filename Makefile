@@ -119,14 +119,17 @@ kmod-build: machine ## Compile the module without a warning for every supported 
 kmod-selftest: kmod-build ## Boot every supported kernel and try everything that the module promises
 	$(call stage,kernel module in small VMs of all supported kernels,$(PROOF) kmod-selftest -- tests/kmod/run)
 
-test-kmod: kmod-selftest kmod-flavours kmod-debug kmod-fuzz kmod-cycles kmod-cycles-debug ## Run that and the long tests
+test-kmod: kmod-selftest kmod-planted kmod-flavours kmod-debug kmod-fuzz kmod-cycles kmod-cycles-debug ## Run that and the long tests
+
+kmod-planted: machine ## Plant faults into the module: do the selftests notice each of them?
+	$(call stage,planted faults,$(PROOF) kmod-planted -- tests/kmod/planted)
 
 kmod-flavours: machine ## Compile the module for more flavours of the kernel and for arm64
 	$(call stage,kernel module against more flavours and arm64,tools/kmod-build --flavours)
 
-kmod-debug: machine ## Try what the module promises on a kernel made for finding bugs
-	$(call stage,selftests on the debugging kernel (its build takes about ten minutes),\
-		$(PROOF) kmod-debug -- tests/kmod/run debug)
+kmod-debug: machine ## Try what the module promises on two kernels made for finding bugs
+	$(call stage,selftests on the debugging kernels (to build one takes about ten minutes),\
+		$(PROOF) kmod-debug -- tests/kmod/run debug cdev)
 
 kmod-fuzz: machine ## A million random calls on that kernel
 	$(call stage,a million random calls on the debugging kernel,$(PROOF) kmod-fuzz -- tests/kmod/long fuzz)
@@ -178,6 +181,6 @@ clean: ## Remove what was built in this directory (the image cache stays)
 	$(MAKE) -C kmod clean
 
 .PHONY: help demo always test test-all turns take-turns $(ALL_SCENARIOS:%=molecule-%) machine venv collection lint \
-	reference unit lockout mutants report-test browser sanity kmod-build kmod-selftest test-kmod kmod-flavours kmod-debug kmod-fuzz \
+	reference unit lockout mutants report-test browser sanity kmod-build kmod-selftest test-kmod kmod-planted kmod-flavours kmod-debug kmod-fuzz \
 	kmod-cycles kmod-cycles-debug bench-small bench-bind-small bench-rig-small bench-scale-small bench-translate-small \
 	bench-bind bench-rig bench-scale bench-translate molecule clean

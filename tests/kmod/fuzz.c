@@ -30,14 +30,14 @@
 #define ERRNOS		134
 
 enum kind {
-	K_ADD, K_REMOVE, K_HINT, K_WC, K_BIND, K_PLUG, K_OPEN, K_CLOSE, K_GROUP,
+	K_ADD, K_REMOVE, K_HINT, K_WC, K_HELD, K_BIND, K_PLUG, K_OPEN, K_CLOSE, K_GROUP,
 	K_CONTAINER, K_MAP, K_UNMAP, K_DEVICE, K_PIN, K_PIN_MAP, K_PIN_QUERY,
 	K_PIN_UNMAP, K_FORK, K_MISC, K_NR
 };
 
 static const char * const kind_names[K_NR] = {
 	"parameter add", "parameter remove", "parameter dpdk_pa_hint",
-	"parameter write_combining",
+	"parameter write_combining", "parameter held_max",
 	"driver bind and unbind", "unplug and rescan", "open", "close",
 	"group ioctl", "container ioctl", "VFIO map", "VFIO unmap",
 	"device ioctl", "NOIOMMU_INFO", "NOIOMMU_MAP", "NOIOMMU_QUERY",
@@ -227,12 +227,17 @@ static void call_parameter(void)
 		{ PARAM "remove", K_REMOVE },
 		{ PARAM "dpdk_pa_hint", K_HINT },
 		{ PARAM "write_combining", K_WC },
+		{ PARAM "held_max", K_HELD },
 	};
-	const int i = below(percent(95) ? 3 : 5);
-	static __thread int fds[5];
+	const int i = below(percent(95) ? 3 : 6);
+	static __thread int fds[6];
 	static __thread char text[10000];
 	size_t len;
 
+	if (percent(2)) {
+		free(slurp(DEBUG "devices"));
+		free(slurp(DEBUG "held"));
+	}
 	if (!fds[i])
 		fds[i] = open(files[i].path, O_WRONLY | O_CLOEXEC);
 	if (files[i].kind == K_HINT) {
@@ -242,6 +247,11 @@ static void call_parameter(void)
 		len = 1 + rnd_address(text + 1, 64);
 		text[0] = "+-x"[below(3)];
 		len += snprintf(text + len, 8, " %d", (int)below(7));
+	} else if (files[i].kind == K_HELD) {
+		static const char * const units[] = { "", "K", "M", "G", "x", "\n" };
+
+		len = snprintf(text, 32, "%llu%s", (unsigned long long)rnd_edge(),
+			       units[below(6)]);
 	} else {
 		len = rnd_address(text, percent(99) ? 128 : sizeof(text));
 	}

@@ -45,6 +45,8 @@
 #define GROUPS	"/sys/kernel/iommu_groups"
 #define IOMMUS	"/sys/class/iommu"
 #define LEAKS	"/sys/kernel/debug/kmemleak"
+#define DEBUG	"/sys/kernel/debug/noiommu/"
+#define TRACING	"/sys/kernel/tracing/"
 
 #define PAGE	4096UL
 #define MIB	(1UL << 20)
@@ -208,6 +210,65 @@ static int entries(const char *path)
 		n += e->d_name[0] != '.';
 	closedir(dir);
 	return n;
+}
+
+/* Is @text in this file? */
+static bool says(const char *path, const char *text)
+{
+	char *all = slurp(path);
+	bool found = strstr(all, text);
+
+	free(all);
+	return found;
+}
+
+/* Is there a line in the kernel log, since the last call, with all of these? */
+static bool logged(const char *first, const char *second)
+{
+	static int fd = -1;
+	char line[2048];
+	bool found = false;
+	ssize_t len;
+
+	if (fd < 0)
+		fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		die("/dev/kmsg");
+	while ((len = read(fd, line, sizeof(line) - 1)) > 0 || errno == EPIPE) {
+		if (len < 0)
+			continue;
+		line[len] = '\0';
+		if (strstr(line, first) && (!second || strstr(line, second)))
+			found = true;
+	}
+	return found;
+}
+
+static void log_skip(void)
+{
+	logged("", NULL);
+}
+
+/* The module's tracepoints: false if the kernel has none */
+static bool trace_start(void)
+{
+	mount("none", TRACING, "tracefs", 0, NULL);
+	put(TRACING "trace", "");
+	if (!put(TRACING "events/noiommu/enable", "1"))
+		return true;
+	printf("# this kernel has no tracepoints\n");
+	return false;
+}
+
+static bool traced(const char *text)
+{
+	return says(TRACING "trace", text);
+}
+
+static void trace_stop(void)
+{
+	put(TRACING "events/noiommu/enable", "0");
+	put(TRACING "trace", "");
 }
 
 /* Devices */

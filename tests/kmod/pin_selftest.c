@@ -763,6 +763,13 @@ static long held(void)
 	return read_number(PARAM "held", NULL);
 }
 
+#define HELD_MAX	PARAM "held_max"
+
+static long held_max(void)
+{
+	return read_number(HELD_MAX, NULL);
+}
+
 static void end_user(pid_t pid)
 {
 	kill(pid, SIGKILL);
@@ -903,7 +910,63 @@ static void test_uses(void)
 	   "the module can be unloaded at once");
 	ok(!pinned() && !locked(), "all is back by then");
 	munmap(p, 4 * PAGE);
-	expect(load("noiommu", "devices=" A), 0, "load it again");
+	expect(load("noiommu", "devices=" A " held_max=3M"), 0, "load it again");
+	ok(held_max() == 3L << 20, "with a bound for what is held (%ld)", held_max());
+}
+
+static int no_bound(void *arg)
+{
+	return put(HELD_MAX, arg);
+}
+
+/* What is held is bounded: nothing new is mapped beyond that */
+static void test_held_max(void)
+{
+	static const char * const malformed[] = { "x", "-1", "1x", "M", " 1", "1M\n\n" };
+	char *p = small_pages(9);
+	unsigned int i;
+	int fd, device;
+	pid_t pid;
+
+	for (i = 0; i < sizeof(malformed) / sizeof(*malformed); i++)
+		expect(put(HELD_MAX, malformed[i]), -EINVAL, "malformed bound %u", i);
+	expect(in_child(no_bound, "1G", AS_NO_RAWIO), -EPERM, "a bound without CAP_SYS_RAWIO");
+	ok(held_max() == 3L << 20, "nothing came of all that");
+	expect(put(HELD_MAX, "0"), 0, "no memory may be held");
+	fd = open_pin();
+	ok(do_map(fd, p, 4 * PAGE) > 0, "none is, so map");
+
+	expect(bind_vfio(A), 0, "bind vfio-pci");
+	trace_start();
+	pid = start_user(A, SLOT_A, &device);
+	end_user(pid);
+	ok(held() == (long)HUGE && says(DEBUG "held", "2048 KiB closed by "), "a huge page is held");
+	if (there(TRACING "events/noiommu"))
+		ok(traced("noiommu_map: " A " pages=512 extents=1") &&
+		   traced("noiommu_hold: pages=512") && !traced("noiommu_release"), "trace: mapped, held");
+	log_skip();
+	expect(do_map(fd, p + 4 * PAGE, 4 * PAGE), -ENOMEM, "beyond the bound nothing is mapped");
+	ok(logged("refused to map", "held_max") && locked() == 4, "log: why");
+	ok(do_query(fd, p, 4 * PAGE, again, MANY) > 0, "query works");
+	expect(put(HELD_MAX, "2M\n"), 0, "raise the bound to what is held");
+	ok(do_map(fd, p + 4 * PAGE, 4 * PAGE) > 0, "map");
+	expect(put(HELD_MAX, "2097151"), 0, "lower it by a byte");
+	expect(do_map(fd, p + 8 * PAGE, PAGE), -ENOMEM, "then nothing is mapped");
+	ok(do_unmap(fd, p, 8 * PAGE) == 8 * (int64_t)PAGE, "unmap works");
+	close(device);
+	ok(comes_back() && !held() && !*slurp(DEBUG "held"), "none is held");
+	if (there(TRACING "events/noiommu"))
+		ok(traced("noiommu_release: pages=512") && traced("noiommu_unmap: pages=4"),
+		   "trace: unmapped, released");
+	trace_stop();
+	ok(do_map(fd, p, 4 * PAGE) > 0, "map");
+	close(fd);
+	ok(!pinned() && !locked(), "all is back");
+	expect(unbind_vfio(A), 0, "unbind");
+	munmap(p, 9 * PAGE);
+	ok(!del(A) && !unload("noiommu") && !load("noiommu", "devices=" A), "load it again");
+	ok(labs(held_max() / 1024 - read_number("/proc/meminfo", "MemTotal") / 2) <= 4,
+	   "half of the memory may be held (%ld bytes)", held_max());
 }
 
 /* Threads that map, query, unmap and change what is below, all on one file */
@@ -1201,6 +1264,7 @@ int main(int argc, char **argv)
 		test_memlock();
 		test_processes();
 		test_uses();
+		test_held_max();
 		test_restart();
 		test_races();
 		test_compat();

@@ -45,31 +45,6 @@ static void rescan(void)
 	unbind_any(B);
 }
 
-/* Is there a line in the kernel log, since the last call, with all of these? */
-static int kmsg_fd = -1;
-
-static bool logged(const char *first, const char *second)
-{
-	char line[2048];
-	bool found = false;
-	ssize_t len;
-
-	while ((len = read(kmsg_fd, line, sizeof(line) - 1)) > 0 ||
-	       errno == EPIPE) {
-		if (len < 0)
-			continue;
-		line[len] = '\0';
-		if (strstr(line, first) && (!second || strstr(line, second)))
-			found = true;
-	}
-	return found;
-}
-
-static void log_skip(void)
-{
-	logged("", NULL);
-}
-
 /* The hint for DPDK */
 
 #define HINT	"iommu/intel-iommu/cap"
@@ -165,6 +140,24 @@ static void test_load(void)
 	ok(has_hint(A), "the hint for DPDK is there");
 	ok((taint() & ~before & ~(1 << 13)) == TAINT_OOT,
 	   "taint at load: out-of-tree only (%lu, was %lu)", taint(), before);
+}
+
+/* A load that fails after it has read a list must not lose that */
+static void test_load_fails(void)
+{
+	size_t size = 1 << 17;
+	char *args = malloc(size + 32);
+	long before, lost;
+	int n, bad = 0;
+
+	memset(stpcpy(args, "devices="), 'x', size);
+	strcpy(args + strlen("devices=") + size, " held=1");
+	before = read_number("/proc/meminfo", "SUnreclaim");
+	for (n = 0; n < 100; n++)
+		bad += load("noiommu", args) != -EPERM;
+	lost = read_number("/proc/meminfo", "SUnreclaim") - before;
+	ok(!bad && lost < 6 * 1024, "loads that fail lose no memory (%ld KiB after %d times)", lost, n);
+	free(args);
 }
 
 static int add_a(void *arg)
@@ -332,8 +325,11 @@ static void test_attach(void)
 	ok(!(taint() & TAINT_USER), "no taint yet");
 
 	log_skip();
-	snprintf(name, sizeof(name), "handed to selftest[%d]", getpid());
+	ok(says(DEBUG "devices", A) && says(DEBUG "devices", " unused"), "debugfs: unused");
 	expect(client_open(&c, A), 0, "claim");
+	snprintf(name, sizeof(name), " used by selftest[%d] for ", getpid());
+	ok(says(DEBUG "devices", name), "debugfs: who uses it");
+	snprintf(name, sizeof(name), "handed to selftest[%d]", getpid());
 	ok(taint() & TAINT_USER, "the kernel is tainted (%lu)", taint());
 	ok(logged(A, name), "log: who did it");
 	expect(in_child(attach_fd, &c, AS_USERNS), 0,
@@ -351,6 +347,21 @@ static void test_attach(void)
 	expect(client_start(&c, A), -EPERM, "then VFIO refuses");
 	client_close(&c);
 	expect(put(UNSAFE, "Y"), 0, "unsafe interrupts");
+}
+
+static void test_trace(void)
+{
+	struct client c;
+
+	if (!trace_start())
+		return;
+	ok(!add(V) && traced("noiommu_add: " V), "trace: added");
+	ok(!client_open(&c, A) && traced("noiommu_use_begin: " A) && !traced("noiommu_use_end"),
+	   "trace: used");
+	client_close(&c);
+	ok(traced("noiommu_use_end: " A), "trace: no longer used");
+	ok(!del(V) && traced("noiommu_remove: " V), "trace: removed");
+	trace_stop();
 }
 
 static int map_fork(void *arg)
@@ -779,6 +790,38 @@ static int load_many(int n)
 	return ret;
 }
 
+static long registrations(void)
+{
+	return read_number(DEBUG "registrations", NULL);
+}
+
+/* A list of devices is one registration, of the first; each lives on without the others */
+static void test_list(void)
+{
+	struct client c;
+
+	expect(load("noiommu", "devices=" A "," B "," A "," ABSENT "," V), 0, "load with a list of devices");
+	ok(registrations() == 1, "the core has looked at all devices %ld times", registrations());
+	ok(group_of(A) >= 0 && group_of(B) >= 0 && group_of(V) >= 0 && entries(GROUPS) == 3 &&
+	   entries(IOMMUS) == 3, "each has a group of its own");
+	ok(there(IOMMUS "/noiommu-" B "/devices/" B) && all_have_hint(), "and its own IOMMU, and the hint");
+	expect(del(A), 0, "remove the first");
+	ok(group_of(A) < 0 && group_of(B) >= 0 && group_of(V) >= 0 && all_have_hint(), "the others stay");
+	expect(bind_vfio(B), 0, "bind vfio-pci to one");
+	expect(client_start(&c, B), 0, "use it");
+	client_close(&c);
+	expect(pci_put(V, "remove", "1"), 0, "unplug another");
+	ok(entries(GROUPS) == 1 && !there(IOMMUS "/noiommu-" V), "nothing of that is left");
+	put(PCI "rescan", "1");
+	unbind_any(V);
+	ok(group_of(V) < 0, "plugged again, it has no group");
+	expect(unbind_vfio(B), 0, "unbind");
+	expect(add(A), 0, "add the first again");
+	ok(registrations() == 2, "which is another registration");
+	ok(!del(A) && !del(B) && none_has_hint(0), "remove both");
+	expect(unload("noiommu"), 0, "rmmod");
+}
+
 static void test_unload(void)
 {
 	struct client c;
@@ -800,6 +843,8 @@ static void test_unload(void)
 		bad += unload("noiommu") != 0;
 	}
 	ok(!bad, "%d times load, remove, unload", n);
+	test_load_fails();
+	test_list();
 	expect(load_many(1000), 0, "load with a thousand devices");
 	ok(group_of(A) >= 0, "the last of them, which exists, is added");
 	ok(!del(A) && !unload("noiommu"), "remove and unload");
@@ -862,7 +907,6 @@ int main(void)
 
 	start("8", iommu);
 	prctl(PR_SET_NAME, "selftest");
-	kmsg_fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (iommu) {
 		test_iommu();
 	} else {
@@ -872,6 +916,7 @@ int main(void)
 		test_hint();
 		test_add_remove();
 		test_attach();
+		test_trace();
 		test_map();
 		test_killed();
 		test_unplug();

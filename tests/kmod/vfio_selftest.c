@@ -248,6 +248,22 @@ static void test_unsafe(void)
 #define WC	PARAM "write_combining"
 #define TYPE	"/sys/module/page_type/parameters/at"
 
+#define MEMTYPES	"/sys/kernel/debug/x86/pat_memtype_list"
+
+/* Ranges that the kernel has reserved as write-combining */
+static int reserved(void)
+{
+	char *text = slurp(MEMTYPES), *at = text;
+	int n = 0;
+
+	while ((at = strstr(at, "write-combining"))) {
+		at++;
+		n++;
+	}
+	free(text);
+	return n;
+}
+
 static bool reads(const char *path, const char *want)
 {
 	char *text = slurp(path);
@@ -306,10 +322,11 @@ static void test_write_combining(void)
 		"+" SHM "  2", "+00:07.0 2", "+" SHM " 2\n\n", "++" SHM " 2", "+ 2",
 		"+0000:00:07.0aaaaaaaaaaaaaaaaaaaaaaaaaaaa 2",
 	};
+	int fd, before = reserved();
 	unsigned int i;
 	void *p;
-	int fd;
 
+	ok(there(MEMTYPES), "the kernel lists memory types");
 	for (i = 0; i < sizeof(malformed) / sizeof(*malformed); i++)
 		expect(put(WC, malformed[i]), *malformed[i] ? -EINVAL : 0, "malformed %u", i);
 	expect(put(WC, "+" ABSENT " 2"), -ENODEV, "a BAR of no device");
@@ -330,8 +347,10 @@ static void test_write_combining(void)
 	ok(!bind_vfio(SHM) && reads(WC, SHM " 2 on\n"), "with vfio-pci it is in force");
 	ok(client_maps(2, "write-combining"), "VFIO maps it write-combined");
 	ok(client_maps(2, "write-combining"), "each time");
+	ok(reserved() > before, "a reservation is listed");
 	expect(put(WC, "-" SHM " 2"), -EBUSY, "take it back under vfio-pci");
 	ok(!unbind_vfio(SHM) && reads(WC, SHM " 2 off\n"), "without, it is not");
+	ok(reserved() == before, "the reservation is freed");
 
 	/* Uncached mappings, of sysfs, take the reservation over without a word */
 	fd = open(PCI "devices/" SHM "/resource2", O_RDWR | O_CLOEXEC);
@@ -351,6 +370,7 @@ static void test_write_combining(void)
 	   reads(WC, ""), "what is unplugged is forgotten");
 	put(PCI "rescan", "1");
 	pci_put(SHM, "driver/unbind", SHM);
+	ok(reserved() == before, "no reservation is left");
 }
 
 /* Start a virtual machine and end it; the exit status of QEMU, or -1 */

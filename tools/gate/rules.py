@@ -69,6 +69,7 @@ OTHERS = {
     "kmod-cycles-debug": KMOD_TEST,
     "kmod-debug": KMOD_TEST,
     "kmod-fuzz": KMOD_TEST,
+    "kmod-planted": KMOD_TEST,
     "kmod-selftest": KMOD_TEST,
     "report-test": ("docs/alerts.yml", "plugins", "requirements-dev.txt", "tests/report", "tools/report-deps"),
 }

@@ -34,7 +34,7 @@ PROGRAMS = {
     "timeout": "coreutils",
 }
 XZ = b"\xfd7zXZ\0"
-SLOWER = 8  # how much longer everything takes in the debugging kernel
+SLOWER = 8  # how much longer everything takes in a debugging kernel
 BOOTS = 3  # at the most, where the emulator failed and the module was not tested
 SILENCE = 300  # seconds without a word from the test: an emulated second processor does not always start on a busy host
 # Whatever a guest does, QEMU must not crash; 7.2 has, rarely, when a PF took its VFs away
@@ -63,7 +63,7 @@ class Machine:
     timeout: float
     iommu: bool = False
     on_warning: str = "panic"  # or "go on", if the test looks for warnings itself
-    memory: int = 512  # MiB; twice that for the debugging kernel
+    memory: int = 512  # MiB; twice that for a debugging kernel
     wanted: Sequence[str] = WANTED  # modules of the kernel
     qemu: bool = False  # take QEMU along, for a machine in the machine
     samples: Sequence[Path] = ()  # modules that the test loads, besides those of the kernel
@@ -210,7 +210,7 @@ def command(machine: Machine, kernel: Path, image: Path, log: Path) -> list[str]
     append = "console=ttyS0 panic=-1 oops=panic mitigations=off no_timer_check quiet loglevel=1 log_buf_len=4M"
     if machine.on_warning == "panic":
         append += " panic_on_warn=1"
-    memory = machine.memory * (2 if machine.kernel.series == debug.SERIES else 1)
+    memory = machine.memory * (2 if machine.kernel.series in debug.RECIPES else 1)
     line = [
         *emulator(),
         "-machine",
@@ -273,7 +273,7 @@ def run(machine: Machine, what: str) -> Result:
     vmlinuz, modules = kernels.boot_files(machine.kernel)
     kernel = unpacked_kernel(vmlinuz)
     log = kmod_cache() / f"{machine.name}.log"
-    timeout = machine.timeout * (SLOWER if machine.kernel.series == debug.SERIES else 1)
+    timeout = machine.timeout * (SLOWER if machine.kernel.series in debug.RECIPES else 1)
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="noiommu-kmod-") as tmp:
         image = initramfs(machine, modules, Path(tmp))

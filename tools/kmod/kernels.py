@@ -57,13 +57,13 @@ class Kernel:
 
 def find(series: str) -> Kernel:
     """The newest kernel of a series that can be tested, or of a flavour of it that can be built for."""
-    known = {**RELEASES, **FLAVOURS, debug.SERIES: debug.RELEASE}
+    known = {**RELEASES, **FLAVOURS, **{name: recipe.release for name, recipe in debug.RECIPES.items()}}
     if series not in known:
         raise RigError(f"there is no kernel {series!r}", "", "use some of: " + ", ".join(known))
     archive = Archive(known[series])
     archive.open()
-    if series == debug.SERIES:
-        return Kernel(series, debug.release(archive), archive)
+    if series in debug.RECIPES:
+        return Kernel(series, debug.release(archive, series), archive)
     version, _dash, flavour = series.partition("-")
     suffix = {"": "-amd64", "backports": "-amd64", "arm64": ARM64}.get(flavour, f"-{flavour}-amd64")
     names = archive.names("linux-(?:headers|image|binary|modules)-[0-9].*")
@@ -164,8 +164,8 @@ def require(programs: dict[str, str]) -> None:
         )
 
 
-def source_files() -> list[Path]:
-    files = [*SOURCE.iterdir(), *(SOURCE / "include").rglob("*.h")]
+def source_files(source: Path = SOURCE) -> list[Path]:
+    files = [*source.iterdir(), *(source / "include").rglob("*.h")]
     return sorted(path for path in files if path.suffix in (".c", ".h") or path.name in ("Kbuild", "Makefile"))
 
 
@@ -174,8 +174,8 @@ def build_root(kernel: Kernel) -> Path:
 
     Newer headers come with tools that need a newer C library than the machine has.
     """
-    if kernel.series == debug.SERIES:
-        return debug.root(kernel.archive)
+    if kernel.series in debug.RECIPES:
+        return debug.root(kernel.archive, kernel.series)
     headers = f"linux-headers-{kernel.release}"
     if kernel.series in RELEASES:
         return compiler_root(kernel.archive, kernel.series, f"headers and compiler of {kernel.release}", [headers])
@@ -206,26 +206,29 @@ class Build:
     seconds: float
 
 
-def build(kernel: Kernel) -> Build:
-    """Build with all warnings and with sparse; any warning is a problem, whoever it comes from."""
+def build(kernel: Kernel, source: Path = SOURCE, name: str = "") -> Build:
+    """Build with all warnings and with sparse; any warning is a problem, whoever it comes from.
+
+    Another source than the project's own needs a name, by which its module is told from others.
+    """
     root = build_root(kernel)
     start = time.monotonic()
     work = root / f"build-{os.getpid()}"
     work.mkdir()
     try:
-        for path in source_files():
-            target = work / path.relative_to(SOURCE)
+        for path in source_files(source):
+            target = work / path.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, target)
         out = chroot(root, ["make", "-C", f"/{work.name}", f"KVER={kernel.release}", "W=1", "C=2", *kernel.make])
-        log = kmod_cache() / f"build-{kernel.series}.log"
+        log = kmod_cache() / f"build-{kernel.series}{name and '-' + name}.log"
         log.write_text(out.stdout, encoding="utf-8")
         # That is about the debug information of vmlinux, which header packages do not have
         lines = [line for line in out.stdout.splitlines() if "Skipping BTF generation" not in line]
         problems = [line for line in lines if re.search(r"\b(warning|error)\b|\*\*\*|undefined!", line, re.I)]
         if out.returncode and not problems:
             problems = lines[-5:] or [f"make failed with exit code {out.returncode}"]
-        module = kmod_cache() / f"ko-{kernel.series}" / "noiommu.ko"
+        module = kmod_cache() / f"ko-{kernel.series}{name and '-' + name}" / "noiommu.ko"
         if not problems:
             problems = check_module(kernel, root, work)
         if not problems:
@@ -260,8 +263,8 @@ def check_module(kernel: Kernel, root: Path, work: Path) -> list[str]:
 
 def boot_files(kernel: Kernel) -> tuple[Path, Path]:
     """The kernel image, and the directory of its modules."""
-    if kernel.series == debug.SERIES:
-        return debug.boot_files(kernel.archive)
+    if kernel.series in debug.RECIPES:
+        return debug.boot_files(kernel.archive, kernel.series)
     base = f"-{kernel.release}"
     names = kernel.archive.names(f"linux-(image|binary|modules){re.escape(base)}")
     forget(f"linux-{kernel.series}.*", kernel.image)

@@ -13,6 +13,7 @@ from .common import RigError, run_logged, say
 
 PACKAGES = {
     "cpio": "to pack the initramfs of a small machine",
+    "patch": "to plant faults into the kernel module",
     "debian-archive-keyring": "to verify the packages of an image",
     "dosfstools": "to make the partition of an image that UEFI firmware boots",
     "e2fsprogs": "to make the file system of an image",

@@ -534,10 +534,10 @@ static void log_held(struct work_struct *work)
 		return;
 	WRITE_ONCE(held_logged, npages);
 	if (npages)
-		pr_info("%lu KiB of closed files stay pinned until the devices that may write to them are given back\n",
+		pr_info("%lu KiB of closed files stay pinned until the devices that may write to them are released\n",
 			npages << (PAGE_SHIFT - 10));
 	else
-		pr_info("all memory of closed files has been given back\n");
+		pr_info("all memory of closed files has been freed\n");
 }
 
 static DECLARE_DELAYED_WORK(log_work, log_held);

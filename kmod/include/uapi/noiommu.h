@@ -119,7 +119,8 @@ struct noiommu_extent {
  * was not added to the noiommu module; EINVAL not aligned to pages, length 0 or
  * no such device number; EOVERFLOW the buffer wraps around the end of the address
  * space; EEXIST it overlaps a mapping of the same address space; ENOMEM over
- * RLIMIT_MEMLOCK, or out of memory; EFAULT not all of it is mapped for writing,
+ * RLIMIT_MEMLOCK, out of memory, or more memory of closed files stays pinned than
+ * the administrator allows (held_max); EFAULT not all of it is mapped for writing,
  * or the array cannot be written; EOPNOTSUPP some of it is a file's memory, a
  * device's, or a driver's; ERANGE some of it is beyond @last_addr, or the
  * device's reach on this platform, so that the kernel's own drivers would bounce

@@ -39,7 +39,7 @@ int main(int argc, char **argv)
 	map.function = function;
 	map.length = (argc > 2 ? strtoull(argv[2], NULL, 0) : 1) << 20;
 
-	/* Closing it unpins, so an exec() must not inherit it by accident */
+	/* Closing it unpins, so no program started by exec() may inherit it */
 	fd = open("/dev/noiommu", O_RDWR | O_CLOEXEC);
 	if (fd < 0) {
 		perror("/dev/noiommu");
@@ -54,7 +54,7 @@ int main(int argc, char **argv)
 	}
 	map.user_va = (uintptr_t)buf;
 
-	/* How many extents there are shows only when the memory is pinned */
+	/* The number of extents is known only once the memory is pinned */
 	do {
 		extents = realloc(extents, map.num_extents * sizeof(*extents));
 		if (!extents) {
@@ -74,7 +74,7 @@ int main(int argc, char **argv)
 		printf("0x%llx %llu\n", (unsigned long long)extents[i].addr,
 		       (unsigned long long)extents[i].length);
 
-	/* Here the device would be told, and told to stop before this */
+	/* Here a driver would start the device, and stop it before it goes on */
 	unmap.user_va = map.user_va;
 	unmap.length = map.length;
 	if (ioctl(fd, NOIOMMU_UNMAP, &unmap))

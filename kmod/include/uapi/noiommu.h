@@ -4,32 +4,32 @@
  *
  * Copyright (c) 2026, baremetal.noiommu contributors
  *
- * For a driver in userspace whose device has no IOMMU in front of it. One call
- * pins a whole buffer and returns where it is, as a device sees it. Unlike what
- * /proc/self/pagemap says, that stays true: pinned memory is not moved, swapped
- * or freed before it is unmapped here.
+ * For drivers in userspace whose devices have no IOMMU in front of them. One call
+ * pins a whole buffer and returns its addresses as a device sees them. Unlike the
+ * contents of /proc/self/pagemap, these stay true: pinned memory is not moved,
+ * swapped or freed before it is unmapped here.
  *
- * A mapping grants a device nothing. Without an IOMMU it reaches all memory
- * anyway; here a user only learns which of it is safe to use.
+ * A mapping grants a device nothing. Without an IOMMU the device reaches all memory
+ * anyway; the caller only learns which of it is safe to use.
  *
- * Opening the file takes CAP_SYS_RAWIO in the initial user namespace, besides
+ * Opening the file takes CAP_SYS_RAWIO in the initial user namespace in addition to
  * permission on the file, and so does NOIOMMU_MAP.
  *
- * Every structure starts with @size, which the caller sets to the size it was
- * compiled with. Later versions of this interface may append fields. A kernel
- * takes a longer structure than it knows as long as the rest of it is zero, and
- * a shorter one, down to that of version 1, as if the rest was zero. @flags and
- * reserved fields must be zero. Layouts are the same for 32 and 64 bits.
+ * Every structure starts with @size, which the caller sets to the size that it was
+ * compiled with. Later versions of this interface may append fields. The kernel
+ * accepts a longer structure than it knows if the rest of it is zero, and a shorter
+ * one, down to that of version 1, as if the rest were zero. @flags and reserved
+ * fields must be zero. Layouts are the same for 32 and 64 bits.
  *
  * All lengths and addresses are in bytes.
  *
  * Errors of every call: EINVAL if @size is less than that of version 1, or if
- * @flags or a reserved field is not zero; E2BIG if @size is more than what is
- * known here and the rest is not zero, or more than a page; EFAULT if the
- * structure cannot be read or written; ENOTTY if the call is not known; EINTR if
- * a signal came while it waited for another call on the same file. A call that
- * fails has changed nothing but what its description names, and with EFAULT
- * maybe a part of what it was to write.
+ * @flags or a reserved field is not zero; E2BIG if @size is more than the kernel
+ * knows and the rest is not zero, or more than a page; EFAULT if the structure
+ * cannot be read or written; ENOTTY if the call is unknown; EINTR if a signal came
+ * while the call waited for another one on the same file. A call that fails changes
+ * nothing but what its description names, and with EFAULT perhaps a part of its
+ * output.
  */
 #ifndef _UAPI_NOIOMMU_H
 #define _UAPI_NOIOMMU_H
@@ -47,7 +47,7 @@
  * @size: sizeof(struct noiommu_info)
  * @flags: must be 0
  * @out_version: the version of this interface that the kernel has
- * @out_page_size: what @user_va and @length of a mapping are multiples of
+ * @out_page_size: @user_va and @length of a mapping must be multiples of this
  */
 struct noiommu_info {
 	__u32 size;
@@ -80,40 +80,41 @@ struct noiommu_extent {
  * @user_va: where the buffer starts in the caller's memory; page aligned
  * @length: its size; a multiple of the page size, not 0
  * @last_addr: the last bus address that the device can generate, such as
- *	0xffffffff for one with 32 address bits; 0 if it knows no limit. The
- *	kernel adds the limits it knows of, which are those of the platform: how
- *	many address bits a device has, only its driver knows, and that is the
- *	caller
+ *	0xffffffff for one with 32 address bits; 0 if it has no limit. The kernel
+ *	applies the limits of the platform as well. It does not know those of the
+ *	device: only the device's driver does, which is the caller
  * @extents: pointer to an array of struct noiommu_extent, to be filled in
- * @num_extents: in: how many entries the array has. Out: how many the buffer
- *	takes, on success and with EMSGSIZE; as many as it has pages at most
+ * @num_extents: in: number of entries of the array. Out, on success and with
+ *	EMSGSIZE: number of extents of the buffer; it has at most one for each
+ *	page
  * @__reserved2: must be 0
  *
  * Pin all of the buffer and return its extents in the order of the buffer; their
  * lengths add up to @length. Extents that follow each other are not contiguous.
  *
- * The buffer may be anonymous memory with pages of any size (transparent huge
- * pages too), hugetlb pages of any size, and shared memory (memfd, tmpfs, System
- * V), mapped for writing. What is not there yet is allocated. A private mapping
- * of a file gets private copies, as from any write.
+ * The buffer may be anonymous memory with pages of any size (including transparent
+ * huge pages), hugetlb pages of any size, and shared memory (memfd, tmpfs, System
+ * V). It must be mapped for writing. Pages that do not exist yet are allocated. A
+ * private mapping of a file gets private copies, as with any write.
  *
- * The mapping is known by the caller's address space and @user_va, and stays
- * until NOIOMMU_UNMAP, or the last close of the open file, which comes at the
- * latest when all processes that have it are gone. Neither munmap(), nor exec(),
- * nor removal of the device ends it: a device may be writing there still. A child
- * does not inherit its parent's mappings, and of private memory it gets copies,
- * which are elsewhere.
+ * A mapping is identified by the caller's address space and @user_va. It lasts
+ * until NOIOMMU_UNMAP, or until the last close of the open file, which comes at the
+ * latest when all processes that have the file open are gone. Neither munmap(), nor
+ * exec(), nor removal of the device ends it, since the device may still be writing
+ * there. A child does not inherit its parent's mappings, and its private memory is
+ * a copy at other addresses.
  *
- * A process that is killed has its files closed in any order. So after the last
- * close the memory stays pinned until VFIO has given back each device that was in
- * use then, if a mapping of the file is for it, or is in the address space that it
- * was attached from (fork() and exec() make another one). For more devices than
- * these, map the buffer by another open file as well.
- * While a device stays in use, NOIOMMU_UNMAP gives back what it no longer needs.
+ * The kernel closes the files of a killed process in arbitrary order. So after the
+ * last close the memory stays pinned until VFIO has released every device that was
+ * in use at that time and that either is named by a mapping of the file, or was
+ * claimed from the address space of one (fork() and exec() make another one). To
+ * protect the buffer from other devices as well, map it through another open file,
+ * too. While a device stays in use, NOIOMMU_UNMAP frees memory that it no longer
+ * needs.
  *
- * All of the buffer counts against RLIMIT_MEMLOCK of the caller, as with VFIO:
- * each mapping counts, as long as the address space exists, and CAP_IPC_LOCK lifts
- * the limit.
+ * The whole buffer counts against RLIMIT_MEMLOCK of the caller, as with VFIO: each
+ * mapping counts as long as the address space exists, and CAP_IPC_LOCK lifts the
+ * limit.
  *
  * Errors: EPERM no CAP_SYS_RAWIO, or the kernel is locked down; ENODEV the device
  * was not added to the noiommu module; EINVAL not aligned to pages, length 0 or
@@ -152,17 +153,17 @@ struct noiommu_map {
  * @user_va: where the range starts; any byte
  * @length: its size; not 0
  * @extents: pointer to an array of struct noiommu_extent, to be filled in
- * @num_extents: in: how many entries the array has. Out: how many the range
- *	takes, on success and with EMSGSIZE
+ * @num_extents: in: number of entries of the array. Out, on success and with
+ *	EMSGSIZE: number of extents of the range
  * @__reserved: must be 0
  *
  * Return the extents of a range that lies within one mapping of the caller's
  * address space. They are those that NOIOMMU_MAP returned, cut to the range, even
- * if something else is mapped at @user_va by now.
+ * if something else has been mapped at @user_va since.
  *
  * Errors: EINVAL length 0; EOVERFLOW the range wraps; ENOENT not within one
- * mapping; EMSGSIZE the array is too small, @num_extents says what is needed and
- * the array is as it was; EFAULT the array cannot be written.
+ * mapping; EMSGSIZE the array is too small and was not written, @num_extents says
+ * what is needed; EFAULT the array cannot be written.
  */
 struct noiommu_query {
 	__u32 size;
@@ -181,13 +182,14 @@ struct noiommu_query {
  * @size: sizeof(struct noiommu_unmap)
  * @flags: must be 0
  * @user_va: where the range starts
- * @length: in: its size, not 0. Out: how much was unmapped
+ * @length: in: its size, not 0. Out: number of bytes that were unmapped
  *
- * Undo all mappings of the caller's address space within a range; 0 and ~0 cover
- * all of them. No device may use the memory any more: it goes back to the system.
+ * Undo all mappings of the caller's address space within a range; a @user_va of 0
+ * and a @length of ~0 cover all of them. No device may use the memory any more,
+ * since it goes back to the system.
  *
  * Errors: EINVAL length 0; EOVERFLOW the range wraps; ENOENT no mapping is in the
- * range, or one is only in part, and then none is undone.
+ * range, or one is only partly in it; then none is undone.
  */
 struct noiommu_unmap {
 	__u32 size;

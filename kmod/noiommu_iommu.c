@@ -101,7 +101,7 @@ struct noiommu_device {
 struct noiommu_domain {
 	struct iommu_domain domain;
 	u64 doorbell;
-	spinlock_t lock; /* see above */
+	spinlock_t lock; /* for limit, top and the gap */
 	u64 limit;
 	u64 top;
 	u64 gap_start;
@@ -231,7 +231,7 @@ static struct noiommu_domain *to_noiommu_domain(struct iommu_domain *domain)
 }
 
 /*
- * Where the core maps the doorbell of MSIs into the domain (arm64, from 7.x on), it
+ * Where the core maps the doorbell of MSIs into the domain (arm64, see compat.h), it
  * gives out one IOVA after the other, from the one in the domain's MSI cookie. If
  * that is the doorbell's own address, the mapping is true; for any other doorbell
  * it is not, noiommu_map_pages() refuses it, and the device gets no MSIs. Devices

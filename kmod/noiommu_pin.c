@@ -106,7 +106,7 @@ struct mapping {
  * @since: when that was, in jiffies
  */
 struct pin_file {
-	struct mutex lock; /* see above */
+	struct mutex lock; /* for a whole call */
 	struct rb_root mappings;
 	struct noiommu_waiter waiter;
 	struct list_head held;

@@ -249,11 +249,19 @@ static void log_skip(void)
 	logged("", NULL);
 }
 
+static void trace_clear(void)
+{
+	int fd = open(TRACING "trace", O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+	if (fd >= 0)
+		close(fd);
+}
+
 /* The module's tracepoints: false if the kernel has none */
 static bool trace_start(void)
 {
 	mount("none", TRACING, "tracefs", 0, NULL);
-	put(TRACING "trace", "");
+	trace_clear();
 	if (!put(TRACING "events/noiommu/enable", "1"))
 		return true;
 	printf("# this kernel has no tracepoints\n");
@@ -268,7 +276,7 @@ static bool traced(const char *text)
 static void trace_stop(void)
 {
 	put(TRACING "events/noiommu/enable", "0");
-	put(TRACING "trace", "");
+	trace_clear();
 }
 
 /* Devices */

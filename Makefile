@@ -26,7 +26,7 @@ as_installed := mkdir -p $(UNIT_PARENT) && ln -sfn $(CURDIR) $(UNIT_PARENT)/noio
 PYTEST := PYTHONPATH=.cache/unit pytest -q -p no:cacheprovider -p no:testinfra
 
 help: ## Say what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 # Everything in molecule/ is a scenario. The tests always run those of the second list, and of the others as many as fit
 # into so many seconds, in turn, none beyond GATE_END (seconds since 1970): tools/gate/turns.py has the rule.
@@ -119,13 +119,18 @@ kmod-build: machine ## Compile the module without a warning for every supported 
 kmod-selftest: kmod-build ## Boot every supported kernel and try everything that the module promises
 	$(call stage,kernel module in small VMs of all supported kernels,$(PROOF) kmod-selftest -- tests/kmod/run)
 
-test-kmod: kmod-selftest kmod-planted kmod-flavours kmod-debug kmod-fuzz kmod-cycles kmod-cycles-debug ## Run that and the long tests
+KMOD_LONG := kmod-planted kmod-flavours kmod-arm64 kmod-debug kmod-fuzz kmod-cycles kmod-cycles-debug
+
+test-kmod: kmod-selftest $(KMOD_LONG) ## Run that and the long tests
 
 kmod-planted: machine ## Plant faults into the module: do the selftests notice each of them?
 	$(call stage,planted faults,$(PROOF) kmod-planted -- tests/kmod/planted)
 
 kmod-flavours: machine ## Compile the module for more flavours of the kernel and for arm64
 	$(call stage,kernel module against more flavours and arm64,tools/kmod-build --flavours)
+
+kmod-arm64: machine ## The selftests in emulated arm64 machines of all supported kernels
+	$(call stage,selftests on arm64,$(PROOF) kmod-arm64 -- tests/kmod/run 6.1-arm64 6.12-arm64 7.3-arm64)
 
 kmod-debug: machine ## Try what the module promises on two kernels made for finding bugs
 	$(call stage,selftests on the debugging kernels (to build one takes about ten minutes),\
@@ -181,6 +186,6 @@ clean: ## Remove what was built in this directory (the image cache stays)
 	$(MAKE) -C kmod clean
 
 .PHONY: help demo always test test-all turns take-turns $(ALL_SCENARIOS:%=molecule-%) machine venv collection lint \
-	reference unit lockout mutants report-test browser sanity kmod-build kmod-selftest test-kmod kmod-planted kmod-flavours kmod-debug kmod-fuzz \
-	kmod-cycles kmod-cycles-debug bench-small bench-bind-small bench-rig-small bench-scale-small bench-translate-small \
+	reference unit lockout mutants report-test browser sanity kmod-build kmod-selftest test-kmod $(KMOD_LONG) \
+	bench-small bench-bind-small bench-rig-small bench-scale-small bench-translate-small \
 	bench-bind bench-rig bench-scale bench-translate molecule clean

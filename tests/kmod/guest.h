@@ -53,6 +53,12 @@
 #define GIB	(1UL << 30)
 #define HUGE	(2 * MIB)
 
+#ifdef __x86_64__
+#define X86	true
+#else
+#define X86	false
+#endif
+
 /* Bad page, died, warned, soft lockup: see Documentation/admin-guide/tainted-kernels.rst */
 #define TAINT_BUGS	(1 << 5 | 1 << 7 | 1 << 9 | 1 << 14)
 

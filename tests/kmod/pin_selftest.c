@@ -1058,6 +1058,7 @@ static void test_races(void)
 	munmap(arena, ARENA * PAGE);
 }
 
+#ifdef __x86_64__
 /* As a 32-bit process would call */
 static int call32(int fd, unsigned int cmd, void *arg)
 {
@@ -1095,6 +1096,12 @@ static void test_compat(void)
 	munmap(p, 2 * PAGE);
 	munmap(map, PAGE);
 }
+#else
+static void test_compat(void)
+{
+	printf("# no test of 32-bit processes on this architecture\n");
+}
+#endif
 
 static int fault_fd;
 

@@ -34,6 +34,7 @@ PROGRAMS = {
     "timeout": "coreutils",
 }
 XZ = b"\xfd7zXZ\0"
+ARM64_PROGRAMS = {"qemu-system-aarch64": "qemu-system-arm"}
 SLOWER = 8  # how much longer everything takes in a debugging kernel
 BOOTS = 3  # at the most, where the emulator failed and the module was not tested
 SILENCE = 300  # seconds without a word from the test: an emulated second processor does not always start on a busy host
@@ -67,6 +68,7 @@ class Machine:
     wanted: Sequence[str] = WANTED  # modules of the kernel
     qemu: bool = False  # take QEMU along, for a machine in the machine
     samples: Sequence[Path] = ()  # modules that the test loads, besides those of the kernel
+    gic: str = "3"  # version of an arm64 machine's interrupt controller: 3 has an ITS for MSIs, 2 has GICv2m
 
 
 @dataclass(frozen=True)
@@ -149,29 +151,7 @@ def initramfs(machine: Machine, modules: Path, into: Path) -> Path:
             names.append(name)
     for path in (machine.module, *machine.samples):
         shutil.copy2(path, tree / "modules" / path.name)
-    compiled = subprocess.run(
-        [
-            "gcc",
-            "-static",
-            "-pthread",
-            "-O2",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            f"-I{kernels.SOURCE}",
-            f'-DMODULES="{" ".join(names)}"',
-            "-o",
-            tree / "init",
-            machine.program,
-        ],
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if compiled.returncode:
-        raise RigError(
-            f"{machine.program.name} does not compile", compiled.stderr, "install gcc and libc6-dev, or mend the test"
-        )
+    kernels.build_program(machine.kernel, machine.program, [f'-DMODULES="{" ".join(names)}"'], tree / "init")
     if machine.qemu:
         take_qemu(tree)
     image = into / "initramfs"
@@ -205,7 +185,70 @@ def unpacked_kernel(vmlinuz: Path) -> Path:
     return vmlinux
 
 
+DEVICES = (
+    "-device",
+    "pcie-root-port,addr=05.0,chassis=1,id=rp",
+    "-device",
+    "nvme-subsys,id=nvm",
+    "-device",
+    "nvme,addr=06.0,subsys=nvm,serial=noiommu,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2",
+    "-object",
+    "memory-backend-ram,id=shm,size=1M",
+    "-device",
+    "ivshmem-plain,addr=07.0,memdev=shm",
+)
+
+
+def nics(iommu: bool) -> list[str]:
+    return [
+        "-device",
+        "e1000e,addr=02.0,romfile=",
+        "-device",
+        "e1000e,addr=03.0,romfile=",
+        "-device",
+        f"virtio-net-pci,addr=04.0,romfile=,disable-legacy=on{',iommu_platform=on' if iommu else ''}",
+    ]
+
+
+def arm64_command(machine: Machine, kernel: Path, image: Path, log: Path) -> list[str]:
+    """The same devices at the same addresses, on a board without firmware."""
+    append = "console=ttyAMA0 panic=-1 oops=panic mitigations=off quiet loglevel=1 log_buf_len=4M"
+    if machine.on_warning == "panic":
+        append += " panic_on_warn=1"
+    append += "".join(f" {key}={value}" for key, value in machine.environment.items())
+    return [
+        "qemu-system-aarch64",
+        "-machine",
+        f"virt,gic-version={machine.gic}",
+        "-cpu",
+        "cortex-a72",
+        "-accel",
+        "tcg,thread=multi,tb-size=512",
+        "-smp",
+        "2",
+        "-m",
+        str(machine.memory),
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+        "-serial",
+        f"file:{log}",
+        "-kernel",
+        str(kernel),
+        "-initrd",
+        str(image),
+        "-append",
+        append,
+        *nics(iommu=False),
+        *DEVICES,
+    ]
+
+
 def command(machine: Machine, kernel: Path, image: Path, log: Path) -> list[str]:
+    if machine.kernel.arm64:
+        return arm64_command(machine, kernel, image, log)
     # On a busy host no tick may come while the kernel looks whether the timer works
     append = "console=ttyS0 panic=-1 oops=panic mitigations=off no_timer_check quiet loglevel=1 log_buf_len=4M"
     if machine.on_warning == "panic":
@@ -236,27 +279,7 @@ def command(machine: Machine, kernel: Path, image: Path, log: Path) -> list[str]
         line += ["-device", "intel-iommu,intremap=on"]
         append += " intel_iommu=on"
     append += "".join(f" {key}={value}" for key, value in machine.environment.items())
-    return [
-        *line,
-        "-append",
-        append,
-        "-device",
-        "e1000e,addr=02.0,romfile=",
-        "-device",
-        "e1000e,addr=03.0,romfile=",
-        "-device",
-        "virtio-net-pci,addr=04.0,romfile=,disable-legacy=on" + (",iommu_platform=on" if machine.iommu else ""),
-        "-device",
-        "pcie-root-port,addr=05.0,chassis=1,id=rp",
-        "-device",
-        "nvme-subsys,id=nvm",
-        "-device",
-        "nvme,addr=06.0,subsys=nvm,serial=noiommu,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2",
-        "-object",
-        "memory-backend-ram,id=shm,size=1M",
-        "-device",
-        "ivshmem-plain,addr=07.0,memdev=shm",
-    ]
+    return [*line, "-append", append, *nics(machine.iommu), *DEVICES]
 
 
 def died_of_emulation(log: Path) -> bool:
@@ -271,7 +294,7 @@ def died_of_emulation(log: Path) -> bool:
 def run(machine: Machine, what: str) -> Result:
     """Boot once and wait for the end."""
     vmlinuz, modules = kernels.boot_files(machine.kernel)
-    kernel = unpacked_kernel(vmlinuz)
+    kernel = vmlinuz if machine.kernel.arm64 else unpacked_kernel(vmlinuz)
     log = kmod_cache() / f"{machine.name}.log"
     timeout = machine.timeout * (SLOWER if machine.kernel.series in debug.RECIPES else 1)
     start = time.monotonic()

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,8 +47,12 @@ class Kernel:
 
     series: str
     release: str
-    archive: Archive
+    archive: Archive  # of this machine's architecture
     make: tuple[str, ...] = ()  # what a cross-compiler needs to be told
+
+    @property
+    def arm64(self) -> bool:
+        return self.release.endswith(ARM64)
 
     @property
     def image(self) -> Path:
@@ -70,8 +74,8 @@ def find(series: str) -> Kernel:
     if suffix == ARM64:  # the tools of a build run here, so this machine's headers are needed besides
         others = Archive(archive.release, "arm64")
         others.open()
-        names = both_architectures(names, others.names("linux-headers-[0-9].*"))
-    release, passed_over = newest(names, version, suffix, boots=series in RELEASES)
+        names = both_architectures(names, others.names("linux-(?:headers|image|binary|modules)-[0-9].*"))
+    release, passed_over = newest(names, version, suffix, boots=series in RELEASES or suffix == ARM64)
     if release is None:
         headers = sorted((name for name in names if name.startswith(HEADERS) and name.endswith(suffix)), key=_version)
         raise RigError(
@@ -126,7 +130,7 @@ def image_packages(release: str, there: Container[str]) -> list[str]:
 
 
 def both_architectures(names: Iterable[str], arm64: Iterable[str]) -> list[str]:
-    """The headers for arm64 whose counterparts for this machine are there as well."""
+    """The packages for arm64 whose counterparts for this machine are there as well."""
     there = set(names)
     return [name for name in arm64 if name.endswith(ARM64) and name.removesuffix(ARM64) + "-amd64" in there]
 
@@ -186,13 +190,8 @@ def build_root(kernel: Kernel) -> Path:
 
     # The tools of a kernel build run here: all is of this machine's kind but the flavour's own headers and the compiler
     ours = f"linux-headers-{kernel.release.removesuffix(ARM64)}-amd64"
-    root = compiler_root(
-        kernel.archive,
-        f"flavour-{kernel.series}",
-        f"cross-compiler for {kernel.release}",
-        [ours, "gcc-aarch64-linux-gnu"],
-        kernel.release,
-    )
+    root = compiler_root(kernel.archive, f"flavour-{kernel.series}", f"cross-compiler for {kernel.release}",
+                         [ours, "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"], kernel.release)
     return unpack_more(Archive(kernel.archive.release, "arm64"), f"headers of {kernel.release}", [headers], root)
 
 
@@ -266,9 +265,13 @@ def boot_files(kernel: Kernel) -> tuple[Path, Path]:
     if kernel.series in debug.RECIPES:
         return debug.boot_files(kernel.archive, kernel.series)
     base = f"-{kernel.release}"
-    names = kernel.archive.names(f"linux-(image|binary|modules){re.escape(base)}")
-    forget(f"linux-{kernel.series}.*", kernel.image)
-    unpacked(kernel.archive, f"kernel {kernel.release}", sorted(names), kernel.image)
+    archive = kernel.archive
+    if kernel.arm64:
+        archive = Archive(archive.release, "arm64")
+        archive.open()
+    names = archive.names(f"linux-(image|binary|modules){re.escape(base)}")
+    forget(f"linux-{kernel.series.removesuffix(ARM64)}.*-{kernel.release.rpartition('-')[2]}", kernel.image)
+    unpacked(archive, f"kernel {kernel.release}", sorted(names), kernel.image)
     modules = kernel.image / "usr/lib/modules" / kernel.release
     for vmlinuz in (kernel.image / "boot" / f"vmlinuz{base}", modules / "vmlinuz"):
         if vmlinuz.is_file():
@@ -311,7 +314,8 @@ def build_helper(kernel: Kernel, source: Path) -> Path:
     try:
         shutil.copy2(source, work)
         (work / "Kbuild").write_text(f"obj-m := {source.stem}.o\n", encoding="utf-8")
-        out = chroot(root, ["make", "-C", f"/lib/modules/{kernel.release}/build", f"M=/{work.name}", "modules"])
+        out = chroot(root, ["make", "-C", f"/lib/modules/{kernel.release}/build", f"M=/{work.name}", *kernel.make,
+                            "modules"])
         if out.returncode:
             raise RigError(
                 f"{source} does not build for {kernel.release}",
@@ -324,6 +328,30 @@ def build_helper(kernel: Kernel, source: Path) -> Path:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return module
+
+
+def build_program(kernel: Kernel, source: Path, options: Sequence[str], into: Path) -> None:
+    """Compile a test, which includes headers beside it and those of the module, for the machine that boots the kernel."""
+    command = ["-static", "-pthread", "-O2", "-Wall", "-Wextra", "-Werror", *options]
+    if not kernel.arm64:
+        out = subprocess.run(["gcc", *command, f"-I{SOURCE}", "-o", into, source], stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, text=True, check=False)
+    else:
+        root = build_root(kernel)
+        work = root / f"program-{os.getpid()}"
+        work.mkdir()
+        try:
+            for path in (source, *source.parent.glob("*.h")):
+                shutil.copy2(path, work)
+            shutil.copytree(SOURCE / "include", work / "include")
+            out = chroot(root, ["aarch64-linux-gnu-gcc", *command, f"-I/{work.name}", "-o", f"/{work.name}/program",
+                                f"/{work.name}/{source.name}"])
+            if not out.returncode:
+                shutil.copy2(work / "program", into)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    if out.returncode:
+        raise RigError(f"{source.name} does not compile", out.stdout, "install gcc and libc6-dev, or mend the test")
 
 
 def checkpatch() -> Build:

@@ -27,10 +27,11 @@ class Selftest:
     helpers: Sequence[str] = ()  # modules in HERE
     sample: bool = False  # the kernel's own sample of an emulated device
     only: str = ""  # the series that it runs on, if not on all
+    gic: str = ""  # the interrupt controller of an arm64 machine; without one, the test is for x86
 
     def runs_on(self, kernel: kernels.Kernel) -> bool:
         """Whether this kernel has what the test is about."""
-        return self.only in ("", kernel.series)
+        return self.only in ("", kernel.series) and bool(self.gic) == kernel.arm64
 
     def machine(self, kernel: kernels.Kernel, module: Path) -> boot.Machine:
         """The machine that runs it with this build of the module."""
@@ -38,7 +39,8 @@ class Selftest:
         if self.sample:
             samples.append(kernels.build_sample(kernel))
         return boot.Machine(kernel, module, HERE / self.program, f"{self.name}-{kernel.series}", self.environment, TIMEOUT,
-                            iommu=self.iommu, memory=self.memory, wanted=self.wanted, qemu=self.qemu, samples=samples)
+                            iommu=self.iommu, memory=self.memory, wanted=self.wanted, qemu=self.qemu, samples=samples,
+                            gic=self.gic)
 
 
 SELFTESTS = (
@@ -52,4 +54,8 @@ SELFTESTS = (
     # The sample is of the source of 6.1
     Selftest("mdev", "with an emulated device", "mdev_selftest.c", wanted=(*boot.WANTED, "mdev"), sample=True, only="6.1"),
     Selftest("cdev", "with VFIO's character devices", "cdev_selftest.c", only=debug.CDEV),
+    Selftest("selftest", "without an IOMMU", "selftest.c", helpers=("late_iommu.c",), gic="3"),
+    Selftest("pin", "with /dev/noiommu", "pin_selftest.c", memory=1024, wanted=(*boot.WANTED, "loop"), gic="3"),
+    Selftest("its", "with clients of VFIO, and an ITS for MSIs", "vfio_selftest.c", {"msi": "its"}, gic="3"),
+    Selftest("v2m", "with clients of VFIO, and GICv2m for MSIs", "vfio_selftest.c", {"msi": "v2m"}, gic="2"),
 )

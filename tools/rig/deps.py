@@ -29,6 +29,7 @@ PACKAGES = {
     "perl": "to run the kernel's checkpatch",
     "python3-venv": "to hold ansible-core, molecule and the linters in .venv",
     "python3-yaml": "to read machine lists",
+    "qemu-system-arm": "to run the kernel module's tests on arm64",
     "qemu-system-x86": "to run the machines",
     "qemu-utils": "to make their disks",
     "xz-utils": "to unpack kernel modules",

@@ -24,6 +24,6 @@ def test_no_directory_of_one_is_forgotten_for_another():
 def test_each_selftest_runs_on_some_kernel():
     known = {"", *kernels.RELEASES, *debug.RECIPES}
     assert {test.only for test in selftests.SELFTESTS} <= known
-    assert len({test.name for test in selftests.SELFTESTS}) == len(selftests.SELFTESTS)
+    assert len({(test.name, test.gic) for test in selftests.SELFTESTS}) == len(selftests.SELFTESTS)
     programs = {path.name for path in selftests.HERE.glob("*selftest.c")}
     assert {test.program for test in selftests.SELFTESTS} == programs

@@ -84,7 +84,7 @@ def configure(archive: Archive, recipe: Recipe, what: str, path: Path, log: Path
     lost = [line for line in wanted if line not in got]
     if lost:
         raise RigError(f"{what} cannot be configured as wanted", "\n".join(lost),
-                       f"find out what these depend on in {tree}, and change {' or '.join(recipe.configs)} in {CONFIGS}")
+                       f"see what these depend on in {tree}, and change {' or '.join(recipe.configs)} in {CONFIGS}")
 
 
 def _make(what: str, path: Path, log: Path, *arguments: str) -> None:

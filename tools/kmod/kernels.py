@@ -331,7 +331,7 @@ def build_helper(kernel: Kernel, source: Path) -> Path:
 
 
 def build_program(kernel: Kernel, source: Path, options: Sequence[str], into: Path) -> None:
-    """Compile a test, which includes headers beside it and those of the module, for the machine that boots the kernel."""
+    """Compile a test, which includes headers beside it and of the module, for the machine that boots the kernel."""
     command = ["-static", "-pthread", "-O2", "-Wall", "-Wextra", "-Werror", *options]
     if not kernel.arm64:
         out = subprocess.run(["gcc", *command, f"-I{SOURCE}", "-o", into, source], stdout=subprocess.PIPE,

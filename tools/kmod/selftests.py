@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """The selftests of the kernel module, and what each needs of the machine that it runs in."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ TIMEOUT = 900.0  # a quiet machine needs 45; a busy one that emulates, many time
 @dataclass(frozen=True)
 class Selftest:
     """A program of tests/kmod, and the machine for it."""
+
     name: str
     what: str
     program: str
@@ -38,21 +40,41 @@ class Selftest:
         samples = [kernels.build_helper(kernel, HERE / name) for name in self.helpers]
         if self.sample:
             samples.append(kernels.build_sample(kernel))
-        return boot.Machine(kernel, module, HERE / self.program, f"{self.name}-{kernel.series}", self.environment, TIMEOUT,
-                            iommu=self.iommu, memory=self.memory, wanted=self.wanted, qemu=self.qemu, samples=samples,
-                            gic=self.gic)
+        return boot.Machine(
+            kernel,
+            module,
+            HERE / self.program,
+            f"{self.name}-{kernel.series}",
+            self.environment,
+            TIMEOUT,
+            iommu=self.iommu,
+            memory=self.memory,
+            wanted=self.wanted,
+            qemu=self.qemu,
+            samples=samples,
+            gic=self.gic,
+        )
 
 
 SELFTESTS = (
     Selftest("selftest", "without an IOMMU", "selftest.c", helpers=("late_iommu.c",)),
-    Selftest("selftest-iommu", "with an IOMMU", "selftest.c", {"selftest": "iommu"}, iommu=True,
-             helpers=("late_iommu.c",)),
+    Selftest(
+        "selftest-iommu", "with an IOMMU", "selftest.c", {"selftest": "iommu"}, iommu=True, helpers=("late_iommu.c",)
+    ),
     Selftest("pin", "with /dev/noiommu", "pin_selftest.c", memory=1024, wanted=(*boot.WANTED, "loop")),
-    Selftest("pin-bounce", "with /dev/noiommu, swiotlb=force", "pin_selftest.c", {"swiotlb": "force"}, memory=1024,
-             wanted=(*boot.WANTED, "loop")),
+    Selftest(
+        "pin-bounce",
+        "with /dev/noiommu, swiotlb=force",
+        "pin_selftest.c",
+        {"swiotlb": "force"},
+        memory=1024,
+        wanted=(*boot.WANTED, "loop"),
+    ),
     Selftest("vfio", "with clients of VFIO", "vfio_selftest.c", memory=1024, qemu=True, helpers=("page_type.c",)),
     # The sample is of the source of 6.1
-    Selftest("mdev", "with an emulated device", "mdev_selftest.c", wanted=(*boot.WANTED, "mdev"), sample=True, only="6.1"),
+    Selftest(
+        "mdev", "with an emulated device", "mdev_selftest.c", wanted=(*boot.WANTED, "mdev"), sample=True, only="6.1"
+    ),
     Selftest("cdev", "with VFIO's character devices", "cdev_selftest.c", only=debug.CDEV),
     Selftest("selftest", "without an IOMMU", "selftest.c", helpers=("late_iommu.c",), gic="3"),
     Selftest("pin", "with /dev/noiommu", "pin_selftest.c", memory=1024, wanted=(*boot.WANTED, "loop"), gic="3"),

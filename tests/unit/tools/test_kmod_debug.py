@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """What the kernels made for finding bugs are configured with."""
+
 from __future__ import annotations
 
 from kmod import debug, kernels, selftests

@@ -41,7 +41,6 @@ KMOD_TEST = ("kmod", "tests/kmod", "tools/kmod", "tools/rig")
 # What is no scenario, by the name that make has for it.
 OTHERS = {
     "bench-bind": (*COLLECTION, *RIG, "bench/bind", "bench/bind.yml", "bench/bind_guest.py"),
-<<<<<<< HEAD
     "bench-rig": ("kmod", *RIG, "bench/rig", "bench/rig.c", "bench/rig.yml", "tests/kmod/guest.h", "tools/kmod"),
     "bench-scale": (
         *COLLECTION,
@@ -66,14 +65,7 @@ OTHERS = {
         "tests/kmod/client.h",
         "tests/kmod/guest.h",
     ),
-=======
-    "bench-scale": (*COLLECTION, "requirements-dev.txt", "bench/conventional.yml", "bench/scale",
-                    "bench/scale_hosts.py", "docs/examples/ansible.cfg", "tests/unit/fake_dkms.py",
-                    "tests/unit/fake_kernel.py", "tests/unit/fake_module.py", "tests/unit/tree.py"),
-    "bench-translate": ("kmod", "tools/kmod", "tools/rig", "bench/measure.h", "bench/translate", "bench/translate.c",
-                        "bench/type1.c", "tests/kmod/client.h", "tests/kmod/guest.h"),
     "kmod-arm64": KMOD_TEST,
->>>>>>> c412b72 (tests: the selftests on emulated arm64, with an ITS and with GICv2m)
     "kmod-cycles": KMOD_TEST,
     "kmod-cycles-debug": KMOD_TEST,
     "kmod-debug": KMOD_TEST,

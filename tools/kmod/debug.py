@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
 """Kernels made for finding bugs, built from the distribution's source with tests/kmod/*.config, and cached."""
+
 from __future__ import annotations
 
 import os
@@ -20,6 +21,7 @@ CONFIGS = Path(__file__).resolve().parent.parent.parent / "tests/kmod"
 @dataclass(frozen=True)
 class Recipe:
     """What a kernel is made from: a release of Debian, a package of it, and files in CONFIGS."""
+
     release: str
     source: str
     configs: tuple[str, ...]
@@ -58,8 +60,13 @@ def root(archive: Archive, series: str) -> Path:
     """A compiler with the built kernel in /usr/src/linux and its modules where they belong."""
     recipe = RECIPES[series]
     what = f"the debugging kernel {series!r}"
-    path = compiler_root(archive, series, f"compiler for {what}", PACKAGES,
-                         archive.version(recipe.source) + "\n".join(recipe.options()) + repr(LEFT_OUT))
+    path = compiler_root(
+        archive,
+        series,
+        f"compiler for {what}",
+        PACKAGES,
+        archive.version(recipe.source) + "\n".join(recipe.options()) + repr(LEFT_OUT),
+    )
     with locked(path.parent / f"{path.name}.lock", f"building {what}"):
         if not (path / "boot/vmlinuz").is_file():
             _build(archive, recipe, what, path, kmod_cache() / f"build-{series}-kernel.log")
@@ -74,8 +81,10 @@ def configure(archive: Archive, recipe: Recipe, what: str, path: Path, log: Path
     with archive.download(f"the source of {what}", [recipe.source]) as debs:
         say(f"unpacking the source of {what}")
         skip = " ".join(f"--exclude='{pattern}'" for pattern in LEFT_OUT)
-        pipe = (f'set -o pipefail; dpkg-deb --fsys-tarfile "$0" | tar -xO ./usr/src/{recipe.source}.tar.xz'
-                f' | tar -xJ -C "$1" --strip-components=1 --wildcards {skip}')
+        pipe = (
+            f'set -o pipefail; dpkg-deb --fsys-tarfile "$0" | tar -xO ./usr/src/{recipe.source}.tar.xz'
+            f' | tar -xJ -C "$1" --strip-components=1 --wildcards {skip}'
+        )
         subprocess.run(["bash", "-c", pipe, debs[0], tree], check=True)
     wanted = recipe.options()
     (tree / "debug.config").write_text("\n".join(wanted) + "\n", encoding="utf-8")
@@ -83,8 +92,11 @@ def configure(archive: Archive, recipe: Recipe, what: str, path: Path, log: Path
     got = (tree / ".config").read_text(encoding="utf-8").splitlines()
     lost = [line for line in wanted if line not in got]
     if lost:
-        raise RigError(f"{what} cannot be configured as wanted", "\n".join(lost),
-                       f"see what these depend on in {tree}, and change {' or '.join(recipe.configs)} in {CONFIGS}")
+        raise RigError(
+            f"{what} cannot be configured as wanted",
+            "\n".join(lost),
+            f"see what these depend on in {tree}, and change {' or '.join(recipe.configs)} in {CONFIGS}",
+        )
 
 
 def _make(what: str, path: Path, log: Path, *arguments: str) -> None:

@@ -108,8 +108,8 @@ def of_release(release: str) -> Kernel:
 def newest(names: Iterable[str], version: str, suffix: str, boots: bool) -> tuple[str | None, list[str]]:
     """The newest release of a series among these packages, and why newer ones are passed over.
 
-    Headers come into the archive before the image of the same release, which has to be signed first: where the kernel is
-    to be booted, both have to be there.
+    Headers come into the archive before the image of the same release, which has to be signed first. To boot the
+    kernel, both have to be there.
     """
     there = set(names)
     pattern = re.compile(rf"{HEADERS}({re.escape(version)}[.][0-9.]+(?:-[0-9]+)?(?:[+]deb[0-9.]+)?{suffix})")
@@ -190,8 +190,13 @@ def build_root(kernel: Kernel) -> Path:
 
     # The tools of a kernel build run here: all is of this machine's kind but the flavour's own headers and the compiler
     ours = f"linux-headers-{kernel.release.removesuffix(ARM64)}-amd64"
-    root = compiler_root(kernel.archive, f"flavour-{kernel.series}", f"cross-compiler for {kernel.release}",
-                         [ours, "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"], kernel.release)
+    root = compiler_root(
+        kernel.archive,
+        f"flavour-{kernel.series}",
+        f"cross-compiler for {kernel.release}",
+        [ours, "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
+        kernel.release,
+    )
     return unpack_more(Archive(kernel.archive.release, "arm64"), f"headers of {kernel.release}", [headers], root)
 
 
@@ -314,8 +319,9 @@ def build_helper(kernel: Kernel, source: Path) -> Path:
     try:
         shutil.copy2(source, work)
         (work / "Kbuild").write_text(f"obj-m := {source.stem}.o\n", encoding="utf-8")
-        out = chroot(root, ["make", "-C", f"/lib/modules/{kernel.release}/build", f"M=/{work.name}", *kernel.make,
-                            "modules"])
+        out = chroot(
+            root, ["make", "-C", f"/lib/modules/{kernel.release}/build", f"M=/{work.name}", *kernel.make, "modules"]
+        )
         if out.returncode:
             raise RigError(
                 f"{source} does not build for {kernel.release}",
@@ -334,8 +340,13 @@ def build_program(kernel: Kernel, source: Path, options: Sequence[str], into: Pa
     """Compile a test, which includes headers beside it and of the module, for the machine that boots the kernel."""
     command = ["-static", "-pthread", "-O2", "-Wall", "-Wextra", "-Werror", *options]
     if not kernel.arm64:
-        out = subprocess.run(["gcc", *command, f"-I{SOURCE}", "-o", into, source], stdout=subprocess.PIPE,
-                             stderr=subprocess.STDOUT, text=True, check=False)
+        out = subprocess.run(
+            ["gcc", *command, f"-I{SOURCE}", "-o", into, source],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
     else:
         root = build_root(kernel)
         work = root / f"program-{os.getpid()}"
@@ -344,8 +355,17 @@ def build_program(kernel: Kernel, source: Path, options: Sequence[str], into: Pa
             for path in (source, *source.parent.glob("*.h")):
                 shutil.copy2(path, work)
             shutil.copytree(SOURCE / "include", work / "include")
-            out = chroot(root, ["aarch64-linux-gnu-gcc", *command, f"-I/{work.name}", "-o", f"/{work.name}/program",
-                                f"/{work.name}/{source.name}"])
+            out = chroot(
+                root,
+                [
+                    "aarch64-linux-gnu-gcc",
+                    *command,
+                    f"-I/{work.name}",
+                    "-o",
+                    f"/{work.name}/program",
+                    f"/{work.name}/{source.name}",
+                ],
+            )
             if not out.returncode:
                 shutil.copy2(work / "program", into)
         finally:

@@ -753,6 +753,39 @@ def test_services_that_cannot_be_served(host: Accounts, tree: Tree, unit: str | 
     assert said in refused(host, **everything()).message
 
 
+def own(host: Accounts, path: str, uid: int) -> None:
+    host.owners[str(host.tree.at(path))] = (uid, 0)
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "folder_owner", "refusals"),
+    [
+        (0, 0o755, 0, []),
+        (1001, 0o755, 1001, []),  # the service's own user
+        (1000, 0o755, 0, ["/opt/fwd/fwd: uid 1000, mode 0755"]),
+        (0, 0o757, 0, ["/opt/fwd/fwd: uid 0, mode 0757"]),
+        (0, 0o775, 0, ["/opt/fwd/fwd: uid 0, mode 0775"]),
+        (0, 0o755, 1000, ["/opt/fwd: uid 1000, mode 0755"]),
+    ],
+)
+def test_a_service_whose_program_somebody_else_can_replace(
+    host: Accounts, tree: Tree, owner: int, mode: int, folder_owner: int, refusals: list[str]
+) -> None:
+    tree.file("/etc/systemd/system/fwd.service", "[Service]\nUser=vpp\nExecStart=/opt/fwd/fwd --more")
+    tree.file("/opt/fwd/fwd", b"\x7fELF")
+    tree.at("/opt/fwd/fwd").chmod(mode)
+    own(host, "/opt/fwd/fwd", owner)
+    own(host, "/opt/fwd", folder_owner)
+    if refusals:
+        error = refused(host, **everything())
+        assert error.code == "service" and error.evidence == refusals
+    else:
+        assert run(host, **everything())["changed"]
+    # With an IOMMU it gets no capability, and there is nothing to win.
+    tree.dir("/sys/class/iommu/dmar0")
+    run(host, **everything())
+
+
 def test_an_open_vswitch_that_changes_its_user_cannot_use_physical_addresses(host: Accounts, tree: Tree) -> None:
     tree.file("/etc/openvswitch/default.conf", '# defaults\nOVS_USER_ID="openvswitch:hugetlbfs"')
     error = refused(host, **everything())

@@ -23,7 +23,7 @@ endef
 # pytest finds the collection as if it were installed below .cache/unit.
 UNIT_PARENT := .cache/unit/ansible_collections/baremetal
 as_installed := mkdir -p $(UNIT_PARENT) && ln -sfn $(CURDIR) $(UNIT_PARENT)/noiommu
-PYTEST := PYTHONPATH=.cache/unit pytest -q -p no:cacheprovider -p no:testinfra
+PYTEST := PYTHONPATH=.cache/unit pytest -q --import-mode=importlib -p no:cacheprovider -p no:testinfra
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -178,6 +178,6 @@ clean: ## Remove what was built in this directory (the image cache stays)
 	$(MAKE) -C kmod clean
 
 .PHONY: help demo always test test-all turns take-turns $(ALL_SCENARIOS:%=molecule-%) machine venv collection lint \
-	reference unit lockout mutants report-test browser sanity kmod-build kmod-selftest test-kmod kmod-flavours kmod-debug kmod-fuzz \
+	reference unit fuzz lockout mutants report-test browser sanity kmod-build kmod-selftest test-kmod kmod-flavours kmod-debug kmod-fuzz \
 	kmod-cycles kmod-cycles-debug bench-small bench-bind-small bench-rig-small bench-scale-small bench-translate-small \
 	bench-bind bench-rig bench-scale bench-translate molecule clean

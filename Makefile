@@ -75,7 +75,11 @@ collection: venv ## Install this collection where the playbooks find it
 	@ansible-galaxy collection build --output-path .cache/build . >/dev/null
 	@ansible-galaxy collection install --offline -p $(COLLECTIONS) .cache/build/*.tar.gz >/dev/null
 
-lint: venv collection ## yamllint, ansible-lint, the documentation of every module and role, and old proofs
+lint: venv collection ## ruff, mypy, yamllint, ansible-lint, the documentation of modules and roles, and old proofs
+	@$(as_installed)
+	$(call stage,ruff,ruff check --quiet .; ruff format --check --quiet .)
+	$(call stage,mypy,cd .cache/unit; mypy --strict --config-file ../../pyproject.toml \
+		--cache-dir ../mypy ansible_collections/baremetal/noiommu/plugins/module_utils)
 	$(call stage,yamllint,yamllint --strict .)
 	$(call stage,ansible-lint,ansible-lint --offline --strict --profile production)
 	$(call stage,documentation of modules and roles,\

@@ -52,10 +52,11 @@ def recipe(name: str) -> dict[str, Any]:
     for key, value in own.items():
         before = whole.get(key)
         if isinstance(before, list):
-            value = [*before, *value]
+            whole[key] = [*before, *value]
         elif isinstance(before, dict):
-            value = {**before, **value}
-        whole[key] = value
+            whole[key] = {**before, **value}
+        else:
+            whole[key] = value
     return whole
 
 

@@ -18,8 +18,8 @@ from .common import RigError
 from .spec import Machine, Nic
 
 # A plain model with what stock kernels and DPDK ask for; `-cpu max` emulates much that only costs time. Without
-# cmpxchg16b: with it, under QEMU 7.2, the cloud flavour of Linux 6.12 panics at each boot in kmem_cache_alloc, just after
-# that instruction and with a processor's flags that it cannot have left.
+# cmpxchg16b: with it, under QEMU 7.2, the cloud flavour of Linux 6.12 panics at each boot in kmem_cache_alloc, right
+# after that instruction and with a processor's flags that it cannot have left.
 TCG = [
     "-accel",
     "tcg,thread=multi,tb-size=512",

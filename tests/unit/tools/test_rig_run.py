@@ -140,7 +140,7 @@ def test_enrolling_needs_variables_the_tool_and_a_certificate(record, monkeypatc
     assert "firmware: secureboot" in caught.value.remedy
     (record.dir / "a/vars.fd").touch()
     monkeypatch.setattr(run.shutil, "which", lambda name: str(tmp_path / "absent"))
-    with pytest.raises(RigError, match="tool .* is missing"):
+    with pytest.raises(RigError, match=r"tool .* is missing"):
         run.enrol_mok(record.dir, "a", key)
     monkeypatch.setattr(run.shutil, "which", lambda name: "/bin/false")
     with pytest.raises(RigError, match="cannot be enrolled") as caught:

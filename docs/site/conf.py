@@ -1,6 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How Sphinx makes the documentation site; `make docs` calls it."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -45,7 +46,9 @@ LABELS = {
 }
 
 
-def link_to_ansible(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes.Element) -> nodes.Element | None:
+def link_to_ansible(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes.Element
+) -> nodes.Element | None:
     """Resolve a label of Ansible's documentation."""
     page = LABELS.get(node["reftarget"])
     return nodes.reference("", "", text, refuri=ANSIBLE + page) if page else None

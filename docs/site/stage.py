@@ -5,6 +5,7 @@
 The pages are written to be read in a clone, too. docs/README.md is the first page, and its lists are the navigation: a
 page of docs/ that it does not list fails the build, and so does a link to what does not exist.
 """
+
 from __future__ import annotations
 
 import os
@@ -18,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 INDEX = "docs/README.md"
 PAGES = ("docs/*.md", "*.md", "CHANGELOG.rst", "kmod/README.md", "roles/*/README.md")
 LINK = re.compile(r"\[((?:[^\[\]]|!\[[^\[\]]*\]\([^()]*\))*)\]\(([^()\s]+)\)")
+REFERENCE = "## Reference\n\n- [Modules and roles](reference/index.rst): every option and every value returned\n"
 SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 
 
@@ -97,13 +99,14 @@ class Stage:
 
     def with_navigation(self, text: str) -> str:
         """Add one list of pages to the sidebar for each section of the index, and the reference."""
-        head, *sections = SECTION.split(text)
-        lists = [(sections[number], LINK.findall(sections[number + 1])) for number in range(0, len(sections), 2)]
-        lists.append(("Reference", [("Modules and roles", "reference/index.rst")]))
-        trees = [f"```{{toctree}}\n:hidden:\n:caption: {caption}\n:maxdepth: 1\n\n" + "\n".join(
-            f"{label} <{posixpath.splitext(target)[0]}>" for label, target in links) + "\n```\n" for caption, links in lists]
-        reference = "\n## Reference\n\n- [All modules and roles](reference/index.rst): every option and every value returned\n"
-        return text + reference + "\n" + "\n".join(trees)
+        _head, *parts = SECTION.split(text)
+        sections = [(parts[number], LINK.findall(parts[number + 1])) for number in range(0, len(parts), 2)]
+        sections.append(("Reference", [("Modules and roles", "reference/index.rst")]))
+        trees = []
+        for caption, links in sections:
+            pages = "".join(f"{label} <{posixpath.splitext(target)[0]}>\n" for label, target in links)
+            trees.append(f"```{{toctree}}\n:hidden:\n:caption: {caption}\n:maxdepth: 1\n\n{pages}```\n")
+        return "\n".join([text, REFERENCE, *trees])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The pages of a clone become those of the site, with links that work there."""
+
 from __future__ import annotations
 
 import importlib.util
@@ -42,17 +43,20 @@ def staged(clone: Path, guide: str) -> str:
     return (clone.parent / "site/guide.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("link, there", [
-    ("[a](../README.md#danger)", "[a](overview.md#danger)"),
-    ("[a](../SECURITY.md)", "[a](project/security.md)"),
-    ("[a](../roles/access/README.md)", "[a](roles/access.md)"),
-    ("[a](../roles/access/)", "[a](roles/access.md)"),
-    ("[a](../tools/vm)", "[a](files/tools/vm)"),
-    ("[`a`](../roles/)", "`a`"),
-    ("[a](#here) [b](https://example.com/x)", "[a](#here) [b](https://example.com/x)"),
-    ("[![p](images/a.svg)](../README.md)", "[![p](files/docs/images/a.svg)](overview.md)"),
-    ("```\n[a](nowhere)\n```", "```\n[a](nowhere)\n```"),
-])
+@pytest.mark.parametrize(
+    "link, there",
+    [
+        ("[a](../README.md#danger)", "[a](overview.md#danger)"),
+        ("[a](../SECURITY.md)", "[a](project/security.md)"),
+        ("[a](../roles/access/README.md)", "[a](roles/access.md)"),
+        ("[a](../roles/access/)", "[a](roles/access.md)"),
+        ("[a](../tools/vm)", "[a](files/tools/vm)"),
+        ("[`a`](../roles/)", "`a`"),
+        ("[a](#here) [b](https://example.com/x)", "[a](#here) [b](https://example.com/x)"),
+        ("[![p](images/a.svg)](../README.md)", "[![p](files/docs/images/a.svg)](overview.md)"),
+        ("```\n[a](nowhere)\n```", "```\n[a](nowhere)\n```"),
+    ],
+)
 def test_links_lead_to_where_things_are_in_the_site(clone: Path, link: str, there: str) -> None:
     assert staged(clone, link + "\n") == there + "\n"
 
@@ -70,7 +74,7 @@ def test_a_dead_link_is_an_error_that_names_it(clone: Path) -> None:
 
 def test_two_pages_of_one_name_are_an_error(clone: Path) -> None:
     (clone / "docs/overview.md").write_text("# Other\n", encoding="utf-8")
-    with pytest.raises(SystemExit, match="README.md and docs/overview.md would both be"):
+    with pytest.raises(SystemExit, match=r"README\.md and docs/overview\.md would both be"):
         staged(clone, "")
 
 

@@ -23,7 +23,7 @@ endef
 # pytest finds the collection as if it were installed below .cache/unit.
 UNIT_PARENT := .cache/unit/ansible_collections/baremetal
 as_installed := mkdir -p $(UNIT_PARENT) && ln -sfn $(CURDIR) $(UNIT_PARENT)/noiommu
-PYTEST := PYTHONPATH=.cache/unit pytest -q -p no:cacheprovider -p no:testinfra
+PYTEST := PYTHONPATH=.cache/unit pytest -q --import-mode=importlib -p no:cacheprovider -p no:testinfra
 
 help: ## Say what can be made
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -75,18 +75,29 @@ collection: venv ## Install this collection where the playbooks find it
 	@ansible-galaxy collection build --output-path .cache/build . >/dev/null
 	@ansible-galaxy collection install --offline -p $(COLLECTIONS) .cache/build/*.tar.gz >/dev/null
 
-lint: venv collection ## yamllint, ansible-lint, the documentation of every module and role, and old proofs
+lint: venv collection docs ## ruff, mypy, yamllint, ansible-lint, galaxy-importer, the documentation, and old proofs
+	@$(as_installed)
+	$(call stage,ruff,ruff check --quiet .; ruff format --check --quiet .)
+	$(call stage,mypy,cd .cache/unit; mypy --strict --config-file ../../pyproject.toml \
+		--cache-dir ../mypy ansible_collections/baremetal/noiommu/plugins/module_utils)
 	$(call stage,yamllint,yamllint --strict .)
 	$(call stage,ansible-lint,ansible-lint --offline --strict --profile production)
 	$(call stage,documentation of modules and roles,\
 		antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=self \
 			--disallow-unknown-collection-refs .)
+	$(call stage,changelog fragments,antsibull-changelog lint)
+	$(call stage,galaxy-importer,tools/importer .cache/build/*.tar.gz)
 	$(call stage,proofs of what was run whole,tools/proofs check)
 
-reference: venv collection ## Generate the reference of every module and role into docs/reference
-	@rm -rf docs/reference; mkdir -p docs/reference
-	@antsibull-docs collection-plugins --use-current --fail-on-error --output-format simplified-rst \
-		--dest-dir docs/reference baremetal.noiommu
+docs: venv collection ## Build the guide and the reference of every module and role into .cache/docs, as one site
+	$(call stage,documentation site in .cache/docs/index.html,\
+		rm -rf .cache/docs; python3 docs/site/stage.py .cache/site; mkdir -m 755 .cache/site/reference; \
+		antsibull-docs --config-file docs/site/antsibull.cfg collection --use-current --squash-hierarchy \
+			--fail-on-error --no-add-antsibull-docs-version --dest-dir .cache/site/reference baremetal.noiommu; \
+		sphinx-build --quiet --fail-on-warning --keep-going -c docs/site -d .cache/doctrees .cache/site .cache/docs)
+
+release: venv ## Do the next step of a release, and publish nothing: RELEASING.md
+	@tools/release
 
 unit: venv ## Unit tests on sysfs trees in temporary directories, and how much of plugins/ they run
 	@$(as_installed)
@@ -182,10 +193,7 @@ $(ALL_SCENARIOS:%=molecule-%): molecule-%: machine venv collection
 		$(PROOF) molecule-$* -- molecule test --scenario-name $* --destroy always --no-command-borders)
 
 clean: ## Remove what was built in this directory (the image cache stays)
-	rm -rf .cache $(VENV) docs/reference
+	rm -rf .cache $(VENV)
 	$(MAKE) -C kmod clean
 
-.PHONY: help demo always test test-all turns take-turns $(ALL_SCENARIOS:%=molecule-%) machine venv collection lint \
-	reference unit lockout mutants report-test browser sanity kmod-build kmod-selftest test-kmod $(KMOD_LONG) \
-	bench-small bench-bind-small bench-rig-small bench-scale-small bench-translate-small \
-	bench-bind bench-rig bench-scale bench-translate molecule clean
+.PHONY: $(ALL_SCENARIOS:%=molecule-%) $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(MAKEFILE_LIST))

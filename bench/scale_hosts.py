@@ -22,10 +22,10 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.source import digest, pack, read_conf, read_source
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.modules import dataplane_access, dkms_module, hugepages
-from ansible_collections.baremetal.noiommu.tests.unit.fake_dkms import FakeDkms
-from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
-from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
-from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
+from ansible_collections.baremetal.noiommu.tests.unit.support.fake_dkms import FakeDkms
+from ansible_collections.baremetal.noiommu.tests.unit.support.fake_kernel import Machine
+from ansible_collections.baremetal.noiommu.tests.unit.support.fake_module import FakeModule
+from ansible_collections.baremetal.noiommu.tests.unit.support.tree import Tree
 
 KERNEL = os.uname().release
 # What a server has besides the data plane's devices.

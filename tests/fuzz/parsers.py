@@ -67,7 +67,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._policy import a
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.backend import choose
 from ansible_collections.baremetal.noiommu.plugins.module_utils._report import fleet, metrics, verify
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils import answers, declared
-from ansible_collections.baremetal.noiommu.tests.unit.plugins.module_utils import test_netlink as captured
+from ansible_collections.baremetal.noiommu.tests.unit.plugins.module_utils._host import test_netlink as captured
 
 RELEASE = "6.1.0-57-amd64"
 NIC = "0000:04:00.0"

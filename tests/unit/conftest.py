@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base import times
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices import control, transaction
-from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
-from ansible_collections.baremetal.noiommu.tests.unit.guarding import NIC
-from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
+from ansible_collections.baremetal.noiommu.tests.unit.support.fake_kernel import Machine
+from ansible_collections.baremetal.noiommu.tests.unit.support.guarding import NIC
+from ansible_collections.baremetal.noiommu.tests.unit.support.tree import Tree
 
 
 @pytest.fixture

@@ -62,19 +62,22 @@ def _against_the_file(root: Root, path: str, found: Found) -> Iterator[HostError
             "%s: %d hard links (find / -xdev -inum %d)" % (path, found.links, found.inode),
             "Install the program as a file of its own (cp %s %s.new && mv %s.new %s)." % ((path,) * 4),
         )
-    for folder, about in _parents(root, path):
-        if about.st_uid != 0 or about.st_mode & 0o022:
-            yield _refusal(
+    yield from replaceable(root, path, {0}, "binary")
+
+
+def replaceable(root: Root, path: str, trusted: set[int], code: str) -> Iterator[HostError]:
+    """Refuse a program in whose place somebody who is not trusted can put another."""
+    folder = path
+    while folder != "/":
+        folder = os.path.dirname(folder)
+        about = os.stat(root.path(folder))
+        if about.st_uid not in trusted or about.st_mode & 0o022:
+            yield HostError(
+                code,
                 "Somebody other than root can put another program in the place of %s." % path,
-                "%s: uid %d, mode %04o" % (folder, about.st_uid, stat.S_IMODE(about.st_mode)),
-                "Install it where only root can write, such as /usr/local/bin.",
+                evidence=["%s: uid %d, mode %04o" % (folder, about.st_uid, stat.S_IMODE(about.st_mode))],
+                remedy="Install it where only root can write, such as /usr/local/bin.",
             )
-
-
-def _parents(root: Root, path: str) -> Iterator[tuple[str, os.stat_result]]:
-    while path != "/":
-        path = os.path.dirname(path)
-        yield path, os.stat(root.path(path))
 
 
 def _against_the_program(root: Root, path: str, profile: str) -> Iterator[HostError]:

@@ -15,7 +15,7 @@ from .._base.command import Runner
 from .._base.errors import HostError
 from .._base.fs import Root
 from .._base.undo import UndoStack
-from .._host.accounts import Account, read_groups
+from .._host.accounts import Account, read_groups, user_ids
 from .declared import GROUP_NAME, Request, group_misnamed, group_missing
 from .record import Record
 
@@ -82,7 +82,7 @@ class GroupPlan:
             )
 
     def _user_refusals(self) -> Iterator[HostError]:
-        unknown = sorted(set(self.users) - _user_names(self._root))
+        unknown = sorted(set(self.users).difference(user_ids(self._root)))
         if unknown:
             yield HostError(
                 "user",
@@ -212,10 +212,6 @@ class GroupPlan:
 
 def _show(gid: int | None, members: Any) -> dict[str, Any]:
     return {"gid": gid, "members": sorted(members)}
-
-
-def _user_names(root: Root) -> set[str]:
-    return {line.split(":")[0] for line in (root.read_text("/etc/passwd") or "").splitlines() if ":" in line}
 
 
 def primary_groups(root: Root) -> list[tuple[str, int]]:

@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
+from typing import Any, Iterator
 
 from .._base.errors import HostError
 from .._base.files import RenderedFile
 from .._base.fs import Root
 from .._base.paths import UNIT_NAME, UNITS_DIR, drop_in_path
 from .._host import capabilities
+from .._host.accounts import user_ids
 from .._host.processes import pids
 from .._host.units import PACKAGED_UNIT_DIRS, Unit, full_name, is_masked, read_unit
 from .._policy.backend import DKMS, IOMMU
-from . import profiles, wrappers
+from . import eligibility, profiles, wrappers
 from .declared import Request
 from .files import HEADER, PIN_NODE, service_drop_ins
 from .profiles import Application
@@ -61,6 +62,8 @@ class ServicesPlan:
             self.refusals += ovs_refusals(self._root)
         if unit is not None:
             self._units[name] = unit
+            if application.grants and not unit.as_root:
+                self.refusals += _replaceable_programs(self._root, unit)
             if unit.as_root:
                 # Root has every capability that the unit's bounding set leaves.
                 bounding = unit.bounding
@@ -136,6 +139,25 @@ def refusals(root: Root, name: str, unit: Unit | None, grants: list[profiles.Gra
             )
         )
     return found
+
+
+def _replaceable_programs(root: Root, unit: Unit) -> Iterator[HostError]:
+    """Refuse programs that somebody else can replace: he would get the capabilities of the service.
+
+    What belongs to the service's own user is none of these: it runs as that user.
+    """
+    user = unit.last("Service", "User")
+    owner = int(user) if user.isdigit() else user_ids(root).get(user, 0)
+    for path in {root.realpath(words[0]) for words in wrappers.commands(unit) if words[0].startswith("/")}:
+        if root.exists(path):
+            about = os.stat(root.path(path))
+            if about.st_uid not in (0, owner) or about.st_mode & 0o022:
+                yield _refusal(
+                    "Somebody other than root can change %s, which the service %s runs." % (path, unit.name),
+                    "%s: uid %d, mode %04o" % (path, about.st_uid, about.st_mode & 0o7777),
+                    "Install it as root's (chown root %s; chmod go-w %s)." % (path, path),
+                )
+            yield from eligibility.replaceable(root, path, {0, owner}, "service")
 
 
 def ovs_refusals(root: Root) -> list[HostError]:

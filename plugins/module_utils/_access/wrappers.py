@@ -22,10 +22,10 @@ _ELSEWHERE = ("docker", "podman", "nerdctl", "ctr", "crictl", "lxc-start", "mach
 
 def refusals(root: Root, name: str, unit: Unit) -> list[HostError]:
     """Refuse a service whose commands do nothing, start other services, or start a container or a virtual machine."""
-    programs = [os.path.basename(words[0]) for words in _commands(unit)]
+    programs = [os.path.basename(words[0]) for words in commands(unit)]
     if not programs:
         return []
-    evidence = "%s: ExecStart=%s" % (unit.fragment, "; ".join(" ".join(words) for words in _commands(unit)))
+    evidence = "%s: ExecStart=%s" % (unit.fragment, "; ".join(" ".join(words) for words in commands(unit)))
     if all(program in ("true", ":") for program in programs):
         return [_refusal("The service %s runs nothing itself." % name, evidence, _instead(root, name, unit))]
     if all(program in _STARTERS for program in programs):
@@ -43,7 +43,7 @@ def refusals(root: Root, name: str, unit: Unit) -> list[HostError]:
     return []
 
 
-def _commands(unit: Unit) -> list[list[str]]:
+def commands(unit: Unit) -> list[list[str]]:
     """Return the words of each command; an empty assignment drops those before it."""
     commands: list[list[str]] = []
     for line in unit.all("Service", "ExecStart"):
@@ -66,7 +66,7 @@ def _pulled_in(root: Root, name: str, unit: Unit) -> Iterator[str]:
     """Yield the services that a unit starts, instances of its template among them."""
     stem = name[: -len(".service")]
     named = [other for key in _PULLS_IN for value in unit.all("Unit", key) for other in value.split()]
-    named += [word if "." in word else word + ".service" for words in _commands(unit) for word in words[1:]]
+    named += [word if "." in word else word + ".service" for words in commands(unit) for word in words[1:]]
     for folder in UNIT_DIRS:
         for kind in ("wants", "requires"):
             named += root.listdir(folder, "%s.%s" % (name, kind))
@@ -76,7 +76,7 @@ def _pulled_in(root: Root, name: str, unit: Unit) -> Iterator[str]:
 
 def _runs_something(root: Root, name: str) -> bool:
     unit = read_unit(root, name)
-    return unit is not None and any(os.path.basename(words[0]) not in ("true", ":") for words in _commands(unit))
+    return unit is not None and any(os.path.basename(words[0]) not in ("true", ":") for words in commands(unit))
 
 
 def _refusal(message: str, evidence: str, remedy: str) -> HostError:

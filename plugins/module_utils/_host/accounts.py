@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The host's local groups. Small, since the copy of noiommu-verify on the host carries it."""
+"""The host's local groups and users. Small, since the copy of noiommu-verify on the host carries it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ class Account(NamedTuple):
     name: str
     gid: int
     members: list[str]
+
+
+def user_ids(root: Root) -> dict[str, int]:
+    """Return the numbers of the local users by name."""
+    lines = (line.split(":") for line in (root.read_text("/etc/passwd") or "").splitlines())
+    return {fields[0]: int(fields[2]) for fields in lines if len(fields) > 3 and fields[2].isdigit()}
 
 
 def read_groups(root: Root) -> dict[str, Account]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.undeclared import KINDS
-from ansible_collections.baremetal.noiommu.tests.unit.control_node import COLLECTION, Control, play
+from ansible_collections.baremetal.noiommu.tests.unit.support.control_node import COLLECTION, Control, play
 
 VARIABLES = ("noiommu_devices", "noiommu_sriov", "noiommu_hugepages", "noiommu_hugepage_mounts", "noiommu_access")
 DECLARED = {

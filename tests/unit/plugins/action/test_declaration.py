@@ -13,7 +13,7 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.noiommu.tests.unit.control_node import Control, play, role
+from ansible_collections.baremetal.noiommu.tests.unit.support.control_node import Control, play, role
 
 
 @pytest.fixture(scope="module")

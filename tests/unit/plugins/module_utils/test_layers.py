@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 from typing import Iterator
 
@@ -14,7 +15,9 @@ import graphlib
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import bundle
 
-MODULE_UTILS = Path(__file__).parents[4] / "plugins" / "module_utils"
+REPOSITORY = Path(__file__).parents[4]
+MODULE_UTILS = REPOSITORY / "plugins" / "module_utils"
+ARCHITECTURE = REPOSITORY / "docs" / "architecture.md"
 LONGEST_CLASS = 300
 FOUNDATION = {"_base", "_host"}
 # For each package, those that it may import besides itself.
@@ -54,6 +57,27 @@ def imports(path: Path) -> Iterator[str]:
                     yield name_of(where.with_suffix(".py"))
                 else:
                     yield from (name_of(where / (alias.name + ".py")) for alias in node.names)
+
+
+def test_the_architecture_s_table_is_this_one() -> None:
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) \| `(_\w+)` \| .* \| ([^|]*) \|$", text, re.MULTILINE)
+    below: dict[str, set[str]] = {}
+    for floor, package, allowed in rows:
+        named = set(re.findall(r"`(_\w+)`", allowed))
+        below[package] = named or {name for number, name, _allowed in rows if number < floor}
+        assert allowed == "the standard library" or below[package]
+    below["_base"] = set()
+    assert below == {package: allowed for package, allowed in MAY_IMPORT.items() if package.startswith("_")}
+
+
+def test_every_file_that_the_architecture_names_is_there() -> None:
+    """Those of the collection: paths on a host begin with a slash."""
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:_\w+|plugin_utils|tests|bench|molecule|plugins)/[\w./]*)`", text))
+    assert len(named) > 40
+    places = (REPOSITORY, REPOSITORY / "plugins", MODULE_UTILS)
+    assert [name for name in sorted(named) if not any((place / name).exists() for place in places)] == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

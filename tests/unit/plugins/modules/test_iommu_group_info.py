@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.modules import iommu_group_info
-from ansible_collections.baremetal.noiommu.tests.unit.tree import Tree
+from ansible_collections.baremetal.noiommu.tests.unit.support.tree import Tree
 
 A, B = "0000:00:04.0", "0000:00:05.0"
 

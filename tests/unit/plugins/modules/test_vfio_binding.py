@@ -11,8 +11,8 @@ import yaml
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.modules import vfio_binding
-from ansible_collections.baremetal.noiommu.tests.unit.fake_kernel import Machine
-from ansible_collections.baremetal.noiommu.tests.unit.fake_module import FakeModule
+from ansible_collections.baremetal.noiommu.tests.unit.support.fake_kernel import Machine
+from ansible_collections.baremetal.noiommu.tests.unit.support.fake_module import FakeModule
 
 NIC = "0000:00:04.0"
 REQUEST = Request([{"address": NIC}], accept_unsafe=True)

@@ -16,7 +16,7 @@ from .._devices.originals import Originals
 from .._devices.transaction import Transaction
 from .._host.pci import PciDevice
 from .._policy.guard_context import GuardContext
-from .._policy.guards import carried, disturbed
+from .._policy.guards import carried, check, disturbed
 from . import boot_files
 from .moves import as_text
 from .plan import BindingPlan
@@ -136,6 +136,9 @@ class BindingChange:
                     remedy="Its driver (%s) restarts the interface: use a device that the host does not need."
                     % vf_plan.pf.driver,
                 )
+            # By now the host may use it.
+            if (vf_plan.record or {}).get("down") and not check(plan.context.fresh(), plan.present, vf_plan.pf):
+                transaction.set_down(vf_plan)
         for path, value in plan.autoprobe.items():
             self.root.write_sysfs(path, value + "\n")
         return any(vf_plan.want for vf_plan in changing)

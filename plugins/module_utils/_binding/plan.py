@@ -148,7 +148,9 @@ class BindingPlan:
         """Record what is about to change, and drop the records of physical functions that are gone."""
         for plan in self.vf_plans:
             if plan.changes and plan.record is None:
-                state = {"vfs": plan.now, "autoprobe": self.root.read_text(plan.pf.path, AUTOPROBE)}
+                state: dict[str, Any] = {"vfs": plan.now, "autoprobe": self.root.read_text(plan.pf.path, AUTOPROBE)}
+                if plan.down:
+                    state["down"] = plan.down
                 self.originals.record_sriov(plan.pf, self._bus, state)
             self._renewed(plan.pf, self.originals.renew_sriov(plan.pf, self._bus))
         there = {plan.pf.address for plan in self.vf_plans}
@@ -190,7 +192,9 @@ class BindingPlan:
         steps += ["load module %s" % name for name in self.needs.modules if not module_loaded(root, name)]
         steps += ["set %s to %s" % (path, value) for path, value in parameters if root.read_text(path) != value]
         steps += in_words(self.releases)
-        steps += [str(plan) for plan in self.vf_plans if plan.changes]
+        for plan in self.vf_plans:
+            steps += ["%s: set %s up" % (plan.pf.address, name) for name in plan.down]
+            steps += [str(plan)] if plan.changes else []
         steps += ["set %s back to %s" % pair for pair in self.autoprobe.items()]
         steps += in_words(self.bindings)
         names = links.changes(root, self.originals).items()

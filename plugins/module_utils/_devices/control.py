@@ -218,7 +218,7 @@ class Kernel:
     def set_functions(self, pf: PciDevice, number: int) -> None:
         """Have a physical function make so many virtual ones."""
         if count(self.root, pf) not in (0, number):
-            # The kernel changes the number only through none.
+            # sriov_numvfs cannot go from one nonzero value to another: write 0 first.
             self._write_number(pf, 0)
         if count(self.root, pf) != number:
             self._write_number(pf, number)
@@ -237,8 +237,8 @@ class Kernel:
             "sriov",
             "%s did not set the number of virtual functions to %d." % (pf.address, number),
             evidence=evidence + ([reason] if reason else []) + self.log_lines(pf.address),
-            remedy="Look at the reason of its driver (%s) in `dmesg`; PCI bus numbers or memory may be short, which "
-            "pci=assign-busses or pci=realloc on the kernel command line mends." % (pf.driver or "none is bound"),
+            remedy="Look at the reason of its driver (%s) in `dmesg`. If PCI bus numbers or memory are short, boot "
+            "with pci=assign-busses or pci=realloc." % (pf.driver or "none is bound"),
         )
 
     def probe(self, device: PciDevice) -> None:
@@ -308,10 +308,17 @@ class Kernel:
 
     def link_up(self, name: str) -> None:
         """Set an interface administratively up."""
+        self._set_link(name, _IFF_UP)
+
+    def link_down(self, name: str) -> None:
+        """Set an interface administratively down."""
+        self._set_link(name, 0)
+
+    def _set_link(self, name: str, flag: int) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             request = struct.pack("16sH14x", name.encode(), 0)
             flags = struct.unpack_from("16sH", fcntl.ioctl(sock, _SIOCGIFFLAGS, request))[1]
-            fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH14x", name.encode(), flags | _IFF_UP))
+            fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH14x", name.encode(), flags & ~_IFF_UP | flag))
 
     # --- evidence ---
 

@@ -34,6 +34,14 @@ class VfPlan(NamedTuple):
         """Whether there is anything to do."""
         return self.now != self.want
 
+    @property
+    def down(self) -> list[str]:
+        """The physical function's interfaces that must be up: some drivers make nothing while theirs is down.
+
+        And without it, no virtual function has a link.
+        """
+        return [link.name for link in self.pf.interfaces if not link.up] if self.changes and self.want else []
+
     def __str__(self) -> str:
         return "%s: set the number of virtual functions from %d to %d" % (self.pf.address, self.now, self.want)
 

@@ -217,12 +217,22 @@ class Transaction:
         if is_quiet:
             self.on_rollback(autoprobe, lambda: root.write_sysfs(autoprobe, "1\n"))
             root.write_sysfs(autoprobe, "0\n")
+        for name in plan.down:
+            self.on_rollback("the interface %s, which was down" % name, partial(kernel.link_down, name))
+            kernel.link_up(name)
         kernel.set_functions(plan.pf, plan.want)
         if is_quiet:
             root.write_sysfs(autoprobe, "1\n")
         for address in plan.pf.functions.values():
             if address not in declared:
                 kernel.probe(PciDevice(root, address))
+
+    def set_down(self, plan: VfPlan) -> None:
+        """Set down again what was down before the first virtual function was made."""
+        was_down = (plan.record or {}).get("down", ())
+        for name in [link.name for link in plan.pf.interfaces if link.up and link.name in was_down]:
+            self.on_rollback("the interface %s, which was up" % name, partial(self.kernel.link_up, name))
+            self.kernel.link_down(name)
 
     def _undo_functions(self, plan: VfPlan, before: list[tuple[PciDevice, DeviceState, list[dict[str, Any]]]]) -> None:
         self.kernel.set_functions(plan.pf, plan.now)

@@ -35,6 +35,7 @@ class Machine:
         self.broken: set[str] = set()  # drivers and modules that fail
         self.without_ids: set[str] = set()  # drivers that take a device only by its override, as those of UIO do
         self.builtin_noiommu = False
+        self.needs_link: set[str] = set()  # physical functions that make nothing while their interface is down
         self._native: dict[str, str] = {}  # the driver that knows a device by its number
         self._parked: dict[str, list[tuple]] = {}
         self.root = _MachineRoot(self)
@@ -185,6 +186,9 @@ class Machine:
             tree.remove("%s/virtfn%d" % (real, index))
             tree.remove(tree.real(address))
             tree.remove("/sys/bus/pci/devices/" + address)
+        names = tree.root.listdir(real, "net")
+        if pf in self.needs_link and not all(tree.root.read_int(real, "net", name, "flags") & 1 for name in names):
+            number = 0  # and no error
         for index in range(number):
             tree.vf(pf, index)
             if tree.root.read_text(real, "sriov_drivers_autoprobe") == "1":
@@ -286,6 +290,10 @@ class _MachineRunner(Runner):
 class _MachineKernel(Kernel):
     def request_unbind(self, device: PciDevice, driver: str, holders: Callable[[], list[str]]) -> None:
         self.root.write_sysfs("/sys/bus/pci/drivers/%s/unbind" % driver, device.address)
+
+    def link_down(self, name: str) -> None:
+        self.root._machine.request("link down " + name)  # pylint: disable=protected-access
+        self.root._machine.tree.file(self.root.realpath("/sys/class/net", name, "flags"), "0x1002")
 
     def link_up(self, name: str) -> None:
         self.root._machine.request("link up " + name)  # pylint: disable=protected-access

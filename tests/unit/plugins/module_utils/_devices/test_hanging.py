@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import os
-import time
+import subprocess
+from typing import Callable, Iterator
 
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError, Refused
@@ -26,7 +27,7 @@ BOTH = Request([{"address": NIC}, {"address": OTHER}], accept_unsafe=True)
 
 
 @pytest.fixture
-def host(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
+def host(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     """A host whose NIC is held by something, with what the kernel writes to its log then."""
     monkeypatch.setattr(hanging, "SAY_AFTER", 0.1)
     monkeypatch.setattr(hanging, "GIVE_UP_AFTER", 0.5)
@@ -39,39 +40,38 @@ def host(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
         "log_lines",
         lambda needle: ["dmesg: unregister_netdevice: %s…" % needle] if "eth1" in needle else [],
     )
-    fake = machine.kernel.request_unbind
+    start, fake = hanging._start, machine.kernel.request_unbind
 
-    def request_unbind(device: PciDevice, driver: str, holders) -> None:
+    writers: list[subprocess.Popen[bytes]] = []
+
+    def visible(real: str, value: str) -> subprocess.Popen[bytes]:
+        writer = start(real, value)
+        writers.append(writer)
+        machine.tree.file("/proc/%d/cmdline" % writer.pid, "\0".join(writer.args).encode() + b"\0")
+        return writer
+
+    monkeypatch.setattr(hanging, "_start", visible)
+
+    def request_unbind(device: PciDevice, driver: str, holders: Callable[[], list[str]]) -> None:
         if device.address == NIC and driver == "e1000e":
             hanging.unbind(machine.root, device.address, driver, holders)
         else:
             fake(device, driver, holders)
 
     monkeypatch.setattr(machine.kernel, "request_unbind", request_unbind)
-    return machine
+    yield machine
+    for writer in writers:
+        writer.kill()
+        writer.wait()
 
 
-def release(host: Machine, writer: str) -> str:
-    """End the hold: the kernel takes the request, and the writer ends. Return what was written."""
+def release(host: Machine) -> str:
+    """End the hold, and return the request that the kernel gets then."""
     handle = os.open(host.tree.at(UNBIND), os.O_RDONLY)
     try:
         return os.read(handle, 100).decode()
     finally:
         os.close(handle)
-        deadline = time.monotonic() + 30
-        while os.path.exists("/proc/%s/cmdline" % writer) and time.monotonic() < deadline:
-            try:
-                os.waitpid(int(writer), os.WNOHANG)
-            except ChildProcessError:
-                break
-            time.sleep(0.01)
-
-
-def see_processes(host: Machine, *writers: str) -> None:
-    """Show the tree the real processes that wait."""
-    for writer in writers:
-        with open("/proc/%s/cmdline" % writer, "rb") as stream:
-            host.tree.file("/proc/%s/cmdline" % writer, stream.read())
 
 
 def test_it_ends_with_the_holder_and_the_next_run_finishes_it(host: Machine) -> None:
@@ -84,7 +84,6 @@ def test_it_ends_with_the_holder_and_the_next_run_finishes_it(host: Machine) -> 
     assert host.driver_of(OTHER) == "virtio-pci", "the others are rolled back"
     assert host.root.exists(ORIGINALS), "the next run needs it"
 
-    see_processes(host, writer)
     host.requests.clear()
     with pytest.raises(Refused, match="still hangs") as refused:
         binding(host, BOTH)
@@ -95,7 +94,7 @@ def test_it_ends_with_the_holder_and_the_next_run_finishes_it(host: Machine) -> 
         with pytest.raises(HostError, match="still hangs"):
             request(device)
 
-    assert release(host, writer) == NIC
+    assert release(host) == NIC
     host.unbind(NIC)
     host.tree.remove("/proc/" + writer)
     converge(host, BOTH)

@@ -54,6 +54,14 @@ def host(machine: Machine) -> Machine:
     return machine
 
 
+@pytest.fixture
+def down(host: Machine) -> Machine:
+    """The same, and the interface is down, as it is when the boot unit runs."""
+    host.tree.file("/sys/class/net/pf0/flags", "0x1002")
+    host.needs_link.add(PF)
+    return host
+
+
 def number(host: Machine) -> int:
     return host.root.read_int(NUMBER)
 
@@ -135,6 +143,50 @@ def test_delisting_the_devices_keeps_the_number(host: Machine) -> None:
     converge(host, THREE_OF_FOUR)
     converge(host, want(4))
     assert number(host) == 4 and host.driver_of(VFS[0]) is None
+
+
+def is_up(host: Machine) -> bool:
+    return host.root.read_text("/sys/class/net/pf0/flags") == "0x1003"
+
+
+def test_the_physical_functions_interface_is_set_up_first(down: Machine) -> None:
+    content = down.tree.content()
+    assert "%s: set pf0 up" % PF in binding(down, THREE_OF_FOUR).steps
+    converge(down, THREE_OF_FOUR)
+    assert number(down) == 4 and is_up(down)
+    assert not binding(down, THREE_OF_FOUR).changed
+    converge(down, NOTHING)
+    assert down.tree.content() == content and not is_up(down)
+
+
+def test_and_at_boot(down: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_boot, "BOOT_WAIT", 0.0)
+    converge(down, THREE_OF_FOUR)
+    down.functions(PF, 0)
+    down.tree.file("/sys/class/net/pf0/flags", "0x1002")
+    failed, lines = boot(down)
+    assert failed == 0 and number(down) == 4 and is_up(down), lines
+
+
+def test_what_the_host_began_to_use_stays_up(down: Machine) -> None:
+    converge(down, THREE_OF_FOUR)
+    index = down.root.read_int("/sys/class/net/pf0/ifindex")
+    net = NetState([], [Route("inet", "main", "default", "192.0.2.1", (index,), False)])
+    binding(down, NOTHING, net=net).apply()
+    assert number(down) == 0 and is_up(down)
+
+
+def test_one_that_was_up_stays_up(host: Machine) -> None:
+    converge(host, THREE_OF_FOUR)
+    converge(host, NOTHING)
+    assert is_up(host) and "link down pf0" not in host.requests
+
+
+def test_a_run_that_fails_sets_it_down_again(down: Machine) -> None:
+    down.broken.add("sriov")
+    with pytest.raises(HostError):
+        binding(down, THREE_OF_FOUR).apply()
+    assert not is_up(down)
 
 
 TRANSITIONS = transitions(

@@ -16,7 +16,7 @@ from .._base.records import dump_json, load_json
 from .._base.schema import Schema, problems
 from .._host.iommu import UNSAFE_GROUP_NAMES
 from .._host.pci import PciBus, PciDevice
-from .._policy.guard_context import DISK_DATA, DISK_MEMBER, PASSTHROUGH_DRIVERS
+from .._policy.kinds import DISK_DATA, DISK_MEMBER, PASSTHROUGH_DRIVERS
 from .identity import identity, interface_state, macs_of, permanent_macs, replaced
 from .schemas import ORIGINAL, ORIGINAL_SRIOV
 from .schemas import ORIGINALS as ORIGINALS_SCHEMA

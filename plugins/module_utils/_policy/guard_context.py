@@ -23,12 +23,9 @@ from .._host.pci import NET, PciDevice, below
 from .._host.processes import described, socket_owners
 from .._host.sockets import Connection, canonical_ip, read_connections
 from .._host.traffic_control import read_traffic_control
+from .kinds import PASSTHROUGH_DRIVERS
 
-# The kinds of guards that speak of what is on a disk, and not of its use.
-DISK_MEMBER, DISK_DATA = "disk_member", "disk_data"
 _SHOWN = 5
-# Drivers under which a function has no kernel interface in any network namespace.
-PASSTHROUGH_DRIVERS = ("vfio-pci", "uio_pci_generic", "igb_uio", "pci-stub", "xen-pciback")
 
 
 class Owner(NamedTuple):

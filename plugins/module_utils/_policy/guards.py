@@ -16,7 +16,8 @@ import time
 from .._base.errors import HostError
 from .._host.netlink import NetState
 from .._host.pci import PciBus, PciDevice
-from .guard_context import PASSTHROUGH_DRIVERS, Guard, GuardContext, Owner
+from .guard_context import Guard, GuardContext, Owner
+from .kinds import PASSTHROUGH_DRIVERS
 from .network_guards import ifindexes, interface_chains, network_guards
 from .node_guards import node_guards
 from .storage_guards import storage_guards

@@ -11,7 +11,8 @@ import os
 from .._base.fs import Root
 from .._host.disks import BLOCK, Disks
 from .._host.pci import PciDevice
-from .guard_context import DISK_DATA, DISK_MEMBER, Guard, GuardContext, Owner, shorten
+from .guard_context import Guard, GuardContext, Owner, shorten
+from .kinds import DISK_DATA, DISK_MEMBER
 
 # Drivers of filesystems that a hypervisor shares, and the type of their mounts.
 _SHARES = {"virtiofs": "virtiofs", "9pnet_virtio": "9p"}

@@ -12,7 +12,7 @@ from typing import Any, Callable, Iterable, NamedTuple
 
 from .._base.fs import Root
 from .._host.pci import PciBus, PciDevice
-from .._policy.guard_context import PASSTHROUGH_DRIVERS
+from .._policy.kinds import PASSTHROUGH_DRIVERS
 from .selectors import plain_serials
 
 # --- what a device is known by ---

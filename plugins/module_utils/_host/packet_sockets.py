@@ -6,20 +6,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
+import os
+import socket
 import struct
 import sys
 from typing import NamedTuple
 
 from .._base.errors import HostError
 from .._base.fs import Root
+from .modules import module_installed, module_loaded
 from .netlink import SOCK_DIAG, attributes_of, dump, messages
 from .packet_filter import accepts_traffic
+from .processes import sockets_of
 
 _TABLE = "/proc/net/packet"
 _SOCK_DIAG_BY_FAMILY, _AF_PACKET = 20, 17
 _SHOW_INFO, _SHOW_FILTER = 0x01, 0x20
 _INFO, _FILTER = 0, 7
+_MODULE = "packet_diag"
+# Numbers of the system calls, the same on every architecture, and of the socket option.
+_PIDFD_OPEN, _PIDFD_GETFD, _SO_GET_FILTER = 434, 438, 26
+_INSTRUCTION = 8  # bytes of classic BPF
 _ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
 
 
@@ -48,13 +58,49 @@ def read_packet_sockets(root: Root) -> list[PacketSocket]:
     listed = parse_table(root.must_read(_TABLE))
     if not listed:
         return []
+    release = root.must_read("/proc/sys/kernel/osrelease")
+    if not module_loaded(root, _MODULE) and module_installed(root, _MODULE, release):  # to ask would load it
+        return _with_filters(root, listed)
     request = struct.pack("=BBHIIII", _AF_PACKET, 0, 0, 0, _SHOW_INFO | _SHOW_FILTER, 0, 0)
     try:
         return parse_packet_sockets(dump(_SOCK_DIAG_BY_FAMILY, request, protocol=SOCK_DIAG))
     except HostError as exc:
-        if exc.errno in (errno.ENOENT, errno.EPROTONOSUPPORT):
-            return listed  # a kernel without packet_diag: nobody knows of any filter
+        if exc.errno in (errno.ENOENT, errno.EPROTONOSUPPORT):  # a kernel without packet_diag
+            return _with_filters(root, listed)
         raise
+
+
+def _with_filters(root: Root, listed: list[PacketSocket]) -> list[PacketSocket]:
+    """Add the filters, as the descriptors of the processes that have the sockets show them."""
+    found = {entry.inode: entry for entry in listed}
+    for opened in sockets_of(root, found):
+        with contextlib.suppress(OSError):  # it has ended, or has a filter of another kind: no filter is known of
+            found[opened.path] = found[opened.path]._replace(code=_filter_of(int(opened.pid), int(opened.fd)))
+    return list(found.values())
+
+
+def _filter_of(pid: int, fd: int) -> bytes | None:
+    """Return the filter of another process's socket, which takes Linux 5.6; None if it has none."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def call(result: int) -> int:
+        if result < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return result
+
+    process = call(libc.syscall(_PIDFD_OPEN, pid, 0))
+    try:
+        ours = call(libc.syscall(_PIDFD_GETFD, process, fd, 0))
+    finally:
+        os.close(process)
+    try:
+        count = ctypes.c_uint32(0)  # of instructions, where other options count bytes
+        call(libc.getsockopt(ours, socket.SOL_SOCKET, _SO_GET_FILTER, None, ctypes.byref(count)))
+        code = ctypes.create_string_buffer(count.value * _INSTRUCTION)
+        call(libc.getsockopt(ours, socket.SOL_SOCKET, _SO_GET_FILTER, code, ctypes.byref(count)))
+        return code.raw or None
+    finally:
+        os.close(ours)
 
 
 def parse_table(text: str) -> list[PacketSocket]:

@@ -53,15 +53,18 @@ def is_for_writing(root: Root, opened: Open) -> bool:
     return flags is not None and int(flags.group(1), 8) & os.O_ACCMODE != os.O_RDONLY
 
 
-def socket_owners(root: Root, inodes: Collection[str]) -> dict[str, str]:
-    """Return which of these sockets processes have open, each with a process id."""
-    found = {}
+def sockets_of(root: Root, inodes: Collection[str]) -> Iterator[Open]:
+    """Yield each descriptor that is one of these sockets, with the socket's inode for a path."""
     for pid in pids(root):
         for fd in root.must_list("/proc", pid, "fd"):
             match = _SOCKET.match(root.readlink("/proc", pid, "fd", fd) or "")
             if match and match.group(1) in inodes:
-                found[match.group(1)] = pid
-    return found
+                yield Open(pid, fd, match.group(1))
+
+
+def socket_owners(root: Root, inodes: Collection[str]) -> dict[str, str]:
+    """Return which of these sockets processes have open, each with a process id."""
+    return {opened.path: opened.pid for opened in sockets_of(root, inodes)}
 
 
 def name_of(root: Root, pid: str) -> str:

@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import os
+import socket
 import struct
 from typing import Callable
 
@@ -103,6 +106,33 @@ def test_without_packet_diag_no_filter_is_known(tree: Tree, monkeypatch: pytest.
     )
     found = packet_sockets.read_packet_sockets(tree.root)
     assert [(one.ifindex, one.inode, one.takes_traffic) for one in found] == [(2, "8001", True), (2, "8003", False)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="making a packet socket takes CAP_NET_RAW")
+@pytest.mark.parametrize(
+    "instructions", [[], [(0x28, 0, 0, 12), (0x15, 0, 1, 0x88CC), (0x06, 0, 0, 96), (0x06, 0, 0, 0)]]
+)
+def test_a_filter_is_read_without_loading_a_module(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, instructions: list[tuple[int, int, int, int]]
+) -> None:
+    """A socket of this very process: its descriptor shows the filter that packet_diag would."""
+    tree.file("/proc/sys/kernel/osrelease", "6.1")
+    tree.file("/lib/modules/6.1/modules.dep", "kernel/net/packet/packet_diag.ko:")
+    monkeypatch.setattr(packet_sockets, "dump", lambda *_args, **_options: pytest.fail("the module would be loaded"))
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as ours:
+        if instructions:
+            program = ctypes.create_string_buffer(code(*instructions))
+            ours.setsockopt(socket.SOL_SOCKET, 26, struct.pack("@HP", len(instructions), ctypes.addressof(program)))
+        ours.bind(("lo", 3))
+        inode = os.fstat(ours.fileno()).st_ino
+        head = "sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n"
+        tree.file("/proc/net/packet", head + "00000000 3      3    0003   1     1 0      0      %d" % inode)
+        tree.dir("/proc/%d/fd" % os.getpid())
+        tree.at("/proc/%d/fd/%d" % (os.getpid(), ours.fileno())).symlink_to("socket:[%d]" % inode)
+        found = packet_sockets.read_packet_sockets(tree.root)
+    assert [(entry.inode, entry.code, entry.takes_traffic) for entry in found] == [
+        (str(inode), code(*instructions) or None, not instructions)
+    ]
 
 
 def code(*instructions: tuple[int, int, int, int]) -> bytes:

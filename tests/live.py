@@ -81,6 +81,12 @@ def differences(before: dict, after: dict, path: str = "") -> list[str]:
             for key in sorted({*before, *after})
             for line in differences(before.get(key), after.get(key), f"{path}/{key}" if path else key)
         ]
+    if isinstance(before, list) and isinstance(after, list) and before != after:
+        lost, new = (
+            [entry for entry in one if entry not in other] for one, other in ((before, after), (after, before))
+        )
+        if lost or new:
+            return [f"{path}: lost {lost}, new {new}"]
     return [] if before == after else [f"{path}: {before} -> {after}"]
 
 

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import fnmatch
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._base.errors import HostError
 from .._base.fs import Root
-from .._host.bpf import tcx_programs
-from .._host.disks import Disks
-from .._host.namespaces import PAIRS, Elsewhere, ensure_ours, look_elsewhere
-from .._host.netlink import NetState
-from .._host.nftables import read_hooks
-from .._host.nodes import Nodes
-from .._host.packet_sockets import PacketSocket, read_packet_sockets
 from .._host.pci import NET, PciDevice, below
-from .._host.processes import described, socket_owners
-from .._host.sockets import Connection, canonical_ip, read_connections
-from .._host.traffic_control import read_traffic_control
 from .kinds import PASSTHROUGH_DRIVERS
+
+if TYPE_CHECKING:
+    from .._host.disks import Disks
+    from .._host.namespaces import Elsewhere
+    from .._host.netlink import NetState
+    from .._host.nodes import Nodes
+    from .._host.packet_sockets import PacketSocket
+    from .._host.sockets import Connection
 
 _SHOWN = 5
 
@@ -58,7 +56,10 @@ class Guard(NamedTuple):
 
 
 class GuardContext:
-    """What the guards look at, read once for all devices and only if a device needs it."""
+    """What the guards look at, read once for all devices and only if a device needs it.
+
+    The readers are imported where they read: a converged run, which takes no device, needs none of them.
+    """
 
     def __init__(self, root: Root, net: NetState | None = None, ssh_connection: str | None = None) -> None:
         self.root = root
@@ -74,6 +75,9 @@ class GuardContext:
         """Addresses and routes: asked of the kernel on a running host, given by tests."""
         if self._net is not None:
             return self._net
+        from .._host.namespaces import ensure_ours
+        from .._host.netlink import NetState
+
         if not self.root.is_live:
             return NetState([], [])
         state = NetState.read()
@@ -82,15 +86,23 @@ class GuardContext:
 
     def read_net(self) -> NetState:
         """Return the addresses and routes as they are now, whatever was read before."""
-        return NetState.read() if self._asks_the_kernel else self.net
+        if not self._asks_the_kernel:
+            return self.net
+        from .._host.netlink import NetState
+
+        return NetState.read()
 
     @cached_property
     def elsewhere(self) -> Elsewhere:
         """What other network namespaces have of this host's devices, and on top of this namespace's interfaces."""
+        from .._host.namespaces import Elsewhere, look_elsewhere
+
         return look_elsewhere(self.root) if self.root.is_live else Elsewhere({}, [])
 
     @cached_property
     def _connections(self) -> list[Connection]:
+        from .._host.sockets import read_connections
+
         return read_connections(self.root)
 
     @cached_property
@@ -99,6 +111,8 @@ class GuardContext:
 
         SSH_CONNECTION names ours, but sudo removes it: every established connection to a listening port counts.
         """
+        from .._host.sockets import canonical_ip
+
         found: dict[str, str] = {}
         words = (self._ssh_connection or "").split()
         # Over anything but TCP, sshd writes UNKNOWN for the addresses.
@@ -123,6 +137,8 @@ class GuardContext:
     @cached_property
     def linked_above(self) -> dict[int | None, list[str]]:
         """The interfaces on top of each one, by the index of the one below, as the kernel's list of them has it."""
+        from .._host.namespaces import PAIRS
+
         found: dict[int | None, list[str]] = {}
         for link in self.net.links:
             if link.lower is not None and not link.elsewhere and link.kind not in PAIRS and link.lower != link.ifindex:
@@ -141,6 +157,8 @@ class GuardContext:
     @cached_property
     def packet_sockets(self) -> dict[int, list[str]]:
         """The interfaces whose packets a process receives as the kernel does, each with the process."""
+        from .._host.processes import described, socket_owners
+
         taking = [entry for entry in self._packet_sockets() if entry.takes_traffic]
         owners = socket_owners(self.root, {entry.inode for entry in taking}) if taking else {}
         found: dict[int, list[str]] = {}
@@ -152,13 +170,21 @@ class GuardContext:
         return found
 
     def _packet_sockets(self) -> list[PacketSocket]:
-        return read_packet_sockets(self.root) if self._asks_the_kernel else []
+        if not self._asks_the_kernel:
+            return []
+        from .._host.packet_sockets import read_packet_sockets
+
+        return read_packet_sockets(self.root)
 
     @cached_property
     def traffic_control(self) -> dict[int, list[str]]:
         """The interfaces that tc, BPF or nftables take packets from or send some to, each with how."""
         if not self._asks_the_kernel:
             return {}
+        from .._host.bpf import tcx_programs
+        from .._host.nftables import read_hooks
+        from .._host.traffic_control import read_traffic_control
+
         found = read_traffic_control()
         for ifindex, programs in tcx_programs(link.ifindex for link in self.net.links).items():
             found.setdefault(ifindex, []).extend(programs)
@@ -175,11 +201,15 @@ class GuardContext:
     @cached_property
     def nodes(self) -> Nodes:
         """The character devices of the host."""
+        from .._host.nodes import Nodes
+
         return Nodes(self.root)
 
     @cached_property
     def disks(self) -> Disks:
         """The host's block devices."""
+        from .._host.disks import Disks
+
         return Disks(self.root)
 
     @cached_property

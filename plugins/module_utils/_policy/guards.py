@@ -12,15 +12,15 @@ multipath. An interface that carries nothing itself, but has another one on top 
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from .._base.errors import HostError
-from .._host.netlink import NetState
 from .._host.pci import PciBus, PciDevice
 from .guard_context import Guard, GuardContext, Owner
 from .kinds import PASSTHROUGH_DRIVERS
-from .network_guards import ifindexes, interface_chains, network_guards
-from .node_guards import node_guards
-from .storage_guards import storage_guards
+
+if TYPE_CHECKING:
+    from .._host.netlink import NetState
 
 _DISTURBANCE_WAIT = 10.0
 
@@ -36,6 +36,10 @@ def check(context: GuardContext, bus: PciBus, device: PciDevice) -> list[Guard]:
                 "Select the endpoint behind it instead.",
             )
         ]
+    from .network_guards import interface_chains, network_guards
+    from .node_guards import node_guards
+    from .storage_guards import storage_guards
+
     owners = _owners(bus, device)
     interfaces = interface_chains(context, owners)
     return [
@@ -58,6 +62,8 @@ def _owners(bus: PciBus, device: PciDevice) -> list[Owner]:
 
 def carried(context: GuardContext, bus: PciBus, pf: PciDevice) -> list[tuple[int, str]]:
     """Return what the host has on a physical function's interfaces: (index of the interface, address or route)."""
+    from .network_guards import ifindexes, interface_chains
+
     return _carried(context.net, set(ifindexes(context, interface_chains(context, _owners(bus, pf)))))
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Iterator
 
@@ -90,6 +92,22 @@ def test_a_package_imports_only_what_is_below_it(path: Path) -> None:
 def test_no_module_imports_itself_by_way_of_others() -> None:
     graph = {name_of(path): set(imports(path)) for path in FILES if path.name != "bundle.py"}
     list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+@pytest.mark.parametrize(
+    "module, late",
+    [
+        ("vfio_binding", ["_host.netlink", "_host.disks", "_policy.network_guards", "_policy.storage_guards"]),
+        ("noiommu_info", ["_access.plan", "_hugepages.plan", "_base.durable", "_policy.network_guards"]),
+    ],
+)
+def test_what_many_runs_do_not_need_is_not_loaded(module: str, late: list[str]) -> None:
+    """On a host, Python compiles each file that is imported, twice."""
+    above = bundle.__name__.partition(".module_utils.")[0]
+    program = "import sys, %s.modules.%s; print(*sys.modules)" % (above, module)
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True)
+    loaded = {name.rpartition(".module_utils.")[2] for name in done.stdout.split()}
+    assert "_host.pci" in loaded and loaded.isdisjoint(late)
 
 
 def test_the_program_on_the_host_is_made_of_these_packages() -> None:

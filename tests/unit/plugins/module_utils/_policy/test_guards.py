@@ -18,7 +18,6 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._host.namespaces
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.netlink import Address, Link, NetState, Route
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.packet_sockets import PacketSocket
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus
-from ansible_collections.baremetal.noiommu.plugins.module_utils._policy import guard_context
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guards import check
 from ansible_collections.baremetal.noiommu.tests.unit.support.guarding import NIC, guards, kinds
@@ -571,7 +570,7 @@ def test_renames_and_containers_that_come_and_go_are_no_other_namespace(nic: Tre
 
 def test_the_running_host_is_asked_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(guard_context, "ensure_ours", asked.append)
+    monkeypatch.setattr(namespaces, "ensure_ours", asked.append)
     monkeypatch.setattr(NetState, "read", lambda: NetState([], []))
     context = GuardContext(Root("/"))
     assert context.net == context.net == NetState([], []) and len(asked) == 1

@@ -22,8 +22,8 @@ _IDENTITY = {
     "vf": fields({"pf": _ADDRESS, "macs": items(_MAC), "index": nullable(whole())}, more=True),
 }
 _INTERFACE = fields(
-    {"name": _NAME, "mac": nullable(_MAC), "up": flag(), "mtu": nullable(whole())},
-    {"permanent": nullable(_MAC)},
+    {"name": _NAME, "mac": nullable(_MAC), "up": flag()},
+    {"permanent": nullable(_MAC), "mtu": nullable(whole())},  # which the first records did not have
     more=True,
 )
 
@@ -38,7 +38,7 @@ ORIGINAL = fields(
     _IDENTITY,
     more=True,
 )
-ORIGINAL_SRIOV = fields({"vendor_device": _KIND, "vfs": whole(), "macs": items(_MAC)}, _IDENTITY, more=True)
+ORIGINAL_SRIOV = fields({"vendor_device": _KIND, "vfs": whole()}, {**_IDENTITY, "macs": items(_MAC)}, more=True)
 ORIGINALS = fields(
     {},
     {

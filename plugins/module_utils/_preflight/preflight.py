@@ -33,7 +33,6 @@ from .._policy.guards import check, loss_refusals
 from .._policy.others import id_refusals
 from .._policy.undeclared import undeclared
 from .._policy.unsuitable import unsuitable
-from . import predict
 from .declared import LaterSteps
 from .declared import refusals as later_refusals
 
@@ -191,10 +190,14 @@ class Preflight:
         return [self._device(one) for one in self._shown()]
 
     def _applications(self) -> dict[str, Any]:
+        from . import predict  # and with it much of the package _access, which a deploy does not ask for
+
         machine = os.uname().machine
         return predict.applications(predict.Situation(self._root, self._choice.backend, machine, self._selected))
 
     def _container(self) -> dict[str, Any]:
+        from . import predict
+
         nodes = [one["chardev"] for one in self._devices if self._by_selector and one["chardev"]]
         return predict.container(self._choice.backend, nodes)
 

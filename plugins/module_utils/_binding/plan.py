@@ -13,7 +13,7 @@ from .._base.files import FileSet
 from .._base.paths import LIBRARY, STATE, UNIT_NAME
 from .._devices import links
 from .._devices.control import Kernel
-from .._devices.originals import Originals
+from .._devices.originals import NO_ORIGINAL, Originals, is_ours
 from .._devices.selectors import resolve
 from .._devices.sriov import AUTOPROBE, count, losses, plan_functions
 from .._devices.steps import observe, target
@@ -57,6 +57,8 @@ class BindingPlan:
         errors += unmatched + unsupported + self._guarded()
         touched = sorted({*self.recorded.devices, *(device.address for device in self.devices)})
         errors += refusals.hanging(self.root, touched)
+        declared = {device.address for device in self.devices} | {plan.pf.address for plan in self.vf_plans}
+        errors += refusals.damaged({key: text for key, text in self.recorded.damage.items() if key in declared})
         if errors:
             raise Refused(errors)
         self.needs = Needs([], {}, [])
@@ -112,10 +114,27 @@ class BindingPlan:
         declared = {device.address: device.vendor_device for device in self.devices}
         records = sorted(self.recorded.devices.items())
         addresses = [address for address, record in records if declared.get(address) != record["vendor_device"]]
+        addresses += self._damaged_releases()
         lost = {device.address for _pf, device in self.lost}
         moves, messages = plan_releases(self.root, self.present, self.originals, addresses, lost, self.request.driver)
         self.messages += messages
         return moves
+
+    def _damaged_releases(self) -> list[str]:
+        """Drop damaged records, and return the devices to release by none: whichever driver wants them gets them."""
+        addresses = []
+        for address, damage in self.recorded.damage.items():
+            self.originals.forget_damaged(address)
+            self.warnings.append("What %s was before is not known, as its record is damaged: %s." % (address, damage))
+            device = self.present.get(address)
+            if device is not None and is_ours(observe(self.root, device)):
+                self.originals.devices[address] = {
+                    "vendor_device": device.vendor_device,
+                    **NO_ORIGINAL,
+                    "interfaces": [],
+                }
+                addresses.append(address)
+        return addresses
 
     def _plan_bindings(self) -> list[Move]:
         if self.backend is None:

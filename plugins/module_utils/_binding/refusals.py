@@ -57,6 +57,20 @@ def hanging(root: Root, addresses: list[str]) -> list[HostError]:
     return errors
 
 
+def damaged(records: dict[str, str]) -> list[HostError]:
+    """Refuse to bind devices whose records cannot be used."""
+    return [
+        HostError(
+            "record",
+            "The record of how %s was before is damaged." % address,
+            evidence=[damage],
+            remedy="Correct or restore it, or remove the entry: the device then goes to whichever driver of the host"
+            " wants it when it is released.",
+        )
+        for address, damage in records.items()
+    ]
+
+
 def backend_missing(root: Root, backend: str | None) -> HostError | None:
     """Refuse the backend dkms where its kernel module is not installed."""
     if backend != DKMS or module_loaded(root, "noiommu") or module_installed(root, "noiommu"):

@@ -21,7 +21,10 @@ from .identity import identity, interface_state, macs_of, permanent_macs, replac
 from .schemas import ORIGINAL, ORIGINAL_SRIOV
 from .schemas import ORIGINALS as ORIGINALS_SCHEMA
 from .selectors import Recorded, plain_serials
-from .steps import observe
+from .steps import DeviceState, observe
+
+# In the record of a device whose original is not known: it is offered to the host's drivers.
+NO_ORIGINAL: dict[str, Any] = {"driver": None, "driver_override": None, "probe": True}
 
 
 class Originals:
@@ -165,12 +168,13 @@ def _physical(pf: PciDevice, bus: PciBus) -> dict[str, Any]:
 def snapshot(device: PciDevice, bus: PciBus) -> dict[str, Any]:
     """Return what is needed to release a device and to recognise it."""
     known = dict(identity(device, bus), interfaces=interface_state(device))
-    if _is_bound_insecurely(device, bus):
+    if is_ours(observe(bus.root, device)):
         # What a lost record, or somebody's hand, left behind is no original: the host's drivers will be offered it.
-        return dict(known, driver=None, driver_override=None, probe=True)
+        return {**known, **NO_ORIGINAL}
     return dict(known, driver=device.driver, driver_override=device.driver_override)
 
 
-def _is_bound_insecurely(device: PciDevice, bus: PciBus) -> bool:
-    state = observe(bus.root, device)
-    return state.driver in (None, *PASSTHROUGH_DRIVERS) and (state.in_module or state.group_name in UNSAFE_GROUP_NAMES)
+def is_ours(state: DeviceState) -> bool:
+    """Whether a device is in an insecure VFIO group, and with no driver of the host."""
+    is_insecure = state.in_module or state.group_name in UNSAFE_GROUP_NAMES
+    return is_insecure and state.driver in (None, *PASSTHROUGH_DRIVERS)

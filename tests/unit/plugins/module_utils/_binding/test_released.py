@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import Refused
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import ORIGINALS
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request import Request
 from ansible_collections.baremetal.noiommu.tests.unit.support.fake_kernel import Machine
@@ -157,3 +158,17 @@ def test_a_device_that_had_no_driver_is_left_without(host: Machine) -> None:
     converge(host, BOTH)
     converge(host, NOTHING)
     assert drivers(host) == [None, "virtio-pci"]
+
+
+@pytest.mark.parametrize("record", [None, {}, {"vendor_device": "8086:10d3", "driver": 7, "interfaces": []}])
+def test_a_damaged_record_costs_its_own_device_only(host: Machine, record: object) -> None:
+    converge(host, BOTH)
+    originals = json.loads(host.root.read_text(ORIGINALS))
+    originals["devices"][NIC] = record
+    host.tree.file(ORIGINALS, json.dumps(originals))
+    with pytest.raises(Refused, match="The record of how %s was before is damaged" % NIC):
+        binding(host, BOTH)
+    assert json.loads(host.root.read_text(ORIGINALS)) == originals, "nothing is lost by looking"
+    change = converge(host, NOTHING)
+    assert drivers(host) == ["e1000e", "virtio-pci"] and not host.root.exists(ORIGINALS)
+    assert any("its record is damaged" in warning for warning in change.warnings)

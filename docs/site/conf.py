@@ -22,7 +22,8 @@ version = release = GALAXY["version"]
 root_doc = "index"
 language = "en"
 
-extensions = ["myst_parser", "sphinx_antsibull_ext", "sphinx_copybutton"]
+extensions = ["myst_parser", "sphinx_antsibull_ext", "sphinx_copybutton", "sphinxcontrib.mermaid"]
+myst_fence_as_directive = ["mermaid"]
 myst_heading_anchors = 4
 copybutton_exclude = ".linenos, .gp, .go"  # the prompt and the output of a console
 pygments_style = "default"

@@ -70,7 +70,7 @@ def make_dirs(real: str) -> None:
 def rename(real: str, new: str) -> None:
     """Rename a file or a directory, or raise OSError."""
     os.rename(real, new)
-    for folder in {os.path.dirname(real), os.path.dirname(new)}:
+    for folder in sorted({os.path.dirname(real), os.path.dirname(new)}):
         _sync_directory(folder)
 
 

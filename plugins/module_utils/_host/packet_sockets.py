@@ -26,7 +26,7 @@ _TABLE = "/proc/net/packet"
 _SOCK_DIAG_BY_FAMILY, _AF_PACKET = 20, 17
 _SHOW_INFO, _SHOW_FILTER = 0x01, 0x20
 _INFO, _FILTER = 0, 7
-_MODULE = "packet_diag"
+_MODULE = "af_packet_diag"
 # Numbers of the system calls, the same on every architecture, and of the socket option.
 _PIDFD_OPEN, _PIDFD_GETFD, _SO_GET_FILTER = 434, 438, 26
 _INSTRUCTION = 8  # bytes of classic BPF

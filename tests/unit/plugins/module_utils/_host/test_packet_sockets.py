@@ -117,7 +117,7 @@ def test_a_filter_is_read_without_loading_a_module(
 ) -> None:
     """A socket of this very process: its descriptor shows the filter that packet_diag would."""
     tree.file("/proc/sys/kernel/osrelease", "6.1")
-    tree.file("/lib/modules/6.1/modules.dep", "kernel/net/packet/packet_diag.ko:")
+    tree.file("/lib/modules/6.1/modules.dep", "kernel/net/packet/af_packet_diag.ko:")
     monkeypatch.setattr(packet_sockets, "dump", lambda *_args, **_options: pytest.fail("the module would be loaded"))
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as ours:
         if instructions:

@@ -210,6 +210,12 @@ def nics(iommu: bool) -> list[str]:
     ]
 
 
+def bare(memory: int, kernel: Path, image: Path, log: Path) -> list[str]:
+    """What every small machine has, whatever its processor: a kernel, its initramfs, and a console in a file."""
+    options = ["-smp", "2", "-m", str(memory), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+    return [*options, "-serial", f"file:{log}", "-kernel", str(kernel), "-initrd", str(image)]
+
+
 def arm64_command(machine: Machine, kernel: Path, image: Path, log: Path) -> list[str]:
     """The same devices at the same addresses, on a board without firmware."""
     append = "console=ttyAMA0 panic=-1 oops=panic mitigations=off quiet loglevel=1 log_buf_len=4M"
@@ -224,21 +230,7 @@ def arm64_command(machine: Machine, kernel: Path, image: Path, log: Path) -> lis
         "cortex-a72",
         "-accel",
         "tcg,thread=multi,tb-size=512",
-        "-smp",
-        "2",
-        "-m",
-        str(machine.memory),
-        "-nodefaults",
-        "-no-user-config",
-        "-display",
-        "none",
-        "-no-reboot",
-        "-serial",
-        f"file:{log}",
-        "-kernel",
-        str(kernel),
-        "-initrd",
-        str(image),
+        *bare(machine.memory, kernel, image, log),
         "-append",
         append,
         *nics(iommu=False),
@@ -259,21 +251,7 @@ def command(machine: Machine, kernel: Path, image: Path, log: Path) -> list[str]
         "-machine",
         "q35",
         *qemu.TCG,
-        "-smp",
-        "2",
-        "-m",
-        str(memory),
-        "-nodefaults",
-        "-no-user-config",
-        "-display",
-        "none",
-        "-no-reboot",
-        "-serial",
-        f"file:{log}",
-        "-kernel",
-        str(kernel),
-        "-initrd",
-        str(image),
+        *bare(memory, kernel, image, log),
     ]
     if machine.iommu:
         line += ["-device", "intel-iommu,intremap=on"]

@@ -11,9 +11,8 @@ from collections import Counter
 from typing import Any, Callable, Iterable, NamedTuple
 
 from .._base.fs import Root
-from .._host.pci import PciBus, PciDevice
+from .._host.pci import PciBus, PciDevice, normalise_serials
 from .._policy.kinds import PASSTHROUGH_DRIVERS
-from .selectors import plain_serials
 
 # --- what a device is known by ---
 
@@ -64,7 +63,7 @@ def contradiction(device: PciDevice, entry: dict[str, Any]) -> str:
     if macs and device.interfaces and not any(interface.permanent in macs for interface in device.interfaces):
         return "another MAC is there: %s" % device.mac
     # A disk's driver shows one more: either may have been seen without it.
-    known, shown = plain_serials(entry.get("serials", [])), plain_serials(device.serials)
+    known, shown = normalise_serials(entry.get("serials", [])), normalise_serials(device.serials)
     if known and not (known <= shown or shown <= known):
         return "another serial number is there: %s" % ", ".join(device.serials)
     return ""
@@ -196,8 +195,8 @@ def _alike(bus: PciBus, entry: dict[str, Any]) -> list[PciDevice]:
 
 
 def _with_serial(bus: PciBus, entry: dict[str, Any]) -> list[PciDevice]:
-    wanted = plain_serials(entry.get("serials", []))
-    return [device for device in _alike(bus, entry) if wanted and wanted <= plain_serials(device.serials)]
+    wanted = normalise_serials(entry.get("serials", []))
+    return [device for device in _alike(bus, entry) if wanted and wanted <= normalise_serials(device.serials)]
 
 
 def _in_slot(bus: PciBus, entry: dict[str, Any]) -> list[PciDevice]:
@@ -274,7 +273,7 @@ def awaited(bus: PciBus, entry: dict[str, Any], is_loading: bool) -> list[PciDev
 
 
 def _hides_serial(device: PciDevice, entry: dict[str, Any]) -> bool:
-    return not plain_serials(entry.get("serials", [])) <= plain_serials(device.serials)
+    return not normalise_serials(entry.get("serials", [])) <= normalise_serials(device.serials)
 
 
 def _is_settled(entry: dict[str, Any], match: Match) -> bool:

@@ -15,12 +15,12 @@ from .._base.paths import ORIGINALS
 from .._base.records import dump_json, load_json
 from .._base.schema import Schema, problems
 from .._host.iommu import UNSAFE_GROUP_NAMES
-from .._host.pci import PciBus, PciDevice
+from .._host.pci import PciBus, PciDevice, normalise_serials
 from .._policy.kinds import DISK_DATA, DISK_MEMBER, PASSTHROUGH_DRIVERS
 from .identity import identity, interface_state, macs_of, permanent_macs, replaced
+from .recorded import Recorded
 from .schemas import ORIGINAL, ORIGINAL_SRIOV
 from .schemas import ORIGINALS as ORIGINALS_SCHEMA
-from .selectors import Recorded, plain_serials
 from .steps import DeviceState, observe
 
 # In the record of a device whose original is not known: it is offered to the host's drivers.
@@ -141,10 +141,10 @@ class Originals:
     def _was_bound(self, device: PciDevice, bus: PciBus) -> bool:
         """Whether a device was bound and not released, by a serial number that no other one like it shows."""
         records = [record for record in self.devices.values() if record["vendor_device"] == device.vendor_device]
-        known = [plain_serials(record["serials"]) for record in records if record.get("serials")]
+        known = [normalise_serials(record["serials"]) for record in records if record.get("serials")]
         kind = (device.vendor_device, device.address[-1])
-        alike = [plain_serials(other.serials) for other in bus if (other.vendor_device, other.address[-1]) == kind]
-        mine = plain_serials(device.serials)
+        alike = [normalise_serials(other.serials) for other in bus if (other.vendor_device, other.address[-1]) == kind]
+        mine = normalise_serials(device.serials)
         return any(serials <= mine and sum(serials <= shown for shown in alike) == 1 for serials in known)
 
     def identities(self) -> list[Recorded]:

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 from .._base.errors import HostError
 from .._base.fs import Root
 from .._host.pci import PciBus, PciDevice
-from .selectors import Recorded, describe, find_physical
+from .finders import find_physical
+from .recorded import Recorded
+from .selector_errors import describe
 
 ELEMENT_SPEC: dict[str, Any] = {
     "type": "list",

@@ -12,7 +12,7 @@ import re
 import socket
 import struct
 from functools import cached_property
-from typing import Iterator, NamedTuple
+from typing import Iterable, Iterator, NamedTuple
 
 from .._base.errors import HostError
 from .._base.fs import Root
@@ -47,6 +47,16 @@ def normalise_bdf(text: str) -> str:
             remedy="Write the address as `lspci -D` or /sys/bus/pci/devices shows it, in quotes.",
         )
     return address
+
+
+def normalise_serial(text: str) -> str:
+    """Return a serial number as it is compared: programs separate its digits by different characters."""
+    return re.sub("[-: ]", "", text).lower()
+
+
+def normalise_serials(texts: Iterable[str]) -> set[str]:
+    """Return several serial numbers as they are compared."""
+    return set(map(normalise_serial, texts))
 
 
 class Interface(NamedTuple):

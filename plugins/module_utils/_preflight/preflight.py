@@ -16,7 +16,8 @@ from .._base.fs import Root
 from .._base.paths import ACCESS_RECORD, HUGEPAGES_RECORD, HUGETLB_MOUNTS_RECORD, LIBRARY, STATE
 from .._cmdline.iommu import enabling
 from .._devices.originals import Originals
-from .._devices.selectors import Recorded, resolve
+from .._devices.recorded import Recorded
+from .._devices.selectors import resolve
 from .._devices.sriov import losses, plan_functions
 from .._dkms import signing
 from .._dkms.upkeep import headers_to_come

@@ -107,7 +107,7 @@ def test_a_replaced_disk(host: Machine) -> None:
     converge(host, request)
     restart(host, DISK, "nvme")
     host.tree.file(host.tree.real(DISK) + "/nvme/nvme0/serial", "S7")
-    with pytest.raises(Refused, match="serial S0 was taken over by an earlier run, but it has disappeared"):
+    with pytest.raises(Refused, match="serial S0 was bound by an earlier run, but it has disappeared"):
         binding(host, Request([{"serial": "S0"}], accept_unsafe=True, backend="dkms"))
     assert "another serial number is there: S7" in converge(host, request).warnings[0]
     assert [entry["serials"] for entry in devices(host, BINDINGS)] == [["S7"]]

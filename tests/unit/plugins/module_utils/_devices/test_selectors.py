@@ -10,7 +10,7 @@ import re
 
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.selectors import Recorded
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.recorded import Recorded
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus
 from ansible_collections.baremetal.noiommu.tests.unit.support.selecting import select
 from ansible_collections.baremetal.noiommu.tests.unit.support.tree import Tree
@@ -93,7 +93,7 @@ def test_each_means(host: Tree, entry: dict, found: list[str]) -> None:
         ({"pf": PF, "vf": ["2-0"]}, "not an index", "a range such as 0-3"),
         (
             {"vendor_device": "8086:10d3", "count": 2},
-            "means 4 devices, and the declared count is 2",
+            "means 4 devices, but the declared count is 2",
             "matched: 0000:04:00.3",
         ),
         ({"address": PF}, "has 3 virtual functions, which would be destroyed", "virtual function 0: " + VFS[0]),

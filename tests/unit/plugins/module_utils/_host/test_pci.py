@@ -11,7 +11,8 @@ import re
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.selectors import Recorded, resolve
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.recorded import Recorded
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.selectors import resolve
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host import pci
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus, nearest_bdf, normalise_bdf
 from ansible_collections.baremetal.noiommu.tests.unit.support.selecting import select
@@ -198,7 +199,7 @@ def test_every_bad_entry_is_reported(host: Tree) -> None:
 def test_a_virtual_interface_is_explained(host: Tree) -> None:
     host.net("bond0")
     host.stack("bond0", "eth1", "eth2", master=True)
-    with pytest.raises(HostError, match="bond0 is no interface of a PCI device") as caught:
+    with pytest.raises(HostError, match="bond0 is not an interface of a PCI device") as caught:
         select(host, {"interface": "bond0"})
     assert "below it: eth1" in caught.value.evidence
 
@@ -207,7 +208,7 @@ def test_a_virtual_interface_is_explained(host: Tree) -> None:
 def test_a_usb_interface_does_not_mean_its_whole_host_controller(host: Tree, selector: dict[str, str]) -> None:
     host.pci("0000:00:14.0", "8086:7ae0", "0c0330", driver="xhci_hcd")
     host.net("usb0", "0000:00:14.0", "52:54:00:00:00:77", child="usb1/1-2/1-2:1.0")
-    with pytest.raises(HostError, match="usb0 is no interface of a PCI device, but of a USB one") as caught:
+    with pytest.raises(HostError, match="usb0 is not an interface of a PCI device, but of a USB one") as caught:
         select(host, selector)
     assert "1-2:1.0/net/usb0" in caught.value.evidence[0] and "controller" in caught.value.remedy
     assert PciBus(host.root).get("0000:00:14.0").interfaces == []

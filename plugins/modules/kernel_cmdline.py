@@ -17,11 +17,18 @@ description:
     whether the running kernel still has to be rebooted for that. It never reboots.
   - On Debian and Ubuntu by a fragment of its own in C(/etc/default/grub.d) and C(update-grub); C(/etc/default/grub) is
     left as it is, and recovery entries boot without the parameters. On RHEL and its kin by C(grubby). Where
-    systemd-boot boots, by C(/etc/kernel/cmdline) and C(kernel-install).
+    systemd-boot boots, by C(/etc/kernel/cmdline) and C(kernel-install), which makes the entry of each installed kernel
+    again.
+  - Unified kernel images are served the same way where C(kernel-install) has C(ukify) make them (C(layout=uki)).
+    Otherwise they are refused with the reason, as are signed ones where C(/etc/kernel/uki.conf) names no key to sign
+    them again.
   - What was there before is recorded, and comes back with O(state=absent).
+  - Debian writes no C(/etc/kernel/cmdline), and C(kernel-install) then takes the line of the running kernel. There
+    O(state=absent) makes the entries without the parameters, and removes the file. A kernel that is installed after
+    that and before the reboot gets the running kernel's parameters once more.
   - A converged host is only read. In particular C(update-grub) runs only where something differs, and again where an
     earlier run was killed before it.
-  - Only GRUB on Debian is proven on machines. The other two are covered by unit tests.
+  - Only GRUB on Debian is proven on machines. The others are covered by unit tests.
 extends_documentation_fragment:
   - baremetal.noiommu._attributes
   - baremetal.noiommu._attributes.state
@@ -90,7 +97,8 @@ EXAMPLES = r"""
 RETURN = r"""
 mechanism:
   description:
-    - How the line is changed, as V(grub), V(grubby) or V(systemd-boot); V(null) where there was nothing to look at.
+    - How the line is changed, as V(grub), V(grubby), V(systemd-boot) or V(unified-kernel-image); V(null) where there
+      was nothing to look at.
   returned: success
   type: str
   sample: grub

@@ -15,7 +15,8 @@ from .._base.errors import HostError
 from .._base.files import FileSet, RenderedFile
 from .._base.fs import Root
 from .._base.undo import UndoStack
-from .bootloaders import BootLoader, Lines, Original, detect, read_only
+from .bootloaders import detect, read_only
+from .mechanism import BootLoader, Lines, Original
 from .record import RECORD, CommandLineRecord
 from .words import Parameters, add, effective, find, holds, remove, running
 
@@ -57,11 +58,10 @@ class CommandLinePlan:
         owners = {name: theirs for name, theirs in self.record.owners.items() if name != self._owner}
         if self.wanted is not None:
             owners[self._owner] = self.wanted
-        self.lines_after, edited = (
-            {kernel: self._changed(loader, kernel, words, owners) for kernel, words in lines.items()}
-            for lines in (self.lines_before, loader.editable())
-        )
-        now = self.record.original or Original(loader.editable(), loader.source())
+        self._editable = loader.editable()
+        edited = {kernel: self._changed(loader, kernel, words, owners) for kernel, words in self._editable.items()}
+        self.lines_after = loader.predicted(self.lines_before, edited)
+        now = self.record.original or Original(self._editable, loader.source())
         restored = now if not owners and edited == now.lines else None
         wanted_files = loader.files(self._owner, self.wanted, edited, restored)
         folders = {os.path.dirname(file.path) for file in wanted_files}
@@ -154,13 +154,13 @@ class CommandLinePlan:
                 "bootloader",
                 "%s ended without an error, but the next boot would not have the parameters." % loader.program,
                 evidence=["%s: %s" % (kernel or "the next boot's command line", " ".join(words))],
-                remedy="Look for settings that override these, such as another file in /etc/default/grub.d.",
+                remedy="Look for %s." % loader.overrides,
             )
 
     def _restore(self, loader: BootLoader) -> None:
         """Have the boot loader use the old files again, unless what it boots was never replaced."""
         if loader.lines() != self.lines_before:
-            loader.activate(self.lines_before)
+            loader.activate(self._editable)
 
     def before(self) -> str | None:
         """Return the line that the next boot would have had."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from .._base.command import Runner
 from .._base.errors import HostError
 from .._base.fs import Root
 from .._host.iommu import HostIommu
@@ -48,7 +49,21 @@ def enabling(root: Root, iommu: HostIommu, wanted: bool) -> Enabling:
     refusals = []
     if holds(running(root), Parameters(parameters, without)):
         refusals.append(_stays_off(root, iommu, parameters))
+    else:
+        refusals += _not_to_be_had(root, Parameters(parameters, without))
     return Enabling(parameters, without, recorded is not None, not refusals, refusals)
+
+
+def _not_to_be_had(root: Root, wanted: Parameters) -> list[HostError]:
+    """Return what the step that puts them on the command line would refuse."""
+    from .command_line import CommandLinePlan  # most hosts have no IOMMU to be turned on
+
+    try:
+        CommandLinePlan(root, Runner(), OWNER, wanted)
+    except HostError as exc:
+        exc.evidence.insert(0, "wanted by noiommu_enable_iommu (enable_iommu)")
+        return [exc]
+    return []
 
 
 def _stays_off(root: Root, iommu: HostIommu, parameters: list[str]) -> HostError:

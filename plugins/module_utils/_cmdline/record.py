@@ -11,7 +11,7 @@ from typing import Any
 from .._base.fs import Root
 from .._base.records import dump_json, load_record
 from .._base.schema import fields, items, nullable, table, text
-from .bootloaders import Original
+from .mechanism import Original
 from .words import Parameters, split
 
 RECORD = "/var/lib/noiommu/cmdline.json"

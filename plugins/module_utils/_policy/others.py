@@ -49,8 +49,8 @@ def id_refusals(root: Root, bus: PciBus, backend: str | None, declared: set[str]
             "vfio_ids",
             "vfio-pci is told to take devices by their model, and with this backend it would at the next boot.",
             evidence=["%s: ids=%s" % (line.where, line.value) for line in lines] + taken[:_SHOWN],
-            remedy="Remove the ids there; if vfio-pci is in the initial RAM disk, run update-initramfs -u as well."
-            " Devices that are declared are bound without it.",
+            remedy="Remove the ids there; if vfio-pci is in the initial RAM disk, make that again as well"
+            " (update-initramfs -u, or dracut --force). Devices that are declared are bound without it.",
         )
     ]
 

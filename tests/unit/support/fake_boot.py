@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import subprocess
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner, RunResult
@@ -109,6 +110,11 @@ class FakeGrubby(FakeBoot):
         return next(iter(self.kernels.values()))
 
 
+RELEASE = "6.1.0-1"
+MACHINE_ID = "systemd.machine_id=0123"
+KERNEL_INSTALL = ("kernel-install", "add", RELEASE, "/boot/vmlinuz-" + RELEASE)
+
+
 class FakeSystemdBoot(FakeBoot):
     """kernel-install makes an entry from /etc/kernel/cmdline, or from the running kernel's line."""
 
@@ -121,18 +127,36 @@ class FakeSystemdBoot(FakeBoot):
         tree.file("/boot/efi/loader/entries/id-5.0.conf", "version 5.0\noptions gone")
         tree.file("/proc/cmdline", "initrd=\\id\\initrd " + BASE + " quiet")
         tree.dir("/etc/kernel")
+        self.configure()
         if cmdline is not None:
             tree.at("/etc/kernel/cmdline").write_text(cmdline + " \n")
-        self.do(("kernel-install", "add", "6.1.0-1", "/boot/vmlinuz-6.1.0-1"))
+        self.do(KERNEL_INSTALL)
         self.boot()
 
+    def configure(self) -> None:
+        """Set the host's layout."""
+
     def do(self, argv: tuple[str, ...]) -> str:
-        assert argv == ("kernel-install", "add", "6.1.0-1", "/boot/vmlinuz-6.1.0-1")
+        assert argv == KERNEL_INSTALL
         text = self.tree.root.read_text("/etc/kernel/cmdline")
         if text is None:
-            text = (self.tree.root.read_text("/proc/cmdline") or "").replace("initrd=\\id\\initrd ", "")
-        self.tree.file(self.ENTRY, "title Debian\nversion 6.1.0-1\noptions    %s\nlinux /id/linux" % text.strip())
+            running = (self.tree.root.read_text("/proc/cmdline") or "").split()
+            text = " ".join(word for word in running if not word.startswith(("initrd=", "BOOT_IMAGE=")))
+        words = [word for line in self.uncommented(text) for word in line.split()]
+        if not any(word.startswith("systemd.machine_id=") for word in words):
+            words.append(MACHINE_ID)
+        self.make(" ".join(words))
         return ""
+
+    def uncommented(self, text: str) -> list[str]:
+        """Return the lines that the plugin of this layout reads."""
+        return [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+
+    def make(self, line: str) -> None:
+        """Make what is booted."""
+        self.tree.file(
+            self.ENTRY, "title Debian\nversion %s\nsort-key debian\noptions    %s\nlinux /id/linux" % (RELEASE, line)
+        )
 
     @property
     def next(self) -> str:
@@ -140,3 +164,54 @@ class FakeSystemdBoot(FakeBoot):
 
     def boot(self) -> None:
         self.tree.file("/proc/cmdline", "initrd=\\id\\initrd " + self.next)
+
+
+class FakeSystemdBootAsInstalled(FakeSystemdBoot):
+    """As Debian leaves it: no package writes /etc/kernel/cmdline."""
+
+    def __init__(self, tree: Tree) -> None:
+        super().__init__(tree, None)
+
+
+class FakeUnified(FakeSystemdBoot):
+    """kernel-install has ukify make one file of everything, and the firmware or systemd-boot starts it."""
+
+    ENTRY = "/boot/efi/EFI/Linux/id-6.1.0-1.efi"
+    key = ""
+
+    def configure(self) -> None:
+        self.tree.file("/usr/bin/ukify")
+        self.tree.file("/etc/kernel/install.conf", "# by hand\nlayout=uki")
+        self.tree.file("/boot/efi/EFI/Linux/id-5.0.efi", unified_image("5.0", "gone"))
+
+    def uncommented(self, text: str) -> list[str]:
+        return text.splitlines()  # ukify's plugin takes comments for parameters
+
+    def make(self, line: str) -> None:
+        self.tree.file(self.ENTRY, unified_image(RELEASE, " " + line, signed=bool(self.key)))
+
+    @property
+    def next(self) -> str:
+        data = self.tree.root.read_bytes(self.ENTRY) or b""
+        return data[data.index(b"<cmdline>") + 9 : data.index(b"</cmdline>")].decode().strip()
+
+    def boot(self) -> None:
+        self.tree.file("/proc/cmdline", self.next)
+
+
+def unified_image(release: str, line: str, signed: bool = False) -> bytes:
+    """Return an image with the sections that matter, laid out as ukify does: a 64-bit PE program."""
+    sections = {".text": b"code", ".cmdline": line.encode(), ".uname": release.encode(), ".linux": b"kernel"}
+    optional, stub = 112 + 16 * 8, 0x80
+    head = b"MZ".ljust(0x3C, b"\0") + struct.pack("<I", stub)
+    directories = [(0, 0)] * 4 + [(0x9000, 0x100 if signed else 0)] + [(0, 0)] * 11
+    coff = struct.pack("<HHIIIHH", 0x8664, len(sections), 0, 0, 0, optional, 0)
+    extra = struct.pack("<H", 0x20B).ljust(112, b"\0") + b"".join(struct.pack("<II", *entry) for entry in directories)
+    table, body, offset = b"", b"", 0x400
+    for name, data in sections.items():
+        table += struct.pack("<8sIIIIIIHHI", name.encode(), len(data), offset, 0x200, offset, 0, 0, 0, 0, 0)
+        body += data.ljust(0x200, b"\0")
+        offset += 0x200
+    # For next(), which must not depend on the reader under test; after all sections.
+    marks = b"<cmdline>" + line.encode() + b"</cmdline>"
+    return (head.ljust(stub, b"\0") + b"PE\0\0" + coff + extra + table).ljust(0x400, b"\0") + body + marks

@@ -60,6 +60,7 @@ def test_a_host_without_one_is_not_concerned(tree: Tree) -> None:
 
 
 def test_amd_needs_only_what_switches_it_off_taken_away(tree: Tree) -> None:
+    FakeGrub(tree)
     tree.file("/sys/firmware/acpi/tables/IVRS", b"IVRS")
     tree.file("/proc/cmdline", "root=/dev/sda1 amd_iommu=off iommu=off")
     assert decide(tree) == Enabling([], ["amd_iommu=off", "iommu=off"], False, True, [])
@@ -78,6 +79,14 @@ def test_one_that_stays_off_with_the_parameters_is_refused(dark: FakeGrub, tree:
     assert "CONFIG_AMD_IOMMU" in decide(tree).refusals[0].remedy
 
 
+def test_a_boot_loader_that_cannot_be_told_is_refused_beforehand(tree: Tree) -> None:
+    tree.file("/sys/firmware/acpi/tables/DMAR", b"DMAR")
+    found = decide(tree)
+    assert not found.pending and [one.code for one in found.refusals] == ["bootloader"]
+    assert "enable_iommu" in found.refusals[0].evidence[0]
+    assert decide(tree, wanted=False).refusals == []
+
+
 def test_insecure_mode_is_never_taken_instead(dark: FakeGrub, tree: Tree) -> None:
     assert choose(tree.root, "auto", True, True).backend == "iommu"
     assert choose(tree.root, "auto", True, False).backend == "dkms"
@@ -92,6 +101,7 @@ def test_the_verdict_is_on_the_host_after_the_reboot(machine: Machine) -> None:
     tree.file("/lib/modules/6.1.0/modules.dep", "kernel/drivers/vfio/pci/vfio-pci.ko:")
     tree.file("/proc/sys/kernel/tainted", "0")
     tree.file("/sys/firmware/acpi/tables/DMAR", b"DMAR")
+    FakeGrub(tree)
 
     def verdict(backend: str = "auto", enable: bool = True) -> dict:
         report = Preflight(

@@ -37,4 +37,6 @@ class ActionModule(ActionBase):
         if args["fail"]:
             # One line is what is wanted then: everything else stays out of the output.
             return dict(result, failed=record["state"] != "ok")
-        return dict(result, record=record, metrics=render(record, times.utc_now().timestamp()))
+        now = times.utc_now()
+        record["checked_at"] = times.stamp(now)
+        return dict(result, record=record, metrics=render(record, now.timestamp()))

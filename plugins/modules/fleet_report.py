@@ -17,7 +17,9 @@ description:
   - Takes what M(baremetal.noiommu.host_report) returned for each host, registered as C(host_report_result), and writes
     files on the controller. Does nothing on any host.
   - Writes C(report.html), one page that needs no other file, C(report.json) after C(docs/report.schema.json), and
-    C(metrics/HOST.prom) for each host. Files of hosts that are not in the report are removed from C(metrics).
+    C(metrics/HOST.prom) for each host.
+  - Merges into the report that is there. What earlier runs found out about hosts that are not in this one stays, with
+    the time of its check. Runs may write one report side by side; a lock in the directory keeps them apart.
 extends_documentation_fragment:
   - baremetal.noiommu._attributes
 attributes:
@@ -42,6 +44,17 @@ options:
     description: The directory on the controller, from the current one if it is relative.
     type: str
     required: true
+  inventory:
+    description: The names of all hosts of the inventory. Only O(prune) needs them.
+    type: list
+    elements: str
+    default: []
+  prune:
+    description:
+      - Removes hosts from the report that are neither in O(inventory) nor in O(hosts), and their files from C(metrics).
+      - Must be V(false) if the inventory of a run has only some of the hosts, as that of an AWX job slice.
+    type: bool
+    default: false
 seealso:
   - module: baremetal.noiommu.host_report
 """
@@ -63,8 +76,24 @@ dest:
   description: The directory.
   returned: success
   type: str
+checked:
+  description: How many hosts this run checked.
+  returned: success
+  type: int
+  sample: 2
+kept:
+  description: How many hosts of the report only earlier runs checked.
+  returned: success
+  type: int
+  sample: 2
+removed:
+  description: The hosts that are no longer in the report.
+  returned: success
+  type: list
+  elements: str
+  sample: [edge7]
 summary:
-  description: How many hosts there are, and how many of each state.
+  description: How many hosts there are in the whole report, and how many of each state.
   returned: success
   type: dict
   sample: {"hosts": 4, "ok": 2, "drifted": 1, "unreachable": 1}

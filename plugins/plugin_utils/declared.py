@@ -44,6 +44,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "noiommu_metrics_dir": _TEXT,
     "noiommu_reboot_ok": _BOOLEAN,
     "noiommu_report_dir": _TEXT,
+    "noiommu_report_prune": _BOOLEAN,
     "noiommu_sriov": SRIOV_SPEC,
     "noiommu_state": {"type": "str", "choices": ["present", "absent"]},
 }

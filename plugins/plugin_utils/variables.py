@@ -34,6 +34,7 @@ VARIABLES = {
     "noiommu_metrics_dir": "Where a host keeps its metrics.",
     "noiommu_reboot_ok": "A deploy may reboot the host.",
     "noiommu_report_dir": "Where the report is written.",
+    "noiommu_report_prune": "Hosts that are not in the inventory are removed from the report.",
     "noiommu_sriov": "How many virtual functions physical ones have.",
     "noiommu_state": "Whether the host has what is declared, or nothing.",
 }

@@ -118,6 +118,10 @@ class Browser:
         """Run a command of the DevTools protocol."""
         return self._call("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
 
+    def set_clock(self, stamp: str) -> None:
+        """Have pages that are opened from now on believe that this is the time."""
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", source="Date.now = () => Date.parse('%s');" % stamp)
+
     def picture(self) -> bytes:
         """Return the window as PNG."""
         return base64.b64decode(self._call("GET", "/screenshot"))

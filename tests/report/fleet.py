@@ -272,8 +272,18 @@ def generated(count: int) -> dict[str, dict[str, Any]]:
     return hosts
 
 
+def records(hosts: dict[str, dict[str, Any]], checked_at: str = GENERATED_AT) -> list[dict[str, Any]]:
+    """Return what one run found out about its hosts."""
+    in_maintenance = {"lab5": "Its disk is replaced, ticket 4711."}
+    found = (host_record(name, known, in_maintenance.get(name, "")) for name, known in hosts.items())
+    return [{**one, "checked_at": checked_at} for one in found]
+
+
 def report(hosts: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the report on a fleet."""
-    in_maintenance = {"lab5": "Its disk is replaced, ticket 4711."}
-    records = (host_record(name, known, in_maintenance.get(name, "")) for name, known in hosts.items())
-    return fleet(records, GENERATED_AT)
+    return fleet(records(hosts), GENERATED_AT)
+
+
+def some(hosts: dict[str, dict[str, Any]], number: int, of: int) -> dict[str, dict[str, Any]]:
+    """Return a slice of a fleet, as AWX makes them: every so manieth host."""
+    return {name: hosts[name] for name in list(hosts)[number::of]}

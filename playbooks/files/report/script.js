@@ -12,6 +12,17 @@
 
   let report;
   const day = (time) => (time ? time.slice(0, 10) : "");
+  const readable = (time) => time.replace("T", " ").replace("Z", " UTC");
+
+  // As the alert NoiommuCheckStale has it.
+  const STALE = 2 * 86400;
+  // Of what is shown now, not when the report was made: a page may be looked at long afterwards.
+  const age = (host) => Math.max((Date.now() - Date.parse(host.checked_at)) / 1000, 0);
+  const stale = (host) => age(host) > STALE;
+  const ago = (seconds) => {
+    const [unit, length] = [["min", 60], ["h", 3600], ["d", 86400]].findLast(([, one]) => seconds >= one) || ["min", 60];
+    return `${Math.floor(seconds / length)} ${unit} ago`;
+  };
   const total = (pools) => pools.map(
     (pool) => `${pool.size}${pool.node === null ? "" : ` node ${pool.node}`}: ${pool.count}`);
 
@@ -49,6 +60,7 @@
       (host) => -host.hugepages.reduce((sum, one) => sum + (one.node === null ? one.count : 0), 0)],
     ["Kernel", (host) => [host.kernel || "", ""], (host) => host.kernel || ""],
     ["Pending", (host) => [pending(host), "warn"], (host) => -pending(host).length],
+    ["Checked", (host) => [ago(age(host)), stale(host) ? "warn" : "quiet"], (host) => host.checked_at],
     ["Why", (host) => [host.reason, "reason"], (host) => host.reason || "\uffff"],
   ];
 
@@ -64,6 +76,7 @@
     ["tainted", "tainted", (host) => host.taint && host.taint.mask > 0, ""],
     ["reboot", "to reboot", (host) => host.reboot_pending.length > 0, "warn"],
     ["keys", "keys to enrol", (host) => host.keys_to_enrol.length > 0, "warn"],
+    ["stale", "stale", stale, "warn"],
   ];
 
   const view = { tile: TILES[0], column: 1, down: false, page: 0, find: [], backend: "", kernel: "" };
@@ -193,6 +206,7 @@
     add(host.hugepages, () => grid("Hugepages", ["Size", "NUMA node", "Pages", "Free"],
       host.hugepages.map((one) => [one.size, one.node === null ? "all" : one.node, one.count, one.free])));
     add(host.os, () => section("System", make("p", {}, `${host.os}, kernel ${host.kernel || "unknown"}`)));
+    parts.push(section("Checked", make("p", {}, `${readable(host.checked_at)}, ${ago(age(host))}`)));
     return make("tr", { className: "details", role: "row" },
       make("td", { colSpan: COLUMNS.length, role: "cell" }, make("div", {}, ...parts)));
   }
@@ -212,8 +226,11 @@
   function build() {
     report = JSON.parse(get("data").textContent);
     report.hosts.forEach((host, place) => { host.place = place; });
-    get("made").replaceChildren("As of ", make("time", { dateTime: report.generated_at },
-      report.generated_at.replace("T", " ").replace("Z", " UTC")));
+    const time = (value) => make("time", { dateTime: value }, readable(value));
+    const checks = report.hosts.map((host) => host.checked_at).sort();
+    get("made").replaceChildren("As of ", time(report.generated_at),
+      ...checks.length && checks[0] !== checks.at(-1) ? [
+        ". The hosts were checked between ", time(checks[0]), " and ", time(checks.at(-1)), "."] : []);
     get("summary").append(...TILES.map((tile) => {
       const number = report.hosts.filter(tile[2]).length;
       const button = make("button", { type: "button" },

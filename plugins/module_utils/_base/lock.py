@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One run at a time on a host: two that load and save the same records would lose what the other wrote."""
+"""One run at a time on a host, or in a report: two that load and save the same files would lose what one wrote."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import contextlib
 import fcntl
 import os
 import time
-from typing import Iterator
+from typing import Iterator, NamedTuple
 
-from .errors import HostError
+from .errors import HostError, errno_text
 from .fs import Root
 from .paths import LOCK
 
@@ -22,12 +22,24 @@ WAIT = 60.0
 BUILD_WAIT = 900.0
 
 
+class Lock(NamedTuple):
+    """What is locked, and what is said where that fails."""
+
+    path: str
+    busy: str
+    cannot_open: str  # the remedy
+    mode: int = 0o600
+
+
+HOST = Lock(LOCK, "Another run works on this host", "Run with become: true.")
+
+
 @contextlib.contextmanager
-def exclusive(root: Root, wait: float | None = None) -> Iterator[None]:
+def exclusive(root: Root, wait: float | None = None, lock: Lock = HOST) -> Iterator[None]:
     """Keep other runs out. The kernel ends the lock with the process, whatever ends that."""
-    handle = _open(root)
+    handle = _open(root, lock)
     try:
-        _take(root, handle, WAIT if wait is None else wait)
+        _take(root, handle, WAIT if wait is None else wait, lock)
         with contextlib.suppress(OSError):  # a full /run keeps nobody from working: who it is would be good to know
             os.ftruncate(handle, 0)
             os.pwrite(handle, b"%d\n" % os.getpid(), 0)
@@ -38,27 +50,31 @@ def exclusive(root: Root, wait: float | None = None) -> Iterator[None]:
 
 
 def unless_check_mode(
-    root: Root, check_mode: bool, wait: float | None = None
+    root: Root, check_mode: bool, wait: float | None = None, lock: Lock = HOST
 ) -> contextlib.AbstractContextManager[None]:
     """Keep other runs out of one that changes something."""
-    return contextlib.nullcontext() if check_mode else exclusive(root, wait)
+    return contextlib.nullcontext() if check_mode else exclusive(root, wait, lock)
 
 
-def _open(root: Root) -> int:
+def _open(root: Root, lock: Lock) -> int:
     try:
-        root.make_dirs(os.path.dirname(LOCK))
-        return os.open(root.path(LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        root.make_dirs(os.path.dirname(lock.path))
+        return os.open(root.path(lock.path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, lock.mode)
     except OSError as exc:
-        raise HostError(
-            "file",
-            "Could not open %s, which keeps two runs apart: %s." % (LOCK, exc.strerror),
-            evidence=["%s: %s" % (LOCK, exc.strerror)],
-            remedy="Run with become: true.",
-            errno=exc.errno,
-        ) from exc
+        raise _unusable(lock, exc) from exc
 
 
-def _take(root: Root, handle: int, wait: float) -> None:
+def _unusable(lock: Lock, exc: OSError) -> HostError:
+    return HostError(
+        "file",
+        "Could not open %s, which keeps two runs apart: %s." % (lock.path, exc.strerror),
+        evidence=["%s: %s" % (lock.path, errno_text(exc))],
+        remedy=lock.cannot_open,
+        errno=exc.errno,
+    )
+
+
+def _take(root: Root, handle: int, wait: float, lock: Lock) -> None:
     deadline = time.monotonic() + wait
     while True:
         try:
@@ -68,15 +84,17 @@ def _take(root: Root, handle: int, wait: float) -> None:
             if time.monotonic() >= deadline:
                 raise HostError(
                     "busy",
-                    "Another run works on this host, and did not end within %d s." % wait,
-                    evidence=["%s is locked by %s" % (LOCK, _holder(root))],
+                    "%s, and did not end within %d s." % (lock.busy, wait),
+                    evidence=["%s is locked by %s" % (lock.path, _holder(root, lock))],
                     remedy="Wait until it has ended, or end it, then run again.",
                 ) from exc
+        except OSError as exc:  # a filesystem that knows no locks
+            raise _unusable(lock, exc) from exc
         time.sleep(0.2)
 
 
-def _holder(root: Root) -> str:
-    pid = root.read_text(LOCK)
+def _holder(root: Root, lock: Lock) -> str:
+    pid = root.read_text(lock.path)
     if not pid:
         return "a process that has not said which it is"
     return "process %s (%s)" % (pid, root.read_text("/proc", pid, "comm") or "?")

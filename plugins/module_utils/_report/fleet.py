@@ -293,7 +293,7 @@ def _parts(name: str) -> list[tuple[bool, str]]:
 def fleet(records: Iterable[dict[str, Any]], generated_at: str) -> dict[str, Any]:
     """Return the whole report."""
     hosts = sorted(
-        ({"os": "", "warnings": [], **one} for one in records),
+        ({"os": "", "warnings": [], "checked_at": generated_at, **one} for one in records),
         # host9 before host10, as people count.
         key=lambda one: [(0, int(part), "") if digits else (1, 0, part) for digits, part in _parts(one["name"])],
     )
@@ -326,7 +326,7 @@ def render_page(report: dict[str, Any], parts: Mapping[str, str]) -> str:
     The data can neither end the element that holds it nor be taken for markup: it has no <, > or &, and nothing but
     ASCII. Should that ever fail, the policy lets nothing run but the one script, which puts text into text nodes only.
     """
-    data = json.dumps(report, separators=(",", ":"), allow_nan=False)
+    data = json.dumps(report, separators=(",", ":"), sort_keys=True, allow_nan=False)
     for character in "<>&":
         data = data.replace(character, "\\u%04x" % ord(character))
     policy = "default-src 'none'; base-uri 'none'; form-action 'none'; style-src %s; script-src %s" % (
@@ -343,7 +343,7 @@ def _digest(source: str) -> str:
 
 def without_times(rendered: str) -> str:
     """Return a file of ours without the times of its making, to tell whether two say the same."""
-    pattern = r'("generated_at": ?)"[^"]*"|^(%s(?:\{.*\})? )\d+$' % CHECKED
+    pattern = r'("(?:generated|checked)_at": ?)"[^"]*"|^(%s(?:\{.*\})? )\d+$' % CHECKED
     return re.sub(pattern, r"\1\2", rendered, flags=re.MULTILINE)
 
 

@@ -15,6 +15,7 @@ import os
 import stat
 from typing import Callable
 
+from . import labels
 from .errors import HostError, errno_text
 
 
@@ -33,6 +34,7 @@ def write_file(real: str, path: str, text: str | bytes, mode: int) -> None:
         with os.fdopen(nameless or _open_second(real), "wb") as stream:
             stream.write(data)
             os.fchmod(stream.fileno(), mode)
+            labels.apply(stream.fileno(), real, stat.S_IFREG)
             stream.flush()
             os.fsync(stream.fileno())
             if nameless:
@@ -63,7 +65,8 @@ def make_dirs(real: str) -> None:
         os.makedirs(real, exist_ok=True)
     finally:
         os.umask(before)
-    for made in missing:
+    for made in reversed(missing):
+        labels.apply(made, made, stat.S_IFDIR)
         _sync_directory(os.path.dirname(made))
 
 
@@ -91,7 +94,7 @@ def write_link(real: str, path: str, target: str) -> None:
     """Make or replace a symbolic link."""
     try:
         make_dirs(os.path.dirname(real))
-        _put_in_place(lambda name: os.symlink(target, name), real)
+        _put_in_place(lambda name: _make_link(target, name, real), real)
         _sync_directory(os.path.dirname(real))
     except OSError as exc:
         remove_second(real)
@@ -166,6 +169,11 @@ def _open_second(real: str) -> int:
     name = _second_name(real)
     _unlink_quietly(name)
     return os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+
+
+def _make_link(target: str, name: str, real: str) -> None:
+    os.symlink(target, name)
+    labels.apply(name, real, stat.S_IFLNK)
 
 
 def _put_in_place(make: Callable[[str], None], real: str) -> None:

@@ -168,11 +168,11 @@ def converge(machine: Machine, declared: dict, kmod: str) -> None:
             tree,
             FakeDkms(tree),
         )
-    call(hugepages, {"pools": [{"node": None, **one} for one in declared["noiommu_hugepages"]]}, tree, Idle())
+    call(hugepages, {"pools": [{"node": None, **pool} for pool in declared["noiommu_hugepages"]]}, tree, Idle())
     request = Request(declared["noiommu_devices"], accept_unsafe=True)
     BindingChange(machine.kernel, GuardContext(machine.root), request).apply()
     access = declared["noiommu_access"]
-    services = [{"capabilities": None, **one} for one in access["services"]]
+    services = [{"capabilities": None, **service} for service in access["services"]]
     call(dataplane_access, {**access, "services": services, "backend": "dkms", "accept_unsafe": True}, tree, Idle())
 
 
@@ -184,12 +184,12 @@ def main() -> None:
         tree.dir("/usr/" + name)
         tree.at("/" + name).symlink_to("usr/" + name)
     installation(tree)
-    hardware(tree, [one["address"] for one in declared["noiommu_devices"]])
+    hardware(tree, [device["address"] for device in declared["noiommu_devices"]])
     processes(tree)
     machine = Machine(tree)
     index = "/lib/modules/%s/modules.dep" % KERNEL
     there = tree.root.read_text(index)
-    others = ["kernel/drivers/x/driver%04d.ko: kernel/lib/y%04d.ko\n" % (one, one) for one in range(MODULES)]
+    others = ["kernel/drivers/x/driver%04d.ko: kernel/lib/y%04d.ko\n" % (number, number) for number in range(MODULES)]
     tree.file(index, "".join(others) + there)
     nodes(tree)
     converge(machine, declared, kmod)

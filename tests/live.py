@@ -83,7 +83,7 @@ def differences(before: dict, after: dict, path: str = "") -> list[str]:
         ]
     if isinstance(before, list) and isinstance(after, list) and before != after:
         lost, new = (
-            [entry for entry in one if entry not in other] for one, other in ((before, after), (after, before))
+            [entry for entry in left if entry not in other] for left, other in ((before, after), (after, before))
         )
         if lost or new:
             return [f"{path}: lost {lost}, new {new}"]

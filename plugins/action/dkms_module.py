@@ -206,7 +206,7 @@ class ActionModule(ActionBase):
     def _install_prebuilt(self, args: dict[str, Any], builds: list[dict[str, Any]]) -> dict[str, Any]:
         """Tell the host which archives there are and why others are not, and send those that it wants."""
         _directory, there = self._stored(args)
-        args["available"] = {kernel: one.sha256 for kernel, one in there.items()}
+        args["available"] = {kernel: archive.sha256 for kernel, archive in there.items()}
         args["unbuilt"] = answers.reasons(builds)
         if self._task.check_mode:
             for kernel in {kernel for build in builds for kernel in build.get("archived") or {}}:

@@ -59,13 +59,13 @@ class Refused(HostError):
 
     def as_failure(self) -> dict[str, Any]:
         """Return all of them."""
-        return {"msg": str(self), "refusals": [one.as_dict() for one in self.refusals]}
+        return {"msg": str(self), "refusals": [refusal.as_dict() for refusal in self.refusals]}
 
     def __str__(self) -> str:
         if len(self.refusals) == 1:
             return str(self.refusals[0])
         lines = ["%d) %s" % (number, refusal) for number, refusal in enumerate(self.refusals, 1)]
-        return "%d reasons against it: %s" % (len(lines), " ".join(lines))
+        return "Refused for %d reasons: %s" % (len(lines), " ".join(lines))
 
 
 def errno_text(exc: OSError) -> str:

@@ -280,30 +280,30 @@ class Kernel:
         def all_present() -> bool:
             bus = PciBus(self.root)
             pairs[:] = [
-                (one, next((now for now in _interfaces(bus, address) if _same(one, now)), None))
+                (interface, next((now for now in _interfaces(bus, address) if _same(interface, now)), None))
                 for address, interfaces in wanted.items()
-                for one in interfaces
+                for interface in interfaces
             ]
             return all(now is not None for _one, now in pairs)
 
         def all_named() -> bool:
             all_present()
-            return all(one["name"] == now.name for one, now in pairs if now is not None)
+            return all(recorded["name"] == now.name for recorded, now in pairs if now is not None)
 
         _wait(all_present, _INTERFACE_WAIT)
         # udev renames a new interface as long as it is down.
         _wait(all_named, _RENAME_WAIT)
-        missing = [one["name"] for one, now in pairs if now is None]
-        for one, now in pairs:
+        missing = [recorded["name"] for recorded, now in pairs if now is None]
+        for recorded, now in pairs:
             if now is None:
                 continue
             try:
-                if one.get("mtu") not in (None, now.mtu):
-                    self.root.write_sysfs("/sys/class/net/%s/mtu" % now.name, "%d" % one["mtu"])
-                if one["up"] and not now.up:
+                if recorded.get("mtu") not in (None, now.mtu):
+                    self.root.write_sysfs("/sys/class/net/%s/mtu" % now.name, "%d" % recorded["mtu"])
+                if recorded["up"] and not now.up:
                     self.link_up(now.name)
             except (HostError, OSError):  # renamed or removed this very moment
-                missing.append(one["name"])
+                missing.append(recorded["name"])
         return missing
 
     def link_up(self, name: str) -> None:
@@ -326,7 +326,7 @@ class Kernel:
         """Say which processes hold device files open, by file."""
         wanted = {node for node in nodes if self.root.exists(node)}
         found: dict[str, list[str]] = {}
-        pairs = {(one.path, one.pid) for one in open_files(self.root, wanted)} if wanted else set()
+        pairs = {(file.path, file.pid) for file in open_files(self.root, wanted)} if wanted else set()
         for node, pid in sorted(pairs):
             found.setdefault(node, []).append("%s is open in process %s (%s)" % (node, pid, name_of(self.root, pid)))
         for node in wanted.difference(found):

@@ -96,7 +96,7 @@ def read_config(root: Root, release: str) -> dict[str, str] | None:
 
 def find_program(root: Root, name: str) -> str | None:
     """Return where a program is, without running anything."""
-    return next((path for path in ("%s/%s" % (one, name) for one in BIN_DIRS) if root.exists(path)), None)
+    return next((path for path in ("%s/%s" % (folder, name) for folder in BIN_DIRS) if root.exists(path)), None)
 
 
 def compiler(root: Root, release: str) -> str | None:

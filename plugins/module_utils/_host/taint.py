@@ -166,9 +166,9 @@ def _attribute(root: Root, log: KernelLog) -> dict[int, list[dict[str, Any]]]:
             entry = _from_log(trace, match, log.lines[number : number + _HEAD_LINES], booted)
             # A process that does it again is not another reason.
             if all(
-                (one["kind"], one["name"], one["pid"]) != (entry["kind"], entry["name"], entry["pid"])
-                or one["device"] != entry["device"]
-                for one in known
+                (cause["kind"], cause["name"], cause["pid"]) != (entry["kind"], entry["name"], entry["pid"])
+                or cause["device"] != entry["device"]
+                for cause in known
             ):
                 known.append(entry)
             break
@@ -186,7 +186,7 @@ def _from_log(trace: _Trace, match: re.Match[str], lines: list[LogLine], booted:
     kind, name = trace.kind, match.group("name")
     pid = match.groupdict().get("pid")
     if trace.process:
-        running = next(filter(None, (_RUNNING.match(one.text) for one in lines)), None)
+        running = next(filter(None, (_RUNNING.match(line.text) for line in lines)), None)
         if running is not None:
             kind, name, pid = "process", running.group("name"), running.group("pid")
     device = _ADDRESS.search(lines[0].text)

@@ -103,7 +103,7 @@ def read_unit(root: Root, name: str) -> Unit | None:
     if template != name:
         names.append(template)
     fragment = next(
-        (path for one in names for path in (_join(folder, one) for folder in UNIT_DIRS) if root.exists(path)), None
+        (path for alias in names for path in (_join(folder, alias) for folder in UNIT_DIRS) if root.exists(path)), None
     )
     if fragment is None:
         return None
@@ -124,13 +124,13 @@ def is_masked(root: Root, unit: Unit) -> bool:
 def _drop_ins(root: Root, known: list[str], kind: str) -> list[str]:
     """Return the drop-ins of a unit; of those with one file name the first that systemd comes upon."""
     found: dict[str, str] = {}
-    for names in [*(list(_less_specific(one)) for one in known), [kind.lstrip(".")]]:
+    for names in [*(list(_less_specific(alias)) for alias in known), [kind.lstrip(".")]]:
         for folder in UNIT_DIRS:
             for name in names:
-                for one in root.listdir(folder, name + ".d"):
-                    if one.endswith(".conf") and one != DROP_IN:
-                        found.setdefault(one, "%s/%s.d/%s" % (folder, name, one))
-    return [found[one] for one in sorted(found)]
+                for file in root.listdir(folder, name + ".d"):
+                    if file.endswith(".conf") and file != DROP_IN:
+                        found.setdefault(file, "%s/%s.d/%s" % (folder, name, file))
+    return [found[file] for file in sorted(found)]
 
 
 def _less_specific(name: str) -> Iterator[str]:

@@ -65,31 +65,35 @@ def applications(situation: Situation) -> dict[str, dict[str, Any]]:
     found = {}
     at_kernel = [device.address for device in situation.devices if poll_mode_driver(device) is not None]
     for name, predict in _PREDICTORS.items():
-        one = _none(situation) if situation.backend is None else predict(situation)
+        prediction = _none(situation) if situation.backend is None else predict(situation)
         pages = _pages(situation.root)
         if at_kernel and situation.backend is not None:
-            one = one._replace(works=False, reasons=[*one.reasons, _KERNEL_DRIVER % ", ".join(at_kernel)], remedy=_KEEP)
-        if (one.works or one.remedy) and not pages:
-            one = one._replace(reasons=[*one.reasons, "%s: no pages are reserved yet, and it needs some" % SIZES_DIR])
+            prediction = prediction._replace(
+                works=False, reasons=[*prediction.reasons, _KERNEL_DRIVER % ", ".join(at_kernel)], remedy=_KEEP
+            )
+        if (prediction.works or prediction.remedy) and not pages:
+            prediction = prediction._replace(
+                reasons=[*prediction.reasons, "%s: no pages are reserved yet, and it needs some" % SIZES_DIR]
+            )
         found[name] = {
             "backend": situation.backend or "none",
-            "iova_mode": one.iova_mode,
-            "container_type": one.container,
-            "works": one.works,
-            "reasons": one.reasons,
-            "remedy": one.remedy,
-            "capabilities": _capabilities(name, situation, one),
+            "iova_mode": prediction.iova_mode,
+            "container_type": prediction.container,
+            "works": prediction.works,
+            "reasons": prediction.reasons,
+            "remedy": prediction.remedy,
+            "capabilities": _capabilities(name, situation, prediction),
         }
     return found
 
 
-def _capabilities(name: str, situation: Situation, one: Prediction) -> list[str]:
+def _capabilities(name: str, situation: Situation, prediction: Prediction) -> list[str]:
     """Return what it needs where it does not run as root, as a service."""
-    if situation.backend is None or (not one.works and one.remedy is None):
+    if situation.backend is None or (not prediction.works and prediction.remedy is None):
         return []
     profile = name if name in PROFILES else "dpdk"
     needed = [grant.capability for grant in profiles.needs(profile, situation.backend, profiles.SERVICE, True, [])]
-    if situation.backend == IOMMU and one.iova_mode == "PA":
+    if situation.backend == IOMMU and prediction.iova_mode == "PA":
         needed.append("CAP_SYS_ADMIN")
     return needed
 
@@ -126,9 +130,9 @@ _ADMIN = "with physical addresses it reads /proc/self/pagemap: as root, or with 
 
 def _spdk(at: Situation) -> Prediction:
     if at.machine in _X86 and at.backend != BUILTIN and not _may_be_intel(at.root):
-        one = _dpdk(at)
-        remedy = _WITH_VA if at.backend == IOMMU else one.remedy
-        return one._replace(reasons=[_NOT_INTEL, *one.reasons], remedy=remedy)
+        prediction = _dpdk(at)
+        remedy = _WITH_VA if at.backend == IOMMU else prediction.remedy
+        return prediction._replace(reasons=[_NOT_INTEL, *prediction.reasons], remedy=remedy)
     width = _iommu_width(at.root)
     if at.machine in _X86 and width < _SPDK_WIDTH and at.backend != BUILTIN:
         node = "%s/dmar*: %s" % (NODES, "%d address bits" % width if width else "none")
@@ -160,7 +164,7 @@ def _iommu_width(root: Root) -> int:
 def _ovs(at: Situation) -> Prediction:
     if at.backend == IOMMU:
         return _dpdk(at)
-    one = Prediction(
+    prediction = Prediction(
         "VA",
         TYPE1 if at.backend == DKMS else NOIOMMU,
         False,
@@ -169,9 +173,9 @@ def _ovs(at: Situation) -> Prediction:
     )
     refused = services.ovs_refusals(at.root)
     if refused:
-        reasons = one.reasons + [refused[0].message, *refused[0].evidence]
-        return one._replace(works=False, reasons=reasons, remedy=refused[0].remedy)
-    return one
+        reasons = prediction.reasons + [refused[0].message, *refused[0].evidence]
+        return prediction._replace(works=False, reasons=reasons, remedy=refused[0].remedy)
+    return prediction
 
 
 def _vpp_dpdk(at: Situation) -> Prediction:
@@ -208,9 +212,9 @@ def container(backend: str | None, chardevs: list[str]) -> dict[str, Any]:
     devices = [] if backend is None else ["/dev/vfio/vfio", *sorted(set(chardevs))]
     capabilities = [grant.capability[len("CAP_") :] for grant in grants]
     mounts = [] if backend is None else [hugetlbfs.HUGETLBFS]
-    arguments = ["--device=%s" % one for one in devices]
-    arguments += ["--cap-add=%s" % one for one in capabilities]
-    arguments += ["--volume=%s:%s" % (one, one) for one in mounts]
+    arguments = ["--device=%s" % device for device in devices]
+    arguments += ["--cap-add=%s" % capability for capability in capabilities]
+    arguments += ["--volume=%s:%s" % (mount, mount) for mount in mounts]
     arguments += ["--ulimit=memlock=-1"] if backend is not None else []
     return {
         "devices": devices,

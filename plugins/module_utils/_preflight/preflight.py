@@ -93,7 +93,7 @@ class Preflight:
         self._until, self._now = declared.insecure_until, times.utc_now()
         self._bus = PciBus(root)
         originals = self._originals = Originals.load(root)
-        self._recorded = {one.address: one for one in originals.identities()}
+        self._recorded = {record.address: record for record in originals.identities()}
         known = list(self._recorded.values())
         self._undeclared = undeclared(root, declared.undeclared)
         # Without a declaration the virtual functions are judged as they are.
@@ -108,7 +108,9 @@ class Preflight:
         self._enabling = enabling(root, self._iommu, declared.enable_iommu)
         self._choice = choose(root, declared.backend, declared.accept_unsafe, self._enabling.pending)
         self._by_selector = bool(declared.devices)
-        self._guards = {one.address: [] if one.planned else check(context, self._bus, one) for one in self._shown()}
+        self._guards = {
+            device.address: [] if device.planned else check(context, self._bus, device) for device in self._shown()
+        }
         self._prebuilt = declared.kmod_build == "prebuilt"
         self._lacking = {} if self._prebuilt else kernels.missing_for_build(root, self._release)
         self._signing = signing.read(root, self._prebuilt)
@@ -125,7 +127,7 @@ class Preflight:
             "module_signing": self._signing.report,
             "lockdown": lambda: lockdown(self._root),
             "module": self._module,
-            "vfio": lambda: {one: read_parameters(self._root, one) for one in _VFIO_MODULES},
+            "vfio": lambda: {module: read_parameters(self._root, module) for module in _VFIO_MODULES},
             "taint": lambda: self._taint,
             "insecure": lambda: acceptance.report(self._root, self._taint, self._until, self._now),
             "devices": lambda: self._devices,
@@ -156,12 +158,12 @@ class Preflight:
             "config_vfio_noiommu": vfio_noiommu_config(self._root, self._release),
             "installed": [
                 {
-                    "release": one,
-                    "running": one == self._release,
-                    "headers": kernels.headers(self._root, one) is not None,
-                    "module_installed": module_installed(self._root, MODULE, one),
+                    "release": kernel,
+                    "running": kernel == self._release,
+                    "headers": kernels.headers(self._root, kernel) is not None,
+                    "module_installed": module_installed(self._root, MODULE, kernel),
                 }
-                for one in kernels.installed(self._root)
+                for kernel in kernels.installed(self._root)
             ],
         }
 
@@ -188,7 +190,7 @@ class Preflight:
 
     @cached_property
     def _devices(self) -> list[dict[str, Any]]:
-        return [self._device(one) for one in self._shown()]
+        return [self._device(device) for device in self._shown()]
 
     def _applications(self) -> dict[str, Any]:
         from . import predict  # and with it much of the package _access, which a deploy does not ask for
@@ -199,13 +201,13 @@ class Preflight:
     def _container(self) -> dict[str, Any]:
         from . import predict
 
-        nodes = [one["chardev"] for one in self._devices if self._by_selector and one["chardev"]]
+        nodes = [device["chardev"] for device in self._devices if self._by_selector and device["chardev"]]
         return predict.container(self._choice.backend, nodes)
 
     def _shown(self) -> list[PciDevice]:
         if self._by_selector:
             return self._selected
-        return [one for one in self._bus if one.is_endpoint and one.class_code[:2] in _CLASSES]
+        return [device for device in self._bus if device.is_endpoint and device.class_code[:2] in _CLASSES]
 
     def _device(self, device: PciDevice) -> dict[str, Any]:
         number = device.iommu_group
@@ -219,7 +221,7 @@ class Preflight:
             "class": _CLASSES.get(device.class_code[:2], "other"),
             "class_code": device.class_code,
             "driver": device.driver,
-            "interfaces": [one.name for one in device.interfaces],
+            "interfaces": [interface.name for interface in device.interfaces],
             # A device that was taken has no interface any more; its address was recorded.
             "mac": device.mac or (record.macs[0] if record and record.macs else None),
             "numa_node": device.numa_node,
@@ -253,7 +255,7 @@ class Preflight:
             "backend": self._choice.backend or "none",
             "safe": self._choice.backend == IOMMU and self._iommu.state == "active",
             "ok": not refusals,
-            "refusals": [one.as_dict() for one in refusals],
+            "refusals": [refusal.as_dict() for refusal in refusals],
             "warnings": self._warnings(),
             "reboot_required": self._stale() or self._enabling.pending,
         }
@@ -264,9 +266,11 @@ class Preflight:
 
     def _unsigned(self) -> list[HostError]:
         """The reasons why the kernel would not load the module; a locked down one is told both of its problems."""
-        locked = next((one for one in self._choice.refusals if one.code == "lockdown"), None)
+        locked = next((refusal for refusal in self._choice.refusals if refusal.code == "lockdown"), None)
         if locked is not None:
-            locked.evidence += [one for one in signing.facts(self._root, self._signing) if one not in locked.evidence]
+            locked.evidence += [
+                fact for fact in signing.facts(self._root, self._signing) if fact not in locked.evidence
+            ]
         elif self._choice.backend != DKMS:
             return []
         unsigned = signing.refusal(self._root, self._signing)

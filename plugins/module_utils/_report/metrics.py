@@ -38,8 +38,8 @@ def render(record: dict[str, Any], checked: float, labels: dict[str, str] | None
             continue
         lines += ["# HELP %s %s" % (metric.name, _escape_help(metric.help)), "# TYPE %s gauge" % metric.name]
         # One sample that stands twice makes node_exporter reject the whole file.
-        unique = {tuple(one.labels.items()): one for one in metric.samples}
-        lines += [_line(metric.name, dict(common, **one.labels), one.value) for one in unique.values()]
+        unique = {tuple(sample.labels.items()): sample for sample in metric.samples}
+        lines += [_line(metric.name, dict(common, **sample.labels), sample.value) for sample in unique.values()]
     return "".join(line + "\n" for line in lines)
 
 
@@ -47,7 +47,7 @@ def _metrics(record: dict[str, Any], checked: float, whole: bool) -> Iterable[_M
     yield _Metric(
         "noiommu_state",
         "What the last check found: 1 for the state that the host is in.",
-        [_Sample({"state": one}, one == record["state"]) for one in STATES],
+        [_Sample({"state": state}, state == record["state"]) for state in STATES],
     )
     yield _Metric(CHECKED, "When this was found.", [_Sample({}, int(checked))])
     yield _Metric(
@@ -59,11 +59,11 @@ def _metrics(record: dict[str, Any], checked: float, whole: bool) -> Iterable[_M
     yield from _taint(record["taint"])
     # Nobody is to be woken by a host that is worked on.
     awake = record["state"] != "maintenance"
-    drifted = {one["concern"] for one in record["drift"] if awake}
+    drifted = {entry["concern"] for entry in record["drift"] if awake}
     yield _Metric(
         "noiommu_drift",
         "What differs from the declared state.",
-        [_Sample({"concern": one}, 1) for one in sorted(drifted)],
+        [_Sample({"concern": concern}, 1) for concern in sorted(drifted)],
     )
     yield from _devices(record["devices"])
     pools = record["hugepages"]
@@ -114,7 +114,7 @@ def _taint(taint: dict[str, Any] | None) -> Iterable[_Metric]:
     yield _Metric(
         "noiommu_kernel_taint",
         "The flags that are set in it.",
-        [_Sample({"flag": one["name"], "letter": one["letter"]}, 1) for one in (taint or {"flags": []})["flags"]],
+        [_Sample({"flag": flag["name"], "letter": flag["letter"]}, 1) for flag in (taint or {"flags": []})["flags"]],
     )
 
 
@@ -125,7 +125,7 @@ def _devices(devices: list[dict[str, Any]]) -> Iterable[_Metric]:
     yield _Metric(
         "noiommu_devices",
         "The data plane's devices by how they are protected.",
-        [_Sample({"safety": one}, count) for one, count in sorted(counts.items())],
+        [_Sample({"safety": safety}, count) for safety, count in sorted(counts.items())],
     )
     yield _Metric(
         "noiommu_device_info",
@@ -142,7 +142,7 @@ def _known(value: float | None) -> list[_Sample]:
 
 
 def _pools(pools: list[dict[str, Any]], key: str) -> list[_Sample]:
-    return [_Sample({"size": one["size"], "node": _shown(one["node"])}, one[key]) for one in pools]
+    return [_Sample({"size": pool["size"], "node": _shown(pool["node"])}, pool[key]) for pool in pools]
 
 
 def _shown(value: Any) -> str:

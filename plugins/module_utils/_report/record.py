@@ -37,5 +37,5 @@ def blank(state: str, reason: str) -> dict[str, Any]:
 
 def reason(drift: list[dict[str, Any]], refusals: list[str]) -> str:
     """Return in one line why a host is not as it shall be; nothing if it is."""
-    parts = refusals + ["%s: %s" % (one["concern"], "; ".join(one["changes"])) for one in drift]
+    parts = refusals + ["%s: %s" % (entry["concern"], "; ".join(entry["changes"])) for entry in drift]
     return " | ".join(" ".join(part.split()) for part in parts)

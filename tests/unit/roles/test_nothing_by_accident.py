@@ -127,7 +127,7 @@ def stubbed_collection(parent: Path) -> Path:
     stubbed = parent / "ansible_collections/baremetal/noiommu"
     (stubbed / "plugins/modules").mkdir(parents=True)
     plugins = ("action", "module_utils", "plugin_utils", "modules/declaration.py")
-    for part in ("galaxy.yml", "meta", "roles", "kmod", *("plugins/" + one for one in plugins)):
+    for part in ("galaxy.yml", "meta", "roles", "kmod", *("plugins/" + plugin for plugin in plugins)):
         (stubbed / part).symlink_to(COLLECTION / part)
     for name, options in OPTIONS.items():
         answer = ANSWER if name == "noiommu_info" else {}

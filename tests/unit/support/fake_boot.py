@@ -93,9 +93,9 @@ class FakeGrubby(FakeBoot):
         self.ran.clear()
 
     def do(self, argv: tuple[str, ...]) -> str:
-        options = dict(one.split("=", 1) for one in argv[1:])
+        options = dict(option.split("=", 1) for option in argv[1:])
         if "--info" in options:
-            blocks = ['index=0\nkernel="%s"\nargs="%s"\nroot="/dev/sda1"' % one for one in self.kernels.items()]
+            blocks = ['index=0\nkernel="%s"\nargs="%s"\nroot="/dev/sda1"' % entry for entry in self.kernels.items()]
             return "\n".join(blocks) + "\nindex=2\nnon linux entry\n"
         which = options["--update-kernel"]
         for kernel, args in self.kernels.items():

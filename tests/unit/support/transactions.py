@@ -29,10 +29,10 @@ def binding(host: Machine, request: Request, check_mode: bool = False, net: NetS
 
 def converge(host: Machine, request: Request) -> BindingChange:
     """Do what has to be done; there must be something."""
-    one = binding(host, request)
-    assert one.changed
-    one.apply()
-    return one
+    change = binding(host, request)
+    assert change.changed
+    change.apply()
+    return change
 
 
 def boot(host: Machine) -> tuple[int, list[str]]:
@@ -53,17 +53,17 @@ def fails_everywhere(
 
     A request whose failure does not fail the run (the device goes another way) must still lead to what is wanted.
     """
-    for one in before:
-        converge(host, one)
+    for earlier in before:
+        converge(host, earlier)
     index = 0
     while True:
         index += 1
         pristine = state(host)
         host.requests.clear()
         host.fail_at = index
-        one = binding(host, request)
+        change = binding(host, request)
         try:
-            one.apply()
+            change.apply()
         except HostError as exc:
             assert exc.code != "record"
             assert state(host) == pristine, "after a failure of request %d: %s" % (index, host.requests[index - 1])
@@ -77,22 +77,22 @@ def fails_everywhere(
         assert index < 300
         assert not binding(host, request).changed, "after a failure of request %d" % index
         binding(host, NOTHING).apply()
-        for one in before:
-            converge(host, one)
+        for earlier in before:
+            converge(host, earlier)
     assert not binding(host, request).changed
 
 
 def killed_everywhere(host: Machine, before: list[Request], request: Request, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kill the run at each step in turn: the same run again finishes it, and the host can be taken back."""
+    """Kill the run at each step in turn: the same run again finishes it, and the host can be rolled back."""
 
     def prepare() -> None:
-        for one in before:
-            converge(host, one)
+        for earlier in before:
+            converge(host, earlier)
 
     def settle(wanted: Request) -> None:
-        one = binding(host, wanted)
-        if one.changed:
-            one.apply()
+        change = binding(host, wanted)
+        if change.changed:
+            change.apply()
         assert not binding(host, wanted).changed
 
     pristine = host.tree.content()

@@ -19,7 +19,7 @@ def test_a_later_file_changes_what_an_earlier_one_says():
 def test_no_directory_of_one_is_forgotten_for_another():
     """What compiler_root() forgets is found by the beginning of its name."""
     names = [*kernels.RELEASES, *debug.RECIPES]
-    assert not [(one, other) for one in names for other in names if one != other and other.startswith(one + "-")]
+    assert not [(name, other) for name in names for other in names if name != other and other.startswith(name + "-")]
 
 
 def test_each_selftest_runs_on_some_kernel():

@@ -362,9 +362,13 @@ def test_forced_accelerator(monkeypatch):
 
 
 def test_recipes_and_cache_keys():
-    one = image.recipe("debian12")
-    assert image.cache_key(one, "k") == image.cache_key(image.recipe("debian12"), "k") != image.cache_key(one, "other")
-    assert image.cache_key({**one, "disk_mib": 1}, "k") != image.cache_key(one, "k")
+    recipe = image.recipe("debian12")
+    assert (
+        image.cache_key(recipe, "k")
+        == image.cache_key(image.recipe("debian12"), "k")
+        != image.cache_key(recipe, "other")
+    )
+    assert image.cache_key({**recipe, "disk_mib": 1}, "k") != image.cache_key(recipe, "k")
     with pytest.raises(RigError, match="no image 'debian99'") as caught:
         image.recipe("debian99")
     assert "debian12" in caught.value.remedy

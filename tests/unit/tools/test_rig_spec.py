@@ -25,7 +25,7 @@ def test_defaults_and_addresses():
 
 
 def test_nodes_disks_slots_and_functions():
-    (one,) = spec.parse(
+    (machine,) = spec.parse(
         {
             "machines": [
                 {
@@ -42,13 +42,15 @@ def test_nodes_disks_slots_and_functions():
             ]
         }
     )
-    assert (one.firmware, one.memory, one.cpus) == ("uefi", 1536, 3)
-    assert [(disk.model, disk.addr, disk.serial) for disk in one.disks] == [
+    assert (machine.firmware, machine.memory, machine.cpus) == ("uefi", 1536, 3)
+    assert [(disk.model, disk.addr, disk.serial) for disk in machine.disks] == [
         ("virtio-blk-pci", "08.0", "rig-disk-0"),
         ("nvme", "09.0", "rig-disk-1"),
     ]
-    assert [nic.address for nic in one.nics[:2]] == ["0000:02:00.0", "0000:01:00.0"], "buses in the order of the ports"
-    many = one.nics[2:]
+    assert [nic.address for nic in machine.nics[:2]] == ["0000:02:00.0", "0000:01:00.0"], (
+        "buses in the order of the ports"
+    )
+    many = machine.nics[2:]
     assert len(many) == 64 == len({nic.mac for nic in many})
     assert (many[0].address, many[9].address, many[63].address) == ("0000:00:16.0", "0000:00:17.1", "0000:00:1d.7")
 

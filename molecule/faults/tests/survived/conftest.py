@@ -18,7 +18,9 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.section("faults")
     for kind, tried in sorted(kinds.items()):
         terminalreporter.line(
-            f"{kind}: {len(tried)} tried, {sum(one.passed for one in tried)} recovered from,"
-            f" {sum(one.duration for one in tried) / len(tried):.0f} s each"
+            f"{kind}: {len(tried)} tried, {sum(report.passed for report in tried)} recovered from,"
+            f" {sum(report.duration for report in tried) / len(tried):.0f} s each"
         )
-    terminalreporter.line(f"{len(reports)} faults were tried, {sum(one.passed for one in reports)} recovered from")
+    terminalreporter.line(
+        f"{len(reports)} faults were tried, {sum(report.passed for report in reports)} recovered from"
+    )

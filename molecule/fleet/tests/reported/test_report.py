@@ -68,8 +68,8 @@ def test_taint_has_an_attribution_wherever_it_is_ours(by_name):
     assert by_name["isolated"]["taint"]["mask"] == 0
     for name in INSECURE:
         flags = by_name[name]["taint"]["flags"]
-        blamed = [one for flag in flags for one in flag["attribution"]]
-        ours = [one["insecure_passthrough"] if name == "vendor" else one["name"] == "noiommu" for one in blamed]
+        blamed = [cause for flag in flags for cause in flag["attribution"]]
+        ours = [cause["insecure_passthrough"] if name == "vendor" else cause["name"] == "noiommu" for cause in blamed]
         assert any(ours), flags
 
 

@@ -99,7 +99,8 @@ def module(name: str, arguments: dict) -> dict:
 def test_what_was_predicted_is_what_happened(bridge):
     said = module("noiommu_info", {"accept_unsafe": True, "devices": [{"address": nic} for nic in PORTS.values()]})
     found = {
-        name: (one["works"], one["iova_mode"], one["container_type"]) for name, one in said["applications"].items()
+        name: (application["works"], application["iova_mode"], application["container_type"])
+        for name, application in said["applications"].items()
     }
     assert found["dpdk"] == (True, "PA", "type1")
     assert found["ovs"] == (False, "VA", "type1")
@@ -112,6 +113,6 @@ def test_what_was_predicted_is_what_happened(bridge):
 def test_the_taint_is_attributed_to_those_who_did_it(bridge):
     said = module("kernel_taint_info", {})
     (user,) = [flag for flag in said["flags"] if flag["name"] == "user"]
-    assert {one["device"] for one in user["attribution"]} >= set(PORTS.values())
-    assert all(one["since"] and one["pid"] and one["insecure_passthrough"] for one in user["attribution"])
+    assert {cause["device"] for cause in user["attribution"]} >= set(PORTS.values())
+    assert all(cause["since"] and cause["pid"] and cause["insecure_passthrough"] for cause in user["attribution"])
     assert said["insecure_passthrough"] is True

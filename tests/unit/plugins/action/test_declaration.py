@@ -79,7 +79,9 @@ def test_the_report_lists_it_as_refused_and_leaves_the_host_alone(control: Contr
     done = control.run("baremetal.noiommu.report", hosts)
     assert done.rc == 0 and done.reached == {"right"}, done.said
     report = json.loads((control.path / "noiommu-report/report.json").read_text())
-    states = {one["name"]: (one["state"], [refusal["code"] for refusal in one["refusals"]]) for one in report["hosts"]}
+    states = {
+        host["name"]: (host["state"], [refusal["code"] for refusal in host["refusals"]]) for host in report["hosts"]
+    }
     assert states == {"right": ("unreachable", []), "wrong": ("refused", ["unknown_variable"])}
 
 
@@ -103,10 +105,10 @@ def test_roles_in_plays_of_others(control: Control) -> None:
         play("access", roles=["baremetal.noiommu.access"], vars={**wrong, "noiommu_access": {}}),
         play("back", roles=[{"role": passthrough, "passthrough_state": "absent"}], vars=wrong),
     ]
-    hosts = [one["hosts"] for one in plays]
+    hosts = [play["hosts"] for play in plays]
     # A run ends with the first play that has lost all hosts: one that does nothing is never lost.
     leave = {"ansible.builtin.meta": "end_host", "when": "inventory_hostname == 'bystander'"}
-    plays = [{**one, "hosts": one["hosts"] + ",bystander", "pre_tasks": [leave]} for one in plays]
+    plays = [{**play, "hosts": play["hosts"] + ",bystander", "pre_tasks": [leave]} for play in plays]
     done = control.run(plays, {host: {} for host in [*hosts, "bystander"]})
     assert done.rc != 0 and done.reached == {"right", "back"}, done.said
     for host in hosts[1:-1]:

@@ -55,7 +55,7 @@ def test_a_name_like_no_other_is_refused_without_a_guess() -> None:
 
 def test_all_that_are_unknown_are_told() -> None:
     found = unknown_names({"noiommu_b": 1, "noiommu_a": 1, "noiommu_state": "present"})
-    assert [one.message.split()[0] for one in found] == ["noiommu_a", "noiommu_b"]
+    assert [refusal.message.split()[0] for refusal in found] == ["noiommu_a", "noiommu_b"]
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ class Accounts(Runner):
         for start, result in self.failing.items():
             if self.ran[-1].startswith(start):
                 return result
-        groups = {one.name: one for one in read_groups(self.tree.root).values()}
+        groups = {group.name: group for group in read_groups(self.tree.root).values()}
         name = argv[-1]
         if argv[0] == "groupadd":
             gid = int(argv[argv.index("--gid") + 1]) if "--gid" in argv else 990
@@ -69,7 +69,7 @@ class Accounts(Runner):
             groups[argv[3]].members.append(name)
         elif argv[0] == "gpasswd":
             groups[name].members.remove(argv[2])
-        lines = ["%s:x:%d:%s" % (one.name, one.gid, ",".join(one.members)) for one in groups.values()]
+        lines = ["%s:x:%d:%s" % (group.name, group.gid, ",".join(group.members)) for group in groups.values()]
         self.tree.file("/etc/group", "\n".join(lines))
         return RunResult(0, "", "")
 
@@ -343,9 +343,9 @@ def test_a_group_that_became_somebodys_primary_stays(accounts: Accounts, tree: T
     accounts.ran.clear()
     tree.file("/etc/passwd", "bob:x:1002:990::/:/bin/sh")
     done = run(accounts, state="absent")
-    assert any("The group dataplane stays: it is the primary group of bob" in one for one in done["warnings"])
+    assert any("The group dataplane stays: it is the primary group of bob" in warning for warning in done["warnings"])
     assert done["after"]["groups"] == {"dataplane": {"gid": 990, "members": []}}
-    assert not tree.root.exists(ACCESS_RECORD) and not any(one.startswith("groupdel") for one in accounts.ran)
+    assert not tree.root.exists(ACCESS_RECORD) and not any(command.startswith("groupdel") for command in accounts.ran)
     assert not run(accounts, state="absent")["changed"]
 
 
@@ -537,7 +537,7 @@ def test_a_service_gets_ambient_capabilities_and_says_why(host: Accounts, tree: 
     assert "SupplementaryGroups=dataplane" in text and "LimitMEMLOCK=infinity" in text
     assert "After=noiommu-bindings.service" in text
     assert "CapabilityBoundingSet" not in text and "DeviceAllow" not in text
-    reasons = {(one["to"], one["what"]): one["why"] for one in result["grants"]}
+    reasons = {(grant["to"], grant["what"]): grant["why"] for grant in result["grants"]}
     assert "pagemap" in reasons["service fwd.service", "CAP_SYS_ADMIN"]
     assert "not dumpable" in reasons["binary " + TESTPMD, "CAP_DAC_READ_SEARCH"]
     assert ("service fwd.service", "CAP_DAC_READ_SEARCH") not in reasons
@@ -584,8 +584,8 @@ def test_with_an_iommu_nobody_gets_a_capability(host: Accounts, tree: Tree) -> N
     result = run(host, **everything(accept_unsafe=False))
     assert host.mode(TESTPMD) == 0o755 and host.capabilities(TESTPMD) == 0
     assert "Capabilit" not in tree.root.read_text(DROP_IN % "fwd")
-    why = [one["why"] for one in result["grants"] if one["what"] == "no capability"]
-    assert len(why) == 3 and all("IOVA=VA" in one for one in why)
+    why = [grant["why"] for grant in result["grants"] if grant["what"] == "no capability"]
+    assert len(why) == 3 and all("IOVA=VA" in reason for reason in why)
 
 
 def test_an_iommu_that_was_turned_on_takes_the_capabilities_away(host: Accounts, tree: Tree) -> None:
@@ -716,7 +716,7 @@ def test_a_running_service_that_has_to_be_restarted_is_named(host: Accounts, tre
     tree.file("/proc/77/status", "Name:\tfwd\nUid:\t1001\t1001\nGroups:\t1001\nCapPrm:\t0000000000000000")
     tree.file("/proc/77/limits", "Max locked memory         8388608              8388608              bytes")
     restart = run(host, **everything())["restart"]
-    assert [one["service"] for one in restart] == ["fwd.service"]
+    assert [service["service"] for service in restart] == ["fwd.service"]
     assert "CAP_SYS_RAWIO" in restart[0]["evidence"][0] and "8388608" in restart[0]["evidence"][0]
     tree.file("/proc/77/status", "Name:\tfwd\nUid:\t1001\t1001\nGroups:\t990\nCapPrm:\t0000000000220000")
     tree.file("/proc/77/limits", "Max locked memory         unlimited            unlimited            bytes")

@@ -19,6 +19,6 @@ def test_one_reason() -> None:
 
 def test_several_reasons() -> None:
     assert Refused([ONE, TWO]).as_failure() == {
-        "msg": "2 reasons against it: 1) First. Evidence: /a: 1. Remedy: Mend it. 2) Second.",
+        "msg": "Refused for 2 reasons: 1) First. Evidence: /a: 1. Remedy: Mend it. 2) Second.",
         "refusals": [ONE.as_dict(), TWO.as_dict()],
     }

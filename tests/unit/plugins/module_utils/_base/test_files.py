@@ -45,7 +45,7 @@ def test_diff_of_new_and_removed_files_names_what_is_absent(tree: Tree) -> None:
     tree.file("/etc/b", "y")
     tree.at("/etc/b").chmod(0o644)
     diff = FileSet(tree.root, [RenderedFile("/etc/a", "x\n"), RenderedFile("/etc/b", None)]).diff()
-    assert [(one["before_header"], one["after_header"]) for one in diff] == [
+    assert [(part["before_header"], part["after_header"]) for part in diff] == [
         ("/etc/a (absent)", "/etc/a (mode 0644)"),
         ("/etc/b (mode 0644)", "/etc/b (absent)"),
     ]

@@ -272,9 +272,9 @@ def test_runner(tmp_path: Path) -> None:
 
 
 def test_several_refusals_are_numbered() -> None:
-    one = HostError("a", "First.", ["x is y"], "Do this.")
-    assert str(Refused([one])) == "First. Evidence: x is y. Remedy: Do this."
-    assert str(Refused([one, HostError("b", "Second.")])).endswith("2) Second.")
+    error = HostError("a", "First.", ["x is y"], "Do this.")
+    assert str(Refused([error])) == "First. Evidence: x is y. Remedy: Do this."
+    assert str(Refused([error, HostError("b", "Second.")])).endswith("2) Second.")
 
 
 # --- device nodes ---

@@ -51,17 +51,17 @@ def host(machine: Machine) -> Machine:
     return machine
 
 
-def state(one: BindingChange) -> dict:
-    return {device["address"]: device for device in one.after()["devices"]}
+def state(change: BindingChange) -> dict:
+    return {device["address"]: device for device in change.after()["devices"]}
 
 
 # --- the way there ---
 
 
 def test_dkms_binds_and_remembers(host: Machine) -> None:
-    one = converge(host, BOTH)
+    change = converge(host, BOTH)
     for address in (NIC, VIRTIO):
-        device = state(one)[address]
+        device = state(change)[address]
         assert (device["driver"], device["driver_override"], device["safety"]) == ("vfio-pci", "vfio-pci", "unsafe")
         assert host.root.exists("/dev/vfio/%d" % device["iommu_group"])
     assert host.root.read_text(UNSAFE_INTERRUPTS) == "Y"
@@ -114,8 +114,8 @@ def test_check_mode_predicts_and_touches_nothing(host: Machine) -> None:
     assert predicted.changed
     assert host.requests == [] and host.tree.content() == content
     steps, after = predicted.steps, predicted.after()
-    one = converge(host, BOTH)
-    real = one.after()
+    change = converge(host, BOTH)
+    real = change.after()
     for guess, fact in zip(after["devices"], real["devices"]):
         assert dict(guess, iommu_group=None) == dict(fact, iommu_group=None)
     assert "%s: unbind from e1000e" % NIC in steps
@@ -131,8 +131,8 @@ def test_without_persistence_no_file_but_the_record(host: Machine) -> None:
 
 
 def test_resolved_devices_name_their_character_device(host: Machine) -> None:
-    one = converge(host, BOTH)
-    found = one.resolved(one.after())
+    change = converge(host, BOTH)
+    found = change.resolved(change.after())
     assert [device["original_driver"] for device in found] == ["e1000e", "virtio-pci"]
     assert all(host.root.exists(device["chardev"]) for device in found)
     assert found[1]["interfaces"] == ["eth2"] and found[1]["backend"] == "dkms"
@@ -160,16 +160,16 @@ def test_absent_restores_a_parameter_somebody_had_set(host: Machine) -> None:
 def test_absent_says_what_only_a_reboot_clears(host: Machine) -> None:
     converge(host, BOTH)
     host.tree.file("/proc/sys/kernel/tainted", "12352")
-    one = converge(host, NOTHING)
-    assert any("12352" in message and "rebooted" in message for message in one.messages)
+    change = converge(host, NOTHING)
+    assert any("12352" in message and "rebooted" in message for message in change.messages)
 
 
 def test_absent_keeps_a_module_that_somebody_else_uses(host: Machine) -> None:
     converge(host, BOTH)
     host.tree.pci("0000:00:09.0")
     host.add("0000:00:09.0")
-    one = converge(host, NOTHING)
-    assert any("module noiommu stays loaded" in message for message in one.messages)
+    change = converge(host, NOTHING)
+    assert any("module noiommu stays loaded" in message for message in change.messages)
     assert host.driver_of(NIC) == "e1000e"
 
 
@@ -201,16 +201,16 @@ def test_a_device_somebody_gave_to_another_driver_stays_there(host: Machine) -> 
     host.tree.file(host.tree.real(NIC) + "/driver_override", "uio_pci_generic")
     host.bind(NIC, "uio_pci_generic")
     host.tree.file(host.tree.real(NIC) + "/driver_override", "(null)")
-    one = converge(host, NOTHING)
+    change = converge(host, NOTHING)
     assert host.driver_of(NIC) == "uio_pci_generic"
-    assert any("stays there" in message for message in one.messages)
+    assert any("stays there" in message for message in change.messages)
 
 
 def test_a_recorded_device_that_is_gone_is_forgotten_when_delisted(host: Machine) -> None:
     converge(host, BOTH)
     host.tree.remove("/sys/bus/pci/devices/" + NIC)
-    one = converge(host, Request([{"address": VIRTIO}], accept_unsafe=True))
-    assert any(NIC in message and "gone" in message for message in one.messages)
+    change = converge(host, Request([{"address": VIRTIO}], accept_unsafe=True))
+    assert any(NIC in message and "gone" in message for message in change.messages)
 
 
 def test_a_recorded_device_that_is_gone_is_an_error_when_listed(host: Machine) -> None:
@@ -362,19 +362,19 @@ def test_an_address_that_does_not_last_is_no_identity(
     monkeypatch.setattr(pci, "_permanent_address", lambda root, name: permanent)
     host.tree.file("/sys/class/net/eth1/addr_assign_type", "3" if permanent else "1")
     content = host.tree.content()
-    one = converge(host, BOTH)
+    change = converge(host, BOTH)
     record = json.loads(host.root.read_text("/var/lib/noiommu/originals.json"))["devices"][NIC]["interfaces"][0]
     assert (record["mac"], record["permanent"]) == ("52:54:00:00:00:11", permanent)
     entry = json.loads(host.root.read_text("/etc/noiommu/bindings.json"))["devices"][0]
-    assert entry["macs"] == one.resolved(one.after())[0]["macs"] == ([permanent] if permanent else [])
+    assert entry["macs"] == change.resolved(change.after())[0]["macs"] == ([permanent] if permanent else [])
     # It is what an operator saw, though.
     assert host.root.exists("/dev/vfio/by-mac/52:54:00:00:00:11")
     for mac in ["52:54:00:00:00:11", *([permanent] if permanent else [])]:
         assert not binding(host, BOTH._replace(devices=[{"mac": mac}, {"interface": "eth2"}])).changed
     parked = next(host.tree.base.parent.glob("parked-%s-eth1" % NIC))
     (parked / "address").write_text("%s\n" % (permanent or "52:54:00:77:77:77"))  # what the driver starts with
-    one = converge(host, NOTHING)
-    assert one.messages == [] and host.root.read_text("/sys/class/net/eth1/flags") == "0x1003"
+    change = converge(host, NOTHING)
+    assert change.messages == [] and host.root.read_text("/sys/class/net/eth1/flags") == "0x1003"
     host.tree.file("/sys/class/net/eth1/address", "52:54:00:00:00:11")
     assert host.tree.content() == content
 
@@ -383,8 +383,8 @@ def test_an_address_that_does_not_last_is_no_identity(
 
 
 def test_names_follow_the_groups(host: Machine) -> None:
-    one = converge(host, BOTH)
-    found = {device["address"]: device for device in one.resolved(one.after())}
+    change = converge(host, BOTH)
+    found = {device["address"]: device for device in change.resolved(change.after())}
     for address, mac in ((NIC, "52:54:00:00:00:11"), (VIRTIO, "52:54:00:00:00:12")):
         names = ["/dev/vfio/by-address/" + address, "/dev/vfio/by-mac/" + mac]
         assert found[address]["names"] == names
@@ -418,7 +418,7 @@ def test_every_reason_is_given_at_once(host: Machine) -> None:
     request = Request([{"address": NIC}, {"address": "0000:99:00.0"}])
     with pytest.raises(Refused) as caught:
         binding(host, request, net=net)
-    assert [one.code for one in caught.value.refusals] == ["selector", "unsafe_not_accepted", "guarded_device"]
+    assert [refusal.code for refusal in caught.value.refusals] == ["selector", "unsafe_not_accepted", "guarded_device"]
     assert "2001:db8::/64 in table 77 dev eth1" in str(caught.value)
     assert host.requests == []
 
@@ -427,8 +427,8 @@ def test_a_missing_kernel_module_is_an_error_but_in_check_mode_a_warning(host: M
     host.module_index("vfio-pci", "vfio_iommu_type1")
     with pytest.raises(Refused, match="noiommu is not installed"):
         binding(host, BOTH)
-    one = binding(host, BOTH, check_mode=True)
-    assert one.changed and any("dry run" in message for message in one.messages)
+    change = binding(host, BOTH, check_mode=True)
+    assert change.changed and any("dry run" in message for message in change.messages)
 
 
 def test_a_device_in_use_is_neither_given_back_nor_rebuilt(host: Machine) -> None:
@@ -441,7 +441,7 @@ def test_a_device_in_use_is_neither_given_back_nor_rebuilt(host: Machine) -> Non
     for request in (NOTHING, BOTH._replace(dpdk_pa_hint=False)):
         with pytest.raises(Refused) as caught:
             binding(host, request)
-        assert [one.code for one in caught.value.refusals] == ["in_use"]
+        assert [refusal.code for refusal in caught.value.refusals] == ["in_use"]
         assert "process 4711 (dpdk-testpmd)" in str(caught.value)
     assert host.requests == []
     assert not binding(host, BOTH).changed
@@ -475,9 +475,9 @@ def test_an_unreadable_record_stops_everything(host: Machine) -> None:
 def test_iommu_binds_without_anything_insecure(host: Machine) -> None:
     host.tree.group(1, NIC)
     host.tree.group(2, VIRTIO)
-    one = converge(host, Request([{"address": NIC}]))
-    assert one.backend == "iommu"
-    assert state(one)[NIC]["safety"] == "isolated"
+    change = converge(host, Request([{"address": NIC}]))
+    assert change.backend == "iommu"
+    assert state(change)[NIC]["safety"] == "isolated"
     assert not host.root.exists("/sys/module/noiommu") and not host.root.exists(UNSAFE_INTERRUPTS)
     assert not host.root.exists("/etc/modprobe.d/noiommu.conf")
     assert host.root.exists("/etc/noiommu/bindings.json")
@@ -489,7 +489,7 @@ def test_iommu_refuses_a_group_that_the_host_shares(host: Machine) -> None:
     host.tree.group(2, "0000:00:1c.0", VIRTIO)
     with pytest.raises(Refused) as caught:
         binding(host, Request([{"address": NIC}, {"address": VIRTIO}]))
-    assert [one.code for one in caught.value.refusals] == ["group_not_viable"]
+    assert [refusal.code for refusal in caught.value.refusals] == ["group_not_viable"]
     assert "%s is in group 1 and bound to virtio-pci" % DISK in str(caught.value)
 
 
@@ -506,9 +506,9 @@ def test_builtin_uses_vfios_own_groups(host: Machine) -> None:
     host.builtin_noiommu = True
     host.load("vfio")
     loaded = host.tree.content()
-    one = converge(host, BOTH)
-    assert one.backend == "builtin" and host.root.read_text(NOIOMMU_MODE) == "Y"
-    assert one.resolved(one.after())[0]["chardev"].startswith("/dev/vfio/noiommu-")
+    change = converge(host, BOTH)
+    assert change.backend == "builtin" and host.root.read_text(NOIOMMU_MODE) == "Y"
+    assert change.resolved(change.after())[0]["chardev"].startswith("/dev/vfio/noiommu-")
     assert "options vfio enable_unsafe_noiommu_mode=1" in host.root.read_text("/etc/modprobe.d/noiommu.conf")
     assert not binding(host, BOTH).changed
     converge(host, NOTHING)
@@ -519,8 +519,8 @@ def test_moving_from_dkms_to_builtin_leaves_nothing_of_dkms(host: Machine) -> No
     converge(host, BOTH)
     host.builtin_noiommu = True
     host.load("vfio")
-    one = converge(host, BOTH)
-    assert one.backend == "builtin"
+    change = converge(host, BOTH)
+    assert change.backend == "builtin"
     assert not host.root.exists("/sys/module/noiommu")
     assert not binding(host, BOTH).changed
 

@@ -58,7 +58,7 @@ def drivers_are_loading(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
 def move(host: Machine, old: str, new: str) -> None:
     """Have a device come up under another address."""
     tree = host.tree
-    names = [one for one in tree.root.listdir("/sys/class/net") if old in tree.root.realpath("/sys/class/net", one)]
+    names = [name for name in tree.root.listdir("/sys/class/net") if old in tree.root.realpath("/sys/class/net", name)]
     tree.at(tree.real(old)).rename(tree.at("/sys/devices/pci0000:00/" + new))
     tree.remove("/sys/bus/pci/devices/" + old)
     tree.link("/sys/bus/pci/devices/" + new, "/sys/devices/pci0000:00/" + new)
@@ -126,18 +126,18 @@ def alike(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
 def originals(host: Machine) -> dict[str, tuple[str, list[str]]]:
     """Return the recorded devices, each with its driver and its MAC addresses."""
     records = json.loads(host.root.read_text("/var/lib/noiommu/originals.json"))["devices"]
-    return {key: (one["driver"], [link["mac"] for link in one["interfaces"]]) for key, one in records.items()}
+    return {key: (record["driver"], [link["mac"] for link in record["interfaces"]]) for key, record in records.items()}
 
 
 def test_devices_that_all_moved_on_by_one_keep_their_records(alike: Machine) -> None:
     move(alike, B, C)
     move(alike, A, B)
     failed, lines = boot(alike)
-    assert failed == 0 and [alike.driver_of(one) for one in (B, C)] == ["vfio-pci"] * 2, lines
+    assert failed == 0 and [alike.driver_of(address) for address in (B, C)] == ["vfio-pci"] * 2, lines
     assert originals(alike) == {B: ("e1000e", ["52:54:00:00:00:20"]), C: ("other", ["52:54:00:00:00:21"])}
     assert not binding(alike, ALIKE).changed
     converge(alike, NOTHING)
-    assert [alike.driver_of(one) for one in (B, C)] == ["e1000e", "other"]
+    assert [alike.driver_of(address) for address in (B, C)] == ["e1000e", "other"]
 
 
 def test_devices_that_changed_places_keep_their_records(alike: Machine) -> None:
@@ -266,14 +266,14 @@ def late(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
 def test_where_nothing_tells_two_devices_apart_none_is_taken(late: Machine) -> None:
     shifted(late)
     failed, lines = boot(late)
-    assert failed == 1 and [late.driver_of(one) for one in (B, C)] == [None, None]
+    assert failed == 1 and [late.driver_of(address) for address in (B, C)] == [None, None]
     assert "skipped, its MAC could not be checked" in lines[0] and "it could as well be " + C in lines[0]
 
 
 def test_a_serial_number_tells_them_apart(late: Machine) -> None:
     shifted(late, SERIALS)
     failed, lines = boot(late)
-    assert failed == 0 and [late.driver_of(one) for one in (B, C)] == [None, "vfio-pci"], lines
+    assert failed == 0 and [late.driver_of(address) for address in (B, C)] == [None, "vfio-pci"], lines
     assert "found by its serial number at " + C in lines[0]
     late.requests.clear()
     assert boot(late)[0] == 0 and late.requests == []
@@ -290,7 +290,7 @@ def test_another_serial_number_at_the_address_is_refused(late: Machine) -> None:
 def test_a_serial_number_that_all_have_tells_nothing(late: Machine) -> None:
     shifted(late, SERIALS, constant=True)
     failed, lines = boot(late)
-    assert failed == 1 and [late.driver_of(one) for one in (B, C)] == [None, None], lines
+    assert failed == 1 and [late.driver_of(address) for address in (B, C)] == [None, None], lines
 
 
 def test_a_serial_number_does_not_overrule_another_mac(late: Machine) -> None:
@@ -316,7 +316,7 @@ def test_what_is_shown_later_is_waited_for(machine: Machine, monkeypatch: pytest
     monkeypatch.setattr(_boot.time, "sleep", sleep)
     failed, lines = boot(machine)
     assert failed == 0 and len(slept) == 2, lines
-    assert [machine.driver_of(one) for one in (B, C)] == ["ice", "vfio-pci"]
+    assert [machine.driver_of(address) for address in (B, C)] == ["ice", "vfio-pci"]
     assert "found by its MAC" in lines[0]
 
 
@@ -488,13 +488,13 @@ def test_nor_from_the_next_deploy(written: Machine) -> None:
 def test_the_hosts_own_volume_is_refused_beside_it(written: Machine) -> None:
     with pytest.raises(Refused, match=r"holds (a part of a volume|data)\.") as caught:
         binding(written, Request([{"serial": "S0"}, {"serial": "S1"}], accept_unsafe=True, backend="dkms"))
-    assert [one.evidence[0] in data_on("nvme1n1") for one in caught.value.refusals] == [True]
+    assert [refusal.evidence[0] in data_on("nvme1n1") for refusal in caught.value.refusals] == [True]
     # Also where the number is not the disk's own.
     for number, address in enumerate((DISK, "0000:00:08.0")):
         written.tree.file("%s/nvme/nvme%d/serial" % (written.tree.real(address), number), "S0")
     with pytest.raises(Refused) as caught:
         binding(written, Request([{"address": DISK}], accept_unsafe=True, backend="dkms"))
-    assert [one.evidence[0] in data_on("nvme0n1") for one in caught.value.refusals] == [True]
+    assert [refusal.evidence[0] in data_on("nvme0n1") for refusal in caught.value.refusals] == [True]
 
 
 def test_a_disk_that_was_given_back_is_the_hosts(written: Machine) -> None:
@@ -591,7 +591,7 @@ def test_status(host: Machine) -> None:
     assert tool.status()["ok"] is False
     tool.bind()
     status = tool.status()
-    assert status["ok"] and [one["driver"] for one in status["devices"]] == ["vfio-pci", "vfio-pci"]
+    assert status["ok"] and [device["driver"] for device in status["devices"]] == ["vfio-pci", "vfio-pci"]
     host.tree.remove("/sys/bus/pci/devices/" + NIC)
     assert tool.status()["devices"][0] == {"address": NIC, "present": False, "ok": False}
 

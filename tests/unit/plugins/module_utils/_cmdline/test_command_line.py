@@ -57,7 +57,7 @@ def run(
 
 def changing(boot: FakeBoot) -> list[str]:
     """What was run that changes something."""
-    return [one for one in boot.ran if "--info" not in one]
+    return [command for command in boot.ran if "--info" not in command]
 
 
 def everything(boot: FakeBoot) -> tuple:
@@ -295,7 +295,7 @@ def test_grub_without_a_default_line_makes_one(tree: Tree) -> None:
 def test_grub_takes_words_off_wherever_they_are_set_and_nothing_else(tree: Tree) -> None:
     boot = FakeGrub(tree, linux="iommu=off a=[1] iommu=off xiommu=off iommu=offx", default="iommu=off iommu.off=1")
     run(boot, without=["iommu=off", "a=[1]"])
-    assert [one.split() for one in boot.entries] == [
+    assert [entry.split() for entry in boot.entries] == [
         ["root=UUID=1", "ro", "xiommu=off", "iommu=offx", "iommu.off=1"],
         ["root=UUID=1", "ro", "single", "xiommu=off", "iommu=offx"],
     ]
@@ -660,5 +660,5 @@ def test_a_set_needs_a_name(tree: Tree) -> None:
 
 def test_several_values_of_one_name_may_all_be_wanted() -> None:
     declared = Parameters(["console=tty0", "console=ttyS0"])
-    assert all(effective(declared.words, one, declared) for one in declared.parameters)
+    assert all(effective(declared.words, parameter, declared) for parameter in declared.parameters)
     assert not effective(split("console=tty0 console=hvc0"), "console=tty0", declared)

@@ -70,7 +70,7 @@ def test_one_that_stays_off_with_the_parameters_is_refused(dark: FakeGrub, tree:
     put(dark, decide(tree))
     dark.boot()
     found = decide(tree)
-    assert not found.pending and [one.code for one in found.refusals] == ["iommu_stays_off"]
+    assert not found.pending and [refusal.code for refusal in found.refusals] == ["iommu_stays_off"]
     assert "intel_iommu=on" in found.refusals[0].evidence[0] and "dmesg" in found.refusals[0].remedy
     tree.remove("/sys/firmware/acpi/tables/DMAR")
     tree.file("/sys/firmware/acpi/tables/IVRS", b"IVRS")
@@ -91,7 +91,7 @@ def test_insecure_mode_is_never_taken_instead(dark: FakeGrub, tree: Tree) -> Non
     assert choose(tree.root, "auto", True, True).backend == "iommu"
     assert choose(tree.root, "auto", True, False).backend == "dkms"
     pinned = choose(tree.root, "dkms", True, True)
-    assert pinned.backend is None and [one.code for one in pinned.refusals] == ["iommu_wanted"]
+    assert pinned.backend is None and [refusal.code for refusal in pinned.refusals] == ["iommu_wanted"]
 
 
 def test_the_verdict_is_on_the_host_after_the_reboot(machine: Machine) -> None:

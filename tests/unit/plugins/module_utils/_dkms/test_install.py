@@ -191,8 +191,8 @@ def test_a_run_killed_anywhere_is_finished_or_taken_back(
 
     def prepare() -> None:
         remove(dkms)
-        for one in older:
-            Run(dkms, one)
+        for source in older:
+            Run(dkms, source)
 
     prepare()
     Run(dkms)

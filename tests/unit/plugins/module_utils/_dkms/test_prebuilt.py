@@ -40,8 +40,8 @@ ZSTD = (".zst", lambda plain: b"\x28\xb5\x2f\xfd" + plain[::-1])  # as unreadabl
 
 def made_for(kernel: str, **changes: Any) -> bytes:
     code = b"\x7fELF vermagic=%s SMP" % kernel.encode()
-    one = Archive("noiommu", "1.0.0", DIGEST, kernel, ARCH, {"noiommu.ko": code}, SOURCE["dkms.conf"], None)
-    return archives.pack(one._replace(**changes))
+    archive = Archive("noiommu", "1.0.0", DIGEST, kernel, ARCH, {"noiommu.ko": code}, SOURCE["dkms.conf"], None)
+    return archives.pack(archive._replace(**changes))
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ class Run:
     """One execution as the action plugin does it: the archives are sent only if they are asked for."""
 
     def __init__(self, dkms: FakeDkms, tmp: Path, packed: dict[str, bytes], check: bool = False, **given: Any) -> None:
-        sums = {kernel: archives.sha256(one) for kernel, one in packed.items()}
+        sums = {kernel: archives.sha256(archive) for kernel, archive in packed.items()}
         self.module = FakeModule(params(available=sums, **given), check)
         self.result = dkms_module.present(self.module, dkms.tree.root, dkms)
         self.sent = [] if check else self.result["archives_needed"]
@@ -515,7 +515,9 @@ def test_why_there_is_no_archive_is_said(bare: FakeDkms, tmp: Path) -> None:
     error = refused(bare, tmp, {}, unbuilt={KERNEL: [why % KERNEL]})
     assert error.code == "archive_missing" and why % KERNEL in error.evidence
     run = Run(bare, tmp, {KERNEL: made_for(KERNEL)}, unbuilt={OTHER: [why % OTHER]})
-    assert why % OTHER in run.result["failed_kernels"][OTHER] and any(why % OTHER in one for one in run.module.warnings)
+    assert why % OTHER in run.result["failed_kernels"][OTHER] and any(
+        why % OTHER in warning for warning in run.module.warnings
+    )
 
 
 def test_a_stored_name_without_a_release_is_another_file(tmp: Path) -> None:

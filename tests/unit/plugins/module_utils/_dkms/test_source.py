@@ -54,7 +54,7 @@ def test_the_modules_own_source_is_read_completely() -> None:
 def test_the_digest_is_of_paths_and_contents() -> None:
     assert digest({"a": b"1", "b": b"2"}) == digest({"b": b"2", "a": b"1"})
     different = [{"a": b"1"}, {"a": b"2"}, {"b": b"1"}, {"a": b"1", "b": b""}, {"ab": b"1"}, {}]
-    assert len({digest(one) for one in different}) == len(different)
+    assert len({digest(files) for files in different}) == len(different)
 
 
 def test_an_archive_is_reproducible_and_comes_back_as_it_was() -> None:

@@ -66,7 +66,7 @@ def test_it_is_refused_before_anything_changes_and_taken_back_all_the_same(machi
         BindingChange(machine.kernel, context, Request(declared, accept_unsafe=True))
     assert caught.value.code == "late_mount" and caught.value.evidence == ["/etc/fstab: nas:/var /var nfs defaults"]
     verdict = Preflight(machine.root, context, Declaration(declared, [], accept_unsafe=True)).report(["os"])["verdict"]
-    assert "late_mount" in [one["code"] for one in verdict["refusals"]]
+    assert "late_mount" in [refusal["code"] for refusal in verdict["refusals"]]
     BindingChange(machine.kernel, context, Request(declared, accept_unsafe=True, persistent=False))
     BindingChange(machine.kernel, context, Request([])).apply()
     assert machine.driver_of(NIC) == "e1000e"

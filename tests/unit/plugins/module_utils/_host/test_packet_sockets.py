@@ -63,11 +63,11 @@ def test_half_an_answer_is_an_error(parse: Callable[[bytes], object], data: byte
 
 def test_packet_sockets_come_with_their_filters() -> None:
     found = parse_packet_sockets(SOCKETS)
-    assert [(one.ifindex, one.inode, one.protocol, len(one.code or b"")) for one in found] == [
+    assert [(sock.ifindex, sock.inode, sock.protocol, len(sock.code or b"")) for sock in found] == [
         (2, "170301", 3, 32),
         (2, "170384", 3, 0),
     ]
-    assert all(one.takes_traffic for one in found)
+    assert all(sock.takes_traffic for sock in found)
     assert not found[1]._replace(protocol=0x88F7).takes_traffic
 
 
@@ -105,7 +105,7 @@ def test_without_packet_diag_no_filter_is_known(tree: Tree, monkeypatch: pytest.
         "/proc/net/packet", head + "\n".join(rows % row for row in (("0003", 2, 1), ("0003", 0, 2), ("88cc", 2, 3)))
     )
     found = packet_sockets.read_packet_sockets(tree.root)
-    assert [(one.ifindex, one.inode, one.takes_traffic) for one in found] == [(2, "8001", True), (2, "8003", False)]
+    assert [(sock.ifindex, sock.inode, sock.takes_traffic) for sock in found] == [(2, "8001", True), (2, "8003", False)]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="making a packet socket takes CAP_NET_RAW")
@@ -136,7 +136,7 @@ def test_a_filter_is_read_without_loading_a_module(
 
 
 def code(*instructions: tuple[int, int, int, int]) -> bytes:
-    return b"".join(struct.pack("=HBBI", *one) for one in instructions)
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
 
 
 ALL, NONE = (0x06, 0, 0, 65535), (0x06, 0, 0, 0)

@@ -58,7 +58,9 @@ def test_attributes(host: Tree) -> None:
         1,
     )
     assert device.driver_override is None and device.iommu_group is None and device.is_endpoint and device.is_network
-    assert [(one.name, one.mac, one.up) for one in device.interfaces] == [("eth1", "52:54:00:00:00:11", True)]
+    assert [(interface.name, interface.mac, interface.up) for interface in device.interfaces] == [
+        ("eth1", "52:54:00:00:00:11", True)
+    ]
     assert bus.get(B).numa_node is None
     # The bridge above owns nothing of what is below it.
     assert bus.get("0000:00:1c.0").interfaces == [] and not bus.get("0000:00:1c.0").is_endpoint

@@ -58,7 +58,7 @@ def test_our_own_line_is_proof_and_tells_who_and_when(tree: Tree) -> None:
         "evidence": "",
         "insecure_passthrough": True,
     }
-    assert [one["name"] for one in out_of_tree["attribution"] + unsigned["attribution"]] == ["noiommu", "noiommu"]
+    assert [cause["name"] for cause in out_of_tree["attribution"] + unsigned["attribution"]] == ["noiommu", "noiommu"]
     assert out_of_tree["attribution"][0]["evidence"] == "/sys/module/noiommu/taint: OE"
 
 
@@ -76,7 +76,7 @@ def test_our_own_line_is_proof_and_tells_who_and_when(tree: Tree) -> None:
 def test_the_builtin_backend_is_recognised(tree: Tree, line: str, kind: str, name: str) -> None:
     report = taint.report(host(tree, 64, BOOT, line).root)
     assert report["insecure_passthrough"] is True
-    assert [(one["kind"], one["name"]) for one in report["flags"][0]["attribution"]] == [(kind, name)]
+    assert [(cause["kind"], cause["name"]) for cause in report["flags"][0]["attribution"]] == [(kind, name)]
 
 
 def test_an_existing_vfio_noiommu_group_is_proof_without_any_log(tree: Tree) -> None:
@@ -122,7 +122,7 @@ def test_what_userspace_writes_into_the_log_is_no_evidence(tree: Tree) -> None:
 def test_an_unloaded_module_is_still_known_from_the_log(tree: Tree) -> None:
     line = "4,{seq},2,-;foo: loading out-of-tree module taints kernel."
     report = taint.report(host(tree, 4096, BOOT, line).root)
-    assert [one["name"] for one in report["flags"][0]["attribution"]] == ["foo"]
+    assert [cause["name"] for cause in report["flags"][0]["attribution"]] == ["foo"]
 
 
 def test_a_module_is_attributed_once_though_log_and_sysfs_tell(tree: Tree) -> None:
@@ -192,7 +192,7 @@ def test_the_kernels_own_words_name_who_it_was(
 def test_each_device_and_process_is_named_once(tree: Tree) -> None:
     other = OURS.replace("0000:00:04.0", "0000:00:05.0")
     report = taint.report(host(tree, 64, BOOT, OURS, other, OURS).root)
-    named = [(one["name"], one["device"]) for one in report["flags"][0]["attribution"]]
+    named = [(cause["name"], cause["device"]) for cause in report["flags"][0]["attribution"]]
     assert named == [("dpdk-testpmd", "0000:00:04.0"), ("dpdk-testpmd", "0000:00:05.0")]
 
 

@@ -36,8 +36,8 @@ def user(tree: Tree, name: str) -> str:
     ],
 )
 def test_a_drop_in_for_units_whose_names_begin_alike_or_for_all(tree: Tree, name: str, folder: str) -> None:
-    for one in ("fwd-a-1.service", "fwd-a@.service"):
-        tree.file(USR + one, "[Service]\nUser=vendor")
+    for fragment in ("fwd-a-1.service", "fwd-a@.service"):
+        tree.file(USR + fragment, "[Service]\nUser=vendor")
     tree.link(ETC + "alias-a.service", USR + "fwd-a-1.service")
     assert user(tree, name) == "vendor"
     tree.file(USR + folder + "/10-user.conf", "[Service]\nUser=dropped")
@@ -111,7 +111,7 @@ def test_the_user_of_open_vswitch_is_the_one_that_was_set_last(
     for path, text in files.items():
         tree.file(path, text)
     found = services.ovs_refusals(tree.root)
-    assert [one.evidence[0].split(":")[0] for one in found] == ([refused] if refused else [])
+    assert [refusal.evidence[0].split(":")[0] for refusal in found] == ([refused] if refused else [])
 
 
 def test_a_unit_that_a_generator_made_late(tree: Tree) -> None:

@@ -47,17 +47,17 @@ class Mounts(Runner):
 
     def _show(self) -> None:
         lines = ["22 1 0:5 / / rw - ext4 /dev/sda1 rw"]
-        lines += ["30 22 0:27 / %s rw - hugetlbfs hugetlbfs %s" % one for one in sorted(self._mounted.items())]
+        lines += ["30 22 0:27 / %s rw - hugetlbfs hugetlbfs %s" % mount for mount in sorted(self._mounted.items())]
         self.tree.file("/proc/1/mountinfo", "\n".join(lines))
 
     def mount(self, path: str, options: str) -> None:
         """As the kernel does it."""
-        fields = dict(one.split("=") for one in options.split(",") if "=" in one)
+        fields = dict(option.split("=") for option in options.split(",") if "=" in option)
         beside = Path(str(self.tree.at(path)) + ".hidden")
         self.tree.at(path).rename(beside)
         self.tree.dir(path)
         os.chmod(self.tree.at(path), int(fields.get("mode", "755"), 8))
-        shown = ["%s=%s" % one for one in fields.items() if one[0] in ("mode", "size")]
+        shown = ["%s=%s" % pair for pair in fields.items() if pair[0] in ("mode", "size")]
         self._mounted[path] = ",".join(["rw", *shown, "pagesize=" + fields["pagesize"].replace("1G", "1024M")])
         self._show()
 

@@ -64,9 +64,9 @@ class HugetlbRoot(Root):
             self.tree.file("/sys/devices/system/node/node%d/meminfo" % node, text)
         for size in {size for size, _node in self.pages}:
             per_node = [self.pages[size, node] for node in range(self.nodes)]
-            total = [sum(one) for one in zip(*per_node)]
+            total = [sum(counts) for counts in zip(*per_node)]
             places = [("/sys/kernel/mm/hugepages", total)]
-            places += [("/sys/devices/system/node/node%d/hugepages" % n, one) for n, one in enumerate(per_node)]
+            places += [("/sys/devices/system/node/node%d/hugepages" % n, counts) for n, counts in enumerate(per_node)]
             for base, (count, used) in places:
                 where = "%s/hugepages-%dkB/" % (base, size // 1024)
                 self.tree.file(where + "nr_hugepages", str(count))
@@ -548,7 +548,7 @@ def test_a_recorded_node_that_is_gone_is_forgotten(root: HugetlbRoot, tree: Tree
 def test_a_kernel_without_numa(tree: Tree) -> None:
     root = HugetlbRoot(tree, nodes=1)
     tree.remove("/sys/devices/system/node")
-    assert [one["node"] for one in Pools(root).report()] == [None, None]
+    assert [pool["node"] for pool in Pools(root).report()] == [None, None]
 
 
 # --- memory that cannot be had now ---

@@ -39,7 +39,7 @@ def host(machine: Machine) -> Machine:
 
 
 def request(*addresses: str, until: str | None = None, backend: str = "auto") -> Request:
-    devices = [{"address": one} for one in addresses or (NIC,)]
+    devices = [{"address": address} for address in addresses or (NIC,)]
     return Request(devices, backend=backend, accept_unsafe=True, insecure_until=until)
 
 
@@ -180,7 +180,7 @@ def verdict(tree: Tree, until: str | None, accept: bool = True) -> dict[str, Any
 
 
 def codes(report: dict[str, Any]) -> set[str]:
-    return {one["code"] for one in report["verdict"]["refusals"]}
+    return {refusal["code"] for refusal in report["verdict"]["refusals"]}
 
 
 def test_preflight_refuses_after_the_date(host: Machine) -> None:

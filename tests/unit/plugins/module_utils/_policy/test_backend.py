@@ -54,7 +54,7 @@ def test_auto_takes_what_the_host_has(tree: Tree) -> None:
 @pytest.mark.parametrize("backend", ["auto", "dkms"])
 def test_insecure_mode_needs_consent_and_says_what_it_is(tree: Tree, backend: str) -> None:
     choice = choose(tree.root, backend, False)
-    assert choice.backend is None and [one.code for one in choice.refusals] == ["unsafe_not_accepted"]
+    assert choice.backend is None and [refusal.code for refusal in choice.refusals] == ["unsafe_not_accepted"]
     assert "can read and write all memory of this host" in str(choice.refusals[0])
 
 
@@ -85,7 +85,7 @@ def test_an_iommu_that_is_off_is_the_better_way(tree: Tree) -> None:
 def test_a_host_that_lost_its_iommu_is_not_made_insecure_by_auto(tree: Tree) -> None:
     tree.file(BINDINGS, dump_json({"backend": "iommu", "devices": []}))
     lost = choose(tree.root, "auto", True)
-    assert lost.backend is None and [one.code for one in lost.refusals] == ["iommu_lost"]
+    assert lost.backend is None and [refusal.code for refusal in lost.refusals] == ["iommu_lost"]
     assert "noiommu_backend: dkms" in lost.refusals[0].remedy and BINDINGS in lost.refusals[0].evidence[0]
     assert choose(tree.root, "dkms", True).backend == "dkms"  # meant
     tree.file(BINDINGS, dump_json({"backend": "dkms", "devices": []}))

@@ -444,8 +444,8 @@ def test_namespaces_without_a_process_are_found_by_their_mounts(tree: Tree) -> N
     tree.file(
         "/proc/1/mountinfo",
         "\n".join(
-            "22 1 0:4 %s %s rw shared:1 - nsfs nsfs rw" % one
-            for one in (
+            "22 1 0:4 %s %s rw shared:1 - nsfs nsfs rw" % mount
+            for mount in (
                 ("net:[1]", "/run/netns/host"),
                 ("net:[2]", "/run/docker/netns/2"),
                 ("net:[3]", "/run/netns/my\\040own"),

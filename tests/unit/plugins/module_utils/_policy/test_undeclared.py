@@ -45,7 +45,7 @@ def verdict(host: Machine, *names: str, devices: Sequence[dict[str, Any]] = ()) 
     declaration = Declaration(list(devices), [], accept_unsafe=True, undeclared=names)
     found = Preflight(host.root, GuardContext(host.root, NetState([], [])), declaration).report([])
     reasons = ("undeclared", "selector", "sriov")
-    return [one for one in found["verdict"]["refusals"] if one["code"] in reasons]
+    return [refusal for refusal in found["verdict"]["refusals"] if refusal["code"] in reasons]
 
 
 def test_devices_that_nobody_declares_stay_and_the_verdict_says_so(host: Machine) -> None:
@@ -77,9 +77,9 @@ def test_the_module_alone_refuses_it_too(host: Machine) -> None:
     before = host.tree.content()
     with pytest.raises(Refused) as caught:
         binding(host, request)
-    assert [one.code for one in caught.value.refusals] == ["undeclared"] and host.tree.content() == before
-    one = binding(host, Request([], sriov=None))
-    one.apply()
+    assert [refusal.code for refusal in caught.value.refusals] == ["undeclared"] and host.tree.content() == before
+    change = binding(host, Request([], sriov=None))
+    change.apply()
     assert not host.root.exists(STATE + "originals.json")
 
 
@@ -94,7 +94,7 @@ def test_virtual_functions_stay(host: Machine) -> None:
 def test_functions_that_nobody_declares_are_the_only_reason(host: Machine) -> None:
     """The devices that are still declared are not said to disappear."""
     converge(host, Request([{"pf": PF}], sriov=[{"pf": PF, "vfs": 2}], accept_unsafe=True))
-    assert [one["code"] for one in verdict(host, "sriov", devices=[{"pf": PF}])] == ["undeclared"]
+    assert [refusal["code"] for refusal in verdict(host, "sriov", devices=[{"pf": PF}])] == ["undeclared"]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ MAC = "52:54:00:00:00:01"
 
 
 def codes(tree: Tree, driver: str = "vfio-pci") -> list[str]:
-    return [one.code for one in unsuitable(tree.root, PciBus(tree.root).get(NIC), driver)]
+    return [refusal.code for refusal in unsuitable(tree.root, PciBus(tree.root).get(NIC), driver)]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_device_whose_applications_need_the_kernels_driver_is_refused(
     assert codes(tree) == (["kernel_driver_needed"] if needed else [])
     device = PciBus(tree.root).get(NIC)
     found = applications(Situation(tree.root, "iommu", "x86_64", [device]))
-    assert {one["works"] for one in found.values()} == {not needed}
+    assert {prediction["works"] for prediction in found.values()} == {not needed}
     for refusal in unsuitable(tree.root, device, "vfio-pci"):
         assert ids in refusal.evidence[0] and "Do not declare it" in refusal.remedy
 
@@ -83,7 +83,7 @@ def test_a_region_that_the_firmware_keeps_mapped_makes_a_group_useless(tree: Tre
     tree.file("/sys/kernel/iommu_groups/12/reserved_regions", text)
     bus = PciBus(tree.root)
     found = group_refusals(tree.root, bus, [bus.get(NIC)], {NIC})
-    assert [one.code for one in found] == (["group_not_viable"] if refused else [])
+    assert [refusal.code for refusal in found] == (["group_not_viable"] if refused else [])
     assert not refused or ("direct" in found[0].evidence[0] and "firmware setup" in found[0].remedy)
 
 
@@ -114,7 +114,7 @@ def test_ids_that_vfios_own_mode_would_make_work_are_refused(host: Tree, path: s
     assert others.id_refusals(host.root, bus, "builtin", {NIC}) == []
     host.file(path, text)
     found = others.id_refusals(host.root, bus, "builtin", {NIC})
-    assert [one.code for one in found] == ["vfio_ids"] and found[0].evidence == [
+    assert [refusal.code for refusal in found] == ["vfio_ids"] and found[0].evidence == [
         evidence,
         "0000:00:03.0 (8086:10d3, driver e1000e) is one of these and is not declared",
     ]
@@ -219,17 +219,17 @@ def verdict(tree: Tree) -> dict[str, Any]:
 def test_the_verdict_warns_before_anything_changes(nic: Tree) -> None:
     nic.file("/etc/netplan/a.yaml", "network:\n  ethernets:\n    eth1: {}")
     nic.file("/etc/driverctl.d/" + NIC, "uio_pci_generic")
-    said = [one for one in verdict(nic)["warnings"] if NIC in one]
+    said = [warning for warning in verdict(nic)["warnings"] if NIC in warning]
     assert "/etc/netplan/a.yaml:3 (eth1: {})" in said[0] and "driverctl unset-override" in said[1]
 
 
 def test_the_verdict_refuses_what_vfio_is_wrong_for(tree: Tree) -> None:
     tree.pci(NIC, "15b3:1017", driver="mlx5_core")
-    assert "kernel_driver_needed" in [one["code"] for one in verdict(tree)["refusals"]]
+    assert "kernel_driver_needed" in [refusal["code"] for refusal in verdict(tree)["refusals"]]
 
 
 def test_a_device_that_vfio_is_wrong_for_is_not_bound(machine: Machine, tree: Tree) -> None:
     tree.pci(NIC, "15b3:1017", driver="mlx5_core")
     with pytest.raises(Refused) as caught:
         binding(machine, Request(devices=[{"address": NIC}], sriov=[], accept_unsafe=True))
-    assert "kernel_driver_needed" in [one.code for one in caught.value.refusals]
+    assert "kernel_driver_needed" in [refusal.code for refusal in caught.value.refusals]

@@ -23,15 +23,18 @@ APPLICATIONS = {"dpdk", "spdk", "ovs", "vpp_dpdk", "vpp_native"}
 
 def predict(tree: Tree, backend: str | None, machine: str = "x86_64", *addresses: str) -> dict[str, dict[str, Any]]:
     bus = PciBus(tree.root)
-    found = applications(Situation(tree.root, backend, machine, [bus.get(one) for one in addresses]))
+    found = applications(Situation(tree.root, backend, machine, [bus.get(address) for address in addresses]))
     assert set(found) == APPLICATIONS
-    for one in found.values():
-        assert one["reasons"] and (one["works"] or one["remedy"] or backend is None)
+    for prediction in found.values():
+        assert prediction["reasons"] and (prediction["works"] or prediction["remedy"] or backend is None)
     return found
 
 
 def chosen(found: dict[str, dict[str, Any]]) -> dict[str, tuple[str | None, str | None, bool]]:
-    return {name: (one["iova_mode"], one["container_type"], one["works"]) for name, one in found.items()}
+    return {
+        name: (prediction["iova_mode"], prediction["container_type"], prediction["works"])
+        for name, prediction in found.items()
+    }
 
 
 def test_the_module_with_its_hint(tree: Tree) -> None:
@@ -104,24 +107,24 @@ def test_spdk_does_not_trust_a_narrow_iommu(tree: Tree) -> None:
 def test_spdk_forces_physical_addresses_on_intel_only(tree: Tree, vendor: str, hint: str) -> None:
     tree.file("/proc/cpuinfo", "processor\t: 0\nvendor_id\t: %s\ncpu family\t: 25" % vendor)
     tree.file("/sys/module/noiommu/parameters/dpdk_pa_hint", hint)
-    one = predict(tree, "dkms")["spdk"]
+    prediction = predict(tree, "dkms")["spdk"]
     works = vendor == "GenuineIntel" or hint == "Y"
-    assert (one["iova_mode"], one["works"]) == (("PA", True) if works else ("VA", False))
-    assert vendor == "GenuineIntel" or "25.09" in one["reasons"][0]
-    assert works or one["remedy"] == "Start it with --iova-mode=pa."
+    assert (prediction["iova_mode"], prediction["works"]) == (("PA", True) if works else ("VA", False))
+    assert vendor == "GenuineIntel" or "25.09" in prediction["reasons"][0]
+    assert works or prediction["remedy"] == "Start it with --iova-mode=pa."
 
 
 def test_spdk_leaves_the_choice_to_dpdk_beside_an_iommu_of_amd(tree: Tree) -> None:
     tree.file("/proc/cpuinfo", "vendor_id\t: AuthenticAMD")
-    one = predict(tree, "iommu")["spdk"]
-    assert (one["iova_mode"], one["works"], one["capabilities"]) == ("VA", True, [])
-    assert "--iova-mode=va" in one["remedy"]
+    prediction = predict(tree, "iommu")["spdk"]
+    assert (prediction["iova_mode"], prediction["works"], prediction["capabilities"]) == ("VA", True, [])
+    assert "--iova-mode=va" in prediction["remedy"]
 
 
 def test_an_open_vswitch_that_changes_its_user(tree: Tree) -> None:
     tree.file("/etc/sysconfig/openvswitch", 'OVS_USER_ID="root:root"\nOVS_USER_ID="openvswitch:hugetlbfs"')
-    one = predict(tree, "dkms")["ovs"]
-    assert not one["works"] and "root:root" in one["remedy"]
+    prediction = predict(tree, "dkms")["ovs"]
+    assert not prediction["works"] and "root:root" in prediction["remedy"]
     tree.file("/etc/sysconfig/openvswitch", '# OVS_USER_ID="openvswitch:hugetlbfs"')
     assert "dpdk-extra" in predict(tree, "dkms")["ovs"]["remedy"]
 

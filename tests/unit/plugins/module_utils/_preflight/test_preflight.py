@@ -153,7 +153,7 @@ def test_a_device_in_use_is_refused_by_any_selector(host: Tree) -> None:
 
 def test_without_selectors_the_likely_devices_are_listed_with_their_guards(host: Tree) -> None:
     result = report(host)
-    assert [(one["address"], one["class"], len(one["guards"])) for one in result["devices"]] == [
+    assert [(device["address"], device["class"], len(device["guards"])) for device in result["devices"]] == [
         (NIC, "network", 0),
         (DISK, "storage", 1),
     ]
@@ -370,7 +370,7 @@ def test_all_that_is_wrong_with_pools_and_mounts_is_said_at_once(host: Tree) -> 
     mounts = [{"path": "mnt", "size": "2M"}, {"path": "/mnt/a", "size": "2M", "mode": "504"}]
     result = noiommu_info.declared({**ARGUMENTS, "hugepages": pools, "hugepage_mounts": mounts, "host_memory": "8G"})
     refusals = Preflight(host.root, GuardContext(host.root, NetState([], [])), result).report()["verdict"]["refusals"]
-    assert [(one["evidence"][0], one["evidence"][-1].split(",")[0]) for one in refusals] == [
+    assert [(refusal["evidence"][0], refusal["evidence"][-1].split(",")[0]) for refusal in refusals] == [
         ("declared by noiommu_hugepages", "[1]: size: 3M"),
         ("declared by noiommu_hugepages", "[2]: size: 2M"),
         ("declared by noiommu_hugepage_mounts", "[0]: path: mnt"),

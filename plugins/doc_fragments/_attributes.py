@@ -12,6 +12,11 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options: {}
 attributes:
+  action_group:
+    description: Use C(group/baremetal.noiommu.noiommu) in C(module_defaults) to set defaults for this module.
+    support: full
+    membership:
+      - baremetal.noiommu.noiommu
   check_mode:
     description: Can run in C(check_mode) and return a changed status prediction without modifying the target.
   diff_mode:

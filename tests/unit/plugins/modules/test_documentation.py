@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -42,3 +43,11 @@ def test_defaults_are_documented(name: str) -> None:
     options = yaml.safe_load(module.DOCUMENTATION).get("options", {})
     for option, spec in getattr(module, "ARGUMENTS", {}).items():
         assert options[option].get("default") == spec.get("default")
+
+
+def test_every_module_is_in_the_action_group() -> None:
+    root = Path(__file__).resolve().parents[4]
+    runtime = yaml.safe_load((root / "meta/runtime.yml").read_text(encoding="utf-8"))
+    assert runtime["action_groups"] == {
+        "noiommu": sorted(path.stem for path in (root / "plugins/modules").glob("*.py"))
+    }

@@ -11,6 +11,7 @@ from typing import Iterable, NamedTuple
 
 from .._base.errors import HostError
 from .._base.fs import Root
+from .hugetlb import UNITS
 
 MOUNTS = "/proc/1/mountinfo"
 FSTAB = "/etc/fstab"
@@ -34,12 +35,14 @@ _OVER_NETWORK = (
     "smbfs",
     "sshfs",
 )
+_PAGE_SIZE = re.compile(r"(?:^|,)pagesize=(\d+)([KMG])(?:,|$)")
+_LIMIT = re.compile(r"(?:^|,)size=(\d+)([KMG]?)(?:,|$)")
 # Mounted before systemd starts any unit of the host's.
 _BEFORE_ALL = ("/", "/usr")
 
 
 class Mount(NamedTuple):
-    """Where a filesystem is mounted, with which of the mount's own options, and its type."""
+    """Where a filesystem is mounted, with which options of the mount and of the filesystem, and its type."""
 
     target: str
     options: list[str]
@@ -47,6 +50,19 @@ class Mount(NamedTuple):
     source: str
     numbers: str  # major:minor
     part: str  # what of the filesystem is mounted: / is all of it
+    settings: str  # the filesystem's own options
+
+    @property
+    def page_size(self) -> int | None:
+        """The size of the pages, of a hugetlbfs."""
+        found = _PAGE_SIZE.search(self.settings)
+        return int(found.group(1)) * UNITS[found.group(2)] if found and self.fstype == "hugetlbfs" else None
+
+    @property
+    def limit(self) -> int | None:
+        """How much all files together may hold, if that is limited."""
+        found = _LIMIT.search(self.settings)
+        return int(found.group(1)) * UNITS[found.group(2)] if found else None
 
 
 def read_mounts(root: Root, table: str = MOUNTS) -> list[Mount]:
@@ -56,9 +72,16 @@ def read_mounts(root: Root, table: str = MOUNTS) -> list[Mount]:
         head, _dash, tail = line.partition(" - ")
         fields, about = head.split(), tail.split()
         if len(fields) >= 6 and len(about) >= 2:
-            target, source = unescape(fields[4]), unescape(about[1])
-            mounts.append(Mount(target, fields[5].split(","), about[0], source, fields[2], unescape(fields[3])))
+            target, source, settings = unescape(fields[4]), unescape(about[1]), "".join(about[2:3])
+            mounts.append(
+                Mount(target, fields[5].split(","), about[0], source, fields[2], unescape(fields[3]), settings)
+            )
     return mounts
+
+
+def shown_mounts(root: Root) -> dict[str, Mount]:
+    """Return what shows at each place: of several mounts there the last, which is on top."""
+    return {mount.target: mount for mount in read_mounts(root)}
 
 
 def read_fstab(root: Root) -> list[list[str]]:

@@ -19,32 +19,10 @@ from typing import NamedTuple
 
 from .._base.errors import HostError
 from .._base.fs import Root
-from .._host.hugetlb import UNITS
+from .._host.mounts import Mount
 
 # The names that EAL gives: <file-prefix>map_<number>, "rtemap_0" by default.
 _EAL_FILE = re.compile(r"map_\d+$")
-_PAGE_SIZE = re.compile(r"(?:^|,)pagesize=(\d+)([KMG])(?:,|$)")
-_LIMIT = re.compile(r"(?:^|,)size=(\d+)([KMG]?)(?:,|$)")
-
-
-class MountedFilesystem(NamedTuple):
-    """Something that is mounted."""
-
-    path: str
-    fstype: str
-    options: str  # of the filesystem
-
-    @property
-    def page_size(self) -> int | None:
-        """The size of the pages, of a hugetlbfs."""
-        found = _PAGE_SIZE.search(self.options)
-        return int(found.group(1)) * UNITS[found.group(2)] if found and self.fstype == "hugetlbfs" else None
-
-    @property
-    def limit(self) -> int | None:
-        """How much all files together may hold, if that is limited."""
-        found = _LIMIT.search(self.options)
-        return int(found.group(1)) * UNITS[found.group(2)] if found else None
 
 
 class LeftOver(NamedTuple):
@@ -55,29 +33,16 @@ class LeftOver(NamedTuple):
     pages: int
 
 
-def left_over(root: Root, mounts: list[MountedFilesystem]) -> list[LeftOver]:
+def left_over(root: Root, mounts: list[Mount]) -> list[LeftOver]:
     """Return the files in the roots of these mounts that no process has locked."""
     found = []
     for mount in mounts:
-        for name in root.listdir(mount.path) if mount.page_size else []:
-            path = os.path.join(mount.path, name)
+        for name in root.listdir(mount.target) if mount.page_size else []:
+            path = os.path.join(mount.target, name)
             size = _size_of_unlocked(root, path) if _EAL_FILE.search(name) else None
             if mount.page_size and size is not None:
                 found.append(LeftOver(path, mount.page_size, size // mount.page_size))
     return found
-
-
-def mounts_of(root: Root) -> list[MountedFilesystem]:
-    """Return what is mounted on the host; of several at one place the last, which is on top."""
-    found = {}
-    for line in (root.read_text("/proc/1/mountinfo") or "").splitlines():
-        head, _dash, tail = line.partition(" - ")
-        fields, about = head.split(), tail.split()
-        if len(fields) >= 5 and len(about) >= 3:
-            # The kernel writes spaces and backslashes in octal.
-            path = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4])
-            found[path] = MountedFilesystem(path, about[0], about[2])
-    return list(found.values())
 
 
 def _size_of_unlocked(root: Root, path: str) -> int | None:

@@ -24,8 +24,9 @@ from .._base.schema import fields, items, table, text
 from .._base.undo import UndoStack
 from .._host import systemd
 from .._host.hugetlb import Pools, format_size
+from .._host.mounts import MOUNTS, shown_mounts
 from .declared import WantedMount, bad_mount, parse_mounts, unit_name
-from .leftovers import left_over, mounts_of, remove
+from .leftovers import left_over, remove
 
 _UNIT = """[Unit]
 Description=Hugetlb pages of %(size)s for the data plane
@@ -55,7 +56,7 @@ class MountsPlan:
         self._root, self._runner = root, runner
         self.wanted = parse_mounts(root, Pools(root), mounts, groups_to_come)
         self._record = _read_record(root)
-        self._mounted = {mount.path: mount for mount in mounts_of(root)}
+        self._mounted = shown_mounts(root)
         declared = {mount.path: mount for mount in self.wanted}
         self.to_mount = [mount for mount in self.wanted if not self._is_as_wanted(mount)]
         self.to_unmount = [
@@ -107,7 +108,7 @@ class MountsPlan:
             return [
                 bad_mount(
                     "Something else is mounted at %s." % path,
-                    ["/proc/1/mountinfo: %s is %s" % (path, now.fstype)],
+                    ["%s: %s is %s" % (MOUNTS, path, now.fstype)],
                     "Choose another path, or unmount it and take it out of /etc/fstab or its unit.",
                 )
             ]
@@ -152,7 +153,7 @@ class MountsPlan:
             {
                 "before_header": path,
                 "after_header": path,
-                "before": "%s %s\n" % (now.fstype, now.options) if now else "not mounted\n",
+                "before": "%s %s\n" % (now.fstype, now.settings) if now else "not mounted\n",
                 "after": after.get(path, "not mounted\n"),
             }
             for path in dict.fromkeys([*self.to_unmount, *after])
@@ -169,7 +170,7 @@ class MountsPlan:
             for path in self.to_unmount:
                 now = self._mounted[path]
                 self._run("umount", path)
-                self._undo.push("the mount " + path, partial(self._mount, now.path, now.options))
+                self._undo.push("the mount " + path, partial(self._mount, now.target, now.settings))
             for wanted in self.to_mount:
                 self._make_directories(wanted.path)
                 self._mount(wanted.path, wanted.options)

@@ -25,12 +25,12 @@ from .._cmdline.command_line import CommandLinePlan
 from .._cmdline.words import holds
 from .._host import systemd
 from .._host.hugetlb import Pool, format_size, meminfo
-from .._host.mounts import refuse_late
+from .._host.mounts import refuse_late, shown_mounts
 from . import boot_files, originals, others
 from .boot_parameters import GIGANTIC, OWNER, plan_command_line, sizes_of
 from .declared import WantedPool, parse_pools
 from .floor import parse_floor, shortage
-from .leftovers import LeftOver, left_over, mounts_of, remove
+from .leftovers import LeftOver, left_over, remove
 from .originals import Counts
 from .pools import PagePools
 
@@ -161,7 +161,7 @@ class PoolsPlan:
             for pool, count in self.changes
             if count < self.counts_before[pool] and count < self.host.in_use(pool)
         }
-        mounts = [mount for mount in mounts_of(self._root) if mount.page_size in short] if short else []
+        mounts = [mount for mount in shown_mounts(self._root).values() if mount.page_size in short] if short else []
         return [file for file in left_over(self._root, mounts) if file not in self._gone]
 
     def _new_record(self) -> Counts:

@@ -70,3 +70,20 @@ def test_it_is_refused_before_anything_changes_and_taken_back_all_the_same(machi
     BindingChange(machine.kernel, context, Request(declared, accept_unsafe=True, persistent=False))
     BindingChange(machine.kernel, context, Request([])).apply()
     assert machine.driver_of(NIC) == "e1000e"
+
+
+def test_a_hugetlbfs_is_read_as_everything_that_is_mounted(tree: Tree) -> None:
+    lines = [
+        "30 1 0:30 / /mnt/my\\040pages rw,relatime shared:1 - tmpfs none rw,size=4G",
+        "31 30 0:31 / /mnt/my\\040pages rw,relatime shared:2 - hugetlbfs hugetlbfs rw,mode=0770,pagesize=2M,size=64M",
+        "32 1 0:32 / /mnt/tmp rw - tmpfs none rw,pagesize=2M",
+        "33 1 0:33 / /mnt/bare rw - hugetlbfs none",
+    ]
+    tree.file(mounts.MOUNTS, "\n".join(lines))
+    shown = mounts.shown_mounts(tree.root)
+    assert list(shown) == ["/mnt/my pages", "/mnt/tmp", "/mnt/bare"], "of two at one place, the one on top"
+    assert [(mount.page_size, mount.limit) for mount in shown.values()] == [
+        (2 << 20, 64 << 20),
+        (None, None),
+        (None, None),
+    ]

@@ -69,7 +69,8 @@ class BindingChange:
 
     def diff(self) -> list[dict[str, str]]:
         """Return what --diff shows: devices first, then files."""
-        before, after = as_text(self.before()), as_text(self.after())
+        unknown = {} if self._applied else self._plan.unknown()
+        before, after = as_text(self.before()), as_text(self.after(), unknown)
         devices = [{"before_header": "devices", "after_header": "devices", "before": before, "after": after}]
         return (devices if before != after else []) + self._plan.files.diff()
 

@@ -32,6 +32,14 @@ class Move(NamedTuple):
         """Whether the device is back with the driver that is recorded, and stays."""
         return self.record is not None and self.device.driver == self.record["driver"] and not self.is_lost
 
+    def unknown(self) -> dict[str, str]:
+        """Return in words what no prediction can have: what the kernel decides while the move is made."""
+        if not self.steps or self.is_lost:
+            return {}
+        if self.record is None:
+            return {"iommu_group": "assigned at bind"}
+        return {"driver": "whichever of the host's drivers wants it"} if self.record.get("probe") else {}
+
     def predict(self, backend: str | None) -> DeviceState:
         """Return the device's state after the move."""
         now, want = self.now, self.want
@@ -88,12 +96,13 @@ def in_words(moves: list[Move]) -> list[str]:
     return ["%s: %s" % (move.device.address, step) for move in moves for step in move.steps]
 
 
-def as_text(state: dict[str, Any]) -> str:
-    """Render a state as the diff shows it."""
+def as_text(state: dict[str, Any], unknown: dict[str, dict[str, str]] | None = None) -> str:
+    """Render a state as the diff shows it, with words by address for what is not known of it yet."""
     lines = []
     for device in state["devices"]:
         lines.append("%s:" % device["address"])
-        shown = ((key, "none" if value is None else value) for key, value in device.items() if key != "address")
-        lines += ["  %s: %s" % pair for pair in shown]
+        words = (unknown or {}).get(device["address"], {})
+        shown = ((key, words.get(key, value) if value is None else value) for key, value in device.items())
+        lines += ["  %s: %s" % (key, "none" if value is None else value) for key, value in shown if key != "address"]
     lines += ["%s: %d virtual functions" % (function["pf"], function["vfs"]) for function in state["sriov"]]
     return "\n".join(lines) + "\n" if lines else ""

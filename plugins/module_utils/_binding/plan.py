@@ -10,10 +10,10 @@ from typing import Any
 
 from .._base.errors import HostError, Refused
 from .._base.files import FileSet
-from .._base.paths import LIBRARY, STATE, UNIT_NAME
+from .._base.paths import LIBRARY, ORIGINALS, STATE, UNIT_NAME
 from .._devices import links
 from .._devices.control import Kernel
-from .._devices.originals import NO_ORIGINAL, Originals, is_ours
+from .._devices.originals import NO_ORIGINAL, Originals, declared_at_boot, is_ours
 from .._devices.selectors import resolve
 from .._devices.sriov import AUTOPROBE, count, losses, plan_functions
 from .._devices.steps import observe, target
@@ -24,6 +24,7 @@ from .._host.pci import PciBus, PciDevice
 from .._policy.backend import IOMMU, Needs, choose, modules_to_unload, needs
 from .._policy.guard_context import GuardContext
 from .._policy.guards import check, loss_refusals
+from .._policy.kinds import PASSTHROUGH_DRIVERS
 from .._policy.others import id_refusals
 from .._policy.unsuitable import unsuitable
 from . import boot_files, refusals
@@ -114,7 +115,7 @@ class BindingPlan:
         declared = {device.address: device.vendor_device for device in self.devices}
         records = sorted(self.recorded.devices.items())
         addresses = [address for address, record in records if declared.get(address) != record["vendor_device"]]
-        addresses += self._damaged_releases()
+        addresses += self._damaged_releases() + self._unrecorded_releases(set(declared))
         lost = {device.address for _pf, device in self.lost}
         moves, messages = plan_releases(self.root, self.present, self.originals, addresses, lost, self.request.driver)
         self.messages += messages
@@ -127,14 +128,27 @@ class BindingPlan:
             self.originals.forget_damaged(address)
             self.warnings.append("What %s was before is not known, as its record is damaged: %s." % (address, damage))
             device = self.present.get(address)
-            if device is not None and is_ours(observe(self.root, device)):
-                self.originals.devices[address] = {
-                    "vendor_device": device.vendor_device,
-                    **NO_ORIGINAL,
-                    "interfaces": [],
-                }
-                addresses.append(address)
+            # The record shows that it was bound by us, although not what it was before.
+            if device is not None and (is_ours(self.root, device) or device.driver in PASSTHROUGH_DRIVERS):
+                addresses.append(self._without_original(device))
         return addresses
+
+    def _unrecorded_releases(self, declared: set[str]) -> list[str]:
+        """Return the devices that each boot binds, that are declared no more, and of which the originals are lost."""
+        known = {*declared, *self.recorded.devices, *self.recorded.damage}
+        lost = [self.present.get(address) for address in declared_at_boot(self.root) if address not in known]
+        addresses = [self._without_original(device) for device in lost if device and is_ours(self.root, device)]
+        for address in addresses:
+            self.warnings.append("What %s was before is not known: %s has no record of it." % (address, ORIGINALS))
+        return addresses
+
+    def _without_original(self, device: PciDevice) -> str:
+        self.originals.devices[device.address] = {
+            "vendor_device": device.vendor_device,
+            **NO_ORIGINAL,
+            "interfaces": [],
+        }
+        return device.address
 
     def _plan_bindings(self) -> list[Move]:
         if self.backend is None:
@@ -143,8 +157,8 @@ class BindingPlan:
             self._renewed(device, self.originals.record(device, self._bus))
             if self.originals.devices[device.address].get("probe") and device.address not in self.recorded.devices:
                 self.warnings.append(
-                    "%s is in an insecure VFIO group already, and nothing is recorded of it: when it is released, it"
-                    " will go to whichever driver of the host wants it." % device.address
+                    "%s is bound by this collection, or is in an insecure VFIO group, and nothing is recorded of it:"
+                    " when it is released, it will go to whichever driver of the host wants it." % device.address
                 )
         want = target(self.backend, self.request.driver, self.request.dpdk_pa_hint)
         return plan_bindings(self.root, self.devices, want)
@@ -245,6 +259,10 @@ class BindingPlan:
             "devices": [move.predict(self.backend).report() for move in self._by_address()],
             "sriov": [{"pf": plan.pf.address, "vfs": plan.want} for plan in self.vf_plans],
         }
+
+    def unknown(self) -> dict[str, dict[str, str]]:
+        """Return in words what cannot be known yet of that state, by device."""
+        return {move.device.address: move.unknown() for move in self.moves}
 
     def reached(self) -> dict[str, Any]:
         """Return the state that there is now."""

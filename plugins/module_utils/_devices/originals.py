@@ -11,17 +11,17 @@ import os
 from typing import Any
 
 from .._base.fs import Root
-from .._base.paths import ORIGINALS
+from .._base.paths import BINDINGS, ORIGINALS
 from .._base.records import dump_json, load_json
 from .._base.schema import Schema, problems
-from .._host.iommu import UNSAFE_GROUP_NAMES
+from .._host.iommu import UNSAFE_GROUP_NAMES, VFIO_DIR
 from .._host.pci import PciBus, PciDevice, normalise_serials
 from .._policy.kinds import DISK_DATA, DISK_MEMBER, PASSTHROUGH_DRIVERS
 from .identity import identity, interface_state, macs_of, permanent_macs, replaced
 from .recorded import Recorded
 from .schemas import ORIGINAL, ORIGINAL_SRIOV
 from .schemas import ORIGINALS as ORIGINALS_SCHEMA
-from .steps import DeviceState, observe
+from .steps import observe
 
 # In the record of a device whose original is not known: it is offered to the host's drivers.
 NO_ORIGINAL: dict[str, Any] = {"driver": None, "driver_override": None, "probe": True}
@@ -168,13 +168,30 @@ def _physical(pf: PciDevice, bus: PciBus) -> dict[str, Any]:
 def snapshot(device: PciDevice, bus: PciBus) -> dict[str, Any]:
     """Return what is needed to release a device and to recognise it."""
     known = dict(identity(device, bus), interfaces=interface_state(device))
-    if is_ours(observe(bus.root, device)):
+    if is_ours(bus.root, device):
         # What a lost record, or somebody's hand, left behind is no original: the host's drivers will be offered it.
         return {**known, **NO_ORIGINAL}
     return dict(known, driver=device.driver, driver_override=device.driver_override)
 
 
-def is_ours(state: DeviceState) -> bool:
-    """Whether a device is in an insecure VFIO group, and with no driver of the host."""
-    is_insecure = state.in_module or state.group_name in UNSAFE_GROUP_NAMES
-    return is_insecure and state.driver in (None, *PASSTHROUGH_DRIVERS)
+def is_ours(root: Root, device: PciDevice) -> bool:
+    """Whether a device is bound by us, and with no driver of the host.
+
+    An IOMMU's group shows nothing of it, and vfio-pci may be the original there: what else we left of it does.
+    """
+    state = observe(root, device)
+    if state.driver not in (None, *PASSTHROUGH_DRIVERS):
+        return False
+    if state.in_module or state.group_name in UNSAFE_GROUP_NAMES or root.exists(VFIO_DIR, "by-address", device.address):
+        return True
+    return declared_at_boot(root).get(device.address) == device.vendor_device
+
+
+def declared_at_boot(root: Root) -> dict[str, Any]:
+    """Return the kinds of the devices that each boot binds, by address."""
+    entries = (load_json(root, BINDINGS) or {}).get("devices")
+    return {
+        str(entry.get("address")): entry.get("vendor_device")
+        for entry in (entries if isinstance(entries, list) else [])
+        if isinstance(entry, dict)
+    }

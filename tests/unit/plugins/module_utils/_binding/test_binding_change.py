@@ -124,6 +124,16 @@ def test_check_mode_predicts_and_touches_nothing(host: Machine) -> None:
     assert any("bindings.json" in part["after_header"] for part in diff)
 
 
+def test_a_diff_says_of_a_group_that_the_kernel_numbers_it_later(host: Machine) -> None:
+    after = binding(host, BOTH).diff()[0]["after"]
+    assert after.count("iommu_group: assigned at bind") == 2 and "iommu_group: none" not in after
+    converge(host, BOTH)
+    diff = binding(host, Request([{"address": NIC}], accept_unsafe=True)).diff()[0]
+    assert "iommu_group: 0" in diff["before"] and "iommu_group: 0" in diff["after"], "what is known is shown"
+    assert "iommu_group: none" in diff["after"], "a device that is released has none"
+    assert "assigned at bind" not in diff["after"]
+
+
 def test_without_persistence_no_file_but_the_record(host: Machine) -> None:
     converge(host, BOTH._replace(persistent=False))
     assert not host.root.exists("/etc/noiommu") and not host.root.exists("/etc/modprobe.d/noiommu.conf")

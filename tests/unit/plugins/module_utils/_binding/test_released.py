@@ -10,7 +10,7 @@ import json
 
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import Refused
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import ORIGINALS
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import BINDINGS, ORIGINALS
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request import Request
 from ansible_collections.baremetal.noiommu.tests.unit.support.fake_kernel import Machine
 from ansible_collections.baremetal.noiommu.tests.unit.support.transactions import (
@@ -139,6 +139,76 @@ def test_our_own_state_is_no_original(host: Machine, before) -> None:
     assert any("not known: it went to the host's own driver e1000e" in warning for warning in change.warnings)
     assert host.root.read_text(host.tree.real(NIC), "driver_override") == "(null)"
     assert not host.root.exists(ORIGINALS) and not binding(host, NOTHING).changed
+
+
+@pytest.fixture
+def isolated(host: Machine) -> Machine:
+    """The same host with an IOMMU, whose groups show nothing of who bound a device."""
+    host.tree.group(1, NIC)
+    host.tree.group(2, OTHER)
+    return host
+
+
+def lose_it_with_the_names(host: Machine) -> None:
+    """Lose it, and boot: what names the devices is gone, and the boot unit has bound them."""
+    lose_the_record(host)
+    host.tree.remove("/dev/vfio/by-address")
+
+
+def lose_it_with_the_bindings(host: Machine) -> None:
+    lose_the_record(host)
+    host.tree.remove(BINDINGS)
+
+
+@pytest.mark.parametrize("before", [lose_the_record, lose_it_with_the_names, lose_it_with_the_bindings])
+def test_with_an_iommu_as_well(isolated: Machine, before) -> None:
+    before(isolated)
+    change = converge(isolated, BOTH)
+    assert change.backend == "iommu" and sum("nothing is recorded of it" in text for text in change.warnings) == 2
+    record = json.loads(isolated.root.read_text(ORIGINALS))["devices"][NIC]
+    assert (record["driver"], record["driver_override"], record["probe"]) == (None, None, True)
+    converge(isolated, NOTHING)
+    assert drivers(isolated) == ["e1000e", "virtio-pci"]
+    assert isolated.root.read_text(isolated.tree.real(NIC), "driver_override") == "(null)"
+    assert not isolated.root.exists(ORIGINALS)
+
+
+@pytest.mark.parametrize("before", [lose_the_record, lose_it_with_the_names])
+@pytest.mark.parametrize("has_iommu", [False, True])
+def test_what_each_boot_binds_is_released_although_the_record_is_lost(
+    host: Machine, request: pytest.FixtureRequest, before, has_iommu: bool
+) -> None:
+    machine = request.getfixturevalue("isolated") if has_iommu else host
+    before(machine)
+    change = converge(machine, NOTHING)
+    assert drivers(machine) == ["e1000e", "virtio-pci"]
+    assert any("What %s was before is not known: %s has no record" % (NIC, ORIGINALS) in w for w in change.warnings)
+    assert machine.root.read_text(machine.tree.real(NIC), "driver_override") == "(null)"
+    assert not machine.root.exists(ORIGINALS) and not binding(machine, NOTHING).changed
+
+
+def test_with_an_iommu_a_damaged_record_releases_its_device(isolated: Machine) -> None:
+    converge(isolated, BOTH)
+    originals = json.loads(isolated.root.read_text(ORIGINALS))
+    originals["devices"][NIC] = {}
+    isolated.tree.file(ORIGINALS, json.dumps(originals))
+    isolated.tree.remove(BINDINGS)
+    isolated.tree.remove("/dev/vfio/by-address")
+    converge(isolated, NOTHING)
+    assert drivers(isolated) == ["e1000e", "virtio-pci"]
+
+
+@pytest.mark.parametrize("driver", ["vfio-pci", "pci-stub"])
+def test_with_an_iommu_what_was_bound_without_us_is_an_original(isolated: Machine, driver: str) -> None:
+    isolated.load("vfio-pci")
+    isolated.unbind(NIC)
+    isolated.tree.driver(driver)
+    isolated.tree.file(isolated.tree.real(NIC) + "/driver_override", driver)
+    isolated.bind(NIC, driver)
+    assert not converge(isolated, BOTH).warnings
+    converge(isolated, NOTHING)
+    assert drivers(isolated) == [driver, "virtio-pci"]
+    assert isolated.root.read_text(isolated.tree.real(NIC), "driver_override") == driver
 
 
 def test_a_release_that_was_killed_after_the_host_got_it_is_finished(host: Machine) -> None:

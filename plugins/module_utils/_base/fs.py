@@ -183,14 +183,7 @@ class Root:
             finally:
                 os.close(handle)
         except OSError as exc:
-            shown = value.strip() or "an empty line"
-            raise HostError(
-                "kernel_write",
-                "The kernel refused %s written to %s: %s." % (shown, path, errno_text(exc)),
-                evidence=["%s <- %r: %s" % (path, value, errno_text(exc))],
-                remedy="Look at the last lines of `dmesg` for the driver's reason.",
-                errno=exc.errno,
-            ) from exc
+            raise refused_write(path, value, exc) from exc
 
     # Writing is a file of its own, imported where something is written: most runs only read.
 
@@ -247,6 +240,18 @@ class Root:
         from . import durable
 
         return durable.remove_empty_dir(self.path(path), path)
+
+
+def refused_write(path: str, value: str, exc: OSError) -> HostError:
+    """Return the error for a value that the kernel did not take."""
+    shown = value.strip() or "an empty line"
+    return HostError(
+        "kernel_write",
+        "The kernel refused %s written to %s: %s." % (shown, path, errno_text(exc)),
+        evidence=["%s <- %r: %s" % (path, value, errno_text(exc))],
+        remedy="Look at the last lines of `dmesg` for the driver's reason.",
+        errno=exc.errno,
+    )
 
 
 @lru_cache(maxsize=None)

@@ -31,6 +31,7 @@ from .hanging import refuse_hanging
 from .hanging import unbind as request_unbind
 from .identity import permanent_mac
 from .sriov import NUMBER, count
+from .writer import Writer
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _VFIO_NODE_WAIT = 5.0
@@ -74,6 +75,11 @@ class Kernel:
     def __init__(self, root: Root, runner: Runner) -> None:
         self.root = root
         self.runner = runner
+        self._writer = Writer()
+
+    def before_threads(self) -> None:
+        """Do what is safe only as long as there is one thread, for requests from several."""
+        self._writer.start()
 
     # --- drivers ---
 
@@ -99,7 +105,7 @@ class Kernel:
 
     def request_unbind(self, device: PciDevice, driver: str, holders: Callable[[], list[str]]) -> None:
         """Ask the driver to let go of the device."""
-        request_unbind(self.root, device.address, driver, holders)
+        request_unbind(self.root, self._writer, device.address, driver, holders)
         if device.driver == driver:
             raise HostError(
                 "kernel_write",

@@ -11,19 +11,17 @@ override afterwards. So a process of its own writes it, and while that hangs, no
 from __future__ import annotations
 
 import contextlib
-import subprocess
+import os
 import syslog
-import time
 from typing import Callable
 
-from .._base.errors import HostError
-from .._base.fs import Root
+from .._base.errors import HostError, errno_text
+from .._base.fs import Root, refused_write
 from .._base.paths import HANGING
+from .writer import Write, Writer
 
 # After this time the log says what is waited for, and after the second one the run ends.
 SAY_AFTER, GIVE_UP_AFTER = 5.0, 60.0
-_WRITE = 'printf %s "$1" > "$2"'
-_INTERVAL, _LONGEST_INTERVAL = 0.001, 0.1
 
 
 def refuse_hanging(root: Root, address: str) -> None:
@@ -36,50 +34,54 @@ def refuse_hanging(root: Root, address: str) -> None:
 def hanging(root: Root, address: str) -> str | None:
     """Return the process that still waits for the device to be unbound, None if there is none."""
     path = "%s/%s" % (HANGING, address)
-    writer = root.read_text(path) if root.exists(path) else None
+    words = (root.read_text(path) or "").split() if root.exists(path) else []
     # Process numbers are used again.
-    words = (root.read_text("/proc", writer, "cmdline") or "").split("\0") if writer and writer.isdigit() else []
-    return writer if address in words else None
+    return words[0] if len(words) == 2 and _start_time(root, words[0]) == words[1] else None
 
 
-def unbind(root: Root, address: str, driver: str, holders: Callable[[], list[str]]) -> None:
-    """Have a process unbind the device, and wait for it for a while. ``holders`` says what may hold the device."""
+def _start_time(root: Root, pid: str) -> str | None:
+    """Return when a process was started, in ticks since the boot; None if there is no such process."""
+    stat = root.read_text("/proc", pid, "stat")
+    # The name before it may contain anything.
+    return stat.rpartition(")")[2].split()[19] if stat else None
+
+
+def unbind(root: Root, writer: Writer, address: str, driver: str, holders: Callable[[], list[str]]) -> None:
+    """Unbind the device, and wait for it for a while. ``holders`` says what may hold the device."""
     path = "/sys/bus/pci/drivers/%s/unbind" % driver
-    _wait(root, address, _start(root.path(path), address), holders)
+    try:
+        write = writer.write(root.path(path), address)
+    except OSError as exc:
+        raise HostError(
+            "kernel_write",
+            "%s was not unbound: the process that would do it cannot be started." % address,
+            evidence=[errno_text(exc) if exc.errno else str(exc)],
+            remedy="See what keeps the host from starting processes, such as memory or a limit on their number.",
+        ) from exc
+    try:
+        error = write.wait(SAY_AFTER)
+        if error is None:
+            error = _wait(root, address, write, holders)
+    finally:
+        write.forget()
+    if error:
+        raise refused_write(path, address, OSError(error, os.strerror(error)))
 
 
-def _start(real: str, value: str) -> subprocess.Popen[bytes]:
-    nothing = subprocess.DEVNULL
-    # A signal from the terminal is for the run: this process must not die half-way.
-    return subprocess.Popen(
-        ["/bin/sh", "-c", _WRITE, "sh", value, real],
-        stdin=nothing,
-        stdout=nothing,
-        stderr=nothing,
-        start_new_session=True,
-    )
-
-
-def _wait(root: Root, address: str, writer: subprocess.Popen[bytes], holders: Callable[[], list[str]]) -> None:
-    begin, interval, was_said = time.monotonic(), _INTERVAL, False
+def _wait(root: Root, address: str, write: Write, holders: Callable[[], list[str]]) -> int:
     path = "%s/%s" % (HANGING, address)
-    while writer.poll() is None:
-        waited = time.monotonic() - begin
-        if waited >= SAY_AFTER and not was_said:
-            was_said = True
-            root.write_file(path, "%d\n" % writer.pid, 0o600)
-            syslog.syslog(
-                syslog.LOG_WARNING,
-                "noiommu: %s is not unbound after %d s. %s" % (address, waited, "; ".join(holders())),
-            )
-        if waited >= GIVE_UP_AFTER:
-            raise _error(root, address, str(writer.pid), "did not return within %d s" % waited, holders())
-        time.sleep(interval)
-        interval = min(2 * interval, _LONGEST_INTERVAL)
-    if was_said:
-        with contextlib.suppress(HostError):
-            root.remove_file(path)
-            root.remove_empty_dir(HANGING)
+    root.write_file(path, "%d %s\n" % (write.pid, _start_time(root, str(write.pid))), 0o600)
+    syslog.syslog(
+        syslog.LOG_WARNING,
+        "noiommu: %s is not unbound after %d s. %s" % (address, SAY_AFTER, "; ".join(holders())),
+    )
+    error = write.wait(GIVE_UP_AFTER - SAY_AFTER)
+    if error is None:
+        raise _error(root, address, str(write.pid), "did not return within %d s" % GIVE_UP_AFTER, holders())
+    with contextlib.suppress(HostError):
+        root.remove_file(path)
+        root.remove_empty_dir(HANGING)
+    return error
 
 
 def _error(root: Root, address: str, writer: str, what: str, evidence: list[str]) -> HostError:

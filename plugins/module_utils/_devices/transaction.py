@@ -152,7 +152,7 @@ class Transaction:
 
     def move_all(self, moves: list[tuple[PciDevice, Target]]) -> None:
         """Move devices to their targets, several at once."""
-        in_parallel([partial(self.move, device, want) for device, want in moves])
+        self._in_parallel([partial(self.move, device, want) for device, want in moves])
 
     def move(self, device: PciDevice, want: Target) -> None:
         """Move a device to its target, and check that it got there."""
@@ -176,8 +176,13 @@ class Transaction:
     def release_all(self, releases: list[tuple[PciDevice, Target, dict[str, Any]]]) -> list[str]:
         """Give devices back to the drivers in their records, several at once. Return what went another way."""
         messages: list[str] = []
-        in_parallel([partial(self._release, messages, *release) for release in releases])
+        self._in_parallel([partial(self._release, messages, *release) for release in releases])
         return sorted(messages)
+
+    def _in_parallel(self, jobs: list[Callable[[], None]]) -> None:
+        if len(jobs) > 1:
+            self.kernel.before_threads()
+        in_parallel(jobs)
 
     def _release(self, messages: list[str], device: PciDevice, want: Target, record: dict[str, Any]) -> None:
         try:

@@ -288,6 +288,9 @@ class _MachineRunner(Runner):
 
 
 class _MachineKernel(Kernel):
+    def before_threads(self) -> None:
+        pass  # nothing here is written by processes
+
     def request_unbind(self, device: PciDevice, driver: str, holders: Callable[[], list[str]]) -> None:
         self.root.write_sysfs("/sys/bus/pci/drivers/%s/unbind" % driver, device.address)
 

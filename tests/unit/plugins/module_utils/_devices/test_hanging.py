@@ -6,17 +6,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import subprocess
+import time
 from typing import Callable, Iterator
 
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError, Refused
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import HANGING, ORIGINALS
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices import hanging
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.control import Kernel
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.steps import observe
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.writer import Writer
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciDevice
 from ansible_collections.baremetal.noiommu.tests.unit.support.fake_kernel import Machine
 from ansible_collections.baremetal.noiommu.tests.unit.support.transactions import binding, converge
@@ -40,29 +43,29 @@ def host(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]
         "log_lines",
         lambda needle: ["dmesg: unregister_netdevice: %s…" % needle] if "eth1" in needle else [],
     )
-    start, fake = hanging._start, machine.kernel.request_unbind
-
-    writers: list[subprocess.Popen[bytes]] = []
-
-    def visible(real: str, value: str) -> subprocess.Popen[bytes]:
-        writer = start(real, value)
-        writers.append(writer)
-        machine.tree.file("/proc/%d/cmdline" % writer.pid, "\0".join(writer.args).encode() + b"\0")
-        return writer
-
-    monkeypatch.setattr(hanging, "_start", visible)
+    # The process that hangs is real, and the host a tree.
+    real, started = Root(), hanging._start_time
+    monkeypatch.setattr(hanging, "_start_time", lambda _root, pid: started(real, pid))
+    writer, fake = Writer(), machine.kernel.request_unbind
 
     def request_unbind(device: PciDevice, driver: str, holders: Callable[[], list[str]]) -> None:
         if device.address == NIC and driver == "e1000e":
-            hanging.unbind(machine.root, device.address, driver, holders)
+            hanging.unbind(machine.root, writer, device.address, driver, holders)
         else:
             fake(device, driver, holders)
 
     monkeypatch.setattr(machine.kernel, "request_unbind", request_unbind)
     yield machine
-    for writer in writers:
-        writer.kill()
-        writer.wait()
+    if machine.root.exists(UNBIND):
+        os.close(os.open(machine.tree.at(UNBIND), os.O_RDONLY | os.O_NONBLOCK))  # what still hangs ends
+    writer.close()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def release(host: Machine) -> str:
@@ -77,7 +80,7 @@ def release(host: Machine) -> str:
 def test_it_ends_with_the_holder_and_the_next_run_finishes_it(host: Machine) -> None:
     with pytest.raises(HostError) as caught:
         binding(host, BOTH).apply()
-    error, writer = caught.value, host.root.read_text(HANGING, NIC) or ""
+    error, writer = caught.value, (host.root.read_text(HANGING, NIC) or "").split()[0]
     assert error.code == "unbind_hangs" and "did not return within" in error.message
     assert any("waiting for eth1" in line for line in error.evidence)
     assert any("process %s waits" % writer in line for line in error.evidence)
@@ -96,35 +99,38 @@ def test_it_ends_with_the_holder_and_the_next_run_finishes_it(host: Machine) -> 
 
     assert release(host) == NIC
     host.unbind(NIC)
-    host.tree.remove("/proc/" + writer)
+    wait_until(lambda: hanging.hanging(host.root, NIC) is None)
     converge(host, BOTH)
     assert [host.driver_of(address) for address in (NIC, OTHER)] == ["vfio-pci", "vfio-pci"]
     assert host.root.read_text(host.tree.real(NIC), "driver_override") == "vfio-pci"
 
 
 def test_a_process_number_that_was_used_again_holds_nothing(host: Machine) -> None:
-    host.tree.file("%s/%s" % (HANGING, NIC), str(os.getpid()))
-    host.tree.file("/proc/%d/cmdline" % os.getpid(), b"pytest\0x\0")
-    assert hanging.hanging(host.root, NIC) is None
+    start = hanging._start_time(host.root, str(os.getpid()))
+    for when, holder in ((start, str(os.getpid())), ("1", None)):
+        host.tree.file("%s/%s" % (HANGING, NIC), "%d %s\n" % (os.getpid(), when))
+        assert hanging.hanging(host.root, NIC) == holder
     hanging.refuse_hanging(host.root, NIC)
+
+
+def test_the_kernel_s_answer_is_told(host: Machine) -> None:
+    host.tree.at(UNBIND).unlink()
+    with pytest.raises(HostError, match=r"The kernel refused %s written to %s: .*\(ENOENT\)" % (NIC, UNBIND)) as caught:
+        binding(host, BOTH).apply()
+    assert caught.value.errno == errno.ENOENT and host.driver_of(OTHER) == "virtio-pci"
 
 
 def test_one_that_only_takes_its_time_is_no_error(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hanging, "GIVE_UP_AFTER", 60.0)
-    slept = hanging.time.sleep
     said: list[str] = []
-    monkeypatch.setattr(hanging.syslog, "syslog", lambda _level, text: said.append(text))
 
-    released: list[str] = []
+    def log(_level: int, text: str) -> None:
+        said.append(text)
+        assert release(host) == NIC
 
-    def sleep(seconds: float) -> None:
-        slept(seconds)
-        # Once: opened again after its writer is done, the FIFO would block for good.
-        if said and not released:
-            released.append(release(host))
-
-    monkeypatch.setattr(hanging.time, "sleep", sleep)
-    hanging.unbind(host.root, NIC, "e1000e", lambda: ["eth1 is held"])
-    assert released == [NIC]
+    monkeypatch.setattr(hanging.syslog, "syslog", log)
+    writer = Writer()
+    hanging.unbind(host.root, writer, NIC, "e1000e", lambda: ["eth1 is held"])
+    writer.close()
     assert len(said) == 1 and "%s is not unbound after" % NIC in said[0] and "eth1 is held" in said[0]
     assert not host.root.exists(HANGING)

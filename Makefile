@@ -89,9 +89,10 @@ lint: venv collection docs ## ruff, mypy, yamllint, ansible-lint, galaxy-importe
 	$(call stage,galaxy-importer,tools/importer .cache/build/*.tar.gz)
 	$(call stage,proofs of what was run whole,tools/proofs check)
 
-docs: venv collection ## Build the guide and the reference of every module and role into .cache/docs, as one site
+docs: venv collection ## Build the guide and the reference of every variable, module and role into .cache/docs, as one site
+	@$(as_installed)
 	$(call stage,documentation site in .cache/docs/index.html,\
-		rm -rf .cache/docs; python3 docs/site/stage.py .cache/site; mkdir -m 755 .cache/site/reference; \
+		PYTHONPATH=.cache/unit python3 docs/site/variables.py; rm -rf .cache/docs; python3 docs/site/stage.py .cache/site; mkdir -m 755 .cache/site/reference; \
 		antsibull-docs --config-file docs/site/antsibull.cfg collection --use-current --squash-hierarchy \
 			--fail-on-error --no-add-antsibull-docs-version --dest-dir .cache/site/reference baremetal.noiommu; \
 		sphinx-build --quiet --fail-on-warning --keep-going -c docs/site -d .cache/doctrees .cache/site .cache/docs)

@@ -13,6 +13,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError, Refused
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils import declared
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils.settings import facts_override
+from ansible_collections.baremetal.noiommu.plugins.plugin_utils.specification import VARIABLES
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils.variables import unknown_names
 
 # Each gets all variables of a host and returns what is wrong with them.
@@ -40,7 +41,7 @@ class ActionModule(ActionBase):
 
     def _refused_values(self, variables: Mapping[str, Any]) -> list[HostError]:
         values, problems = {}, []
-        for name in declared.SPECS:
+        for name in VARIABLES:
             try:
                 values[name] = self._templar.template(variables.get(name))
             except AnsibleError as exc:

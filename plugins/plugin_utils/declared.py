@@ -4,70 +4,43 @@
 
 """What an inventory declares is checked as a whole, under the operator's names, before any host is connected to.
 
-The modules' own argument specifications say what is right. Ansible would check them too, but task by task in the middle
-of a deploy, and without the name of the variable or the number of the entry.
+The specification says what is right, and the code for hosts what no host can have. Ansible would check types too, but
+task by task in the middle of a deploy, and without the name of the variable or the number of the entry.
 """
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Mapping
+from typing import Any, Callable, Iterator, Mapping
 
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.baremetal.noiommu.plugins.module_utils._access.declared import GRANTS_SPEC
 from ansible_collections.baremetal.noiommu.plugins.module_utils._access.declared import problems as access_problems
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base import schema
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.schema import Problem, Schema
-from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.selectors import ELEMENT_SPEC
-from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.sriov import ELEMENT_SPEC as SRIOV_SPEC
-from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.declared import MOUNTS_SPEC, POOLS_SPEC
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.forms import problems as device_problems
+from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.declared import mount_problems, pool_problems
+from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.floor import parse_floor
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.acceptance import end_of
-
-_BOOLEAN = {"type": "bool"}
-_TEXT = {"type": "str"}
-# By variable. Those that are not here are turned into text or handed to Ansible, whatever they are.
-SPECS: dict[str, dict[str, Any]] = {
-    "noiommu_accept_unsafe": _BOOLEAN,
-    "noiommu_access": {"type": "dict", "options": GRANTS_SPEC},
-    "noiommu_backend": {"type": "str", "choices": ["auto", "iommu", "builtin", "dkms"]},
-    "noiommu_devices": ELEMENT_SPEC,
-    "noiommu_dpdk_pa_hint": _BOOLEAN,
-    "noiommu_enable_iommu": _BOOLEAN,
-    "noiommu_host_memory": _TEXT,
-    "noiommu_hugepage_mounts": MOUNTS_SPEC,
-    "noiommu_hugepages": POOLS_SPEC,
-    "noiommu_insecure_until": _TEXT,
-    "noiommu_kmod_archive_keyring": _TEXT,
-    "noiommu_kmod_archives": _TEXT,
-    "noiommu_kmod_build": {"type": "str", "choices": ["on_host", "prebuilt"]},
-    "noiommu_kmod_build_host": _TEXT,
-    "noiommu_metrics_dir": _TEXT,
-    "noiommu_reboot_ok": _BOOLEAN,
-    "noiommu_report_dir": _TEXT,
-    "noiommu_report_prune": _BOOLEAN,
-    "noiommu_sriov": SRIOV_SPEC,
-    "noiommu_state": {"type": "str", "choices": ["present", "absent"]},
-}
+from ansible_collections.baremetal.noiommu.plugins.plugin_utils.specification import VARIABLES
 
 
 def refusals(declared: Mapping[str, Any]) -> list[HostError]:
     """Refuse each variable whose value its module would not take. What is left empty declares nothing."""
     found = []
-    for name, spec in SPECS.items():
+    for name, variable in VARIABLES.items():
         value = declared.get(name)
         if value is None or (isinstance(value, str) and not value.strip()):
             continue
-        wrong = schema.problems(value, _schema(spec), name)
-        if not wrong and name in _MEANING:
-            wrong = _MEANING[name](name, value)
+        wrong = problems(name, variable.kind, value)
         if wrong:
-            found.append(refusal(name, [str(problem) for problem in wrong], _is_text_for_more(spec, value)))
+            is_text_for_more = isinstance(value, str) and variable.kind["type"] in ("list", "dict")
+            found.append(refusal(name, [str(problem) for problem in wrong], is_text_for_more))
     return found
 
 
 def refusal(name: str, evidence: list[str], as_json: bool = False) -> HostError:
     """Return the refusal of one variable."""
-    remedy = "Correct %s; docs/guide.md has an example of it." % name
+    remedy = "Correct %s; docs/variables.md says what it may be." % name
     if as_json:
         remedy = (
             "Declare %s in the inventory, or give it as JSON: -e '{\"%s\": ...}'. Written as -e %s=... it is a text."
@@ -76,24 +49,37 @@ def refusal(name: str, evidence: list[str], as_json: bool = False) -> HostError:
     return HostError("declaration", "%s is not declared properly." % name, evidence, remedy)
 
 
-def _is_text_for_more(spec: Mapping[str, Any], value: Any) -> bool:
-    return isinstance(value, str) and spec["type"] in ("list", "dict")
+def problems(name: str, kind: Mapping[str, Any], value: Any) -> list[Problem]:
+    """Return everything that is wrong with the value of a variable of this kind."""
+    wrong = schema.problems(value, _schema(kind), name)
+    meaning = _MEANING.get(name)
+    return wrong if wrong or meaning is None else list(meaning(value, name))
 
 
-def _wrong_date(name: str, value: Any) -> list[Problem]:
+def _wrong_date(value: Any, name: str) -> Iterator[Problem]:
     try:
         end_of(str(value))
     except HostError:
-        return [Problem(name, "expected the last day as YYYY-MM-DD, found %r" % (str(value),))]
-    return []
+        yield schema.expected("the last day as YYYY-MM-DD", str(value), name)
 
 
-def _wrong_grants(name: str, value: Any) -> list[Problem]:
-    return list(access_problems(value, name))
+def _wrong_size(value: Any, name: str) -> Iterator[Problem]:
+    try:
+        parse_floor(value)
+    except HostError as exc:
+        yield schema.refused(exc, name)
 
 
-# What a value of the right type can have wrong.
-_MEANING = {"noiommu_insecure_until": _wrong_date, "noiommu_access": _wrong_grants}
+# What a value of the right kind can have wrong on any host.
+_MEANING: dict[str, Callable[[Any, str], Iterator[Problem]]] = {
+    "noiommu_access": access_problems,
+    "noiommu_devices": device_problems,
+    "noiommu_host_memory": _wrong_size,
+    "noiommu_hugepage_mounts": mount_problems,
+    "noiommu_hugepages": pool_problems,
+    "noiommu_insecure_until": _wrong_date,
+    "noiommu_sriov": device_problems,
+}
 
 
 # --- from Ansible's argument specifications to schemas, as lenient as Ansible is with types ---
@@ -107,7 +93,7 @@ def _schema(spec: Mapping[str, Any]) -> Schema:
         return _options(spec)
     if "choices" in spec:
         return schema.choice(*spec["choices"])
-    return {"bool": _boolean, "int": _whole}.get(kind, _text)
+    return {"bool": _boolean, "int": _whole, "raw": schema.anything(), "scalar": _scalar}.get(kind, _text)
 
 
 def _list(spec: Mapping[str, Any]) -> Schema:
@@ -147,6 +133,11 @@ def _relations(spec: Mapping[str, Any], given: set[str], where: str) -> Iterator
 
 def _text(value: Any, where: str) -> Iterator[Problem]:
     if isinstance(value, (bool, Mapping, list, tuple)):
+        yield schema.expected("a text", value, where)
+
+
+def _scalar(value: Any, where: str) -> Iterator[Problem]:
+    if isinstance(value, (Mapping, list, tuple)):
         yield schema.expected("a text", value, where)
 
 

@@ -10,7 +10,7 @@ import re
 from typing import Any, Iterator, Mapping, NamedTuple
 
 from .._base.errors import HostError
-from .._base.schema import Problem
+from .._base.schema import Problem, refused
 from .._host import capabilities
 from .._host.units import full_name
 
@@ -130,13 +130,13 @@ def problems(grants: Mapping[str, Any], where: str) -> Iterator[Problem]:
     """Yield everything that is wrong with grants on any host. That they fit ``GRANTS_SPEC`` was checked before."""
     group = grants.get("group")
     if grants and not group:
-        yield _problem(where, group_missing())
+        yield refused(group_missing(), where)
     elif group and not GROUP_NAME.match(str(group)):
-        yield _problem(where + ".group", group_misnamed(str(group)))
+        yield refused(group_misnamed(str(group)), where + ".group")
     try:
         parse_memlock(grants.get("memlock") or "unlimited")
     except HostError as exc:
-        yield _problem(where + ".memlock", exc)
+        yield refused(exc, where + ".memlock")
     for option, key, check in (("services", "name", full_name), ("binaries", "path", program_path)):
         for number, entry in enumerate(grants.get(option) or ()):
             place = "%s.%s[%d]" % (where, option, number)
@@ -146,13 +146,9 @@ def problems(grants: Mapping[str, Any], where: str) -> Iterator[Problem]:
                 listed = entry.get("capabilities") or grants.get("capabilities") or []
                 asked_capabilities(str(entry[key]), profile, _list(listed))
             except HostError as exc:
-                yield _problem(place, exc)
+                yield refused(exc, place)
 
 
 def _list(value: Any) -> list[str]:
     """Return a list of texts as Ansible makes it of one text."""
     return value.split(",") if isinstance(value, str) else [str(entry) for entry in value]
-
-
-def _problem(where: str, exc: HostError) -> Problem:
-    return Problem(where, "%s %s." % (exc.message, "; ".join(exc.evidence)))

@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 from typing import Any, Callable, Iterator, Mapping, NamedTuple
 
+from .errors import HostError
+
 _SHOWN = 60  # characters of a wrong value in a message
 _ALIKE = 0.6  # how alike two names have to be (1: the same) for a suggestion
 
@@ -162,6 +164,11 @@ def _nearest(name: Any, known: Mapping[str, Schema]) -> str:
 def expected(what: str, value: Any, where: str) -> Problem:
     """Return the problem of a value that is something else."""
     return Problem(where, "expected %s, found %s" % (what, _brief(value)))
+
+
+def refused(exc: HostError, where: str) -> Problem:
+    """Return as a problem what the code for hosts has refused."""
+    return Problem(where, "%s %s." % (exc.message, "; ".join(exc.evidence)))
 
 
 def _brief(value: Any) -> str:

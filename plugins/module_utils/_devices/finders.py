@@ -20,12 +20,10 @@ from .._host.pci import (
     normalise_serials,
     read_interface,
 )
+from . import forms
 from .recorded import Recorded, find_recorded
-from .selector_errors import describe, gone, malformed, no_match, not_a_pci_interface, selector_error
+from .selector_errors import describe, gone, no_match, not_a_pci_interface, selector_error
 
-_VENDOR_DEVICE = re.compile(r"^[0-9a-f]{4}:[0-9a-f]{4}$")
-_MAC = re.compile(r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$")
-_INDEXES = re.compile(r"^(\d+)(?:-(\d+))?$")
 _FUNCTION = re.compile(r"^(.+)\.([0-7])$")
 
 
@@ -34,9 +32,8 @@ _FUNCTION = re.compile(r"^(.+)\.([0-7])$")
 
 def _by_address(value: str, bus: PciBus, recorded: list[Recorded], _selector: dict[str, Any]) -> list[PciDevice]:
     found: list[PciDevice] = []
-    for part in value.split(","):
-        first, dash, last = part.partition("-")
-        found += _in_range(first, last, bus, recorded) if dash else [_at(normalise_bdf(part), bus, recorded)]
+    for low, high in forms.parse_addresses(value):
+        found += [_at(low, bus, recorded)] if low == high else _in_range(low, high, bus, recorded)
     return found
 
 
@@ -50,15 +47,7 @@ def _at(address: str, bus: PciBus, recorded: list[Recorded]) -> PciDevice:
     raise no_match("the address %s" % address, bus)
 
 
-def _in_range(first: str, last: str, bus: PciBus, recorded: list[Recorded]) -> list[PciDevice]:
-    low, high = normalise_bdf(first), normalise_bdf(last)
-    if low[:-8] != high[:-8] or low > high:
-        raise malformed(
-            "%s-%s" % (first, last),
-            "a range of PCI addresses",
-            "two addresses of one domain, the lower one first",
-            "0000:04:00.0-0000:04:00.3",
-        )
+def _in_range(low: str, high: str, bus: PciBus, recorded: list[Recorded]) -> list[PciDevice]:
     for record in recorded:
         if low <= record.address <= high and bus.get(record.address) is None:
             raise gone(record, record.address)
@@ -98,15 +87,8 @@ def _by_slot(value: str, bus: PciBus, _recorded: list[Recorded], _selector: dict
 
 
 def _by_vendor_device(value: str, bus: PciBus, recorded: list[Recorded], selector: dict[str, Any]) -> list[PciDevice]:
-    wanted, subsystem = value.strip().lower(), (selector.get("subsystem") or "").strip().lower()
-    for text in filter(None, (wanted, subsystem)):
-        if not _VENDOR_DEVICE.match(text):
-            raise malformed(
-                text,
-                "a vendor:device pair",
-                "two numbers of four hexadecimal digits each, for example 8086:10d3",
-                "`lspci -n` (`lspci -nv` for the subsystem) shows it",
-            )
+    wanted = forms.parse_vendor_device(value)
+    subsystem = forms.parse_vendor_device(selector["subsystem"]) if selector.get("subsystem") else ""
     same = [device for device in bus if device.vendor_device == wanted]
     devices = [device for device in same if not subsystem or device.subsystem == subsystem]
     if devices:
@@ -151,14 +133,7 @@ def _by_interface(value: str, bus: PciBus, recorded: list[Recorded], _selector: 
 
 
 def _by_mac(value: str, bus: PciBus, recorded: list[Recorded], _selector: dict[str, Any]) -> list[PciDevice]:
-    mac = value.strip().lower().replace("-", ":")
-    if not _MAC.match(mac):
-        raise malformed(
-            value,
-            "a MAC address",
-            "six pairs of hexadecimal digits, for example 52:54:00:12:34:56",
-            "`ip link` shows it",
-        )
+    mac = forms.parse_mac(value)
     # An address can be set on several interfaces, but only one came with it.
     live = [device for device in bus if any(interface.permanent == mac for interface in device.interfaces)]
     live = live or [device for device in bus if any(interface.mac == mac for interface in device.interfaces)]
@@ -197,18 +172,17 @@ def _only(what: str, live: list[PciDevice], records: list[Recorded], bus: PciBus
 
 def find_physical(value: str, bus: PciBus, recorded: list[Recorded]) -> PciDevice:
     """Return a physical function by its address, MAC address or interface."""
-    text = value.strip().lower()
-    if _MAC.match(text.replace("-", ":")):
-        return _by_mac(text, bus, recorded, {})[0]
-    if ":" in text:
-        return _at(normalise_bdf(text), bus, recorded)
+    if forms.is_mac(value):
+        return _by_mac(value, bus, recorded, {})[0]
+    if ":" in value:
+        return _at(normalise_bdf(value), bus, recorded)
     return _by_interface(value, bus, recorded, {})[0]
 
 
 def _by_pf(value: str, bus: PciBus, recorded: list[Recorded], selector: dict[str, Any]) -> list[PciDevice]:
     pf = find_physical(value, bus, recorded)
     functions = bus.functions(pf)
-    wanted = _indexes(selector.get("vf") or [], sorted(functions))
+    wanted = forms.parse_indexes(selector.get("vf") or [], sorted(functions))
     missing = [index for index in wanted if index not in functions]
     if functions and not missing:
         return [functions[index] for index in wanted]
@@ -218,25 +192,6 @@ def _by_pf(value: str, bus: PciBus, recorded: list[Recorded], selector: dict[str
         evidence=["virtual functions it has: %s" % (", ".join(map(str, sorted(functions))) or "none")],
         remedy="Correct the entry, or have them made: sriov (noiommu_sriov): [{pf: %s, vfs: NUMBER}]." % value,
     )
-
-
-def _indexes(texts: list[str], existing: list[int]) -> list[int]:
-    found: list[int] = []
-    for text in texts or ["all"]:
-        match = _INDEXES.match(text.strip())
-        low, high = (int(match.group(1)), int(match.group(2) or match.group(1))) if match else (0, 0)
-        if text.strip() == "all":
-            found += existing
-        elif match is None or low > high:
-            raise malformed(
-                text,
-                "an index of a virtual function",
-                "a number, a range such as 0-3, or all",
-                "/sys/bus/pci/devices/<pf>/virtfn<index> shows it",
-            )
-        else:
-            found += range(low, high + 1)
-    return sorted(set(found))
 
 
 # By the name of the option; in the order in which the options are listed to an operator.

@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Container, NamedTuple, TypeVar
+from typing import Any, Callable, Container, Iterator, Mapping, NamedTuple, Sequence, TypeVar
 
 from .._base.errors import HostError, Refused
 from .._base.fs import Root
+from .._base.schema import Problem, refused
 from .._host.hugetlb import NODES_DIR, SIZES_DIR, Pool, Pools, format_size, parse_size
 
 # The options by which pools and mounts are declared, for every module that takes them.
@@ -143,14 +144,18 @@ def _parse_pool(host: Pools, entry: dict[str, Any]) -> WantedPool:
             evidence=["%s has: %s" % (NODES_DIR, ", ".join("node%d" % node for node in host.nodes) or "no nodes")],
             remedy="Declare one of these nodes, or leave the node out.",
         )
-    if entry["count"] < 0:
+    _require_count(pool, entry["count"])
+    return WantedPool(pool, entry["count"])
+
+
+def _require_count(pool: Pool, count: int) -> None:
+    if count < 0:
         raise HostError(
             "pool",
-            "A pool cannot have %d pages." % entry["count"],
-            evidence=["pool %s: count %d" % (pool.label, entry["count"])],
+            "A pool cannot have %d pages." % count,
+            evidence=["pool %s: count %d" % (pool.label, count)],
             remedy="Declare 0 or more.",
         )
-    return WantedPool(pool, entry["count"])
 
 
 def _refuse_overlap(wanted: list[WantedPool]) -> None:
@@ -183,13 +188,16 @@ def parse_mounts(
 ) -> list[WantedMount]:
     """Check the declared mounts against the host and each other; ``groups_to_come`` need not exist yet."""
     wanted = _each(mounts, lambda entry: _parse_mount(root, host, entry, groups_to_come))
-    paths = [mount.path for mount in wanted]
+    _refuse_nested([mount.path for mount in wanted])
+    return wanted
+
+
+def _refuse_nested(paths: list[str]) -> None:
     for number, path in enumerate(paths):
         for other in paths[:number] + paths[number + 1 :]:
             if (other + "/").startswith(path + "/"):
                 cause = "%s and %s are one inside the other, or the same." % (path, other)
                 raise bad_mount(cause, paths, "Keep one of them.")
-    return wanted
 
 
 def _parse_mount(root: Root, host: Pools, entry: dict[str, Any], groups_to_come: Container[str]) -> WantedMount:
@@ -204,21 +212,30 @@ def _parse_mount(root: Root, host: Pools, entry: dict[str, Any], groups_to_come:
     # In a dry run of a whole play, the task that makes the group has not made it.
     if entry.get("group") not in groups_to_come or _find_account(root, "group", entry["group"]) is not None:
         gid = _account_number(root, "group", gid, entry.get("group"))
-    limit = None if entry.get("limit") is None else parse_size(entry["limit"])
-    if limit is not None and limit % size:
-        cause = "The limit of %s is not a whole number of pages." % path
-        raise bad_mount(cause, ["limit %d, page size %d" % (limit, size)], "Make it a multiple of the page size.")
+    limit = _parse_limit(path, size, entry.get("limit"))
     return WantedMount(path, size, _parse_mode(str(entry.get("mode") or "0770")), uid, gid, limit)
 
 
+def _parse_limit(path: str, size: int, declared: Any) -> int | None:
+    limit = None if declared is None else parse_size(declared)
+    if limit is not None and limit % size:
+        cause = "The limit of %s is not a whole number of pages." % path
+        raise bad_mount(cause, ["limit %d, page size %d" % (limit, size)], "Make it a multiple of the page size.")
+    return limit
+
+
 def _require_mount_point(root: Root, path: str) -> None:
-    if not re.match(r"^(/[A-Za-z0-9:_.@+-]+)+\Z", path) or {"..", "."} & set(path.split("/")):
-        evidence = ["expected an absolute path of letters, digits and :_.@+-, without . and .."]
-        raise bad_mount("%r cannot be a mount point." % path, evidence, "Choose another path.")
+    _require_path(path)
     real = root.realpath(path)
     if real != path:  # the path that the kernel shows, and that systemd wants
         cause = "The mount point %s goes through a symbolic link." % path
         raise bad_mount(cause, ["%s is really %s" % (path, real)], "Declare %s instead." % real)
+
+
+def _require_path(path: str) -> None:
+    if not re.match(r"^(/[A-Za-z0-9:_.@+-]+)+\Z", path) or {"..", "."} & set(path.split("/")):
+        evidence = ["expected an absolute path of letters, digits and :_.@+-, without . and .."]
+        raise bad_mount("%r cannot be a mount point." % path, evidence, "Choose another path.")
 
 
 def _parse_mode(mode: str) -> int:
@@ -260,3 +277,44 @@ def _account_number(root: Root, kind: str, number: int | None, name: str | None)
 def bad_mount(message: str, evidence: list[str], remedy: str) -> HostError:
     """Return the error for a mount that cannot be made as it is declared."""
     return HostError("mount", message, evidence=evidence, remedy=remedy)
+
+
+# --- what no host can have ---
+
+
+def pool_problems(entries: Sequence[Mapping[str, Any]], where: str) -> Iterator[Problem]:
+    """Yield what is wrong with pools on any host. That they fit ``POOLS_SPEC`` was checked before."""
+    wanted: list[WantedPool] = []
+    for number, entry in enumerate(entries):
+        try:
+            wanted.append(_any_pool(entry))
+        except HostError as exc:
+            yield refused(exc, "%s[%d]" % (where, number))
+    try:
+        _refuse_overlap(wanted)
+    except HostError as exc:
+        yield refused(exc, where)
+
+
+def _any_pool(entry: Mapping[str, Any]) -> WantedPool:
+    node = None if entry.get("node") is None else int(entry["node"])
+    pool = Pool(parse_size(entry["size"]), node)
+    _require_count(pool, int(entry["count"]))
+    return WantedPool(pool, int(entry["count"]))
+
+
+def mount_problems(entries: Sequence[Mapping[str, Any]], where: str) -> Iterator[Problem]:
+    """Yield what is wrong with mounts on any host. That they fit ``MOUNTS_SPEC`` was checked before."""
+    for number, entry in enumerate(entries):
+        try:
+            path = str(entry["path"])
+            if not re.search(r"^~|\$", path):  # which the host expands
+                _require_path(path)
+            _parse_mode(str(entry.get("mode") or "0770"))
+            _parse_limit(path, parse_size(entry["size"]), entry.get("limit"))
+        except HostError as exc:
+            yield refused(exc, "%s[%d]" % (where, number))
+    try:
+        _refuse_nested([str(entry["path"]) for entry in entries])
+    except HostError as exc:
+        yield refused(exc, where)

@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 
 import pytest
-from ansible_collections.baremetal.noiommu.plugins.plugin_utils.variables import VARIABLES, unknown_names
+from ansible_collections.baremetal.noiommu.plugins.plugin_utils.specification import VARIABLES
+from ansible_collections.baremetal.noiommu.plugins.plugin_utils.variables import unknown_names
 
 COLLECTION = Path(__file__).resolve().parents[4]
 NAME = re.compile(r"(?<![.\w])noiommu_[a-z_]+")  # not baremetal.noiommu.noiommu_info
@@ -21,11 +22,6 @@ def test_every_variable_that_is_used_is_known_and_the_other_way_round() -> None:
     files = [path for place in places for path in COLLECTION.glob(place)]
     used = {name for path in files for name in NAME.findall(path.read_text(encoding="utf-8"))}
     assert used == set(VARIABLES)
-
-
-def test_the_guide_has_a_row_for_each() -> None:
-    guide = (COLLECTION / "docs/guide.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^\| `(noiommu_[a-z_]+)` \|", guide, re.MULTILINE)) == set(VARIABLES)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +46,7 @@ def test_a_misspelt_name_is_refused_with_the_nearest_one(name: str, nearest: str
 
 def test_a_name_like_no_other_is_refused_without_a_guess() -> None:
     (refusal,) = unknown_names({"noiommu_qqqqqqqqqqqqqqqqq": 1})
-    assert "none is named like it" in str(refusal) and "docs/guide.md" in refusal.remedy
+    assert "none is named like it" in str(refusal) and "docs/variables.md" in refusal.remedy
 
 
 def test_all_that_are_unknown_are_told() -> None:

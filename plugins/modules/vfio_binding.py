@@ -16,7 +16,8 @@ description:
     back to the driver it had before the first run.
   - An empty list gives all back. A list that is left out or V(null) does not. It is refused, with V(undeclared), on a
     host where an earlier run took something.
-  - The list is one transaction. If one device fails, everything that this run did is put back, and the task fails.
+  - The list is one transaction. If one device cannot be bound, everything that this run did is put back, and the task
+    fails. A device that cannot be given back keeps no other. It stays as it is, with a warning, in RV(unreleased).
   - One run at a time works on a host. Another one, and the unit at boot, waits for it for a minute, then fails.
   - Virtual functions are part of it. They are made without waking the host's drivers, and given back with the rest.
   - A device is refused, and nothing is changed, if it or anything on top of it (VLAN, bond, bridge, team, macvlan,
@@ -242,6 +243,20 @@ steps:
   type: list
   elements: str
   sample: ["0000:04:00.0: unbind from e1000e"]
+unreleased:
+  description:
+    - The devices that are not declared and could not be given back, such as one that a process uses. All others were.
+      The next run tries again; until then C(noiommu-verify) and the report say so.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    address:
+      description: The PCI address (BDF).
+      type: str
+    reason:
+      description: Why it was not given back.
+      type: str
 messages:
   description: What deserves attention although nothing failed, such as the taint that stays until reboot.
   returned: success
@@ -306,6 +321,7 @@ def bind(module: Module, kernel: Kernel, context: GuardContext, request: Request
         "backend": change.backend,
         "devices": change.resolved(result["after"]),
         "steps": steps,
+        "unreleased": change.unreleased,
         "messages": change.messages,
     }
 

@@ -115,8 +115,8 @@ MakeDirectory=yes
 """
 
 
-def rendered(root: Root, bindings: dict[str, Any] | None, options: list[str]) -> list[RenderedFile]:
-    """Return all files as they must be; without bindings, none of them exists.
+def rendered(root: Root, bindings: dict[str, Any] | None, options: list[str], has_verify: bool) -> list[RenderedFile]:
+    """Return all files as they must be; without bindings, none of them exists but perhaps noiommu-verify.
 
     The order matters to a run that is cut off: the unit does nothing without the bindings, and never names a program
     that is not there yet, or no more.
@@ -126,7 +126,7 @@ def rendered(root: Root, bindings: dict[str, Any] | None, options: list[str]) ->
         (MODPROBE, HEADER + "".join("options %s\n" % option for option in options) if wanted and options else None),
         (BINDINGS, dump_json(bindings) if bindings is not None else None),
     ]
-    program = bundle.program().decode("utf-8", "surrogateescape") if wanted else None
+    program = bundle.program().decode("utf-8", "surrogateescape") if has_verify else None
     return [
         *(RenderedFile(path, text) for path, text in contents),
         RenderedFile(PROGRAM, program, program=True),
@@ -134,7 +134,7 @@ def rendered(root: Root, bindings: dict[str, Any] | None, options: list[str]) ->
         RenderedFile(HOTPLUG_SERVICE, _text(_HOTPLUG_SERVICE, bindings)),
         RenderedFile(HOTPLUG_PATH, _text(_HOTPLUG_PATH, bindings)),
         RenderedFile(HOTPLUG_RULES, HEADER + _rules(bindings) if bindings is not None else None),
-        RenderedFile(VERIFY, _COMMAND % _words() if wanted else None, 0o755),
+        RenderedFile(VERIFY, _COMMAND % _words() if has_verify else None, 0o755),
         *(RenderedFile(path, None, program=True) for path in _old_program(root)),
     ]
 

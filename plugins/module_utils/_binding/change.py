@@ -13,6 +13,7 @@ from .._base.fs import Root
 from .._devices import links
 from .._devices.control import Kernel
 from .._devices.originals import Originals
+from .._devices.steps import Target
 from .._devices.transaction import Transaction
 from .._host.pci import PciDevice
 from .._policy.guard_context import GuardContext
@@ -74,6 +75,11 @@ class BindingChange:
         devices = [{"before_header": "devices", "after_header": "devices", "before": before, "after": after}]
         return (devices if before != after else []) + self._plan.files.diff()
 
+    @property
+    def unreleased(self) -> list[dict[str, str]]:
+        """The devices that could not be released, and why."""
+        return [{"address": address, "reason": reason} for address, reason in sorted(self._plan.kept.items())]
+
     def resolved(self, after: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the declared devices with their identity and their state."""
         return self._plan.resolved(after)
@@ -96,7 +102,7 @@ class BindingChange:
         transaction.save(plan.originals)
         transaction.prepare(plan.needs, plan.originals)
         released = [(move.device, move.want, move.record or {}) for move in plan.releases if not move.is_lost]
-        self._warn(transaction.release_all(released))
+        self._warn(self._release(transaction, released))
         transaction.move_all([(move.device, move.want) for move in plan.releases if move.is_lost])
         if self._change_functions(transaction):
             self._continue(transaction)
@@ -108,9 +114,19 @@ class BindingChange:
         self._write_files(transaction)
         self._finish(transaction)
 
+    def _release(self, transaction: Transaction, releases: list[tuple[PciDevice, Target, dict[str, Any]]]) -> list[str]:
+        """Release devices; those that cannot be are kept, and so is what shows it. Return what nobody must miss."""
+        released, plan = transaction.release_all(releases), self._plan
+        if not released.kept:
+            return released.messages
+        warnings = plan.keep(released.kept)
+        transaction.save(plan.originals)
+        plan.files = plan.render()
+        return released.messages + warnings
+
     def _warn(self, messages: list[str]) -> None:
-        self.messages += messages
-        self.warnings += messages
+        self.messages += [message for message in messages if message not in self.messages]
+        self.warnings += [message for message in messages if message not in self.warnings]
 
     def _existing(self) -> Originals:
         """Return the records of devices that exist: of the others there is nothing to restore but their number."""
@@ -152,6 +168,7 @@ class BindingChange:
                 del plan.originals.devices[move.device.address]
         transaction.save(plan.originals)
         self._plan = BindingPlan(self.kernel, plan.context.fresh(), self._request)
+        self._warn(self._plan.warnings)
         self.messages += [message for message in self._plan.messages if message not in self.messages]
         self._apply(transaction)
 
@@ -175,12 +192,14 @@ class BindingChange:
         """Drop the records of what was released, and remove what is left of it: from here on nothing can fail."""
         plan, originals = self._plan, self._plan.originals
         for move in plan.releases:
-            del originals.devices[move.device.address]
+            if move.device.address not in plan.kept:
+                del originals.devices[move.device.address]
         for vf_plan in plan.vf_plans:
             if vf_plan.record is not None:
                 del originals.sriov[vf_plan.pf.address]
         links.update(self.root, originals)
-        self.messages += transaction.restore_host(originals, plan.needs)
+        if not plan.kept:  # they still need what was set for them
+            self.messages += transaction.restore_host(originals, plan.needs)
         boot_files.remove_leftovers(self.root, plan.is_declared)
         if not plan.is_declared:
             self.messages += _taint_message(self.root)

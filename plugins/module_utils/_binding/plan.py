@@ -13,6 +13,8 @@ from .._base.files import FileSet
 from .._base.paths import LIBRARY, ORIGINALS, STATE, UNIT_NAME
 from .._devices import links
 from .._devices.control import Kernel
+from .._devices.held import hanging as find_hanging
+from .._devices.held import in_use
 from .._devices.originals import NO_ORIGINAL, Originals, declared_at_boot, is_ours
 from .._devices.selectors import resolve
 from .._devices.sriov import AUTOPROBE, count, losses, plan_functions
@@ -56,8 +58,10 @@ class BindingPlan:
         self.devices, unmatched = resolve(self._declared.devices, self._bus, self.recorded.identities())
         self.backend, unsupported = self._choose_backend()
         errors += unmatched + unsupported + self._guarded()
-        touched = sorted({*self.recorded.devices, *(device.address for device in self.devices)})
-        errors += refusals.hanging(self.root, touched)
+        self.kept: dict[str, str] = {}  # devices that cannot be released now, and why
+        needed = {device.address for device in [*self.devices, *(vf for _pf, vf in self.lost)]}
+        hanging = find_hanging(self.root, {*self.recorded.devices, *needed})
+        errors += [error for address, error in hanging.items() if address in needed]
         declared = {device.address for device in self.devices} | {plan.pf.address for plan in self.vf_plans}
         errors += refusals.damaged({key: text for key, text in self.recorded.damage.items() if key in declared})
         if errors:
@@ -65,20 +69,31 @@ class BindingPlan:
         self.needs = Needs([], {}, [])
         if self.backend is not None:
             self.needs = needs(self.backend, request.driver, request.dpdk_pa_hint)
-        self.releases = self._plan_releases()
+        self.releases = self._keep(hanging, self._plan_releases())
         self.bindings = self._plan_bindings()
         self._refuse()
         self._record_functions()
         self.messages += self.warnings
-        bindings = None
-        if self.is_declared and request.persistent:
-            bindings = content(self.root, self._bus, request, self.backend, self.devices, self.originals, self.vf_plans)
-        self.files = FileSet(self.root, boot_files.rendered(self.root, bindings, self.needs.modprobe_options))
-        self.enabled = bindings is not None
+        self.files = self.render()
 
     @property
     def is_declared(self) -> bool:
         return bool(self.devices or self._declared.sriov)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is bound at boot."""
+        return self.is_declared and self.request.persistent
+
+    def render(self) -> FileSet:
+        """Return the files for the boot, and noiommu-verify as long as there is anything that it can see."""
+        bindings = None
+        if self.enabled:
+            bindings = content(
+                self.root, self._bus, self.request, self.backend, self.devices, self.originals, self.vf_plans
+            )
+        options, has_verify = self.needs.modprobe_options, self.enabled or bool(self.kept)
+        return FileSet(self.root, boot_files.rendered(self.root, bindings, options, has_verify))
 
     # --- deciding ---
 
@@ -121,6 +136,21 @@ class BindingPlan:
         self.messages += messages
         return moves
 
+    def _keep(self, hanging: dict[str, HostError], moves: list[Move]) -> list[Move]:
+        """Keep devices that cannot be released now; return the moves of the others, which they must not hold up."""
+        free = [move for move in moves if not move.is_lost and move.device.address not in hanging]
+        errors = {**hanging, **in_use(self.kernel, refusals.leaving(free))}
+        kept = [move.device.address for move in moves if not move.is_lost and move.device.address in errors]
+        reasons = {address: " ".join([errors[address].message, *errors[address].evidence]) for address in kept}
+        self.warnings += self.keep(reasons)
+        return [move for move in moves if move.device.address not in kept]
+
+    def keep(self, reasons: dict[str, str]) -> list[str]:
+        """Record why devices are not released, for the next run and for who looks at the host meanwhile."""
+        for address, reason in reasons.items():
+            self.kept[address] = self.originals.devices[address]["unreleased"] = reason
+        return ["%s was not released: %s" % pair for pair in reasons.items()]
+
     def _damaged_releases(self) -> list[str]:
         """Drop damaged records, and return the devices to release by none: whichever driver wants them gets them."""
         addresses = []
@@ -155,6 +185,7 @@ class BindingPlan:
             return []
         for device in self.devices:
             self._renewed(device, self.originals.record(device, self._bus))
+            self.originals.devices[device.address].pop("unreleased", None)
             if self.originals.devices[device.address].get("probe") and device.address not in self.recorded.devices:
                 self.warnings.append(
                     "%s is bound by this collection, or is in an insecure VFIO group, and nothing is recorded of it:"
@@ -165,7 +196,7 @@ class BindingPlan:
 
     def _refuse(self) -> None:
         errors = refusals.expired(self.backend, self.request.insecure_until, self.bindings)
-        errors += refusals.in_use(self.kernel, refusals.leaving(self.moves) + [vf for _pf, vf in self.lost])
+        errors += in_use(self.kernel, refusals.leaving(self.moves) + [vf for _pf, vf in self.lost]).values()
         missing = refusals.backend_missing(self.root, self.backend)
         if missing and self._check_mode:
             # In a dry run of a whole play the role that builds it has not built it.

@@ -11,11 +11,11 @@ import time
 
 from .._base.errors import Refused
 from .._devices.control import Kernel
+from .._devices.held import in_use
 from .._devices.originals import Originals
 from .._host.pci import PciBus, PciDevice
 from .._policy.guard_context import GuardContext
 from .._policy.guards import check
-from . import refusals
 
 # Devices that are unbound within this time share one look at the host: many are unbound at once.
 _FRESH = 0.2
@@ -37,7 +37,7 @@ class Recheck:
             bus = self._look()
             guards = check(self._context, bus, bus.get(device.address) or device)
             errors = [guard.refusal() for guard in self._originals.standing(guards, device, bus)]
-        errors += refusals.in_use(self._kernel, [device])
+        errors += in_use(self._kernel, [device]).values()
         if errors:
             raise Refused(errors)
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from .._base import times
 from .._base.errors import HostError
 from .._base.fs import Root
-from .._devices.control import Kernel, nodes_of
-from .._devices.hanging import refuse_hanging
 from .._devices.steps import UNBIND
 from .._host.modules import module_installed, module_loaded
 from .._host.pci import PciDevice
@@ -30,31 +28,6 @@ def expired(backend: str | None, until: str | None, moves: list[Move]) -> list[H
 def leaving(moves: list[Move]) -> list[PciDevice]:
     """Return the devices that are unbound."""
     return [move.device for move in moves if any(step.action == UNBIND for step in move.steps)]
-
-
-def in_use(kernel: Kernel, devices: list[PciDevice]) -> list[HostError]:
-    """Refuse to unbind a device that a process drives."""
-    owners = {node: device for device in devices for node in nodes_of(kernel.root, device)}
-    return [
-        HostError(
-            "in_use",
-            "%s has to be unbound from %s, but it is in use." % (owners[node].address, owners[node].driver),
-            evidence=users,
-            remedy="Stop that process first: unbinding would hang until it ends, or take the device away under it.",
-        )
-        for node, users in kernel.users(owners).items()
-    ]
-
-
-def hanging(root: Root, addresses: list[str]) -> list[HostError]:
-    """Refuse to touch devices that an earlier run could not unbind, and that the kernel still has in its hands."""
-    errors = []
-    for address in addresses:
-        try:
-            refuse_hanging(root, address)
-        except HostError as exc:
-            errors.append(exc)
-    return errors
 
 
 def damaged(records: dict[str, str]) -> list[HostError]:

@@ -35,7 +35,7 @@ ORIGINAL = fields(
         "driver_override": nullable(_NAME),
         "interfaces": items(_INTERFACE),
     },
-    _IDENTITY,
+    {**_IDENTITY, "unreleased": text()},  # why it could not be released
     more=True,
 )
 ORIGINAL_SRIOV = fields({"vendor_device": _KIND, "vfs": whole()}, {**_IDENTITY, "macs": items(_MAC)}, more=True)

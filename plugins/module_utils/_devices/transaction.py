@@ -10,7 +10,7 @@ import signal
 import threading
 from functools import partial
 from types import FrameType
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 from .._base.errors import HostError
 from .._base.paths import PA_HINT
@@ -36,6 +36,13 @@ class Interrupted(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
+
+
+class Released(NamedTuple):
+    """What came of the devices that were to be released, of those that did not simply go back."""
+
+    messages: list[str]  # which went another way
+    kept: dict[str, str]  # which could not be released, by address, and why
 
 
 class Transaction:
@@ -173,37 +180,51 @@ class Transaction:
                 remedy="Find out what else changes this device (udev rules, driverctl, another tool) and stop it.",
             )
 
-    def release_all(self, releases: list[tuple[PciDevice, Target, dict[str, Any]]]) -> list[str]:
-        """Give devices back to the drivers in their records, several at once. Return what went another way."""
-        messages: list[str] = []
-        self._in_parallel([partial(self._release, messages, *release) for release in releases])
-        return sorted(messages)
+    def release_all(self, releases: list[tuple[PciDevice, Target, dict[str, Any]]]) -> Released:
+        """Give devices back to the drivers in their records, several at once. One that fails keeps no other."""
+        released = Released([], {})
+        self._in_parallel([partial(self._release, released, *release) for release in releases])
+        released.messages.sort()
+        return released
 
     def _in_parallel(self, jobs: list[Callable[[], None]]) -> None:
         if len(jobs) > 1:
             self.kernel.before_threads()
         in_parallel(jobs)
 
-    def _release(self, messages: list[str], device: PciDevice, want: Target, record: dict[str, Any]) -> None:
+    def _release(self, released: Released, device: PciDevice, want: Target, record: dict[str, Any]) -> None:
+        before, links = observe(self.kernel.root, device), interface_state(device)
         try:
             self.move(device, want)
         except HostError as exc:
+            reason = " ".join([exc.message, *exc.evidence])
             now = observe(self.kernel.root, device)
             if want.driver is None or now.driver is not None or now.in_module:
-                raise
-            # It is free, but its driver does not take it: its package may be gone. That must not keep the others.
-            self.kernel.override(device, None)
-            messages.append(
-                "%s did not go back to %s, but to %s: %s"
-                % (device.address, want.driver, self._probe(device), " ".join([exc.message, *exc.evidence]))
+                released.kept[device.address] = " ".join([reason, *self._keep(device, as_target(before), links)])
+                return
+            # It is free, but its driver does not take it: its package may be gone.
+            released.messages.append(
+                "%s did not go back to %s, but to %s: %s" % (device.address, want.driver, self._probe(device), reason)
             )
             return
         if record.get("probe") and device.driver is None:
-            messages.append(
+            released.messages.append(
                 "What %s was bound to before is not known: it went to %s." % (device.address, self._probe(device))
             )
 
+    def _keep(self, device: PciDevice, before: Target, links: list[dict[str, Any]]) -> list[str]:
+        """Put a device that cannot be released back to where it was; return why that failed, if it did."""
+        try:
+            self._undo_move(device, before, links)
+        except HostError as exc:
+            return ["NOT put back: %s" % exc.message]
+        return []
+
     def _probe(self, device: PciDevice) -> str:
+        try:
+            self.kernel.override(device, None)
+        except HostError as exc:
+            return "none: " + exc.message
         self.kernel.probe(device)
         return (
             "the host's own driver %s" % device.driver if device.driver else "none, as no driver of the host wants it"

@@ -254,8 +254,13 @@ def changes(result: Mapping[str, Any]) -> list[str]:
         text("no module for the kernel %s: %s" % (text(kernel), "; ".join(_texts(why))))
         for kernel, why in _dict(result.get("failed_kernels")).items()
     ]
+    kept = [
+        text("%s was not released: %s" % (text(device.get("address")), text(device.get("reason"))))
+        for device in _dicts(result.get("unreleased"))
+    ]
     waits = ["a reboot is needed"] if result.get("reboot_required") is True else []
-    return (_wanted(result) if result.get("changed") and not result.get("failed") else []) + unbuilt[:_ITEMS] + waits
+    wanted = _wanted(result) if result.get("changed") and not result.get("failed") else []
+    return wanted + kept + unbuilt[:_ITEMS] + waits
 
 
 def _wanted(result: Mapping[str, Any]) -> list[str]:

@@ -40,6 +40,7 @@ from .._base.paths import (
 from .._base.records import load_json, load_record, sift
 from .._base.schema import anything, fields, items, table, text
 from .._devices.identity import replaced
+from .._devices.originals import Originals, is_ours
 from .._devices.schemas import BINDING, BINDING_SRIOV
 from .._devices.schemas import BINDINGS as BINDINGS_SCHEMA
 from .._devices.steps import observe, plan, target
@@ -166,6 +167,7 @@ class Verify:
             yield "%s is missing: the next boot binds nothing" % BINDINGS
         for problem in self._damage:
             yield "%s is damaged, and the next boot passes over it: %s" % (BINDINGS, problem)
+        yield from self._unreleased()
         for entry in self._functions:
             found = self._root.read_int("/sys/bus/pci/devices", entry["address"], "sriov_numvfs")
             if found != entry["vfs"]:
@@ -185,6 +187,13 @@ class Verify:
                 steps = plan(observe(self._root, device), want)
                 if steps:
                     yield "%s: %s" % (device.address, ", ".join(map(str, steps)))
+
+    def _unreleased(self) -> Iterator[str]:
+        """Say which devices could not be given back, and still are not."""
+        for address, record in Originals.load(self._root).devices.items():
+            device = self._bus.get(address)
+            if "unreleased" in record and device is not None and is_ours(self._root, device):
+                yield "%s was not released: %s" % (address, record["unreleased"])
 
     def _hugepages(self) -> Iterator[str]:
         """Compare with what the next boot would reserve."""

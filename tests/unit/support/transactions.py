@@ -35,6 +35,14 @@ def converge(host: Machine, request: Request) -> BindingChange:
     return change
 
 
+def use(host: Machine, address: str) -> None:
+    """Have a process drive a device."""
+    group = host.root.link_name(host.tree.real(address), "iommu_group")
+    host.tree.file("/proc/4711/comm", "dpdk-testpmd")
+    host.tree.dir("/proc/4711/fd")
+    host.tree.at("/proc/4711/fd/17").symlink_to("/dev/vfio/%s" % group)
+
+
 def boot(host: Machine) -> tuple[int, list[str]]:
     """Do what the boot unit does; return how many devices failed, and what it said."""
     lines: list[str] = []
@@ -75,6 +83,8 @@ def fails_everywhere(
         if len(host.requests) < index:
             break
         assert index < 300
+        if change.unreleased:
+            converge(host, request)
         assert not binding(host, request).changed, "after a failure of request %d" % index
         binding(host, NOTHING).apply()
         for earlier in before:

@@ -32,6 +32,7 @@ from ansible_collections.baremetal.noiommu.tests.unit.support.transactions impor
     fails_everywhere,
     killed_everywhere,
     transitions,
+    use,
 )
 
 NIC, VIRTIO, DISK = "0000:00:04.0", "0000:00:05.0", "0000:00:06.0"
@@ -441,18 +442,14 @@ def test_a_missing_kernel_module_is_an_error_but_in_check_mode_a_warning(host: M
     assert change.changed and any("dry run" in message for message in change.messages)
 
 
-def test_a_device_in_use_is_neither_given_back_nor_rebuilt(host: Machine) -> None:
+def test_a_device_in_use_is_not_rebuilt(host: Machine) -> None:
     converge(host, BOTH)
-    group = host.root.link_name(host.tree.real(NIC), "iommu_group")
-    host.tree.file("/proc/4711/comm", "dpdk-testpmd")
-    host.tree.dir("/proc/4711/fd")
-    host.tree.at("/proc/4711/fd/17").symlink_to("/dev/vfio/" + group)
+    use(host, NIC)
     host.requests.clear()
-    for request in (NOTHING, BOTH._replace(dpdk_pa_hint=False)):
-        with pytest.raises(Refused) as caught:
-            binding(host, request)
-        assert [refusal.code for refusal in caught.value.refusals] == ["in_use"]
-        assert "process 4711 (dpdk-testpmd)" in str(caught.value)
+    with pytest.raises(Refused) as caught:
+        binding(host, BOTH._replace(dpdk_pa_hint=False))
+    assert [refusal.code for refusal in caught.value.refusals] == ["in_use"]
+    assert "process 4711 (dpdk-testpmd)" in str(caught.value)
     assert host.requests == []
     assert not binding(host, BOTH).changed
 

@@ -1,0 +1,41 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Devices that somebody holds: unbinding them would hang, or take them away under who uses them."""
+
+from __future__ import annotations
+
+from typing import Iterable
+
+from .._base.errors import HostError
+from .._base.fs import Root
+from .._host.pci import PciDevice
+from .control import Kernel, nodes_of
+from .hanging import refuse_hanging
+
+
+def in_use(kernel: Kernel, devices: list[PciDevice]) -> dict[str, HostError]:
+    """Refuse to unbind devices that a process drives, each by its address."""
+    owners = {node: device for device in devices for node in nodes_of(kernel.root, device)}
+    found: dict[str, HostError] = {}
+    for node, users in kernel.users(owners).items():
+        device = owners[node]
+        error = HostError(
+            "in_use",
+            "%s has to be unbound from %s, but it is in use." % (device.address, device.driver),
+            remedy="Stop that process first: unbinding would hang until it ends, or take the device away under it.",
+        )
+        found.setdefault(device.address, error).evidence += users
+    return found
+
+
+def hanging(root: Root, addresses: Iterable[str]) -> dict[str, HostError]:
+    """Refuse to touch devices that an earlier run could not unbind, and that the kernel still has in its hands."""
+    errors = {}
+    for address in sorted(addresses):
+        try:
+            refuse_hanging(root, address)
+        except HostError as exc:
+            errors[address] = exc
+    return errors

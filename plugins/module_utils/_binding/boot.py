@@ -31,6 +31,7 @@ from .._devices.schemas import BINDINGS as BINDINGS_SCHEMA
 from .._devices.sriov import VfPlan, count, losses
 from .._devices.steps import observe, plan, target
 from .._devices.transaction import INTERRUPTED, Transaction
+from .._host import dpdk_service
 from .._host.accounts import read_groups
 from .._host.iommu import chardev_of, group_refusals
 from .._host.pci import PciBus, PciDevice
@@ -45,6 +46,7 @@ from .recheck import Recheck
 BOOT_WAIT = 10.0
 # A card whose driver has to wait for its firmware gets so long to show what it is; nothing else waits for that.
 PLUG_WAIT = 60.0
+_INTERVAL = 0.2
 # There as long as udev has anything to do.
 _UDEV_QUEUE = "/run/udev/queue"
 
@@ -90,6 +92,7 @@ class Boot:
         deadline = time.monotonic() + BOOT_WAIT
         with exclusive(self.root):
             take_announced(self.root)  # all are looked at now
+            self._let_dpdk_service_end(deadline)
             return self._bind(None, lambda: self._is_loading() and time.monotonic() < deadline)
 
     def plug(self) -> int:
@@ -101,6 +104,20 @@ class Boot:
                 return self._bind(addresses, lambda: False)
 
         return HotPlug(self.root, self._awaited, bind, PLUG_WAIT).run()
+
+    def _let_dpdk_service_end(self, deadline: float) -> None:
+        """Wait for dpdk.service where it binds a device of ours: whoever comes last decides. It may hang."""
+        stored = Stored.load(self.root)
+        ours = {entry["address"] for entry in (stored.devices if stored is not None else [])}
+        theirs = {binding.address for binding in dpdk_service.bindings(self.root)}
+        if not ours & theirs or not dpdk_service.is_enabled(self.root):
+            return
+        while dpdk_service.is_at_work(self.kernel.runner):
+            if time.monotonic() >= deadline:
+                shared = ", ".join(sorted(ours & theirs))
+                self._log("%s has not ended and is not waited for: it may still bind %s" % (dpdk_service.NAME, shared))
+                return
+            time.sleep(_INTERVAL)
 
     def _is_loading(self) -> bool:
         return self.root.exists(_UDEV_QUEUE)

@@ -65,14 +65,14 @@ SystemCallErrorNumber=EPERM
 """
 
 # Without default dependencies: with them the unit would wait for sysinit.target, which cloud-init in turn makes wait
-# for the network. Ordered before the network, it never blocks it: the network does not require it. After dpdk.service,
-# which binds devices of its own files: who comes last decides.
+# for the network. Ordered before the network, it never blocks it: the network does not require it. Not after
+# dpdk.service, which has no time limit: the program waits for it where it binds a device of ours, but not for ever.
 _UNIT = """[Unit]
 Description=Bind the declared PCI devices to VFIO
 Documentation=https://github.com/baremetal-noiommu/baremetal.noiommu
 DefaultDependencies=no
 RequiresMountsFor=%(library)s %(state)s
-After=local-fs.target systemd-modules-load.service systemd-udevd.service systemd-udev-trigger.service dpdk.service
+After=local-fs.target systemd-modules-load.service systemd-udevd.service systemd-udev-trigger.service
 Wants=network-pre.target noiommu-hotplug.path
 Before=network-pre.target
 Conflicts=shutdown.target

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from .._base.command import Runner
 from .._base.fs import Root
 from .._base.paths import WANTS_DIR
 from .hugetlb import UNITS
@@ -40,6 +41,12 @@ class DpdkBinding(NamedTuple):
 def is_enabled(root: Root) -> bool:
     """Whether it runs at boot, as its package has it."""
     return root.exists(WANTS_DIR, NAME)
+
+
+def is_at_work(runner: Runner) -> bool:
+    """Whether systemd still has to start it, or waits until it has ended."""
+    job = runner.run("systemctl", "show", "--property=Job", "--value", NAME).stdout.strip()
+    return job not in ("", "0")
 
 
 def pages(root: Root) -> list[DpdkPages]:

@@ -10,11 +10,21 @@ from .._base.files import HEADER, RenderedFile
 from .._base.paths import HUGEPAGES_SCRIPT as SCRIPT
 from .._base.paths import HUGEPAGES_UNIT as UNIT
 from .._base.paths import HUGEPAGES_WANTS as WANTS
+from .._base.paths import WANTS_DIR
+from .._host import dpdk_service
 from .declared import WantedPool
 
 # A shell and no Python: it runs before anything else has scattered the memory.
 _SCRIPT = r"""
 failed=0
+
+# It sets numbers of pages as well, and who comes last decides. It may hang, and the boot waits for this.
+if [ -e %(wants)s/%(service)s ]; then
+    for second in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+        case $(systemctl show --property=Job --value %(service)s 2> /dev/null) in "" | 0) break ;; esac
+        sleep 1
+    done
+fi
 
 reserve() {
     name=$1 pool=$2/nr_hugepages count=$3 meminfo=$4 got=none
@@ -35,14 +45,15 @@ reserve() {
 
 """
 
-# Before sysinit.target: nothing else has taken and scattered the memory yet. After sysctl and dpdk.service, whose files
-# may set the number of pages as well: who comes last decides.
+# Before sysinit.target: nothing else has taken and scattered the memory yet. After sysctl, whose files may set the
+# number of pages as well: who comes last decides. Not after dpdk.service, which has no time limit: the boot waits for
+# this.
 _UNIT = """[Unit]
 Description=Reserve the declared hugetlb pages
 Documentation=https://github.com/baremetal-noiommu/baremetal.noiommu
 DefaultDependencies=no
 RequiresMountsFor=/usr/local/lib/noiommu
-After=systemd-sysctl.service dpdk.service
+After=systemd-sysctl.service
 Before=sysinit.target shutdown.target
 Conflicts=shutdown.target
 
@@ -84,7 +95,7 @@ def unit() -> str:
 
 def rendered(wanted: list[WantedPool]) -> list[RenderedFile]:
     """Return all files of the boot unit; none of them exists if nothing is wanted."""
-    script = "#!/bin/sh\n" + HEADER + _SCRIPT
+    script = "#!/bin/sh\n" + HEADER + _SCRIPT % {"wants": WANTS_DIR, "service": dpdk_service.NAME}
     for pool, count in wanted:
         script += "reserve '%s' %s %d %s\n" % (pool.label, pool.directory, count, pool.meminfo)
     script += "exit $failed\n"

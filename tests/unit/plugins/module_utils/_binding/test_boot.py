@@ -14,6 +14,7 @@ import sys
 import zipfile
 
 import pytest
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import RunResult
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError, Refused
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import BINDINGS, PROGRAM, UNIT
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import boot as _boot
@@ -72,6 +73,37 @@ def test_everything_comes_up_as_declared(host: Machine) -> None:
     assert lines[0].startswith("%s: on vfio-pci, /dev/vfio/" % NIC) and "unsafe" in lines[0]
     assert (host.driver_of(NIC), host.driver_of(VIRTIO)) == ("vfio-pci", "vfio-pci")
     assert not binding(host, REQUEST).changed
+
+
+@pytest.mark.parametrize(
+    "interfaces, jobs, asked, is_given_up",
+    [
+        ("pci %s uio_pci_generic" % NIC, ["17", "17", ""], 3, False),
+        ("pci %s uio_pci_generic" % NIC, ["17"] * 999, 1, True),
+        ("pci %s vfio-pci" % FREE, ["17"], 0, False),
+        ("#pci %s vfio-pci" % NIC, ["17"], 0, False),
+    ],
+)
+def test_dpdk_service_is_waited_for_where_it_binds_a_device_of_ours_but_not_for_ever(
+    host: Machine, monkeypatch: pytest.MonkeyPatch, interfaces: str, jobs: list[str], asked: int, is_given_up: bool
+) -> None:
+    assert "dpdk" not in (host.root.read_text(UNIT) or ""), "it has no time limit, and the network waits for our unit"
+    monkeypatch.setattr(_boot, "BOOT_WAIT", 0.0 if is_given_up else 60.0)
+    host.tree.file("/etc/dpdk/interfaces", interfaces)
+    host.tree.file("/etc/systemd/system/multi-user.target.wants/dpdk.service")
+    real, seen = host.runner.run, []
+
+    def run(*argv: str) -> RunResult:
+        if argv[-1] != "dpdk.service":
+            return real(*argv)
+        assert argv[:2] == ("systemctl", "show") and host.driver_of(NIC) == "e1000e"
+        seen.append(argv)
+        return RunResult(0, jobs[len(seen) - 1] + "\n", "")
+
+    monkeypatch.setattr(host.runner, "run", run)
+    failed, lines = boot(host)
+    assert failed == 0 and host.driver_of(NIC) == "vfio-pci" and len(seen) == asked
+    assert is_given_up == any("dpdk.service has not ended" in line and NIC in line for line in lines)
 
 
 def test_a_second_run_asks_nothing(host: Machine) -> None:

@@ -34,6 +34,25 @@ def module_options(root: Root, module: str) -> list[Option]:
     return found
 
 
+def blocks(root: Root, module: str) -> list[str]:
+    """Return what keeps modprobe or the kernel from loading a module, with file and line.
+
+    The word "blacklist" does not: it hides a module from those who ask for a device, not for the module.
+    """
+    found = []
+    for path in _files(root):
+        for number, line in enumerate(root.must_read(path).splitlines(), 1):
+            words = line.split()
+            is_install = len(words) > 2 and words[0] == "install" and _is_same(words[1], module)
+            if is_install and os.path.basename(words[2]) in ("true", "false"):
+                found.append("%s:%d: %s" % (path, number, line.strip()))
+    for word in root.must_read(CMDLINE).split():
+        name, _equals, value = word.partition("=")
+        if name == "module_blacklist" and any(_is_same(listed, module) for listed in value.split(",")):
+            found.append("%s: %s" % (CMDLINE, word))
+    return found
+
+
 def _files(root: Root) -> Iterator[str]:
     seen: set[str] = set()
     for folder in _FOLDERS:

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, Container, NamedTuple, Sequence
 
 from .._base import times
+from .._base.command import Runner
 from .._base.errors import HostError
 from .._base.fs import Root
 from .._base.paths import ACCESS_RECORD, HUGEPAGES_RECORD, HUGETLB_MOUNTS_RECORD, LIBRARY, STATE
@@ -36,6 +37,8 @@ from .._policy.undeclared import undeclared
 from .._policy.unsuitable import unsuitable
 from .declared import LaterSteps
 from .declared import refusals as later_refusals
+from .obstacles import Steps
+from .obstacles import refusals as obstacles
 
 MODULE = "noiommu"
 _VFIO_MODULES = ("vfio", "vfio_pci", "vfio_pci_core", "vfio_iommu_type1")
@@ -116,6 +119,8 @@ class Preflight:
         self._signing = signing.read(root, self._prebuilt)
         later = LaterSteps(declared.hugepages, declared.hugepage_mounts, declared.access, declared.host_memory)
         self._later_refusals = later_refusals(root, later, self._choice.backend)
+        at_boot = bool(declared.devices or declared.sriov or declared.hugepages or declared.hugepage_mounts)
+        self._steps = Steps(self._choice.backend, at_boot, self._prebuilt, sorted(self._lacking))
 
     def report(self, subset: Container[str] = (ALL,)) -> dict[str, Any]:
         """Return the verdict and these parts of what it rests on (``PARTS``), as noiommu_info does."""
@@ -249,6 +254,7 @@ class Preflight:
             there = [device for device in self._selected if not device.planned]
             refusals += group_refusals(self._root, self._bus, there, addresses)
         refusals += self._vfio_missing() + self._unsigned() + self._later_refusals
+        refusals += obstacles(self._root, self._steps) + self._held()
         if self._by_selector:
             refusals += refuse_late(self._root, (LIBRARY, STATE))
         return {
@@ -259,6 +265,17 @@ class Preflight:
             "warnings": self._warnings(),
             "reboot_required": self._stale() or self._enabling.pending,
         }
+
+    def _held(self) -> list[HostError]:
+        """The devices that cannot be unbound: a process drives them, or an earlier run's request still hangs."""
+        leaving = [device for device in self._selected if device.driver not in (None, "vfio-pci")]
+        if not leaving:
+            return []
+        from .._devices.control import Kernel  # on most hosts everything is bound, and this not needed
+        from .._devices.held import hanging, in_use
+
+        found = hanging(self._root, [device.address for device in leaving])
+        return [*found.values(), *in_use(Kernel(self._root, Runner()), leaving).values()]
 
     def _stale(self) -> bool:
         """Whether the running kernel's modules were removed, as by an upgrade that kept its version."""

@@ -49,6 +49,8 @@ def host(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Tree:
         tree.file("/lib/modules/%s/modules.dep" % kernel, "kernel/drivers/vfio/pci/vfio-pci.ko:")
         tree.file("/boot/config-" + kernel, "CONFIG_VFIO=m\n# CONFIG_VFIO_NOIOMMU is not set")
     tree.file("/usr/bin/gcc")
+    tree.file("/usr/sbin/modprobe")
+    tree.dir("/run/systemd/system")
     tree.file("/proc/sys/kernel/tainted", "0")
     tree.pci("0000:00:00.0", "8086:29c0", "060000")
     tree.pci(NIC, "8086:10d3", "020000", "e1000e", numa_node=1)

@@ -11,26 +11,36 @@ from typing import Any, Callable, TypeVar
 
 from .errors import HostError
 from .fs import Root
+from .paths import ACCESS_RECORD, BINDINGS, ORIGINALS
 from .schema import Problem, Schema, fields, problems, require
 
 _VERSION = 1
 _T = TypeVar("_T")
 # Every record is a mapping; its reader says what has to be in it.
 ANY = fields({}, more=True)
+# What it means that a record is damaged, and what to do about it.
+_DAMAGED = {
+    ORIGINALS: (
+        "without it devices cannot be put back",
+        "Restore the file from a backup, or remove it and accept that the original drivers are not known.",
+    ),
+    BINDINGS: (
+        "without it no boot knows which devices to bind",
+        "Remove it, and run the deploy playbook, which writes it anew.",
+    ),
+    ACCESS_RECORD: (
+        "without it nobody knows what was granted to whom",
+        "Run the deploy playbook: it says what to do.",
+    ),
+}
 # Whatever JSON can hold and a parser can stumble over: a damaged record is an answer, never a traceback.
 _DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 def load_json(root: Root, path: str, schema: Schema = ANY) -> dict[str, Any] | None:
     """Read the record of what devices were or of what they are to be; None if there is none."""
-    return load_record(
-        root,
-        path,
-        dict,
-        "%s is unusable, and without it devices cannot be put back." % path,
-        "Restore the file from a backup, or remove it and accept that the original drivers are not known.",
-        schema,
-    )
+    damage, remedy = _DAMAGED.get(path, ("it is one of this collection's records", "Restore the file from a backup."))
+    return load_record(root, path, dict, "%s is unusable, and %s." % (path, damage), remedy, schema)
 
 
 def load_record(

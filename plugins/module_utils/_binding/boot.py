@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import time
+from functools import partial
 from typing import Any, Callable, NamedTuple
 
 from .._base.command import Runner
@@ -157,9 +158,23 @@ class Boot:
             if only is None and self._is_put_off(entry, match, bus):
                 continue
             failed += not self._bind_one(entry, match, bus, stored, originals)
-        links.update(self.root, originals)
-        self._give_nodes()
+        failed += self._finish(originals)
         return failed + len(stored.problems) * (only is None)
+
+    def _finish(self, originals: Originals) -> int:
+        """Give the devices their names and nodes; return how many of the two failed."""
+        steps: dict[str, Callable[[], None]] = {
+            "names": partial(links.update, self.root, originals),
+            "nodes": self._give_nodes,
+        }
+        failed = 0
+        for what, step in steps.items():
+            try:
+                step()
+            except (HostError, OSError) as exc:
+                self._log("the devices' %s are not as declared: %s" % (what, exc))
+                failed += 1
+        return failed
 
     def _is_put_off(self, entry: dict[str, Any], match: Match, bus: PciBus) -> bool:
         """Leave a device that will show more of itself to the service for hot-plug: the network waits for this run."""
@@ -245,9 +260,9 @@ class Boot:
                 transaction.save(originals)
                 transaction.move(device, target(bindings["backend"], bindings["driver"], bindings["dpdk_pa_hint"]))
                 chardev = self.kernel.wait_for_group(device)
-        except HostError as exc:
+        except (HostError, OSError) as exc:  # it may be pulled out this very moment
             self._log("%s: FAILED: %s" % (entry["address"], exc))
-            if exc.code == INTERRUPTED:
+            if isinstance(exc, HostError) and exc.code == INTERRUPTED:
                 raise
             return False
         safety = observe(self.root, device).safety

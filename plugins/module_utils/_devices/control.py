@@ -385,6 +385,8 @@ def _wait(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def _load_remedy(module: str, said: str) -> str:
+    if said.startswith("modprobe: ") and "ENOENT" in said:
+        return "Install the package kmod: there is no modprobe."
     if "Key was rejected" in said or "Required key not available" in said:
         return "Secure Boot is on and the module's signature is not trusted: enrol DKMS's key (mokutil), then reboot."
     if "not found" in said and module == "noiommu":

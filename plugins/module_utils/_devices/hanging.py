@@ -13,12 +13,14 @@ from __future__ import annotations
 import contextlib
 import os
 import syslog
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 from .._base.errors import HostError, errno_text
 from .._base.fs import Root, refused_write
 from .._base.paths import HANGING
-from .writer import Write, Writer
+
+if TYPE_CHECKING:  # most who import this only ask what hangs
+    from .writer import Write, Writer
 
 # After this time the log says what is waited for, and after the second one the run ends.
 SAY_AFTER, GIVE_UP_AFTER = 5.0, 60.0

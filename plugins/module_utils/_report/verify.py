@@ -31,6 +31,7 @@ from .._base.paths import (
     HUGETLBFS_UNIT,
     LIMITS,
     MODPROBE,
+    ORIGINALS,
     UDEV_RULES,
     UNIT,
     UNIT_NAME,
@@ -40,10 +41,10 @@ from .._base.paths import (
 from .._base.records import load_json, load_record, sift
 from .._base.schema import anything, fields, items, table, text
 from .._devices.identity import replaced
-from .._devices.originals import Originals, is_ours
 from .._devices.schemas import BINDING, BINDING_SRIOV
 from .._devices.schemas import BINDINGS as BINDINGS_SCHEMA
-from .._devices.steps import observe, plan, target
+from .._devices.schemas import ORIGINALS as ORIGINALS_SCHEMA
+from .._devices.steps import Target, observe, plan, target
 from .._host import kernels, taint
 from .._host.accounts import read_groups
 from .._host.hugetlb import Pools, persistent
@@ -80,7 +81,12 @@ class Verify:
     def __init__(self, root: Root) -> None:
         self._root = root
         self._bus = PciBus(root)
-        self._bindings = load_json(root, BINDINGS, BINDINGS_SCHEMA)
+        self._unknown: list[str] = []  # what could not be compared: it keeps nothing else from being
+        self._bindings: dict[str, Any] | None = None
+        try:
+            self._bindings = load_json(root, BINDINGS, BINDINGS_SCHEMA)
+        except HostError as exc:
+            self._unknown.append(" ".join(str(exc).split()))
         stored = self._bindings or {}
         self._entries, wrong = sift(stored.get("devices", []), BINDING, "devices")
         self._functions, more_wrong = sift(stored.get("sriov", []), BINDING_SRIOV, "sriov")
@@ -91,21 +97,22 @@ class Verify:
         """Return everything that was found."""
         flags = taint.report(self._root)
         until = (self._bindings or {}).get("insecure_until")
-        drift = [
-            {"concern": concern, "changes": changes}
-            for concern, changes in (
-                ("kernel module", list(self._backend())),
-                ("hugepages", list(self._hugepages())),
-                ("device bindings", list(self._devices())),
-                ("access", list(self._access())),
+        found = [
+            {"concern": concern, "changes": self._compare(differences)}
+            for concern, differences in (
+                ("kernel module", self._backend()),
+                ("hugepages", self._hugepages()),
+                ("device bindings", self._devices()),
+                ("access", self._access()),
             )
-            if changes
         ]
+        drift = [compared for compared in found if compared["changes"]]
         insecure = acceptance.report(self._root, flags, until, self._now)
-        state = "drifted" if drift else "expired" if insecure["expired"] else "ok"
+        over = [acceptance.refusal(until, self._now).message] if insecure["expired"] else []
+        state = "unknown" if self._unknown else "drifted" if drift else "expired" if over else "ok"
         return {
             "state": state,
-            "reason": reason(drift, [acceptance.refusal(until, self._now).message] if insecure["expired"] else []),
+            "reason": reason(drift, self._unknown + over),
             "drift": drift,
             "backend": (self._bindings or {}).get("backend"),
             "kernel": kernels.running(self._root),
@@ -118,6 +125,15 @@ class Verify:
             "reboot_pending": self._stale(),
             "keys_to_enrol": [],
         }
+
+    def _compare(self, differences: Iterator[str]) -> list[str]:
+        changes = []
+        try:
+            for difference in differences:
+                changes.append(difference)
+        except HostError as exc:
+            self._unknown.append(" ".join(str(exc).split()))
+        return changes
 
     def _present(self) -> list[tuple[dict[str, Any], PciDevice | None]]:
         return [(entry, self._bus.get(entry["address"])) for entry in self._entries]
@@ -163,18 +179,21 @@ class Verify:
                 yield "%s is missing: a device that comes back is not bound before the next boot" % path
 
     def _devices(self) -> Iterator[str]:
-        if self._bindings is None and self._root.exists(UNIT):
+        if not self._root.exists(BINDINGS) and self._root.exists(UNIT):
             yield "%s is missing: the next boot binds nothing" % BINDINGS
         for problem in self._damage:
             yield "%s is damaged, and the next boot passes over it: %s" % (BINDINGS, problem)
-        yield from self._unreleased()
         for entry in self._functions:
             found = self._root.read_int("/sys/bus/pci/devices", entry["address"], "sriov_numvfs")
             if found != entry["vfs"]:
                 yield "%s has %d virtual functions instead of %d" % (entry["address"], found or 0, entry["vfs"])
-        if not self._bindings or not self._bindings["backend"]:
-            return
-        want = target(self._bindings["backend"], self._bindings["driver"], self._bindings["dpdk_pa_hint"])
+        if self._bindings and self._bindings["backend"]:
+            yield from self._unbound(
+                target(self._bindings["backend"], self._bindings["driver"], self._bindings["dpdk_pa_hint"])
+            )
+        yield from self._unreleased()
+
+    def _unbound(self, want: Target) -> Iterator[str]:
         for entry, device in self._present():
             if device is None:
                 yield "%s is gone" % entry["address"]
@@ -189,10 +208,16 @@ class Verify:
                     yield "%s: %s" % (device.address, ", ".join(map(str, steps)))
 
     def _unreleased(self) -> Iterator[str]:
-        """Say which devices could not be given back, and still are not."""
-        for address, record in Originals.load(self._root).devices.items():
+        """Say which devices could not be released, and still are not."""
+        records = (load_json(self._root, ORIGINALS, ORIGINALS_SCHEMA) or {}).get("devices", {})
+        kept = {key: record for key, record in records.items() if isinstance(record, dict) and "unreleased" in record}
+        if not kept:
+            return
+        from .._devices.originals import is_ours
+
+        for address, record in kept.items():
             device = self._bus.get(address)
-            if "unreleased" in record and device is not None and is_ours(self._root, device):
+            if device is not None and is_ours(self._root, device):
                 yield "%s was not released: %s" % (address, record["unreleased"])
 
     def _hugepages(self) -> Iterator[str]:

@@ -21,6 +21,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.boot import Boot
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.iommu import chardevs
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciDevice
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.tests.unit.support.fake_kernel import Machine
 from ansible_collections.baremetal.noiommu.tests.unit.support.killing import Killer
@@ -104,6 +105,34 @@ def test_dpdk_service_is_waited_for_where_it_binds_a_device_of_ours_but_not_for_
     failed, lines = boot(host)
     assert failed == 0 and host.driver_of(NIC) == "vfio-pci" and len(seen) == asked
     assert is_given_up == any("dpdk.service has not ended" in line and NIC in line for line in lines)
+
+
+def test_a_device_that_is_pulled_out_meanwhile_keeps_no_other(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = host.kernel.wait_for_group
+
+    def wait(device: PciDevice) -> str:
+        if device.address == NIC:
+            raise FileNotFoundError(2, "No such file or directory", device.path)
+        return real(device)
+
+    monkeypatch.setattr(host.kernel, "wait_for_group", wait)
+    failed, lines = boot(host)
+    assert failed == 1 and host.driver_of(VIRTIO) == "vfio-pci" and lines[0].startswith("%s: FAILED: " % NIC)
+
+
+@pytest.mark.parametrize("part", ["links.update", "Boot._give_nodes"])
+def test_names_that_cannot_be_made_keep_nothing_else(host: Machine, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    done = []
+
+    def fail(*_args: object) -> None:
+        raise HostError("file", "Could not write it: No space left on device.")
+
+    monkeypatch.setattr("%s.%s" % (_boot.__name__, "links.update"), lambda *_args: done.append("links.update"))
+    monkeypatch.setattr("%s.%s" % (_boot.__name__, "Boot._give_nodes"), lambda _self: done.append("Boot._give_nodes"))
+    monkeypatch.setattr("%s.%s" % (_boot.__name__, part), fail)
+    failed, lines = boot(host)
+    assert failed == 1 and len(done) == 1 and any("No space left" in line for line in lines)
+    assert (host.driver_of(NIC), host.driver_of(VIRTIO)) == ("vfio-pci", "vfio-pci")
 
 
 def test_a_second_run_asks_nothing(host: Machine) -> None:

@@ -101,6 +101,8 @@ def test_the_verdict_is_on_the_host_after_the_reboot(machine: Machine) -> None:
     tree.file("/lib/modules/6.1.0/modules.dep", "kernel/drivers/vfio/pci/vfio-pci.ko:")
     tree.file("/proc/sys/kernel/tainted", "0")
     tree.file("/sys/firmware/acpi/tables/DMAR", b"DMAR")
+    tree.file("/sbin/modprobe")
+    tree.dir("/run/systemd/system")
     FakeGrub(tree)
 
     def verdict(backend: str = "auto", enable: bool = True) -> dict:

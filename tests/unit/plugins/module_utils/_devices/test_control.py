@@ -127,6 +127,7 @@ def test_a_group_without_its_character_device(machine: Machine) -> None:
         ("could not insert 'noiommu': Key was rejected by service", "mokutil"),
         ("could not insert 'noiommu': Operation not permitted", "become"),
         ("could not insert 'noiommu': Exec format error", "dmesg"),
+        ("modprobe: No such file or directory (ENOENT)", "package kmod"),
     ],
 )
 def test_modprobes_words_become_a_remedy(tree: Tree, said: str, remedy: str) -> None:

@@ -257,6 +257,27 @@ def test_what_cannot_be_known_is_neither_well_nor_drift(
     assert 'noiommu_state{state="unknown"} 1\n' in (tmp_path / "noiommu.prom").read_text()
 
 
+@pytest.mark.parametrize(
+    "path, others",
+    [
+        (BINDINGS, ["/mnt/huge is not mounted"]),
+        (paths.ORIGINALS, ["/mnt/huge is not mounted", "bind to vfio-pci"]),
+        (paths.ACCESS_RECORD, ["/mnt/huge is not mounted", "bind to vfio-pci"]),
+        (paths.HUGETLB_MOUNTS_RECORD, ["bind to vfio-pci"]),
+    ],
+)
+def test_one_damaged_record_hides_nothing_else(
+    host: Machine, capsys: pytest.CaptureFixture, path: str, others: list[str]
+) -> None:
+    host.unbind(NIC)
+    host.tree.remove("/proc/1/mountinfo")
+    host.tree.file(path, "{")
+    code, line = run(host, capsys)
+    assert code == 2 and line.startswith("UNKNOWN: ") and "%s: " % path in line
+    assert all(other in line for other in others), line
+    assert path != BINDINGS or "is missing: the next boot" not in line
+
+
 def test_metrics_are_written_whole(host: Machine, capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     target = tmp_path / "noiommu.prom"
     assert run(host, capsys, "--prometheus", str(target))[0] == 0

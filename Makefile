@@ -186,6 +186,11 @@ bench-translate: machine ## Measure how long it takes to learn the bus addresses
 
 molecule: $(CI_SCENARIOS:%=molecule-%) ## The scenarios that make test always runs; molecule-NAME for one
 
+molecule-arm64: arm64-machine
+
+arm64-machine: machine
+	@/usr/bin/python3 tools/vm deps --install --arm64
+
 molecule-fleet: browser
 
 $(ALL_SCENARIOS:%=molecule-%): molecule-%: machine venv collection

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -19,15 +20,17 @@ from .spec import Machine
 TRIAL = 25.0  # seconds; a stock kernel is at its login prompt in 5 to 10 under a KVM that works
 
 
-def choose(image: Path) -> str:
-    """`kvm` if the image's kernel really boots with it, else `tcg`. The verdict holds until this machine reboots."""
+def choose(image: Path, machine: Machine) -> str:
+    """`kvm` if the machine's image really boots with it, else `tcg`. The verdict holds until this machine reboots."""
+    if machine.architecture != "amd64":
+        return "tcg"
     settled = known()
     if settled:
         return settled
     with locked(cache_dir() / "accel.lock", "trying KVM"):
         settled = known()
         if not settled:
-            settled = "kvm" if works(image) else "tcg"
+            settled = "kvm" if works(image, machine.firmware) else "tcg"
             _note().write_text(json.dumps({"boot_id": _boot(), "accel": settled}), encoding="utf-8")
     return settled
 
@@ -56,13 +59,17 @@ def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
-def works(image: Path) -> bool:
+def works(image: Path, firmware: str) -> bool:
     """Boot the image under KVM, writing nothing to it, and see whether it comes to its login prompt."""
     ticker = Ticker(f"trying whether KVM works here (at most {TRIAL:.0f} s)")
     with tempfile.TemporaryDirectory() as tmp:
         here, ident = Path(tmp), str(uuid.uuid4())
         (here / "disk.qcow2").symlink_to(image)
-        line = [*qemu.command(Machine("kvm-trial"), ident, "kvm", 0, {}, {}), "-snapshot"]
+        trial = Machine("kvm-trial", firmware=firmware)
+        files = qemu.firmware(trial)
+        if files:
+            shutil.copy(files[1], here / "vars.fd")
+        line = [*qemu.command(trial, ident, "kvm", 0, {}, {}), "-snapshot"]
         serial = here / "serial.log"
         with (here / "qemu.log").open("wb") as log:
             proc = subprocess.Popen(line, cwd=here, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     sub = commands.add_parser("deps", help="list Debian packages that are missing (exit code 1 if any)")
     sub.add_argument("--install", action="store_true", help="install them (root)")
+    sub.add_argument("--arm64", action="store_true", help="with what arm64 machines need")
     sub = commands.add_parser("image", help="build images unless they are cached; print their paths")
     sub.add_argument("names", nargs="*", metavar="name")
     sub.add_argument("--of", type=Path, metavar="machines.yml", help="the images of these machines")
@@ -62,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
 def dispatch(args: argparse.Namespace) -> int:
     """Do what was asked; the exit code."""
     if args.command == "deps":
-        names = deps.missing()
+        names = deps.missing(args.arm64)
         if names and args.install:
             deps.install(names)
             return 0

@@ -34,13 +34,27 @@ PACKAGES = {
     "qemu-utils": "to make their disks",
     "xz-utils": "to unpack kernel modules",
 }
+# What machines with another processor need besides.
+ARM64 = {
+    "arch-test": "to know whether programs of arm64 run here",
+    "binfmt-support": "to run them while an image is built",
+    "qemu-efi-aarch64": "to run arm64 machines with UEFI firmware",
+    "qemu-system-arm": "to run arm64 machines",
+    "qemu-user-static": "to run programs of arm64",
+}
 
 
-def missing() -> list[str]:
-    """Names of PACKAGES that are not installed."""
+def wanted(arm64: bool) -> dict[str, str]:
+    """The packages, and what each is for."""
+    return {**PACKAGES, **(ARM64 if arm64 else {})}
+
+
+def missing(arm64: bool = False) -> list[str]:
+    """Names of packages that are not installed."""
+    names = wanted(arm64)
     try:
         out = subprocess.run(
-            ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *PACKAGES],
+            ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *names],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -50,10 +64,10 @@ def missing() -> list[str]:
         raise RigError(
             "this is not a Debian system",
             "dpkg-query is not there",
-            "run the rig on Debian 12 or newer, or install by hand: " + " ".join(PACKAGES),
+            "run the rig on Debian 12 or newer, or install by hand: " + " ".join(names),
         ) from exc
     present = {line.split()[0] for line in out.splitlines() if line.endswith(" installed")}
-    return [name for name in PACKAGES if name not in present]
+    return [name for name in names if name not in present]
 
 
 def install(names: list[str]) -> None:
@@ -65,7 +79,7 @@ def install(names: list[str]) -> None:
             "missing: " + " ".join(names),
             "run: sudo " + " ".join(command),
         )
-    say("installing Debian packages: " + " ".join(f"{name} ({PACKAGES[name]})" for name in names))
+    say("installing Debian packages: " + " ".join(f"{name} ({wanted(True)[name]})" for name in names))
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with tempfile.TemporaryDirectory() as tmp:
         log = Path(tmp) / "apt.log"
@@ -74,8 +88,9 @@ def install(names: list[str]) -> None:
         run_logged("apt-get install", command, log, remedy, env)
 
 
-def require() -> None:
+def require(arm64: bool = False) -> None:
     """Stop with the remedy if something is missing."""
-    names = missing()
+    names = missing(arm64)
     if names:
-        raise RigError("Debian packages are missing: " + " ".join(names), "", "run as root: tools/vm deps --install")
+        command = "tools/vm deps --install" + (" --arm64" if arm64 else "")
+        raise RigError("Debian packages are missing: " + " ".join(names), "", f"run as root: {command}")

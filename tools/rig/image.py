@@ -10,36 +10,29 @@ import os
 import re
 import shlex
 import shutil
-import struct
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from . import deps
+from . import deps, disk, grub, initramfs, systemd_boot
 from .common import IMAGES, UNUSED, RigError, cache_dir, locked, run_logged, say
 
-ROOT_UUID = "6e6f696f-6d6d-4755-8000-000000000012"
-ROOT_START = 2048  # sectors; GRUB's core image lies in the gap before it
+# What boots an image.
+CHAINS = {"grub": grub, "systemd-boot": systemd_boot}
 DEFAULT_ARCHIVES = {
     "Debian": "http://deb.debian.org/debian",
     "Debian-Security": "http://deb.debian.org/debian-security",
 }
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-ESP_MIB = 16
-# Where the firmware looks on a disk that it has no boot entry for, and the signed programs that it finds there
-ESP_FILES = {
-    "EFI/BOOT/BOOTX64.EFI": "usr/lib/shim/shimx64.efi.signed",
-    "EFI/BOOT/mmx64.efi": "usr/lib/shim/mmx64.efi.signed",
-    "EFI/BOOT/grubx64.efi": "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
-}
-ESP_GRUB = "EFI/debian/grub.cfg"  # built into the signed GRUB
-GRUB_MODULES = ("biosdisk", "part_msdos", "ext2", "normal", "configfile", "linux", "serial", "terminal")
 
 
 def recipe(name: str) -> dict[str, Any]:
-    """Read a recipe of tools/images, on top of the one that it extends: lists grow, files add up, the rest replaces."""
+    """Read a recipe of tools/images, on top of the one that it extends: lists grow, files add up, the rest replaces.
+
+    `leave_out` names packages that the extended one has and this one does not.
+    """
     import yaml  # not at the top: `tools/vm deps` runs before it is installed
 
     path = IMAGES / f"{name}.yml"
@@ -49,6 +42,9 @@ def recipe(name: str) -> dict[str, Any]:
     own = yaml.safe_load(path.read_text(encoding="utf-8"))
     base = own.pop("extends", None)
     whole = recipe(base) if base else {}
+    dropped = own.pop("leave_out", [])
+    if dropped:
+        whole["packages"] = [package for package in whole["packages"] if package not in dropped]
     for key, value in own.items():
         before = whole.get(key)
         if isinstance(before, list):
@@ -117,7 +113,10 @@ def for_guest(text: str) -> str:
 
 def cache_key(spec: dict[str, Any], *more: str) -> str:
     """Changes with anything that goes into an image: recipe, builder, key, package sources."""
-    text = json.dumps([spec, Path(__file__).read_text(encoding="utf-8"), *more], sort_keys=True)
+    builders = [__file__, disk.__file__, CHAINS[spec["boot"]].__file__]
+    if "initramfs" in spec:
+        builders.append(initramfs.__file__)
+    text = json.dumps([spec, *(Path(path).read_text(encoding="utf-8") for path in builders), *more], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -129,7 +128,7 @@ def ensure(name: str) -> Path:
     if final.exists():
         os.utime(final)  # used today: not to be swept
         return final
-    deps.require()
+    deps.require(spec["architecture"] == "arm64")
     if os.geteuid() != 0:
         raise RigError(
             f"building image {name} needs root (file ownership, chroot)",
@@ -163,7 +162,10 @@ def build(name: str, spec: dict[str, Any], lines: list[str], options: list[str],
     spec = {
         **spec,
         "files": {
-            path: text.replace("@NAME@", name).replace("@CMDLINE@", spec["cmdline"]).replace("@ROOT_UUID@", ROOT_UUID)
+            path: text.replace("@NAME@", name)
+            .replace("@CMDLINE@", spec["cmdline"])
+            .replace("@ROOT_UUID@", disk.ROOT_UUID)
+            .replace("@ESP_ID@", disk.ESP_ID)
             for path, text in spec["files"].items()
         },
     }
@@ -173,8 +175,13 @@ def build(name: str, spec: dict[str, Any], lines: list[str], options: list[str],
     for verb in ("mask", "enable"):
         if spec.get(verb):
             run_logged(f"image {name}: systemctl {verb}", ["chroot", str(root), "systemctl", verb, *spec[verb]], log)
-    core = bootloader(name, spec, root, log)
-    return disk(name, spec, root, core, tmp, log)
+    for release in disk.kernels(name, root) if "initramfs" in spec else ():
+        initramfs.make(name, root, release, spec["initramfs"], tmp)
+    chain = CHAINS[spec["boot"]]
+    chain.prepare(name, spec, root, log)
+    for command in spec.get("commands", ()):
+        run_logged(f"image {name}: {command[0]}", ["chroot", str(root), *command], log)
+    return chain.write(name, spec, root, tmp, log)
 
 
 def write_files(root: Path, spec: dict[str, Any], lines: list[str], options: list[str], public: str) -> None:
@@ -199,14 +206,15 @@ def packages(
     name: str, spec: dict[str, Any], lines: list[str], options: list[str], root: Path, overlay: Path, log: Path
 ) -> None:
     """Unpack and configure the packages; downloads are kept in the cache for the next build."""
-    debs = cache_dir() / f"debs-{spec['suite']}"
+    architecture = spec["architecture"]
+    debs = cache_dir() / (f"debs-{spec['suite']}" + ("" if architecture == "amd64" else f"-{architecture}"))
     debs.mkdir(exist_ok=True)
     kept = '"$1"/var/cache/apt/archives'
     command = [
         "mmdebstrap",
         "--mode=root",
         "--variant=minbase",
-        "--architectures=amd64",
+        f"--architectures={architecture}",
         "--format=directory",
         f"--keyring={KEYRING}",
         "--include=" + ",".join(spec["packages"]),
@@ -228,133 +236,6 @@ def packages(
         command,
         log,
         f"see that apt's package sources can be reached (apt-get update); the whole log: {log}",
+        # The kernel's package asks before it has an initial RAM disk made.
+        env={**os.environ, "INITRD": "No"} if "initramfs" in spec else None,
     )
-
-
-def bootloader(name: str, spec: dict[str, Any], root: Path, log: Path) -> bytes:
-    """GRUB's settings in the tree; returns what goes in front of the first partition (boot and core image)."""
-    kernels = sorted(p.name.removeprefix("vmlinuz-") for p in (root / "boot").glob("vmlinuz-*"))
-    if not kernels:
-        raise RigError(
-            f"image {name} has no kernel", f"no {root}/boot/vmlinuz-*", "add a linux-image package to the recipe"
-        )
-    boot = root / "boot/grub"
-    shutil.copytree(root / "usr/lib/grub/i386-pc", boot / "i386-pc", ignore=shutil.ignore_patterns("*.img", "*.module"))
-    # update-grub replaces this one inside the guest, when a test changes the command line
-    (boot / "grub.cfg").write_text(
-        "serial --unit=0 --speed=115200\nterminal_input serial\nterminal_output serial\n"
-        f"linux /boot/vmlinuz-{kernels[-1]} root=UUID={ROOT_UUID} ro {spec['cmdline']}\n"
-        f"initrd /boot/initrd.img-{kernels[-1]}\nboot\n",
-        encoding="utf-8",
-    )
-    run_logged(
-        f"image {name}: grub-mkimage",
-        [
-            "chroot",
-            str(root),
-            "grub-mkimage",
-            "-O",
-            "i386-pc",
-            "-p",
-            "(hd0,msdos1)/boot/grub",
-            "-o",
-            "/core.img",
-            *GRUB_MODULES,
-        ],
-        log,
-    )
-    core = (root / "core.img").read_bytes()
-    (root / "core.img").unlink()
-    mbr = (root / "usr/lib/grub/i386-pc/boot.img").read_bytes()[:440]
-    if len(core) > (ROOT_START - 1) * 512:
-        raise RigError("GRUB's core image does not fit", f"{len(core)} bytes", "use fewer modules in GRUB_MODULES")
-    return mbr.ljust(512, b"\0") + core
-
-
-def partition_entry(kind: int, start: int, sectors: int) -> bytes:
-    """One bootable entry of a DOS partition table (LBA only)."""
-    return struct.pack("<B3sB3sII", 0x80, b"\xfe\xff\xff", kind, b"\xfe\xff\xff", start, sectors)
-
-
-def system_partition(name: str, root: Path, tmp: Path, log: Path) -> Path:
-    """What UEFI firmware boots: the signed shim and the signed GRUB, which goes on with the settings of the tree."""
-    image, tree = tmp / "esp.img", tmp / "esp"
-    absent = [str(root / source) for source in ESP_FILES.values() if not (root / source).is_file()]
-    if absent:
-        raise RigError(
-            f"image {name} has nothing to boot UEFI firmware with",
-            "missing: " + " ".join(absent),
-            "add shim-signed and grub-efi-amd64-signed to the recipe",
-        )
-    for target, source in ESP_FILES.items():
-        (tree / target).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(root / source, tree / target)
-    (tree / ESP_GRUB).parent.mkdir()
-    (tree / ESP_GRUB).write_text(
-        f"search --fs-uuid --set=root {ROOT_UUID}\nset prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n",
-        encoding="utf-8",
-    )
-    run_logged(
-        f"image {name}: making the EFI system partition",
-        [
-            "sh",
-            "-ec",
-            'mkfs.vfat -C "$0" "$2" >/dev/null; mcopy -s -i "$0" "$1"/EFI ::',
-            str(image),
-            str(tree),
-            str(ESP_MIB << 10),
-        ],
-        log,
-    )
-    return image
-
-
-def disk(name: str, spec: dict[str, Any], root: Path, front: bytes, tmp: Path, log: Path) -> Path:
-    """Partition table, boot loader and both file systems in one file, converted to qcow2."""
-    raw, image = tmp / "disk.raw", tmp / "disk.qcow2"
-    size, start, sectors = int(spec["disk_mib"]) << 20, ROOT_START * 512, ESP_MIB * 2048
-    esp_start = size // 512 - sectors
-    with raw.open("wb") as out:
-        out.write(front)
-        out.seek(446)
-        out.write(
-            partition_entry(0x83, ROOT_START, esp_start - ROOT_START)
-            + partition_entry(0xEF, esp_start, sectors)
-            + bytes(32)
-            + b"\x55\xaa"
-        )
-        out.truncate(size)
-        out.seek(esp_start * 512)
-        out.write(system_partition(name, root, tmp, log).read_bytes())
-    run_logged(
-        f"image {name}: making the file system",
-        [
-            "mke2fs",
-            "-q",
-            "-F",
-            "-t",
-            "ext4",
-            "-O",
-            "^metadata_csum_seed,^orphan_file",
-            "-m",
-            "0",
-            "-U",
-            ROOT_UUID,
-            "-L",
-            "root",
-            "-d",
-            str(root),
-            "-E",
-            f"offset={start},lazy_itable_init=0,lazy_journal_init=0",
-            str(raw),
-            f"{(esp_start * 512 - start) >> 10}k",
-        ],
-        log,
-        f"if full: raise disk_mib in the recipe; log: {log}",
-    )
-    run_logged(
-        f"image {name}: converting to qcow2",
-        ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(image)],
-        log,
-    )
-    return image

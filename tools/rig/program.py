@@ -17,6 +17,7 @@ from .common import UNUSED, RigError, cache_dir, say
 from .spec import Machine
 
 SYSTEM = "qemu-system-x86_64"
+ARM64 = "qemu-system-aarch64"
 NEW_MODELS = ("igb",)  # since QEMU 8.0
 PACKAGE = "qemu-system-x86"
 ENOUGH = (11, 1)  # bench/rig says what the versions cost
@@ -27,6 +28,8 @@ LIBRARIES = "usr/lib/x86_64-linux-gnu"
 
 def choose(machine: Machine, accel: str) -> list[str]:
     """The program and the options that every start of this machine begins with."""
+    if machine.architecture == "arm64":
+        return [ARM64]
     wanted = {nic.model for nic in machine.nics} & set(NEW_MODELS)
     own = all(has([SYSTEM], model) for model in wanted)
     if accel == "kvm" and own:

@@ -27,26 +27,38 @@ TCG = [
     "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+pdpe1gb,+rdtscp,+rdrand,-cx16,-svm",
 ]
 KVM = ["-accel", "kvm", "-cpu", "host"]
+TCG_ARM64 = ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "cortex-a72"]
 
 
 OVMF = "/usr/share/OVMF"
+AAVMF = "/usr/share/AAVMF"
 
 
 def firmware(machine: Machine) -> tuple[str, str] | None:
-    """OVMF's code and the template of its variables, if the machine is not one with a BIOS."""
+    """The firmware's code and the template of its variables, if the machine is not one with a BIOS."""
+    if machine.architecture == "arm64":
+        return f"{AAVMF}/AAVMF_CODE.fd", f"{AAVMF}/AAVMF_VARS.fd"
     return {
         "uefi": (f"{OVMF}/OVMF_CODE_4M.fd", f"{OVMF}/OVMF_VARS_4M.fd"),
         "secureboot": (f"{OVMF}/OVMF_CODE_4M.secboot.fd", f"{OVMF}/OVMF_VARS_4M.ms.fd"),
     }.get(machine.firmware)
 
 
-def board(machine: Machine, accel: str) -> list[str]:
-    """The chipset, its processors and memory, and the firmware."""
+def _processor(machine: Machine, accel: str) -> list[str]:
+    """The chipset and what runs its code."""
+    if machine.architecture == "arm64":
+        # This version of the interrupt controller has an ITS, which MSIs need.
+        return ["-machine", "virt,gic-version=3" + (",iommu=smmuv3" if machine.iommu == "smmuv3" else ""), *TCG_ARM64]
     kind = "q35" + (",kernel-irqchip=split" if accel == "kvm" and machine.iommu == "intel" else "")
     kind += ",smm=on" if machine.firmware == "secureboot" else ""
+    return ["-machine", kind, *(KVM if accel == "kvm" else TCG)]
+
+
+def board(machine: Machine, accel: str) -> list[str]:
+    """The chipset, its processors and memory, and the firmware."""
     # A kernel warns, and is tainted, where the cores of one socket are on several nodes.
     cores = f"{machine.cpus},sockets={machine.cpus}" if machine.numa else str(machine.cpus)
-    line = ["-machine", kind, *(KVM if accel == "kvm" else TCG), "-smp", cores, "-m", str(machine.memory)]
+    line = [*_processor(machine, accel), "-smp", cores, "-m", str(machine.memory)]
     cpu = 0
     for number, node in enumerate(machine.numa):
         line += [
@@ -66,7 +78,8 @@ def board(machine: Machine, accel: str) -> list[str]:
         ]
     if machine.firmware == "secureboot":  # only code of the firmware itself may write to its variables
         line += ["-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1"]
-    if any(nic.slot is not None for nic in machine.nics):  # else ACPI numbers every slot 0
+    numbered = machine.architecture == "amd64" and any(nic.slot is not None for nic in machine.nics)
+    if numbered:  # else ACPI numbers every slot 0
         line += ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
     return line
 
@@ -99,7 +112,8 @@ def command(
     of one whose link stays inside (two sockets in one process would wait for each other). Devices have fixed addresses:
     a guest's BDFs depend on its list entry alone.
     """
-    virtio = ",disable-legacy=on" + (",iommu_platform=on,ats=on" if machine.iommu == "intel" else "")
+    behind_iommu = {"intel": ",iommu_platform=on,ats=on", "smmuv3": ",iommu_platform=on"}
+    virtio = ",disable-legacy=on" + behind_iommu.get(machine.iommu, "")
     line = [
         *program,
         "-name",

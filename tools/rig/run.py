@@ -17,7 +17,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from . import accel, image, program, qemu, spec
+from . import accel, deps, image, program, qemu, spec
 from .common import REPOSITORY, RigError, Ticker, cache_dir, interruptible, locked, say, tail
 
 BOOT_TIMEOUT = 600.0
@@ -165,8 +165,12 @@ def _up(directory: Path, machines: list[spec.Machine]) -> None:
             f"tools/vm down --run {directory}, or use another directory",
         )
     run.down()  # records and disks of a run that ended by itself
+    for m in machines:
+        fits(m, image.recipe(m.image))
+    if any(m.architecture == "arm64" for m in machines):
+        deps.require(arm64=True)
     images = {name: image.ensure(name) for name in dict.fromkeys(m.image for m in machines)}
-    how = accel.choose(next(iter(images.values())))
+    accelerators = {m.name: accel.choose(images[m.image], m) for m in machines}
     key = cache_dir() / "id_ed25519"
     ports = dict(zip([m.name for m in machines], free_ports(len(machines), socket.SOCK_STREAM)))
     wires, hubs = wiring(machines)
@@ -175,7 +179,7 @@ def _up(directory: Path, machines: list[spec.Machine]) -> None:
     boots: list[Boot] = []
     try:
         for m in machines:
-            ident = str(uuid.uuid4())
+            ident, how = str(uuid.uuid4()), accelerators[m.name]
             run.machines[m.name] = {"uuid": ident, "port": ports[m.name], "accel": how}
             run.save()  # before it starts: whatever happens to us, `down` finds it
             line = qemu.command(m, ident, how, ports[m.name], wires[m.name], hubs[m.name], program.choose(m, how))
@@ -188,7 +192,7 @@ def _up(directory: Path, machines: list[spec.Machine]) -> None:
                     f"echo {m.name} > /etc/hostname; hostname {m.name}; echo 127.0.1.1 {m.name} >> /etc/hosts",
                 )
             )
-        wait(boots, how)
+        wait(boots, "kvm" if set(accelerators.values()) == {"kvm"} else "tcg")
     except BaseException as exc:
         if not isinstance(exc, RigError):
             say(f"interrupted ({type(exc).__name__} {exc}): stopping the machines")
@@ -197,6 +201,20 @@ def _up(directory: Path, machines: list[spec.Machine]) -> None:
         time.sleep(0.5)  # a process of this instant has no command line in /proc yet to be known by
         run.down()
         raise
+
+
+def fits(machine: spec.Machine, recipe: dict[str, Any]) -> None:
+    """Refuse a machine that cannot boot its image."""
+    for what, has, needs in (
+        ("architecture", machine.architecture, recipe["architecture"]),
+        ("firmware", machine.firmware, "uefi" if recipe["boot"] == "systemd-boot" else machine.firmware),
+    ):
+        if has != needs:
+            raise RigError(
+                f"machine {machine.name} cannot boot the image {machine.image}",
+                f"its {what} is {has}",
+                f"write {what}: {needs}",
+            )
 
 
 def prepare(directory: Path, machine: spec.Machine, line: list[str], base: Path) -> None:

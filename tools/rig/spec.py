@@ -10,8 +10,9 @@ machines:
     memory: 1024                # MiB
     cpus: 2
     numa: [{memory: 1024, cpus: 1}, {memory: 1024, cpus: 1}]  # instead of memory and cpus
-    iommu: none                 # or intel
-    firmware: bios              # or uefi, or secureboot with Microsoft's keys; see tools/vm enrol-mok
+    architecture: amd64         # or arm64; the image's
+    iommu: none                 # or intel; on arm64 smmuv3
+    firmware: bios              # or uefi, or secureboot with Microsoft's keys; see tools/vm enrol-mok. On arm64 uefi
     nics:                       # data NICs; every key may be left out
       - model: e1000e           # or virtio-net-pci, or igb, which has virtual functions and needs a slot
         addr: "10"              # 0000:00:10.0; "10.1" is its second function
@@ -36,8 +37,9 @@ from .common import RigError
 
 NIC_MODELS = ("e1000e", "virtio-net-pci", "igb")
 DISK_MODELS = ("virtio-blk-pci", "nvme")
-IOMMUS = ("none", "intel")
-FIRMWARES = ("bios", "uefi", "secureboot")
+# The first one is what a machine has by default.
+IOMMUS = {"amd64": ("none", "intel"), "arm64": ("none", "smmuv3")}
+FIRMWARES = {"amd64": ("bios", "uefi", "secureboot"), "arm64": ("uefi",)}
 FIRST_DISK, FIRST_NIC = 0x08, 0x10  # device numbers that disks and NICs get by default
 FREE = range(0x05, 0x1F)  # below: the rig's own devices; above: the chipset's
 FUNCTIONS = 8  # of one PCI device
@@ -100,6 +102,7 @@ class Machine:
     numa: tuple[Node, ...] = ()
     firmware: str = "bios"
     iommu: str = "none"
+    architecture: str = "amd64"
     nics: tuple[Nic, ...] = ()
     disks: tuple[Disk, ...] = ()
     groups: tuple[str, ...] = ()
@@ -271,14 +274,17 @@ def _machine(given: Any, index: int) -> Machine:
     numa = tuple(_node(node, name, i) for i, node in enumerate(given.get("numa") or ()))
     if numa and {"memory", "cpus"} & given.keys():
         raise _bad("memory and cpus are those of the NUMA nodes together", where, "write them in numa only")
+    architecture = _choice(given.get("architecture", "amd64"), tuple(IOMMUS), f"{where}, architecture")
+    firmwares, iommus = FIRMWARES[architecture], IOMMUS[architecture]
     return Machine(
         name,
         str(given.get("image", "debian12")),
         sum(node.memory for node in numa) or _number(given.get("memory", 1024), 256, f"{where}, memory"),
         sum(node.cpus for node in numa) or _number(given.get("cpus", 2), 1, f"{where}, cpus"),
         numa,
-        _choice(given.get("firmware", "bios"), FIRMWARES, f"{where}, firmware"),
-        _choice(given.get("iommu", "none"), IOMMUS, f"{where}, iommu"),
+        _choice(given.get("firmware", firmwares[0]), firmwares, f"{where}, firmware"),
+        _choice(given.get("iommu", iommus[0]), iommus, f"{where}, iommu"),
+        architecture,
         nics,
         tuple(disks),
         tuple(map(str, groups)),

@@ -18,6 +18,7 @@ from gate import child, cli, recording, rules, table, turns, verdicts
 from gate.history import History
 from rig import accel
 from rig.common import REPOSITORY, RigError
+from rig.spec import Machine
 
 DAY = 86400
 START = 1_700_000_000
@@ -413,10 +414,10 @@ def test_the_machine_is_named_by_what_is_known_of_it(tmp_path, monkeypatch):
     monkeypatch.setenv("NOIOMMU_CACHE", str(tmp_path))
     monkeypatch.setattr(os, "access", lambda *args: True)
     assert recording.machine() == "1 core", "KVM was not tried yet"
-    monkeypatch.setattr(accel, "works", lambda image: True)
-    assert accel.choose(tmp_path / "image") == "kvm" and recording.machine() == "1 core, QEMU KVM"
-    monkeypatch.setattr(accel, "works", lambda image: pytest.fail("tried twice"))
-    assert accel.choose(tmp_path / "image") == "kvm"
+    monkeypatch.setattr(accel, "works", lambda image, firmware: True)
+    assert accel.choose(tmp_path / "image", Machine("a")) == "kvm" and recording.machine() == "1 core, QEMU KVM"
+    monkeypatch.setattr(accel, "works", lambda image, firmware: pytest.fail("tried twice"))
+    assert accel.choose(tmp_path / "image", Machine("a")) == "kvm"
     monkeypatch.setattr(os, "access", lambda *args: False)
     assert recording.machine() == "1 core, QEMU TCG"
 

@@ -11,9 +11,10 @@ import subprocess
 import sys
 import time
 import uuid
+import zlib
 
 import pytest
-from rig import accel, cli, common, deps, image, program, qemu, run, spec
+from rig import accel, cli, common, deps, disk, grub, image, initramfs, program, qemu, run, spec, systemd_boot
 from rig.common import RigError
 
 MACHINES = spec.parse(
@@ -355,10 +356,10 @@ def test_free_ports_differ():
 
 def test_forced_accelerator(monkeypatch):
     monkeypatch.setenv("NOIOMMU_ACCEL", "tcg")
-    assert accel.choose(common.Path("/none")) == "tcg"
+    assert accel.choose(common.Path("/none"), MACHINES[0]) == "tcg"
     monkeypatch.setenv("NOIOMMU_ACCEL", "xen")
     with pytest.raises(RigError, match="not possible"):
-        accel.choose(common.Path("/none"))
+        accel.choose(common.Path("/none"), MACHINES[0])
 
 
 def test_recipes_and_cache_keys():
@@ -418,27 +419,202 @@ def test_recipes_extend_others(tmp_path, monkeypatch):
     assert image.recipe("base")["packages"] == ["a"]
 
 
-def test_every_recipe_names_an_archive_suite_and_boots_any_firmware():
-    for path in image.IMAGES.glob("*.yml"):
-        whole = image.recipe(path.stem)
-        assert {"shim-signed", "grub-efi-amd64-signed", "grub-pc-bin"} <= set(whole["packages"])
-        assert image.sources(whole, image.DEFAULT_ARCHIVES)[0].split()[2] == whole["suite"]
+RECIPES = [path.stem for path in image.IMAGES.glob("*.yml")]
 
 
-def test_an_image_without_signed_programs_is_told(tmp_path):
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_names_an_archive_suite_and_has_what_boots_it(name):
+    whole = image.recipe(name)
+    architecture, packages = whole["architecture"], set(whole["packages"])
+    assert image.CHAINS[whole["boot"]].packages(architecture) <= packages
+    assert not any(
+        package.endswith(f"-{other}") for package in packages for other in {"amd64", "arm64"} - {architecture}
+    )
+    assert image.sources(whole, image.DEFAULT_ARCHIVES)[0].split()[2] == whole["suite"]
+    assert ("busybox-static" in packages) == ("initramfs" in whole) == (architecture == "arm64")
+    console = "ttyS0" if architecture == "amd64" else "ttyAMA0"
+    assert f"console={console}" in whole["cmdline"]
+
+
+def test_a_recipe_leaves_packages_out():
+    unified = image.recipe("debian13-unified")
+    assert "dracut" in unified["packages"] and "systemd-boot" in unified["packages"]
+    assert not {"initramfs-tools", "grub-pc-bin", "leave_out"} & {*unified["packages"], *unified}
+    assert "initramfs-tools" in image.recipe("debian13-systemd-boot")["packages"]
+
+
+def test_an_image_changes_with_what_builds_it_and_not_with_what_builds_others(monkeypatch, tmp_path):
+    names = ("debian12", "debian13-systemd-boot", "debian13-arm64")
+
+    def keys():
+        return [image.cache_key(image.recipe(name)) for name in names]
+
+    before = keys()
+    changed = []
+    for builder in (grub, systemd_boot, initramfs, disk):
+        (tmp_path / "other.py").write_text("other", encoding="utf-8")
+        with monkeypatch.context() as patch:
+            patch.setattr(builder, "__file__", str(tmp_path / "other.py"))
+            changed.append([one != other for one, other in zip(before, keys())])
+    assert changed == [[True, False, True], [False, True, False], [False, False, True], [True, True, True]]
+
+
+@pytest.mark.parametrize(("architecture", "program"), [("amd64", "shimx64"), ("arm64", "shimaa64")])
+def test_an_image_without_signed_programs_is_told(tmp_path, architecture, program):
     with pytest.raises(RigError, match="UEFI firmware") as caught:
-        image.system_partition("i", tmp_path, tmp_path, tmp_path / "log")
-    assert "shimx64" in caught.value.evidence and "shim-signed" in caught.value.remedy
+        grub.system_partition("i", architecture, tmp_path, tmp_path, tmp_path / "log")
+    assert program in caught.value.evidence and "shim-signed" in caught.value.remedy
+    assert f"grub-efi-{architecture}-signed" in caught.value.remedy
+
+
+def test_a_bios_gets_its_part_and_arm64_has_none(tmp_path):
+    (tmp_path / "boot").mkdir()
+    (tmp_path / "boot/vmlinuz-6.1").touch()
+    whole = image.recipe("debian13-arm64")
+    grub.prepare("i", whole, tmp_path, tmp_path / "log")
+    written = (tmp_path / "boot/grub/grub.cfg").read_text(encoding="utf-8")
+    assert written.startswith("linux /boot/vmlinuz-6.1 root=UUID=") and "serial" not in written
+    assert grub.front("i", whole, tmp_path, tmp_path / "log") == b""
 
 
 def test_partition_entry():
-    entry = image.partition_entry(0xEF, 2048, 1000)
+    entry = disk.dos_entry(0xEF, 2048, 1000)
     assert len(entry) == 16 and struct.unpack("<II", entry[8:]) == (2048, 1000) and (entry[0], entry[4]) == (0x80, 0xEF)
+
+
+def test_a_guid_partition_table():
+    """Read by its definition: UEFI 2.10, chapter 5.3."""
+    sectors = 1 << 16
+    parts = [disk.Partition("esp", 2048, 4095), disk.Partition("root", 4096, sectors - 2049)]
+    start, end = disk.gpt(sectors, parts)
+    assert (len(start), len(end)) == (34 * 512, 33 * 512)
+    assert start[510:512] == b"\x55\xaa" and start[446 + 4] == 0xEE
+    for header, table, here, other in (
+        (start[512:1024], start[1024:], 1, sectors - 1),
+        (end[-512:], end[:-512], sectors - 1, 1),
+    ):
+        signature, revision, size, crc, _zero, at, backup, first, last = struct.unpack("<8sIIIIQQQQ", header[:56])
+        entries, count, length, table_crc = struct.unpack("<QIII", header[72:92])
+        assert (signature, revision, size, at, backup) == (b"EFI PART", 0x10000, 92, here, other)
+        assert (first, last) == (34, sectors - 34) and (count, length) == (128, 128)
+        assert entries == (2 if here == 1 else sectors - 33)
+        assert zlib.crc32(header[:16] + bytes(4) + header[20:92]) == crc and zlib.crc32(table) == table_crc
+        kinds = [uuid.UUID(bytes_le=table[place : place + 16]) for place in (0, 128)]
+        assert [str(kind) for kind in kinds] == [disk.TYPES["esp"], disk.TYPES["root"]]
+        assert struct.unpack("<QQ", table[128 + 32 : 128 + 48]) == (4096, sectors - 2049)
+    assert start[1024:] == end[:-512]
+
+
+@pytest.fixture(name="tree")
+def unpacked_tree(tmp_path):
+    """What the packages of an image that systemd-boot boots have put there."""
+    root = tmp_path / "root"
+    for path in ("boot/vmlinuz-6.12.1", "boot/vmlinuz-6.12.2", *set(systemd_boot.FILES.values())):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text("program", encoding="utf-8")
+    (root / "etc/kernel").mkdir(parents=True)
+    return root
+
+
+@pytest.mark.parametrize(("name", "stays"), [("debian13-systemd-boot", False), ("debian13-unified", True)])
+def test_kernel_install_sees_the_images_own_command_line(tree, monkeypatch, name, stays):
+    whole, seen = image.recipe(name), []
+    line = tree / "etc/kernel/cmdline"
+    if stays:
+        line.write_text("of the recipe", encoding="utf-8")
+
+    def installing(what, command, log):
+        seen.append((command[-1], line.read_text(encoding="utf-8")))
+        (tree / f"boot/efi/loader/entries/id-{command[-1]}.conf").touch()
+
+    monkeypatch.setattr(systemd_boot, "run_logged", installing)
+    systemd_boot.prepare("i", whole, tree, tree / "log")
+    expected = "of the recipe" if stays else f"root=UUID={disk.ROOT_UUID} ro {whole['cmdline']}\n"
+    assert seen == [("6.12.1", expected), ("6.12.2", expected)] and line.exists() == stays
+    assert (tree / "boot/efi/EFI/BOOT/BOOTX64.EFI").read_text(encoding="utf-8") == "program"
+    assert (tree / "boot/efi/loader/entries.srel").read_text(encoding="utf-8") == "type1\n"
+
+
+def test_an_entry_with_paths_of_the_builds_directory_is_told(tree, monkeypatch):
+    def installing(what, command, log):
+        entry = tree / f"boot/efi/loader/entries/id-{command[-1]}.conf"
+        entry.write_text("title Debian\nlinux      /boot/efi/id/linux\n", encoding="utf-8")
+
+    monkeypatch.setattr(systemd_boot, "run_logged", installing)
+    with pytest.raises(RigError, match="would not find") as caught:
+        systemd_boot.prepare("i", image.recipe("debian13-systemd-boot"), tree, tree / "log")
+    assert caught.value.evidence == "linux      /boot/efi/id/linux"
+
+
+def test_a_kernel_install_that_makes_nothing_is_told(tree, monkeypatch):
+    monkeypatch.setattr(systemd_boot, "run_logged", lambda what, command, log: None)
+    with pytest.raises(RigError, match="nothing to boot"):
+        systemd_boot.prepare("i", image.recipe("debian13-systemd-boot"), tree, tree / "log")
+    with pytest.raises(RigError, match="cannot be booted"):
+        systemd_boot.prepare("i", image.recipe("debian13-arm64"), tree, tree / "log")
+
+
+def test_modules_of_an_initramfs_are_loaded_in_order_and_once():
+    listed = (
+        "builtin virtio\ninsmod /r/lib/virtio_ring.ko.xz\ninsmod /r/lib/virtio_pci.ko.xz \n"
+        "insmod /r/lib/virtio_ring.ko.xz\ninsmod /r/lib/virtio_blk.ko opt=1\n"
+    )
+    assert initramfs.order(listed) == ["/r/lib/virtio_ring.ko.xz", "/r/lib/virtio_pci.ko.xz", "/r/lib/virtio_blk.ko"]
+    assert f"devices/{initramfs.ROOT_DISK}/virtio" in initramfs.INIT
+    assert any(arg.startswith("virtio-blk-pci,drive=root") and "addr=03.0" in arg for arg in line(MACHINES[0]))
+
+
+ARM64 = spec.parse(
+    {
+        "machines": [
+            {"name": "plain", "architecture": "arm64", "image": "debian13-arm64", "nics": [{"slot": 7}]},
+            {"name": "secure", "architecture": "arm64", "iommu": "smmuv3", "nics": [{"model": "virtio-net-pci"}]},
+        ]
+    }
+)
+
+
+def test_arm64_machines():
+    plain, secure = (qemu.command(machine, "U", "tcg", 2222, {}, {}) for machine in ARM64)
+    assert "virt,gic-version=3" in plain and "virt,gic-version=3,iommu=smmuv3" in secure and "cortex-a72" in plain
+    assert any("AAVMF_CODE.fd" in arg for arg in plain) and ARM64[0].firmware == "uefi"
+    assert not any("ICH9" in arg or "iommu_platform" in arg for arg in plain)
+    assert all("iommu_platform=on" in arg for arg in secure if arg.startswith("virtio-"))
+    assert program.choose(ARM64[0], "tcg") == ["qemu-system-aarch64"]
+
+
+def test_arm64_is_emulated_whatever_this_machine_can(monkeypatch):
+    monkeypatch.setenv("NOIOMMU_ACCEL", "kvm")
+    assert accel.choose(common.Path("/none"), ARM64[0]) == "tcg"
+    assert accel.choose(common.Path("/none"), MACHINES[0]) == "kvm"
+
+
+@pytest.mark.parametrize(
+    ("machine", "name", "remedy"),
+    [
+        (ARM64[0], "debian13", "architecture: amd64"),
+        (MACHINES[0], "debian13-arm64", "architecture: arm64"),
+        (MACHINES[0], "debian13-systemd-boot", "firmware: uefi"),
+    ],
+)
+def test_a_machine_that_cannot_boot_its_image(machine, name, remedy):
+    with pytest.raises(RigError, match="cannot boot the image") as caught:
+        run.fits(machine, image.recipe(name))
+    assert remedy in caught.value.remedy
+    run.fits(ARM64[0], image.recipe("debian13-arm64"))
+    run.fits(WIDE[1], image.recipe("debian13-systemd-boot"))
+    run.fits(WIDE[1], image.recipe("debian13"))
 
 
 def test_missing_packages_are_named(monkeypatch, capsys):
     monkeypatch.setattr(deps, "PACKAGES", {"no-such-package-at-all": "to test", "dpkg": "is there"})
     assert deps.missing() == ["no-such-package-at-all"]
+    monkeypatch.setattr(deps, "ARM64", {"no-such-emulator": "to test"})
+    assert deps.missing() == ["no-such-package-at-all"]
+    assert deps.missing(arm64=True) == ["no-such-package-at-all", "no-such-emulator"]
+    with pytest.raises(RigError, match="no-such-emulator") as caught:
+        deps.require(arm64=True)
+    assert caught.value.remedy.endswith("--install --arm64")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(sys, "argv", ["vm", "deps", "--install"])
     assert cli.main() == 1

@@ -12,7 +12,13 @@ from rig.common import RigError
 MAX_DAYS = 30  # the lint fails where a change waits longer than this for its proof
 # Seconds that a scenario is expected to take until the table has a measured time.
 ESTIMATE = 900
-ESTIMATES = {"molecule-faults": 6000}
+ESTIMATES = {
+    "molecule-arm64": 3600,
+    "molecule-faults": 6000,
+    "molecule-forky": 1600,
+    "molecule-selinux": 1600,
+    "molecule-systemd-boot": 2700,
+}
 
 COLLECTION = ("galaxy.yml", "kmod", "meta", "playbooks", "plugins", "roles")
 RIG = ("requirements-dev.txt", "tools/images", "tools/rig", "tools/vm")
@@ -35,6 +41,7 @@ ALSO_USED = {
     "fleet": (*REBUILT_VFIO, "docs/report.schema.json", "tests/report", "tools/report-deps"),
     "ovs": ("tests/wires.py",),
     "secureboot": ("tests/signing.py",),
+    "selinux": ("tests/denials.py",),
     "upgrade": ("tests/upgrading.py",),
 }
 KMOD_TEST = ("kmod", "tests/kmod", "tools/kmod", "tools/rig")

@@ -86,6 +86,15 @@ HOSTS: dict[str, dict[str, Any]] = {
     "empty": dict(zip(VARIABLES, (None, "", "{{ nowhere | default(none) }}", None, ""))),
     "nothing": NOTHING,
     "declared": DECLARED,
+    # By variables that add up, one of which is left empty.
+    "parts": {
+        **{name + "_b": value for name, value in DECLARED.items()},
+        "noiommu_devices": None,
+        "noiommu_devices_a": [{"address": "0000:00:11.0"}],
+        "noiommu_hugepages_a": [{"size": "2M", "count": 4}],
+        "noiommu_access_a": {"users": ["{{ name_of_user }}"]},
+        "name_of_user": "ann",
+    },
     # By the roles' own variables.
     "own": {
         "preflight_devices": DECLARED["noiommu_devices"],
@@ -99,6 +108,8 @@ HOSTS: dict[str, dict[str, Any]] = {
 }
 # These get single roles.
 ALONE: dict[str, dict[str, Any]] = {"alone_undefined": {}, "alone_nothing": NOTHING}
+# Each of these gets one role, which needs a verdict.
+SINGLE = {"devices": DECLARED, "kmod": DECLARED, "absent": {**DECLARED, "noiommu_state": "absent"}}
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +123,15 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, dict[
     plays = [
         play(":".join(HOSTS), roles=["baremetal.noiommu.passthrough"], **keywords),
         play(":".join(ALONE), roles=["baremetal.noiommu.hugepages", "baremetal.noiommu.access"], **keywords),
+        play("devices:absent", roles=["baremetal.noiommu.devices"], **keywords),
+        play("kmod", roles=["baremetal.noiommu.kmod"], **keywords),
     ]
     here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    done = control.run(plays, {**HOSTS, **ALONE}, **here)
+    done = control.run(plays, {**HOSTS, **ALONE, **SINGLE}, **here)
     assert done.rc == 0, done.said
     return {
         host: dict(map(json.loads, (calls / host).read_text().splitlines())) if (calls / host).exists() else {}
-        for host in (*HOSTS, *ALONE)
+        for host in (*HOSTS, *ALONE, *SINGLE)
     }
 
 
@@ -126,7 +139,7 @@ def stubbed_collection(parent: Path) -> Path:
     """Make the collection with these modules in the place of its own."""
     stubbed = parent / "ansible_collections/baremetal/noiommu"
     (stubbed / "plugins/modules").mkdir(parents=True)
-    plugins = ("action", "module_utils", "plugin_utils", "modules/declaration.py")
+    plugins = ("action", "lookup", "module_utils", "plugin_utils", "modules/declaration.py")
     for part in ("galaxy.yml", "meta", "roles", "kmod", *("plugins/" + plugin for plugin in plugins)):
         (stubbed / part).symlink_to(COLLECTION / part)
     for name, options in OPTIONS.items():
@@ -158,6 +171,22 @@ def test_a_declaration_arrives_whole(asked: dict[str, Any], host: str) -> None:
     assert asked[host]["dataplane_access"]["state"] == "present"
 
 
+def test_what_groups_declare_arrives_together(asked: dict[str, Any]) -> None:
+    info, binding, access = (asked["parts"][name] for name in ("noiommu_info", "vfio_binding", "dataplane_access"))
+    assert info["undeclared"] == [] and info["hugepages"] == [{"size": "2M", "count": 12}]
+    assert [entry["address"] for entry in info["devices"]] == ["0000:00:11.0", "0000:00:10.0"]
+    assert binding["devices"] == info["devices"] and binding["sriov"] == DECLARED["noiommu_sriov"]
+    assert access["group"] == "dataplane" and access["users"] == ["ann"] == info["access"]["users"]
+
+
 def test_roles_that_work_alone_do_nothing_unless_told(asked: dict[str, Any]) -> None:
     assert asked["alone_undefined"] == {}
     assert asked["alone_nothing"]["dataplane_access"]["state"] == "absent"
+    assert asked["alone_nothing"]["hugepages"]["mounts"] == [], "what the host has of them goes back"
+
+
+def test_roles_that_need_a_verdict_get_it_themselves(asked: dict[str, Any]) -> None:
+    assert list(asked["devices"]) == ["noiommu_info", "vfio_binding"]
+    assert asked["devices"]["vfio_binding"]["backend"] == "iommu"
+    assert list(asked["kmod"]) == ["noiommu_info"], "the backend iommu needs no module"
+    assert asked["absent"]["vfio_binding"]["state"] == "absent" and "noiommu_info" not in asked["absent"]

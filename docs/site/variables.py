@@ -40,6 +40,13 @@ def _entry(name: str, variable: Variable) -> str:
     text = variable.summary + (_EXTRA if variable.extra else "")
     facts = ["Type: %s." % _kind(variable.kind), "Default: %s." % (variable.default or "none")]
     parts = ["\n### %s\n" % name, _wrapped(" ".join(facts)), _wrapped(" ".join(filter(None, (text, variable.more))))]
+    if variable.adds_up:
+        parts.append(
+            _wrapped(
+                "Groups add to it by variables of their own, such as `%s_storage`: see "
+                "[groups add up](guide.md#groups-add-up)." % name
+            )
+        )
     if variable.keys:
         parts.append("\n| key | type | meaning |\n|---|---|---|\n" + "".join(_rows(variable)))
     if variable.example:

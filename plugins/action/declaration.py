@@ -11,13 +11,18 @@ from typing import Any, Callable, Mapping
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError, Refused
-from ansible_collections.baremetal.noiommu.plugins.plugin_utils import declared
+from ansible_collections.baremetal.noiommu.plugins.plugin_utils import declared, groups, parts
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils.settings import facts_override
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils.specification import VARIABLES
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils.variables import unknown_names
 
 # Each gets all variables of a host and returns what is wrong with them.
-CHECKS: tuple[Callable[[Mapping[str, Any]], list[HostError]], ...] = (facts_override, unknown_names)
+CHECKS: tuple[Callable[[Mapping[str, Any]], list[HostError]], ...] = (
+    facts_override,
+    unknown_names,
+    groups.misplaced,
+    groups.contested,
+)
 
 
 class ActionModule(ActionBase):
@@ -41,9 +46,9 @@ class ActionModule(ActionBase):
 
     def _refused_values(self, variables: Mapping[str, Any]) -> list[HostError]:
         values, problems = {}, []
-        for name in VARIABLES:
+        for name in filter(lambda name: name in VARIABLES or parts.whole_of(name), variables):
             try:
-                values[name] = self._templar.template(variables.get(name))
+                values[name] = self._templar.template(variables[name])
             except AnsibleError as exc:
                 problems.append(declared.refusal(name, ["%s: %s" % (name, exc)]))
         return problems + declared.refusals(values)

@@ -20,6 +20,9 @@ description:
   - The value of each variable is checked as a whole, with the place of whatever is wrong in it, as
     C(noiommu_access.memlok) or C(noiommu_devices[2]). What depends on the host is part of its verdict, see
     M(baremetal.noiommu.noiommu_info).
+  - Variables that add up, as C(noiommu_devices) and C(noiommu_devices_storage), are also checked together, see
+    P(baremetal.noiommu.declared#lookup). What two groups set differently under one name is refused where neither group
+    is inside the other, and so is in the inventory what only an extra variable can set.
   - Facts of the host that have the name of a variable of this collection are refused as well. They are answers of the
     host itself, and would decide over the controller.
   - Runs on the controller and does not connect to the host. All problems of a host are in one message.
@@ -34,6 +37,8 @@ options:
     default: true
 seealso:
   - module: baremetal.noiommu.noiommu_info
+  - plugin: baremetal.noiommu.declared
+    plugin_type: lookup
 """
 
 EXAMPLES = r"""
@@ -49,7 +54,7 @@ refusals:
   elements: dict
   contains:
     code:
-      description: The kind of reason, V(unknown_variable), V(declaration) or V(facts_override).
+      description: The kind of reason, V(unknown_variable), V(declaration), V(contested_variable) or V(facts_override).
       type: str
     message:
       description: What is wrong.

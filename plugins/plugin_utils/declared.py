@@ -21,6 +21,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.forms i
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.declared import mount_problems, pool_problems
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.floor import parse_floor
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.acceptance import end_of
+from ansible_collections.baremetal.noiommu.plugins.plugin_utils import parts
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils.specification import VARIABLES
 
 
@@ -28,14 +29,42 @@ def refusals(declared: Mapping[str, Any]) -> list[HostError]:
     """Refuse each variable whose value its module would not take. What is left empty declares nothing."""
     found = []
     for name, variable in VARIABLES.items():
-        value = declared.get(name)
-        if value is None or (isinstance(value, str) and not value.strip()):
-            continue
-        wrong = problems(name, variable.kind, value)
-        if wrong:
-            is_text_for_more = isinstance(value, str) and variable.kind["type"] in ("list", "dict")
-            found.append(refusal(name, [str(problem) for problem in wrong], is_text_for_more))
+        values = {part: declared[part] for part in parts.names_of(name, declared)} if variable.adds_up else {}
+        values = values or {name: declared.get(name)}
+        wrong = {part: _wrong(name, part, value) for part, value in values.items()}
+        if variable.adds_up and not any(wrong.values()):
+            wrong = _wrong_together(name, {part: value for part, value in values.items() if not parts.is_empty(value)})
+        found += [_refusal(part, variable.kind, values[part], said) for part, said in wrong.items() if said]
     return found
+
+
+def _wrong(name: str, part: str, value: Any) -> list[Problem]:
+    """Return what is wrong with one variable by itself."""
+    if not parts.is_empty(value):
+        wrong = schema.problems(value, _schema(VARIABLES[name].kind), part)
+        is_alone = name in _MEANING and not VARIABLES[name].adds_up
+        return list(_MEANING[name](value, part)) if is_alone and not wrong else wrong
+    # Left empty, the variable of one group would take away what is from this group, and from no other.
+    return [] if part == name else [Problem(part, "is left empty: write [] or {} if it adds nothing")]
+
+
+def _wrong_together(name: str, values: Mapping[str, Any]) -> dict[str, list[Problem]]:
+    """Return by variable what is wrong where all of them are taken together."""
+    found: dict[str, list[Problem]] = {part: [] for part in values}
+    whole = parts.add_up(name, values)
+    for part, value in values.items():
+        # One of them names the group.
+        is_grants = name == "noiommu_access" and value
+        found[part] += list(_MEANING[name]({**value, "group": whole.get("group")} if is_grants else value, part))
+    if not any(found.values()):
+        for problem in parts.contradictions(name, values):
+            found[problem.where.partition("[")[0].partition(".")[0]].append(problem)
+    return found
+
+
+def _refusal(name: str, kind: Mapping[str, Any], value: Any, wrong: list[Problem]) -> HostError:
+    as_json = isinstance(value, str) and kind["type"] in ("list", "dict")
+    return refusal(name, [str(problem) for problem in wrong], as_json)
 
 
 def refusal(name: str, evidence: list[str], as_json: bool = False) -> HostError:
@@ -47,13 +76,6 @@ def refusal(name: str, evidence: list[str], as_json: bool = False) -> HostError:
             % (name, name, name)
         )
     return HostError("declaration", "%s is not declared properly." % name, evidence, remedy)
-
-
-def problems(name: str, kind: Mapping[str, Any], value: Any) -> list[Problem]:
-    """Return everything that is wrong with the value of a variable of this kind."""
-    wrong = schema.problems(value, _schema(kind), name)
-    meaning = _MEANING.get(name)
-    return wrong if wrong or meaning is None else list(meaning(value, name))
 
 
 def _wrong_date(value: Any, name: str) -> Iterator[Problem]:

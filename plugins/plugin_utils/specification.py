@@ -28,6 +28,7 @@ class Variable(NamedTuple):
     keys: Mapping[str, str] = {}  # of an entry: what each means
     example: str = ""
     extra: bool = False  # read before any host's variables are known, so only as an extra variable
+    adds_up: bool = False  # with every variable of this name and an ending, see parts.py
 
 
 _BOOLEAN, _TEXT = {"type": "bool"}, {"type": "str"}
@@ -80,8 +81,9 @@ SECTIONS: dict[str, dict[str, Variable]] = {
     },
     "Devices": {
         "noiommu_devices": Variable(
-            ELEMENT_SPEC,
-            "The data plane's devices, as the *whole* list.",
+            kind=ELEMENT_SPEC,
+            adds_up=True,
+            summary="The data plane's devices, as the *whole* list.",
             more="A device that is no longer listed is released; `[]` releases all."
             " Each entry has exactly one selector, which may match several devices. `interface`, `mac` and `serial`"
             " still select the same device after it is bound, when the host no longer shows these properties: the match"
@@ -102,8 +104,9 @@ SECTIONS: dict[str, dict[str, Variable]] = {
             '  - {pf: ens1f0, vf: ["0-3"]}',
         ),
         "noiommu_sriov": Variable(
-            SRIOV_SPEC,
-            "How many virtual functions physical functions have, as the whole list.",
+            kind=SRIOV_SPEC,
+            adds_up=True,
+            summary="How many virtual functions physical functions have, as the whole list.",
             more="See [virtual functions](guide.md#virtual-functions).",
             keys={
                 "pf": "the physical function, by its interface, MAC address or PCI address",
@@ -120,8 +123,9 @@ SECTIONS: dict[str, dict[str, Variable]] = {
     },
     "Memory": {
         "noiommu_hugepages": Variable(
-            POOLS_SPEC,
-            "Pools of hugepages, as the whole list.",
+            kind=POOLS_SPEC,
+            adds_up=True,
+            summary="Pools of hugepages, as the whole list.",
             more="What is no longer in the list gets its original count back."
             " See [memory](guide.md#memory-and-boot-parameters).",
             keys={
@@ -139,8 +143,9 @@ SECTIONS: dict[str, dict[str, Variable]] = {
             example="noiommu_host_memory: 2G",
         ),
         "noiommu_hugepage_mounts": Variable(
-            MOUNTS_SPEC,
-            "Mounts of hugetlbfs, as the whole list.",
+            kind=MOUNTS_SPEC,
+            adds_up=True,
+            summary="Mounts of hugetlbfs, as the whole list.",
             keys={
                 "path": "where it is mounted",
                 "size": "the size of its pages, `2M` or `1G`",
@@ -156,8 +161,9 @@ SECTIONS: dict[str, dict[str, Variable]] = {
     },
     "Access": {
         "noiommu_access": Variable(
-            {"type": "dict", "options": GRANTS_SPEC},
-            "Who may use the devices, see [Access](guide.md#access).",
+            kind={"type": "dict", "options": GRANTS_SPEC},
+            adds_up=True,
+            summary="Who may use the devices, see [Access](guide.md#access).",
             default="root alone",
             more="`{}` revokes every grant.",
             keys={

@@ -11,21 +11,25 @@ import re
 from typing import Any, Mapping
 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.plugin_utils.parts import whole_of
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils.specification import VARIABLES
 
 _PREFIX = "noiommu_"
 # The prefix itself can be misspelt, as in noiomu_devices, no_iommu_devices and NOIOMMU_DEVICES.
 _LIKE_THE_PREFIX = re.compile(r"no_?io?m+u_", re.IGNORECASE)
 _ALIKE = 0.85  # how alike names have to be (1: the same) where nothing else says that ours was meant
+_VERY_ALIKE = 0.95  # where the name could be right
 
 
 def unknown_names(variables: Mapping[str, Any]) -> list[HostError]:
     """Refuse each variable that would be ignored although its name says that it is meant for this collection."""
     refusals = []
     for name in sorted(name for name in variables if _LIKE_THE_PREFIX.match(name) and name not in VARIABLES):
-        ours = name.startswith(_PREFIX)
-        nearest = difflib.get_close_matches(name.lower(), VARIABLES, 1, 0.6 if ours else _ALIKE)
-        if ours or nearest:
+        ours, whole = name.startswith(_PREFIX), whole_of(name)
+        # An ending may be anything, but noiommu_hugepages_mounts is meant for another variable.
+        known = [variable for variable in VARIABLES if variable != whole]
+        nearest = difflib.get_close_matches(name.lower(), known, 1, _VERY_ALIKE if whole else 0.6 if ours else _ALIKE)
+        if nearest or (ours and not whole):
             refusals.append(_refusal(name, *nearest))
     return refusals
 

@@ -10,10 +10,10 @@ The playbooks are the real ones, run by ansible-playbook.
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 from ansible_collections.baremetal.noiommu.tests.unit.support.control_node import Control, play, role
+from ansible_collections.baremetal.noiommu.tests.unit.support.mistakes import MISTAKES
 
 
 @pytest.fixture(scope="module")
@@ -47,23 +47,22 @@ def test_group_and_extra_variables(control: Control, playbook: str) -> None:
         assert "Write noiommu_access." in done.told(host) and "Write noiommu_devices." in done.told(host)
 
 
-def test_wrong_values_are_told_under_the_operators_names_and_no_host_is_reached(control: Control) -> None:
-    hosts: dict[str, dict[str, Any]] = {
-        "right": {"noiommu_access": "{{ grants }}", "grants": {"group": "dataplane"}},
-        "key": {"noiommu_access": {"group": "dataplane", "memlok": "unlimited"}},
-        "entry": {"noiommu_devices": [{"mac": "52:54:00:12:34:56"}, {"mac": "a", "slot": "b"}]},
-        "template": {"noiommu_hugepages": "{{ pools }}", "pools": [{"size": "2M"}]},
-        "undefined": {"noiommu_devices": "{{ not_there }}"},
-        "switch": {"noiommu_reboot_ok": "maybe"},
-    }
+def test_every_mistake_ends_a_deploy_before_anything_is_asked_or_changed(control: Control) -> None:
+    hosts = {"m%d" % number: mistake.variables for number, mistake in enumerate(MISTAKES)}
+    hosts["right"] = {"noiommu_access": "{{ grants }}", "grants": {"group": "dataplane"}}
+    hosts["template"] = {"noiommu_hugepages": "{{ pools }}", "pools": [{"size": "2M"}]}
+    hosts["undefined"] = {"noiommu_devices": "{{ not_there }}"}
+    hosts["misplaced"] = {"noiommu_batches": [1]}
     done = control.run("baremetal.noiommu.deploy", hosts)
     assert done.rc != 0 and "Traceback" not in done.said
-    assert done.reached == {"right"}
-    assert "noiommu_access.memlok: there is no such key; did you mean memlock?" in done.told("key")
-    assert "noiommu_devices[1]: mac and slot cannot be in one entry" in done.told("entry")
+    assert done.reached == {"right"}, "a host that is well declared is reached: the script is asked"
+    for number, mistake in enumerate(MISTAKES):
+        assert mistake.said.replace('"', '\\"') in done.told("m%d" % number), mistake.name
     assert "noiommu_hugepages[0]: the key count is missing" in done.told("template")
     assert "noiommu_devices is not declared properly" in done.told("undefined")
-    assert "noiommu_reboot_ok: expected true or false" in done.told("switch")
+    assert "noiommu_batches has no effect in the inventory" in done.told("misplaced")
+    recap = done.said.rpartition("PLAY RECAP")[2].strip().splitlines()[1:]
+    assert len(recap) == len(hosts) and all("changed=0 " in line for line in recap)
 
 
 def test_a_list_given_as_text_is_explained(control: Control) -> None:

@@ -47,10 +47,10 @@ demo: machine venv collection ## Boot VMs, deploy, count packets through unmodif
 always: machine venv lint unit lockout sanity kmod-build kmod-selftest molecule
 
 test: machine turns always take-turns ## Run everything that .ci/run runs
-	@echo "All tests passed. Left out: the scenarios named above, report-test, test-kmod, fuzz and bench-small, which" \
+	@echo "All tests passed. Left out: the scenarios named above, report-test, engines, matrix, test-kmod, fuzz and bench-small, which" \
 		"make test-all runs, and the benches as a whole."
 
-test-all: always bench-small report-test test-kmod fuzz $(ALL_SCENARIOS:%=molecule-%) ## Run that, every scenario, and the long tests
+test-all: always bench-small report-test engines matrix test-kmod fuzz $(ALL_SCENARIOS:%=molecule-%) ## Run that, every scenario, and the long tests
 	@echo "All tests passed, with every scenario: $(ALL_SCENARIOS). Left out: the benches as a whole."
 
 turns: machine ## Say which scenarios make test takes on besides those that it always runs
@@ -118,6 +118,12 @@ report-test: browser ## The fleet report in headless Chromium; its metrics and a
 
 browser: venv
 	$(call stage,browser and promtool,tools/report-deps .cache/promtool)
+
+engines: machine venv ## ansible-runner, ansible-pull, Mitogen, execution environments and job slices on simulated hosts
+	$(call stage,engines on simulated hosts,tests/engines/run)
+
+matrix: machine venv ## Build, install, document, check and deploy with each supported version of ansible-core
+	$(call stage,all supported versions of ansible-core,tests/engines/matrix)
 
 lockout: machine ## Have this machine depend on a device in every known way: each has to be refused
 	$(call stage,lock-out attempts,tests/lockout/run)

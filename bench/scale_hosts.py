@@ -67,8 +67,8 @@ def installation(tree: Tree) -> None:
     tree.file("/etc/shadow", "root:*:19000:0:99999:7:::\nalice:*:19000:0:99999:7:::")
     tree.file("/etc/group", "root:x:0:\nalice:x:1000:\ndataplane:x:990:alice")
     tree.file("/etc/gshadow", "root:*::\nalice:*::\ndataplane:!::alice")
-    tree.file("/etc/systemd/system/forwarder.service", "[Service]\nUser=alice\nExecStart=/usr/bin/true")
-    for program in ("bin/gcc-12", "bin/make"):
+    tree.file("/etc/systemd/system/forwarder.service", "[Service]\nUser=alice\nExecStart=/usr/local/bin/forwarder")
+    for program in ("bin/gcc-12", "bin/make", "local/bin/forwarder"):
         tree.file("/usr/" + program)
     for program, script in STANDING_IN.items():
         tree.file("/usr/sbin/" + program, "#!/bin/sh\n" + script)
@@ -150,8 +150,9 @@ def nodes(tree: Tree) -> None:
 def call(module: ModuleType, arguments: dict, tree: Tree, runner: Runner) -> None:
     """Run a module on the tree."""
     given = {name: spec.get("default") for name, spec in module.ARGUMENTS.items()}
-    run = module.present if module is dkms_module else module.run
-    run(FakeModule({**given, **arguments}), tree.root, runner)
+    # Not run, by which Ansible starts it on the machine itself.
+    act = module.present if module is dkms_module else getattr(module, module.__name__.rpartition(".")[2])
+    act(FakeModule({**given, **arguments}), tree.root, runner)
 
 
 def converge(machine: Machine, declared: dict, kmod: str) -> None:

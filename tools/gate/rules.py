@@ -55,6 +55,7 @@ OTHERS = {
         "bench/conventional.yml",
         "bench/scale",
         "bench/scale_hosts.py",
+        "bench/simulated.py",
         "docs/examples/ansible.cfg",
         "tests/unit/support/fake_dkms.py",
         "tests/unit/support/fake_kernel.py",

@@ -9,6 +9,7 @@ One file is replaced at once: no power cut leaves the modules of two versions si
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import io
 import re
@@ -81,10 +82,13 @@ def _imported(source: str, package: str) -> Iterator[str]:
 
 
 def _source(name: str) -> str:
-    """Read a module where Python would load it from, a file or Ansible's archive, without running it."""
+    """Read a module where Python would load it from: a file, Ansible's archive, or the control node for Mitogen."""
     full = "%s.%s" % (__package__.rpartition(".")[0], name)
     spec = importlib.util.find_spec(full)
     source = spec.loader.get_source(full) if spec and spec.loader else None  # type: ignore[attr-defined]
+    if source is None and spec and spec.loader:
+        importlib.import_module(full)  # Mitogen's has a source only once it has loaded it
+        source = spec.loader.get_source(full)  # type: ignore[attr-defined]
     if source is None:
         raise RuntimeError("no source of %s" % full)
     return str(source)

@@ -20,6 +20,7 @@ from .paths import LOCK
 WAIT = 60.0
 # A module that is built for several kernels takes longer, and goes on if its playbook was killed.
 BUILD_WAIT = 900.0
+BUSY = "busy"
 
 
 class Lock(NamedTuple):
@@ -83,7 +84,7 @@ def _take(root: Root, handle: int, wait: float, lock: Lock) -> None:
         except BlockingIOError as exc:
             if time.monotonic() >= deadline:
                 raise HostError(
-                    "busy",
+                    BUSY,
                     "%s, and did not end within %d s." % (lock.busy, wait),
                     evidence=["%s is locked by %s" % (lock.path, _holder(root, lock))],
                     remedy="Wait until it has ended, or end it, then run again.",

@@ -13,7 +13,9 @@ from __future__ import annotations
 import time
 from typing import Callable, Iterable
 
+from .._base.errors import HostError
 from .._base.fs import Root
+from .._base.lock import BUSY
 from .._base.paths import ANNOUNCED
 
 # As long as no other device came for this time, all have come.
@@ -55,6 +57,14 @@ class HotPlug:
 
     def run(self) -> int:
         """Bind what was announced; return how many devices could not be bound."""
+        try:
+            return self._run()
+        except HostError as exc:
+            if exc.code == BUSY:  # systemd starts the service again, as long as anything is announced
+                announce(self._root, self._waiting)
+            raise
+
+    def _run(self) -> int:
         failed = 0
         while self._gather():
             awaited, now = self._awaited(), time.monotonic()

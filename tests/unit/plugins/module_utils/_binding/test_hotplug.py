@@ -11,6 +11,8 @@ import re
 import shutil
 
 import pytest
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.lock import exclusive
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import (
     ANNOUNCED,
     BINDINGS,
@@ -96,6 +98,19 @@ def test_a_device_that_is_back_is_bound_again(host: Machine) -> None:
     assert host.root.listdir(ANNOUNCED) == []
     converge(host, NOTHING)
     assert host.driver_of(NIC) == "e1000e"
+
+
+def test_what_another_run_kept_from_being_bound_is_bound_by_the_next_start(
+    host: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unplug(host, NIC)
+    plug_in(host)
+    with monkeypatch.context() as patch, exclusive(host.root):
+        patch.setattr(_boot, "BUILD_WAIT", 0.0)
+        with pytest.raises(HostError, match="Another run works on this host"):
+            plug(host)
+    assert host.root.listdir(ANNOUNCED) == [NIC]
+    assert plug(host)[0] == 0 and host.driver_of(NIC) == "vfio-pci" and host.root.listdir(ANNOUNCED) == []
 
 
 def test_elsewhere_too(host: Machine) -> None:

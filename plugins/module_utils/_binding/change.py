@@ -13,6 +13,7 @@ from .._base.fs import Root
 from .._devices import links
 from .._devices.control import Kernel
 from .._devices.originals import Originals
+from .._devices.sriov import VfPlan
 from .._devices.steps import Target
 from .._devices.transaction import Transaction
 from .._host.pci import PciDevice
@@ -103,7 +104,8 @@ class BindingChange:
         transaction.prepare(plan.needs, plan.originals)
         released = [(move.device, move.want, move.record or {}) for move in plan.releases if not move.is_lost]
         self._warn(self._release(transaction, released))
-        transaction.move_all([(move.device, move.want) for move in plan.releases if move.is_lost])
+        for vf_plan in list(plan.vf_plans):
+            self._warn(self._release_functions(transaction, vf_plan))
         if self._change_functions(transaction):
             self._continue(transaction)
             return
@@ -116,13 +118,30 @@ class BindingChange:
 
     def _release(self, transaction: Transaction, releases: list[tuple[PciDevice, Target, dict[str, Any]]]) -> list[str]:
         """Release devices; those that cannot be are kept, and so is what shows it. Return what nobody must miss."""
-        released, plan = transaction.release_all(releases), self._plan
-        if not released.kept:
-            return released.messages
-        warnings = plan.keep(released.kept)
+        released = transaction.release_all(releases)
+        return released.messages + (self._keep(transaction, released.kept) if released.kept else [])
+
+    def _release_functions(self, transaction: Transaction, vf_plan: VfPlan) -> list[str]:
+        """Release the virtual functions that are to go. A number that is only given back keeps nothing else."""
+        plan = self._plan
+        lost = [move for move in plan.releases if move.is_lost and move.device.physfn == vf_plan.pf.address]
+        moves = [(move.device, move.want) for move in lost]
+        if vf_plan.record is None:
+            transaction.move_all(moves)
+            return []
+        reason = transaction.move_or_keep(moves)
+        if not reason:
+            return []
+        plan.vf_plans.remove(vf_plan)
+        return self._keep(transaction, {move.device.address: reason for move in lost})
+
+    def _keep(self, transaction: Transaction, reasons: dict[str, str]) -> list[str]:
+        """Keep devices, and what shows that they are kept; return warnings."""
+        plan = self._plan
+        warnings = plan.keep(reasons)
         transaction.save(plan.originals)
         plan.files = plan.render()
-        return released.messages + warnings
+        return warnings
 
     def _warn(self, messages: list[str]) -> None:
         self.messages += [message for message in messages if message not in self.messages]
@@ -164,7 +183,7 @@ class BindingChange:
         """Go on with the virtual functions that exist by now, guards and all, within the same transaction."""
         plan = self._plan
         for move in plan.moves:
-            if move.is_lost:
+            if move.is_lost and move.device.address not in plan.kept:
                 del plan.originals.devices[move.device.address]
         transaction.save(plan.originals)
         self._plan = BindingPlan(self.kernel, plan.context.fresh(), self._request)

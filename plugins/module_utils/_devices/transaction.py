@@ -180,6 +180,18 @@ class Transaction:
                 remedy="Find out what else changes this device (udev rules, driverctl, another tool) and stop it.",
             )
 
+    def move_or_keep(self, moves: list[tuple[PciDevice, Target]]) -> str:
+        """Move devices to their targets; if one fails, put all of them back and return why."""
+        before = [
+            (device, as_target(observe(self.kernel.root, device)), interface_state(device)) for device, _want in moves
+        ]
+        try:
+            self.move_all(moves)
+        except HostError as exc:
+            problems = [problem for state in before for problem in self._keep(*state)]
+            return " ".join([exc.message, *exc.evidence, *problems])
+        return ""
+
     def release_all(self, releases: list[tuple[PciDevice, Target, dict[str, Any]]]) -> Released:
         """Give devices back to the drivers in their records, several at once. One that fails keeps no other."""
         released = Released([], {})

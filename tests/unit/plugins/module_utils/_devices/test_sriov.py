@@ -352,6 +352,33 @@ def test_preflight_knows_that_functions_are_undone_which_are_declared_no_more(ho
     assert "selector" in [one["code"] for one in refusals]
 
 
+def test_one_that_cannot_be_unbound_keeps_its_own_physical_function_only(
+    host: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.tree.pci("0000:00:04.0", driver="e1000e")
+    request = want(4, "0-2")
+    content = host.tree.content()
+    converge(host, request._replace(devices=[*(request.devices or []), {"address": "0000:00:04.0"}]))
+    real = host.root.write_sysfs
+
+    def write(path: str, value: str) -> None:
+        if path.endswith("/vfio-pci/unbind") and value == VFS[1]:
+            raise HostError("kernel_write", "The kernel refused it: Input/output error (EIO).")
+        real(path, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(host.root, "write_sysfs", write)
+        change = converge(host, NOTHING)
+        assert [device["address"] for device in change.unreleased] == VFS[:3]
+        assert all("EIO" in device["reason"] for device in change.unreleased)
+        with pytest.raises(HostError, match="EIO"):
+            converge(host, want(2, "0"))  # what is declared is all or nothing
+    assert number(host) == 4 and [host.driver_of(address) for address in VFS[:4]] == ["vfio-pci"] * 3 + ["igbvf"]
+    assert host.driver_of("0000:00:04.0") == "e1000e"
+    assert not converge(host, NOTHING).unreleased and number(host) == 0
+    assert host.tree.content() == content
+
+
 # --- at boot ---
 
 

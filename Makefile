@@ -34,7 +34,7 @@ help: ## Say what can be made
 ALL_SCENARIOS := $(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
 CI_SCENARIOS := default
 TURN_BUDGET := 1500
-# Of each of the 86 parsers.
+# Of each of the 88 parsers.
 FUZZ_EXAMPLES := 12000
 TURNS = --budget $(TURN_BUDGET) --always "$(CI_SCENARIOS)" $(if $(GATE_END),--until $(GATE_END)) \
 	$(if $(filter undefined,$(origin SCENARIOS)),,--only "$(SCENARIOS)")
@@ -47,10 +47,10 @@ demo: machine venv collection ## Boot VMs, deploy, count packets through unmodif
 always: machine venv lint unit lockout sanity kmod-build kmod-selftest molecule
 
 test: machine turns always take-turns ## Run everything that .ci/run runs
-	@echo "All tests passed. Left out: the scenarios named above, report-test, engines, matrix, test-kmod, fuzz and bench-small, which" \
-		"make test-all runs, and the benches as a whole."
+	@echo "All tests passed. Left out: the scenarios named above, hostile, report-test, engines, matrix, test-kmod, fuzz and" \
+		"bench-small, which make test-all runs, and the benches as a whole."
 
-test-all: always bench-small report-test engines matrix test-kmod fuzz $(ALL_SCENARIOS:%=molecule-%) ## Run that, every scenario, and the long tests
+test-all: always hostile bench-small report-test engines matrix test-kmod fuzz $(ALL_SCENARIOS:%=molecule-%) ## Run that, every scenario, and the long tests
 	@echo "All tests passed, with every scenario: $(ALL_SCENARIOS). Left out: the benches as a whole."
 
 turns: machine ## Say which scenarios make test takes on besides those that it always runs
@@ -124,6 +124,12 @@ engines: machine venv ## ansible-runner, ansible-pull, Mitogen, execution enviro
 
 matrix: machine venv ## Build, install, document, check and deploy with each supported version of ansible-core
 	$(call stage,all supported versions of ansible-core,tests/engines/matrix)
+
+hostile: venv ## Hosts and build hosts that lie, before the oldest and the newest ansible-core (a quarter of an hour)
+	@$(as_installed)
+	$(call stage,hostile hosts before the oldest and the newest ansible-core,for version in oldest newest; do \
+		playbook=$$(tools/ansible-core $$version); NOIOMMU_ANSIBLE_PLAYBOOK=$$playbook \
+			$(PYTEST) --numprocesses=auto --dist=loadfile tests/hostile tests/unit/playbooks/test_hostile.py; done)
 
 lockout: machine ## Have this machine depend on a device in every known way: each has to be refused
 	$(call stage,lock-out attempts,tests/lockout/run)

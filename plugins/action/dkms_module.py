@@ -118,7 +118,7 @@ class ActionModule(ActionBase):
         if result.get("failed"):
             return result
         # Computed on the host from releases that were checked, and installed there and nowhere else.
-        for package in map(str, result.get("packages_missing") or []):
+        for package in answers.require_packages(result.get("packages_missing", [])):
             why = self._install_package(package)
             if why is not None:
                 lacking[package] = why
@@ -138,9 +138,7 @@ class ActionModule(ActionBase):
         made = result.pop("made", {})
         if result.get("failed"):
             return result
-        failed = result.get("failed_kernels")
-        answers.require_releases(list(failed) if isinstance(failed, dict) else failed, "failed_kernels")
-        result["failed_kernels"] = {kernel: answers.lines(why) for kernel, why in failed.items()}
+        result["failed_kernels"] = answers.require_failures(result.get("failed_kernels"))
         result["archived"] = {
             kernel: self._fetch(args, kernel, checksum, directory) for kernel, checksum in self._made(args, made)
         }

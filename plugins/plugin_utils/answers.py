@@ -18,6 +18,7 @@ _KEPT_BY_ANSIBLE = ("ansible_facts", "ansible_stats")
 _BY_ANSIBLE = "discovered_interpreter_"
 _LINES, _LINE = 12, 400
 _KERNELS = 100  # of one host: a build host installs headers for each
+_PACKAGES = _KERNELS + 20  # the headers, compilers and DKMS; each is a run of the package manager
 
 
 def require_harmless(result: dict[str, Any]) -> dict[str, Any]:
@@ -43,6 +44,24 @@ def require_releases(kernels: Any, what: str) -> list[str]:
     for kernel in kernels:
         _kernels.require_release(kernel, what)
     return kernels
+
+
+def require_packages(packages: Any) -> list[str]:
+    """Return the names of packages that a build host lacks, or refuse what are none."""
+    if not isinstance(packages, list) or not all(isinstance(package, str) for package in packages):
+        raise malformed("packages_missing is not a list of names", ["packages_missing: %s" % _cut(packages)])
+    if len(packages) > _PACKAGES:
+        evidence = ["packages_missing: %d, at most %d" % (len(packages), _PACKAGES)]
+        raise malformed("packages_missing has too many entries", evidence)
+    return packages
+
+
+def require_failures(failed: Any) -> dict[str, list[str]]:
+    """Return why a build host could not build for which kernels, or refuse what says no such thing."""
+    if not isinstance(failed, dict):
+        raise malformed("failed_kernels is not a table", ["failed_kernels: %s" % _cut(failed)])
+    require_releases(list(failed), "failed_kernels")
+    return {kernel: lines(why) for kernel, why in failed.items()}
 
 
 def lines(said: Any) -> list[str]:

@@ -37,6 +37,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms import arc
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host import (
     accounts,
     addressing,
+    bpf_redirects,
     capabilities,
     declared_disks,
     hugetlb,
@@ -382,6 +383,13 @@ BYTES: dict[str, OfBytes] = {
     "packet sockets": OfBytes([SOCKETS], packet_sockets.parse_packet_sockets),
     "queueing disciplines": OfBytes([HOOKS], traffic_control.parse_hooks),
     "traffic control actions": OfBytes([ACTIONS], traffic_control.parse_redirections),
+    "kernel symbols": OfBytes(
+        [b"ffffffff81000000 T __bpf_call_base\nffffffff81000100 T bpf_redirect\n"], bpf_redirects.parse_symbols
+    ),
+    "BPF program": OfBytes(
+        [bytes.fromhex("b701000002000000850000000001000095000000000000")],
+        lambda data: bpf_redirects.may_redirect(data, {256: False}, False),
+    ),
     "packet filter": OfBytes(
         [bytes.fromhex("28000000000c000015000001080600000600000000000400")], packet_filter.accepts_traffic
     ),

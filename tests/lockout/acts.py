@@ -142,28 +142,55 @@ def thread(name: str) -> None:
     assert there.wait(20), "the thread is not there"
 
 
-def bpf_program(nic: str, kind: int, attach: int, flags: int) -> None:
-    """Attach a program to an interface that answers 2: XDP_PASS, and of no concern for tc's hooks."""
+def bpf(command: int, attributes: bytes) -> int:
+    """Call bpf(2)."""
     number = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
+    return checked(LIBC.syscall(number, command, attributes, len(attributes)))
+
+
+def instruction(code: int, to: int = 0, source: int = 0, value: int = 0) -> bytes:
+    """Return one instruction of eBPF."""
+    return struct.pack("=BBhi", code, source << 4 | to, 0, value)
+
+
+# Instructions: a register's value; the address of a map, in two of them; a call of a helper; the end.
+MOVE, MAP, CALL, EXIT = 0xB7, 0x18, 0x85, instruction(0x95)
+XDP, SCHED_CLS = (6, 37, 2), (3, 46, 0)  # type, hook and flags: for any driver, and tcx/ingress
+
+
+def bpf_program(nic: str, how: tuple[int, int, int], code: bytes) -> None:
+    """Attach a program to an interface."""
     load, link_create = 5, 28
-    code = ctypes.create_string_buffer(struct.pack("=BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0))
-    licence = ctypes.create_string_buffer(b"GPL")
-
-    def bpf(command: int, attributes: bytes) -> int:
-        return checked(LIBC.syscall(number, command, attributes, len(attributes)))
-
-    program = bpf(load, struct.pack("=IIQQ24x", kind, 2, ctypes.addressof(code), ctypes.addressof(licence)))
+    kind, attach, flags = how
+    text, licence = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
+    addresses = ctypes.addressof(text), ctypes.addressof(licence)
+    program = bpf(load, struct.pack("=IIQQ24x", kind, len(code) // 8, *addresses))
     HELD.append(bpf(link_create, struct.pack("=IIII", program, socket.if_nametoindex(nic), attach, flags)))
 
 
 def xdp(nic: str) -> None:
-    """Attach an XDP program that lets everything pass, for any driver."""
-    bpf_program(nic, 6, 37, 2)
+    """Attach an XDP program that lets everything pass."""
+    bpf_program(nic, XDP, instruction(MOVE, 0, 0, 2) + EXIT)
 
 
 def tcx(nic: str) -> None:
-    """Attach a program of tc's, without a queueing discipline."""
-    bpf_program(nic, 3, 46, 0)
+    """Attach a program of tc's, without a queueing discipline, that is of no concern for what happens to packets."""
+    bpf_program(nic, SCHED_CLS, instruction(MOVE, 0, 0, -1) + EXIT)
+
+
+def redirect(how: str, source: str, nic: str) -> None:
+    """Attach to one interface what sends its packets out of another: by its index, or by a map of interfaces."""
+    index = socket.if_nametoindex(nic)
+    if how == "index":
+        code = instruction(MOVE, 1, 0, index) + instruction(MOVE, 2) + instruction(CALL, 0, 0, 23) + EXIT
+        bpf_program(source, SCHED_CLS, code)
+        return
+    kind = {"array": 14, "hash": 25}[how]
+    devices = bpf(0, struct.pack("=IIIII52x", kind, 4, 4, 8, 0))
+    key, value = (ctypes.create_string_buffer(struct.pack("=I", number)) for number in (5, index))
+    bpf(2, struct.pack("=IxxxxQQQ", devices, ctypes.addressof(key), ctypes.addressof(value), 0))
+    code = instruction(MAP, 1, 1, devices) + bytes(8) + instruction(MOVE, 2, 0, 5) + instruction(MOVE, 3)
+    bpf_program(source, XDP, code + instruction(CALL, 0, 0, 51) + EXIT)
 
 
 def nftables(nic: str) -> None:
@@ -271,6 +298,7 @@ def main() -> int:
         "thread": thread,
         "xdp": xdp,
         "tcx": tcx,
+        "redirect": redirect,
         "nftables": nftables,
         "pppoe": pppoe,
     }

@@ -19,7 +19,7 @@ _PROG_QUERY = 16
 _HOOKS = {46: "tcx/ingress", 47: "tcx/egress"}
 _MOST = 64
 # union bpf_attr, the part for queries: ifindex, type, two kinds of flags, ids, how many.
-_QUERY, _COUNT = "=IIIIQI", 24
+_QUERY, _COUNT = "=IIIIQI4x", 24
 # Kernels write what else they have to say (the revision is at 56) whatever size they were told.
 _ATTRIBUTES = 256
 
@@ -35,23 +35,47 @@ def tcx_programs(ifindexes: Iterable[int]) -> dict[int, list[str]]:
 
 
 def _query(ifindex: int, hook: int) -> list[int]:
-    number = _CALLS.get(os.uname().machine)
-    if number is None:
-        return []
     ids = (ctypes.c_uint32 * _MOST)()
     request = struct.pack(_QUERY, ifindex, hook, 0, 0, ctypes.addressof(ids), _MOST)
+    try:
+        answer = call(_PROG_QUERY, request)
+    except OSError as exc:
+        # No bpf(2) at all, or no such hook before Linux 6.6, or none used so far, or the interface is gone.
+        if exc.errno in (errno.ENOSYS, errno.EINVAL, errno.ENOENT, errno.ENODEV) or os.geteuid() != 0:
+            return []
+        raise unreadable("bpf(BPF_PROG_QUERY) for interface %d" % ifindex, exc) from exc
+    return list(ids[: struct.unpack_from("=I", answer, _COUNT)[0]])
+
+
+def call(command: int, request: bytes) -> bytes:
+    """Call bpf(2); return the attributes as the kernel leaves them."""
+    return _call(command, request)[1]
+
+
+def opened(command: int, request: bytes) -> int:
+    """Call bpf(2); return the descriptor that it opens."""
+    return _call(command, request)[0]
+
+
+def _call(command: int, request: bytes) -> tuple[int, bytes]:
+    number = _CALLS.get(os.uname().machine)
+    if number is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     answer = ctypes.create_string_buffer(request, _ATTRIBUTES)
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syscall(number, _PROG_QUERY, answer, len(request) + 4) < 0:
+    result = libc.syscall(number, command, answer, len(request))
+    if result < 0:
         code = ctypes.get_errno()
-        # No bpf(2) at all, or no such hook before Linux 6.6, or none used so far, or the interface is gone.
-        if code in (errno.ENOSYS, errno.EINVAL, errno.ENOENT, errno.ENODEV) or os.geteuid() != 0:
-            return []
-        raise HostError(
-            "unreadable",
-            "The BPF programs on this host's interfaces cannot be told: %s." % os.strerror(code),
-            evidence=["bpf(BPF_PROG_QUERY) for interface %d: %s" % (ifindex, os.strerror(code))],
-            remedy="Run as root on the host itself, not in a container or a sandbox.",
-            errno=code,
-        )
-    return list(ids[: struct.unpack_from("=I", answer, _COUNT)[0]])
+        raise OSError(code, os.strerror(code))
+    return result, answer.raw
+
+
+def unreadable(what: str, exc: OSError) -> HostError:
+    """Return the error for what root cannot read."""
+    return HostError(
+        "unreadable",
+        "The BPF programs on this host's interfaces cannot be told: %s." % exc.strerror,
+        evidence=["%s: %s" % (what, exc.strerror)],
+        remedy="Run as root on the host itself, not in a container or a sandbox.",
+        errno=exc.errno,
+    )

@@ -37,6 +37,7 @@ _IFLA_IFNAME, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_LINK_NETNSID, _IFLA_INFO_KIND = 
 _IFLA_XDP, _IFLA_PARENT_DEV_NAME, _IFLA_PARENT_DEV_BUS_NAME = 43, 56, 57
 _IFLA_XDP_ATTACHED, _IFLA_XDP_PROG_ID = 2, 4
 _RTM_F_CLONED = 0x200
+_IFF_UP = 1
 # Who made a route: 0 to 2 are the kernel itself, everything above is an administrator or a daemon.
 _LAST_KERNEL_PROTOCOL = 2
 _LINK_LOCAL = (ipaddress.ip_network("fe80::/10"), ipaddress.ip_network("ff00::/8"))
@@ -79,6 +80,7 @@ class Link(NamedTuple):
     device: str | None = None  # its name on that bus
     ifindex: int = 0
     xdp: int | None = None  # number of the XDP program that is attached; 0 if there are several, in several modes
+    is_up: bool = False  # administratively
 
 
 class NetState(NamedTuple):
@@ -163,6 +165,7 @@ def parse_links(data: bytes) -> list[Link]:
                 text_of(attributes, _IFLA_PARENT_DEV_NAME),
                 struct.unpack_from("=i", message, 4)[0],
                 _xdp(attributes_of(attributes.get(_IFLA_XDP, memoryview(b"")))),
+                bool(struct.unpack_from("=I", message, 8)[0] & _IFF_UP),
             )
         )
     return links

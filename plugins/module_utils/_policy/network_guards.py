@@ -205,7 +205,8 @@ def _traffic_control(context: GuardContext, device: PciDevice, chains: dict[str,
             "tc, BPF or nftables handle packets of %s, and the host's own traffic may be among them." % device.address,
             shorten(evidence),
             "If the host does not need it, remove the filters (tc qdisc del dev <interface> clsact, or ingress;"
-            " tc actions list action mirred; bpftool net; nft list ruleset), then run again.",
+            " tc actions list action mirred; bpftool net; nft list ruleset), then run again. Where all that is said is"
+            " what a BPF program may do: see that the host works without the interface (ip link set <interface> down).",
         )
     ]
 

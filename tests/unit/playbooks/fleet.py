@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import ansible_collections
 import yaml
 
-# What a module's first words have to contain, and what is answered then.
-Answers = dict[str, list[tuple[str, dict[str, Any]]]]
+# What a module's arguments have to contain, and what is answered then: a result, or a text that is printed as it is.
+Answers = dict[str, list[tuple[str, dict[str, Any] | str]]]
 
 _INTERPRETER = """#!%s -IS
 import ast, json, re, shutil, sys
@@ -31,6 +31,9 @@ with open(%r, "a", encoding="utf-8") as log:
 with open(%r, encoding="utf-8") as stream:
     answers = json.load(stream)
 answer = next((answer for part, answer in answers.get(module, []) if part in args), {"changed": False})
+if isinstance(answer, str):
+    print(answer)
+    sys.exit()
 for name, path in answer.pop("_copies", {}).items():  # what the host leaves where it was asked to
     shutil.copy(path, sent["destination"] + "/" + name)
 print(json.dumps(answer))
@@ -99,7 +102,7 @@ class Fleet:
         installed = str(Path(next(iter(ansible_collections.__path__))).parent)
         done = subprocess.run(
             [
-                str(Path(sys.executable).with_name("ansible-playbook")),
+                os.environ.get("NOIOMMU_ANSIBLE_PLAYBOOK") or str(Path(sys.executable).with_name("ansible-playbook")),
                 "-i",
                 "hosts.yml",
                 "--limit",
@@ -110,7 +113,7 @@ class Fleet:
             capture_output=True,
             text=True,
             check=False,
-            timeout=600,
+            timeout=1200,
             env={
                 **os.environ,
                 "ANSIBLE_CONFIG": str(self.path / "ansible.cfg"),

@@ -142,6 +142,19 @@ def thread(name: str) -> None:
     assert there.wait(20), "the thread is not there"
 
 
+def socket_of(name: str) -> None:
+    """Keep a socket that was made in a namespace, and nothing else of it."""
+
+    def make() -> None:
+        in_namespace(name)
+        HELD.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+
+    maker = threading.Thread(target=make)
+    maker.start()
+    maker.join()
+    assert HELD, "there is no socket"
+
+
 def bpf(command: int, attributes: bytes) -> int:
     """Call bpf(2)."""
     number = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
@@ -296,6 +309,7 @@ def main() -> int:
         "connect": connect,
         "packet": packet,
         "thread": thread,
+        "socket": socket_of,
         "xdp": xdp,
         "tcx": tcx,
         "redirect": redirect,

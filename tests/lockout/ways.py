@@ -269,6 +269,13 @@ NETWORK = [
         _AWAY + "$ACT thread away; ip netns del away",
         "macvlan inside in the namespace of process",
     ),
+    Way(
+        "a macvlan in a namespace that only a socket keeps",
+        "nic",
+        "namespace",
+        _AWAY + "$ACT socket away; ip netns del away",
+        "macvlan inside in the namespace that process",
+    ),
     Way("an XDP program", "nic", "xdp", _UP + "$ACT xdp $NIC", "$NIC: XDP program"),
     Way(
         "a userspace switch by packet sockets without a filter (VPP)",

@@ -20,9 +20,9 @@ from .._base.fs import Root
 from .mounts import MOUNTS, read_mounts
 from .netlink import Link, read_links
 from .pci import NET
-from .processes import described, pids
+from .processes import borrowed, described, pids
 
-_CLONE_NEWNET, _NS_GET_NSTYPE = 0x40000000, 0xB703
+_CLONE_NEWNET, _NS_GET_NSTYPE, _SIOCGSKNS = 0x40000000, 0xB703, 0x894C
 _OURS = "/proc/self/ns/net"
 # Kinds that come in pairs: what such an interface names as its lower one is its peer. All others are on top of theirs.
 PAIRS = ("veth", "netkit", "vxcan")
@@ -30,6 +30,7 @@ PAIRS = ("veth", "netkit", "vxcan")
 _ON_TOP_ANYWHERE = ("ipoib",)
 _TRIES, _PAUSE = 6, 0.2
 _NET = "net:["  # how a link to a network namespace begins
+_TUN = "/dev/net/tun"
 
 
 class Elsewhere(NamedTuple):
@@ -72,17 +73,24 @@ def _listed(text: str, interfaces: set[tuple[int | None, str]]) -> list[str]:
 def namespaces(root: Root) -> dict[str, list[str]]:
     """Return every other network namespace and the paths by which to enter it: one may be gone in a moment.
 
-    One exists as long as a thread is in it, a descriptor of it is open, or it is mounted in any mount namespace:
-    what `ip netns add`, container runtimes and CNI plugins make has no process of its own.
+    One exists as long as a thread is in it, a descriptor of it or a socket that was made in it is open, or it is
+    mounted in any mount namespace: what `ip netns add`, container runtimes and CNI plugins make has no process of its
+    own.
     """
     found: dict[str, list[str]] = {}
     mount_namespaces: dict[str, str] = {}
     filesystem = (root.file_id(_OURS) or (None, 0))[0]
+    sockets: set[str] = set()
     for pid in pids(root):
         base = "/proc/" + pid
         for path in _threads(root, base):
             found.setdefault(root.readlink(path) or "", []).append(path)
         for path in ("%s/fd/%s" % (base, fd) for fd in root.must_list(base, "fd")):
+            name = root.readlink(path) or ""
+            # One socket has one namespace, however many have it open; any queue of a tap has one of its own.
+            if _is_socket(name) and root.is_live and (name not in sockets or name == _TUN):
+                sockets.add(name)
+                found.setdefault(_of_socket(path) or "", []).append(path)
             found.setdefault(_held(root, path, filesystem) or "", []).append(path)
         mount_namespaces.setdefault(root.readlink(base, "ns/mnt") or "", base)
     mount_namespaces.pop(root.readlink("/proc/1/ns/mnt") or "", None)
@@ -113,6 +121,30 @@ def _held(root: Root, path: str, filesystem: str | None) -> str | None:
     finally:
         os.close(handle)
     return "%s%d]" % (_NET, where[1]) if kind == _CLONE_NEWNET else None
+
+
+def _is_socket(name: str) -> bool:
+    """Whether a descriptor with this name keeps the namespace that it was made in."""
+    return name.startswith("socket:[") or name == _TUN
+
+
+def _of_socket(path: str) -> str | None:
+    """Return the network namespace of a socket that a process has open; None where that cannot be told."""
+    try:
+        handle = _socket_namespace(path)
+    except OSError:  # it was closed; or before Linux 5.6, or where tracing is forbidden to root (Yama's scope 3)
+        return None
+    try:
+        return "%s%d]" % (_NET, os.fstat(handle).st_ino)
+    finally:
+        os.close(handle)
+
+
+def _socket_namespace(path: str) -> int:
+    """Open the network namespace of a socket."""
+    _empty, _proc, pid, _fd, fd = path.split("/")
+    with borrowed(int(pid), int(fd)) as ours:
+        return fcntl.ioctl(ours, _SIOCGSKNS)
 
 
 def _threads(root: Root, base: str) -> list[str]:
@@ -200,7 +232,8 @@ def _enter(name: str, paths: list[str]) -> bool:
 
 
 def _enter_by(path: str, name: str) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    by_socket = "/fd/" in path and _is_socket(os.readlink(path))
+    handle = _socket_namespace(path) if by_socket else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if name != "net:[%d]" % os.fstat(handle).st_ino:
             raise OSError(errno.ESTALE, "something else is at %s" % path)

@@ -20,15 +20,14 @@ from .._base.fs import Root
 from .modules import module_installed, module_loaded
 from .netlink import SOCK_DIAG, attributes_of, dump, messages
 from .packet_filter import accepts_traffic
-from .processes import sockets_of
+from .processes import borrowed, sockets_of
 
 _TABLE = "/proc/net/packet"
 _SOCK_DIAG_BY_FAMILY, _AF_PACKET = 20, 17
 _SHOW_INFO, _SHOW_FILTER = 0x01, 0x20
 _INFO, _FILTER = 0, 7
 _MODULE = "af_packet_diag"
-# Numbers of the system calls, the same on every architecture, and of the socket option.
-_PIDFD_OPEN, _PIDFD_GETFD, _SO_GET_FILTER = 434, 438, 26
+_SO_GET_FILTER = 26
 _INSTRUCTION = 8  # bytes of classic BPF
 _ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
 
@@ -80,27 +79,19 @@ def _with_filters(root: Root, listed: list[PacketSocket]) -> list[PacketSocket]:
 
 
 def _filter_of(pid: int, fd: int) -> bytes | None:
-    """Return the filter of another process's socket, which takes Linux 5.6; None if it has none."""
+    """Return the filter of another process's socket; None if it has none."""
     libc = ctypes.CDLL(None, use_errno=True)
 
-    def call(result: int) -> int:
-        if result < 0:
+    def get(code: ctypes.Array[ctypes.c_char] | None) -> None:
+        if libc.getsockopt(ours, socket.SOL_SOCKET, _SO_GET_FILTER, code, ctypes.byref(count)) < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        return result
 
-    process = call(libc.syscall(_PIDFD_OPEN, pid, 0))
-    try:
-        ours = call(libc.syscall(_PIDFD_GETFD, process, fd, 0))
-    finally:
-        os.close(process)
-    try:
+    with borrowed(pid, fd) as ours:
         count = ctypes.c_uint32(0)  # of instructions, where other options count bytes
-        call(libc.getsockopt(ours, socket.SOL_SOCKET, _SO_GET_FILTER, None, ctypes.byref(count)))
+        get(None)
         code = ctypes.create_string_buffer(count.value * _INSTRUCTION)
-        call(libc.getsockopt(ours, socket.SOL_SOCKET, _SO_GET_FILTER, code, ctypes.byref(count)))
+        get(code)
         return code.raw or None
-    finally:
-        os.close(ours)
 
 
 def parse_table(text: str) -> list[PacketSocket]:

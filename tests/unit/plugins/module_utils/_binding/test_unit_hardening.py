@@ -55,6 +55,13 @@ def test_every_service_is_limited(tree: Tree) -> None:
         assert "\nNoNewPrivileges=yes\n" in text and "\nCapabilityBoundingSet=" in text, path
 
 
+@pytest.mark.parametrize("path", [UNIT, boot_files.HOTPLUG_SERVICE])
+def test_the_guards_may_look_at_the_sockets_of_others(tree: Tree, path: str) -> None:
+    """Of @debug, which has it since systemd 247, all but this: without it, each packet socket takes all packets."""
+    filters = re.findall(r"^SystemCallFilter=(.*)$", services(tree)[path], re.MULTILINE)
+    assert filters[0].startswith("~") and "@debug" in filters[0] and filters[1:] == ["pidfd_getfd"]
+
+
 def test_the_program_runs_isolated(tmp_path: Path, tree: Tree) -> None:
     """Neither the environment nor the directory that it is started in gives Python anything to import."""
     for text in (services(tree)[UNIT], services(tree)[boot_files.HOTPLUG_SERVICE]):

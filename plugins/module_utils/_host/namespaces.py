@@ -17,7 +17,7 @@ from typing import Callable, NamedTuple
 
 from .._base.errors import HostError
 from .._base.fs import Root
-from .mounts import MOUNTS, read_mounts
+from .mounts import MOUNTS, Mount, read_mounts
 from .netlink import Link, read_links
 from .pci import NET
 from .processes import borrowed, described, pids
@@ -78,7 +78,7 @@ def namespaces(root: Root) -> dict[str, list[str]]:
     own.
     """
     found: dict[str, list[str]] = {}
-    mount_namespaces: dict[str, str] = {}
+    mount_namespaces: dict[str, list[str]] = {}
     filesystem = (root.file_id(_OURS) or (None, 0))[0]
     sockets: set[str] = set()
     for pid in pids(root):
@@ -92,16 +92,28 @@ def namespaces(root: Root) -> dict[str, list[str]]:
                 sockets.add(name)
                 found.setdefault(_of_socket(path) or "", []).append(path)
             found.setdefault(_held(root, path, filesystem) or "", []).append(path)
-        mount_namespaces.setdefault(root.readlink(base, "ns/mnt") or "", base)
-    mount_namespaces.pop(root.readlink("/proc/1/ns/mnt") or "", None)
-    tables = [("", MOUNTS)] + [(base + "/root", base + "/mountinfo") for base in mount_namespaces.values()]
-    for prefix, table in tables:
-        for mount in read_mounts(root, table):
+        mount_namespaces.setdefault(root.readlink(base, "ns/mnt") or "", []).append(base)
+    for name in ("", root.readlink("/proc/1/ns/mnt") or ""):
+        mount_namespaces.pop(name, None)
+    tables = [("", read_mounts(root, MOUNTS)), *(_mounts_of(root, bases) for bases in mount_namespaces.values())]
+    for prefix, mounts in tables:
+        for mount in mounts:
             if mount.fstype == "nsfs" and mount.part.startswith(_NET):
                 found.setdefault(mount.part, []).append(prefix + mount.target)
     for name in ("", root.readlink(_OURS) or ""):
         found.pop(name, None)
     return found
+
+
+def _mounts_of(root: Root, bases: list[str]) -> tuple[str, list[Mount]]:
+    """Return the mounts of a mount namespace, by the first of its processes that still shows them."""
+    for base in bases:
+        try:
+            return base + "/root", read_mounts(root, base + "/mountinfo")
+        except HostError:
+            if root.readlink(base, "ns/mnt") is not None:  # else it is ending, and is in no namespace any more
+                raise
+    return "", []
 
 
 def _held(root: Root, path: str, filesystem: str | None) -> str | None:

@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host import namespaces, netlink, sockets
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.mounts import Mount
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.namespaces import Elsewhere
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.netlink import Address, Link, NetState, Route
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.packet_sockets import PacketSocket
@@ -484,6 +485,31 @@ def test_a_namespace_that_a_thread_a_descriptor_or_another_mount_namespace_keeps
         "the namespace that process 20 (snap) keeps",
         "the namespace that process 20 (snap) keeps",
     ]
+
+
+@pytest.mark.parametrize("is_ending", [True, False])
+def test_of_a_process_that_is_ending_another_one_shows_the_mounts(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, is_ending: bool
+) -> None:
+    in_namespaces(tree, self=1, p1=1, p20=1, p21=1)
+    for pid, number in ((1, 1), (20, 2), (21, 2)):
+        tree.at("/proc/%d/ns/mnt" % pid).symlink_to("mnt:[%d]" % number)
+    tree.file("/proc/21/mountinfo", "22 1 0:4 net:[5] /run/docker/netns/5 rw shared:1 - nsfs nsfs rw")
+    read = namespaces.read_mounts
+
+    def reading(root: Root, table: str) -> list[Mount]:
+        if table != "/proc/20/mountinfo":
+            return read(root, table)
+        if is_ending:
+            tree.at("/proc/20/ns/mnt").unlink()
+        raise HostError("unreadable", "EINVAL")
+
+    monkeypatch.setattr(namespaces, "read_mounts", reading)
+    if is_ending:
+        assert namespaces.namespaces(tree.root) == {"net:[5]": ["/proc/21/root/run/docker/netns/5"]}
+    else:
+        with pytest.raises(HostError, match="EINVAL"):
+            namespaces.namespaces(tree.root)
 
 
 @pytest.fixture

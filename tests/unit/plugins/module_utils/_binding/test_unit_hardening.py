@@ -27,7 +27,7 @@ needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reas
 def services(tree: Tree) -> dict[str, str]:
     """Return every service that the collection writes."""
     bindings = {"devices": [], "sriov": []}
-    files: list[RenderedFile] = [*boot_files.rendered(tree.root, bindings, []), *hugepages.rendered([])]
+    files: list[RenderedFile] = [*boot_files.rendered(tree.root, bindings, [], True), *hugepages.rendered([])]
     units = {file.path: file.content or "" for file in files if os.path.dirname(file.path) == UNITS_DIR}
     units[HUGEPAGES_UNIT] = hugepages.unit()
     return {path: text for path, text in units.items() if path.endswith(".service")}

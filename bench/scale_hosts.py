@@ -74,7 +74,7 @@ def installation(tree: Tree) -> None:
         tree.file("/usr/sbin/" + program, "#!/bin/sh\n" + script)
         tree.at("/usr/sbin/" + program).chmod(0o755)
     tree.link("/etc/alternatives/which", "/usr/bin/which.debianutils")
-    for directory in ("/tmp", "/root", "/home/alice", "/run", "/usr/src", "/var/lib/dkms", "/var/tmp"):
+    for directory in ("/tmp", "/root", "/home/alice", "/run/systemd/system", "/usr/src", "/var/lib/dkms", "/var/tmp"):
         tree.dir(directory)
     os.chown(tree.at("/home/alice"), 1000, 1000)
     options = "".join("CONFIG_OPTION_%04d=m\n" % number for number in range(OPTIONS))

@@ -21,6 +21,20 @@ TESTPMD = (
     "timeout --foreground 600 stdbuf -oL dpdk-testpmd -l 0-1 --log-level=lib.eal:info {eal} {devices}"
     " -- --total-num-mbufs=4096 --forward-mode={mode}"
 )
+# The ways to start an application of DPDK, by what it is told of devices. DPDK itself sorts them by address.
+STARTS = ("no option", "-a ours", "-a a foreign device first", "-a a foreign device last")
+# The host bridge: the first of all devices, and nothing that an application could drive.
+FOREIGN = "0000:00:00.0"
+
+
+def devices_of(start: str, ours: list[str]) -> list[str]:
+    """Return the devices that testpmd is to be given with -a."""
+    return {
+        "no option": [],
+        "-a ours": ours,
+        "-a a foreign device first": [FOREIGN, *ours],
+        "-a a foreign device last": [*ours, FOREIGN],
+    }[start]
 
 
 class Testpmd:
@@ -67,9 +81,18 @@ class Testpmd:
 
 
 def carry(
-    ssh_config: str, sender: str, receiver: str, devices: list[str], seconds: float, eal: str = ""
+    ssh_config: str,
+    sender: str,
+    receiver: str,
+    devices: list[str],
+    seconds: float,
+    eal: str = "",
+    outputs: list[str] | None = None,
 ) -> tuple[int, int]:
-    """Transmit for some seconds; return how many packets were sent and how many arrived."""
+    """Transmit for some seconds; return how many packets were sent and how many arrived.
+
+    What both ends printed is appended to ``outputs``.
+    """
     listening = Testpmd(ssh_config, receiver, devices, "rxonly", eal=eal)
     try:
         talking = Testpmd(ssh_config, sender, devices, "txonly", eal=eal)
@@ -77,6 +100,8 @@ def carry(
         sent = talking.finish()["tx"]
     finally:
         arrived = listening.finish()["rx"]
+    if outputs is not None:
+        outputs += [talking.output, listening.output]
     return sent, arrived
 
 

@@ -51,7 +51,10 @@ def _processor(machine: Machine, accel: str) -> list[str]:
         return ["-machine", "virt,gic-version=3" + (",iommu=smmuv3" if machine.iommu == "smmuv3" else ""), *TCG_ARM64]
     kind = "q35" + (",kernel-irqchip=split" if accel == "kvm" and machine.iommu == "intel" else "")
     kind += ",smm=on" if machine.firmware == "secureboot" else ""
-    return ["-machine", kind, *(KVM if accel == "kvm" else TCG)]
+    line = ["-machine", kind, *(KVM if accel == "kvm" else TCG)]
+    if machine.vendor:
+        line[-1] += f",vendor={machine.vendor}"
+    return line
 
 
 def board(machine: Machine, accel: str) -> list[str]:

@@ -12,6 +12,7 @@ machines:
     numa: [{memory: 1024, cpus: 1}, {memory: 1024, cpus: 1}]  # instead of memory and cpus
     architecture: amd64         # or arm64; the image's
     iommu: none                 # or intel; on arm64 smmuv3
+    vendor: GenuineIntel        # or AuthenticAMD: what an amd64 processor says; QEMU's own if left out
     firmware: bios              # or uefi, or secureboot with Microsoft's keys; see tools/vm enrol-mok. On arm64 uefi
     nics:                       # data NICs; every key may be left out
       - model: e1000e           # or virtio-net-pci, or igb, which has virtual functions and needs a slot
@@ -40,6 +41,7 @@ DISK_MODELS = ("virtio-blk-pci", "nvme")
 # The first one is what a machine has by default.
 IOMMUS = {"amd64": ("none", "intel"), "arm64": ("none", "smmuv3")}
 FIRMWARES = {"amd64": ("bios", "uefi", "secureboot"), "arm64": ("uefi",)}
+VENDORS = {"amd64": ("AuthenticAMD", "GenuineIntel"), "arm64": ()}
 FIRST_DISK, FIRST_NIC = 0x08, 0x10  # device numbers that disks and NICs get by default
 FREE = range(0x05, 0x1F)  # below: the rig's own devices; above: the chipset's
 FUNCTIONS = 8  # of one PCI device
@@ -107,6 +109,7 @@ class Machine:
     disks: tuple[Disk, ...] = ()
     groups: tuple[str, ...] = ()
     vars: dict[str, Any] = field(default_factory=dict)
+    vendor: str | None = None
 
 
 def _bad(what: str, evidence: str, remedy: str) -> RigError:
@@ -289,6 +292,7 @@ def _machine(given: Any, index: int) -> Machine:
         tuple(disks),
         tuple(map(str, groups)),
         variables,
+        _choice(given["vendor"], VENDORS[architecture], f"{where}, vendor") if "vendor" in given else None,
     )
 
 

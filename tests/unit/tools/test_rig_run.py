@@ -52,6 +52,15 @@ def test_the_iommu_comes_before_the_devices_and_covers_virtio():
     assert "q35,kernel-irqchip=split" in line(MACHINES[1], "kvm") and "q35" in line(MACHINES[0], "kvm")
 
 
+def test_the_processor_says_what_is_wanted():
+    machine = spec.parse({"machines": [{"name": "a", "vendor": "GenuineIntel"}]})[0]
+    for how in ("tcg", "kvm"):
+        command = line(machine, how)
+        assert command[command.index("-cpu") + 1].endswith(",vendor=GenuineIntel")
+        plain = line(MACHINES[0], how)
+        assert "vendor" not in plain[plain.index("-cpu") + 1]
+
+
 WIDE = spec.parse(
     {
         "machines": [

@@ -78,6 +78,8 @@ def test_identical_lists_give_identical_macs_and_different_machines_different_on
         ({"name": "a", "architecture": "arm64", "iommu": "intel"}, "'intel' is not possible"),
         ({"name": "a", "architecture": "arm64", "firmware": "bios"}, "'bios' is not possible"),
         ({"name": "a", "architecture": "riscv64"}, "'riscv64' is not possible"),
+        ({"name": "a", "vendor": "amd"}, "'amd' is not possible"),
+        ({"name": "a", "architecture": "arm64", "vendor": "GenuineIntel"}, "'GenuineIntel' is not possible"),
         ({"name": "a", "groups": "g"}, "groups is a list"),
         ({"name": "a", "nics": ["e1000e"]}, "a NIC is a dictionary"),
         ({"name": "a", "nics": [{"model": "rtl8139"}]}, "'rtl8139' is not possible"),

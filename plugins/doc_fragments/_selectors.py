@@ -54,6 +54,17 @@ options:
       count:
         description: How many devices this entry must mean. Another number is an error that shows them.
         type: int
+      write_combining:
+        description:
+          - Which of the devices' BARs C(vfio-pci) maps write-combined, by number, such as V([2]). Stores to them are
+            then merged and may change their order, which is right for memory and wrong for registers.
+          - V(prefetchable) means those that hold data only as far as can be told. They are prefetchable, without the
+            MSI-X table, registers of virtio or of controllers that are known, and another BAR has the registers.
+          - A BAR that is known to hold registers is refused, V(write_combining), and so is a host that cannot do it,
+            such as one that is not x86. No other option overrides this.
+          - It takes the kernel module C(noiommu), also on a host with an IOMMU, which then stays as secure as it was.
+        type: list
+        elements: str
   sriov:
     suboptions:
       pf:

@@ -167,6 +167,9 @@ verdict:
         remedy: &remedy
           description: What to do about it.
           type: str
+    module_required:
+      description: Whether a deploy installs the kernel module C(noiommu), as the backend or for write combining alone.
+      type: bool
     warnings:
       description: What deserves attention although it stops nothing.
       type: list
@@ -385,6 +388,10 @@ devices:
     safety_reason:
       description: Why.
       type: str
+    write_combining:
+      description: Its BARs that are write-combined.
+      type: list
+      elements: int
     guards:
       description: Every reason for not taking the device.
       type: list
@@ -457,6 +464,7 @@ applications:
   description:
     - What each application would choose for the selected devices if it were started as it comes, without any option,
       and whether it works. Where it does not, C(remedy) says what to give it.
+    - On a host that was deployed, O(accept_unsafe) is not needed for this, and neither is O(devices).
     - With the backend V(dkms), DPDK on x86 finds the hint (C(dpdk_pa_hint)) at the first PCI device of the host and
       chooses physical addresses. Where there is no hint, it chooses virtual ones and ends with
       C(Cannot set up DMA remapping, error 22). The option C(--iova-mode=pa) works either way.

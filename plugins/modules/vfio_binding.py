@@ -140,6 +140,13 @@ EXAMPLES = r"""
       - serial: S4EWNX0R123456
     backend: iommu
 
+- name: An ENA with its low-latency queues at full speed, without a rebuilt VFIO
+  baremetal.noiommu.vfio_binding:
+    devices:
+      - vendor_device: "1d0f:ec20"
+        write_combining: [2]
+    accept_unsafe: true
+
 - name: Give everything back
   baremetal.noiommu.vfio_binding:
     state: absent
@@ -176,6 +183,10 @@ before:
         safety:
           description: V(isolated), V(unsafe) or V(none), see M(baremetal.noiommu.iommu_group_info).
           type: str
+        write_combining:
+          description: Its BARs that are write-combined.
+          type: list
+          elements: int
     sriov:
       description: The declared physical functions, and those that are declared no more.
       type: list
@@ -237,6 +248,10 @@ devices:
     safety:
       description: Its safety class.
       type: str
+    write_combining:
+      description: Its BARs that are write-combined.
+      type: list
+      elements: int
 steps:
   description: What was done, or in check mode would be.
   returned: success

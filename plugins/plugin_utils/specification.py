@@ -99,6 +99,8 @@ SECTIONS: dict[str, dict[str, Variable]] = {
                 "subsystem": 'with `vendor_device`: only those of this subsystem, such as `"1028:0001"`',
                 "vf": 'with `pf`: the indexes of the virtual functions, such as `["0-3"]`; without it, all of them',
                 "count": "how many devices the entry must match; another number is refused, with a list of the matches",
+                "write_combining": "the BARs that are [mapped write-combined](guide.md#write-combining), by number,"
+                " such as `[2]`; or `prefetchable`, for those that are known to hold data only",
             },
             example='noiommu_devices:\n  - interface: ens2f0\n  - {vendor_device: "8086:1572", count: 2}\n'
             '  - {pf: ens1f0, vf: ["0-3"]}',

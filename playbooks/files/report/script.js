@@ -200,9 +200,11 @@
         : make("p", {}, "The kernel is not tainted.")));
     }
     add(host.devices, () => grid("Devices",
-      ["Address", "Kind", "Driver", "Group", "Node in /dev", "NUMA", "Interface, MAC", "Protection"],
+      ["Address", "Kind", "Driver", "Group", "Node in /dev", "NUMA", "Interface, MAC", "Protection",
+        "Write-combined"],
       host.devices.map((one) => [one.address, `${one.vendor_device} ${one.class}`, one.driver, one.group, one.chardev,
-        one.numa_node, [...one.interfaces, one.mac].filter(Boolean).join(" "), one.safety])));
+        one.numa_node, [...one.interfaces, one.mac].filter(Boolean).join(" "), one.safety,
+        one.write_combining.map((bar) => `BAR ${bar}`).join(", ")])));
     add(host.hugepages, () => grid("Hugepages", ["Size", "NUMA node", "Pages", "Free"],
       host.hugepages.map((one) => [one.size, one.node === null ? "all" : one.node, one.count, one.free])));
     add(host.os, () => section("System", make("p", {}, `${host.os}, kernel ${host.kernel || "unknown"}`)));

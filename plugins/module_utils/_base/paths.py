@@ -46,9 +46,10 @@ HUGETLB_MOUNTS_RECORD = "/var/lib/noiommu/hugetlb-mounts.json"
 HUGETLBFS_UNIT = "dev-hugepages.mount"
 DROP_IN = "60-noiommu.conf"
 
-# The kernel module in sysfs, and its switch for the hint that DPDK reads.
+# The kernel module in sysfs, its switch for the hint that DPDK reads, and the BARs that it makes write-combined.
 MODULE = "/sys/module/noiommu"
 PA_HINT = MODULE + "/parameters/dpdk_pa_hint"
+WRITE_COMBINING = MODULE + "/parameters/write_combining"
 
 
 def drop_in_path(name: str) -> str:

@@ -28,16 +28,16 @@ def content(
     bus: PciBus,
     request: Request,
     backend: str | None,
-    devices: list[PciDevice],
+    devices: list[tuple[PciDevice, tuple[int, ...]]],
     originals: Originals,
     vf_plans: list[VfPlan],
 ) -> dict[str, Any]:
-    """Return what the record must say."""
+    """Return what the record must say; each device comes with the BARs that are to be write-combined."""
     bindings: dict[str, Any] = {
         "backend": backend,
         "driver": request.driver,
         "dpdk_pa_hint": request.dpdk_pa_hint,
-        "devices": [_entry(device.address, originals) for device in devices],
+        "devices": [_entry(device.address, bars, originals) for device, bars in devices],
         **acceptance.for_record(load_json(root, BINDINGS), backend, request.insecure_until, times.utc_now()),
     }
     pfs = {plan.pf.address: plan for plan in vf_plans if plan.record is None}
@@ -46,9 +46,11 @@ def content(
     return bindings
 
 
-def _entry(address: str, originals: Originals) -> dict[str, Any]:
+def _entry(address: str, bars: tuple[int, ...], originals: Originals) -> dict[str, Any]:
     record = originals.devices[address]
     known = {key: record[key] for key in _IDENTITY if key in record}
+    if bars:
+        known["write_combining"] = list(bars)
     return dict(known, address=address, macs=originals.macs(address))
 
 

@@ -36,6 +36,7 @@ from .._host import dpdk_service
 from .._host.accounts import read_groups
 from .._host.iommu import chardev_of, group_refusals
 from .._host.pci import PciBus, PciDevice
+from .._policy import write_combining
 from .._policy.backend import IOMMU, choose, needs
 from .._policy.granted_nodes import granted_nodes
 from .._policy.guard_context import GuardContext
@@ -150,7 +151,7 @@ class Boot:
                 originals.save(self.root)
                 self.root.write_file(BINDINGS, stored.render())
             if chosen:
-                self._prepare(bindings, originals)
+                self._prepare(bindings, originals, any("write_combining" in entry for entry, _match in chosen))
         except HostError as exc:
             self._log("no device was bound: %s" % exc)
             return failed + len(chosen)
@@ -196,13 +197,20 @@ class Boot:
                 os.chown(self.root.path(path), 0, account.gid)
                 os.chmod(self.root.path(path), GRANTED_MODE)
 
-    def _prepare(self, bindings: dict[str, Any], originals: Originals) -> None:
+    def _prepare(self, bindings: dict[str, Any], originals: Originals, combines: bool) -> None:
         # The operator accepted insecure mode when the bindings were declared; an IOMMU that works now overrules it.
         choice = choose(self.root, bindings["backend"], accept_unsafe=True)
         if choice.refusals:
             raise Refused(choice.refusals)
         wanted = needs(bindings["backend"], bindings["driver"], bindings["dpdk_pa_hint"])
         Transaction(self.kernel).prepare(wanted, originals)
+        if not combines:
+            return
+        wanted = needs(bindings["backend"], bindings["driver"], bindings["dpdk_pa_hint"], True)
+        try:
+            Transaction(self.kernel).prepare(wanted, originals)
+        except HostError as exc:  # each device that wants it will say so, and works without
+            self._log("no BAR can be write-combined: %s" % exc)
 
     # --- virtual functions ---
 
@@ -255,11 +263,7 @@ class Boot:
             return False
         try:
             self._refuse_guarded(device, bus, stored, originals)
-            with Transaction(self.kernel, Recheck(self.kernel, self._context, originals)) as transaction:
-                originals.record(device, bus)
-                transaction.save(originals)
-                transaction.move(device, target(bindings["backend"], bindings["driver"], bindings["dpdk_pa_hint"]))
-                chardev = self.kernel.wait_for_group(device)
+            chardev, is_whole = self._move_as_declared(device, bus, entry, bindings, originals)
         except (HostError, OSError) as exc:  # it may be pulled out this very moment
             self._log("%s: FAILED: %s" % (entry["address"], exc))
             if isinstance(exc, HostError) and exc.code == INTERRUPTED:
@@ -268,7 +272,33 @@ class Boot:
         safety = observe(self.root, device).safety
         note = "; " + match.note if match.note else ""
         self._log("%s: on %s, %s, %s%s" % (device.address, bindings["driver"], chardev, safety, note))
-        return True
+        return is_whole
+
+    def _move_as_declared(
+        self, device: PciDevice, bus: PciBus, entry: dict[str, Any], bindings: dict[str, Any], originals: Originals
+    ) -> tuple[str, bool]:
+        """Bind one device; return its group's node, and whether its BARs are as declared.
+
+        Where they cannot be write-combined, it is bound without that: a slower device is better than none.
+        """
+        try:
+            return self._move(device, bus, bindings, originals, entry.get("write_combining", [])), True
+        except HostError as exc:
+            if exc.code != write_combining.CODE:
+                raise
+            self._log("%s: bound without write combining: %s" % (entry["address"], exc))
+        return self._move(device, bus, bindings, originals, []), False
+
+    def _move(
+        self, device: PciDevice, bus: PciBus, bindings: dict[str, Any], originals: Originals, bars: list[int]
+    ) -> str:
+        """Bind one device, or roll back what was done to it; return its group's node."""
+        want = target(bindings["backend"], bindings["driver"], bindings["dpdk_pa_hint"], bars)
+        with Transaction(self.kernel, Recheck(self.kernel, self._context, originals)) as transaction:
+            originals.record(device, bus)
+            transaction.save(originals)
+            transaction.move(device, want)
+            return self.kernel.wait_for_group(device)
 
     def _refuse_guarded(self, device: PciDevice, bus: PciBus, stored: Stored, originals: Originals) -> None:
         guards = check(self._context, bus, device)
@@ -285,14 +315,14 @@ class Boot:
         if stored is None:
             return {"backend": None, "ok": True, "devices": []}
         bindings = stored.data
-        want = target(bindings["backend"], bindings["driver"], bindings["dpdk_pa_hint"])
         bus, devices = PciBus(self.root), []
         for entry in stored.devices:
             device = bus.get(entry["address"])
             if device is None:
                 devices.append({"address": entry["address"], "present": False, "ok": False})
                 continue
-            state = observe(self.root, device)
+            state, bars = observe(self.root, device), entry.get("write_combining", [])
+            want = target(bindings["backend"], bindings["driver"], bindings["dpdk_pa_hint"], bars)
             chardev = chardev_of(self.root, state.group)
             devices.append(dict(state.report(), present=True, chardev=chardev, ok=not plan(state, want)))
         is_ok = not stored.problems and all(device["ok"] for device in devices)

@@ -12,6 +12,7 @@ from .._base.fs import Root
 from .._devices.originals import Originals
 from .._devices.steps import DeviceState, Step, Target, observe, plan
 from .._devices.transaction import release_target
+from .._host.bars import Naming
 from .._host.iommu import ISOLATED, NONE, UNSAFE
 from .._host.pci import PciBus, PciDevice
 from .._policy.backend import IOMMU
@@ -59,13 +60,14 @@ class Move(NamedTuple):
             group=now.group if keeps_group else None,
             in_module=want.in_module,
             safety=safety,
+            bars=now.bars if want.write_combining is None else Naming(want.write_combining, want.write_combining),
         )
 
 
-def plan_bindings(root: Root, devices: list[PciDevice], want: Target) -> list[Move]:
+def plan_bindings(root: Root, targets: list[tuple[PciDevice, Target]]) -> list[Move]:
     """Plan to bind the declared devices."""
-    states = [(device, observe(root, device)) for device in devices]
-    return [Move(device, now, want, plan(now, want), None) for device, now in states]
+    states = [(device, observe(root, device), want) for device, want in targets]
+    return [Move(device, now, want, plan(now, want), None) for device, now, want in states]
 
 
 def plan_releases(
@@ -81,7 +83,7 @@ def plan_releases(
             continue
         now, want = observe(root, device), release_target(record)
         if address in lost:
-            want = Target(None, None, False)
+            want = release_target({"driver": None, "driver_override": None})
         elif now.driver not in (None, record["driver"], driver, now.driver_override):
             # Somebody bound it to a third driver meanwhile: only what is ours is undone.
             if not record.get("probe"):
@@ -103,6 +105,8 @@ def as_text(state: dict[str, Any], unknown: dict[str, dict[str, str]] | None = N
         lines.append("%s:" % device["address"])
         words = (unknown or {}).get(device["address"], {})
         shown = ((key, words.get(key, value) if value is None else value) for key, value in device.items())
-        lines += ["  %s: %s" % (key, "none" if value is None else value) for key, value in shown if key != "address"]
+        lines += [
+            "  %s: %s" % (key, "none" if value in (None, []) else value) for key, value in shown if key != "address"
+        ]
     lines += ["%s: %d virtual functions" % (function["pf"], function["vfs"]) for function in state["sriov"]]
     return "\n".join(lines) + "\n" if lines else ""

@@ -16,13 +16,14 @@ from .._devices.control import Kernel
 from .._devices.held import hanging as find_hanging
 from .._devices.held import in_use
 from .._devices.originals import NO_ORIGINAL, Originals, declared_at_boot, is_ours
-from .._devices.selectors import resolve
+from .._devices.selectors import match
 from .._devices.sriov import AUTOPROBE, count, losses, plan_functions
 from .._devices.steps import observe, target
 from .._host.iommu import chardev_of, group_refusals
 from .._host.modules import module_loaded
 from .._host.mounts import refuse_late
 from .._host.pci import PciBus, PciDevice
+from .._policy import write_combining
 from .._policy.backend import IOMMU, Needs, choose, modules_to_unload, needs
 from .._policy.guard_context import GuardContext
 from .._policy.guards import check, loss_refusals
@@ -55,9 +56,13 @@ class BindingPlan:
             self.root, self._bus, self._declared.sriov, self.recorded.identities(), self.recorded.sriov
         )
         self.lost = losses(self.vf_plans, self.present)
-        self.devices, unmatched = resolve(self._declared.devices, self._bus, self.recorded.identities())
+        pairs, unmatched = match(self._declared.devices, self._bus, self.recorded.identities())
+        self.devices = [device for device, _entry in pairs]
         self.backend, unsupported = self._choose_backend()
         errors += unmatched + unsupported + self._guarded()
+        self._combined, harmful, unknown = write_combining.choose(self.root, pairs, request.driver)
+        errors += harmful
+        self.messages += unknown
         self.kept: dict[str, str] = {}  # devices that cannot be released now, and why
         needed = {device.address for device in [*self.devices, *(vf for _pf, vf in self.lost)]}
         hanging = find_hanging(self.root, {*self.recorded.devices, *needed})
@@ -68,7 +73,7 @@ class BindingPlan:
             raise Refused(errors)
         self.needs = Needs([], {}, [])
         if self.backend is not None:
-            self.needs = needs(self.backend, request.driver, request.dpdk_pa_hint)
+            self.needs = needs(self.backend, request.driver, request.dpdk_pa_hint, bool(self._combined))
         self.releases = self._keep(hanging, self._plan_releases())
         self.bindings = self._plan_bindings()
         self._refuse()
@@ -89,9 +94,8 @@ class BindingPlan:
         """Return the files for the boot, and noiommu-verify as long as there is anything that it can see."""
         bindings = None
         if self.enabled:
-            bindings = content(
-                self.root, self._bus, self.request, self.backend, self.devices, self.originals, self.vf_plans
-            )
+            devices = [(device, self._combined.get(device.address, ())) for device in self.devices]
+            bindings = content(self.root, self._bus, self.request, self.backend, devices, self.originals, self.vf_plans)
         options, has_verify = self.needs.modprobe_options, self.enabled or bool(self.kept)
         return FileSet(self.root, boot_files.rendered(self.root, bindings, options, has_verify))
 
@@ -191,13 +195,14 @@ class BindingPlan:
                     "%s is bound by this collection, or is in an insecure VFIO group, and nothing is recorded of it:"
                     " when it is released, it will go to whichever driver of the host wants it." % device.address
                 )
-        want = target(self.backend, self.request.driver, self.request.dpdk_pa_hint)
-        return plan_bindings(self.root, self.devices, want)
+        driver, hint, bars = self.request.driver, self.request.dpdk_pa_hint, self._combined
+        wanted = [target(self.backend, driver, hint, bars.get(device.address, ())) for device in self.devices]
+        return plan_bindings(self.root, list(zip(self.devices, wanted)))
 
     def _refuse(self) -> None:
         errors = refusals.expired(self.backend, self.request.insecure_until, self.bindings)
         errors += in_use(self.kernel, refusals.leaving(self.moves) + [vf for _pf, vf in self.lost]).values()
-        missing = refusals.backend_missing(self.root, self.backend)
+        missing = refusals.module_missing(self.root, self.needs.modules)
         if missing and self._check_mode:
             # In a dry run of a whole play the role that builds it has not built it.
             self.messages.append("%s This is a dry run: an earlier task may build it." % missing.message)

@@ -13,7 +13,6 @@ from .._devices.steps import UNBIND
 from .._host.modules import module_installed, module_loaded
 from .._host.pci import PciDevice
 from .._policy import acceptance
-from .._policy.backend import DKMS
 from .moves import Move
 
 
@@ -44,9 +43,9 @@ def damaged(records: dict[str, str]) -> list[HostError]:
     ]
 
 
-def backend_missing(root: Root, backend: str | None) -> HostError | None:
-    """Refuse the backend dkms where its kernel module is not installed."""
-    if backend != DKMS or module_loaded(root, "noiommu") or module_installed(root, "noiommu"):
+def module_missing(root: Root, modules: list[str]) -> HostError | None:
+    """Refuse what needs the noiommu module where it is not installed."""
+    if "noiommu" not in modules or module_loaded(root, "noiommu") or module_installed(root, "noiommu"):
         return None
     return HostError(
         "backend_unavailable",

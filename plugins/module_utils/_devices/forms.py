@@ -12,6 +12,7 @@ from typing import Any, Callable, Iterator, Mapping, Sequence
 from .._base.errors import HostError
 from .._base.schema import Problem, refused
 from .._host.pci import normalise_bdf
+from .._policy.write_combining import parse_bars
 from .selector_errors import malformed
 
 _VENDOR_DEVICE = re.compile(r"^[0-9a-f]{4}:[0-9a-f]{4}$")
@@ -115,6 +116,7 @@ def problems(entries: Sequence[Mapping[str, Any]], where: str) -> Iterator[Probl
             if entry.get(key) is not None:
                 yield from _problem("%s.%s" % (place, key), parse, str(entry[key]))
         yield from _problem(place + ".vf", parse_indexes, _texts(entry.get("vf")))
+        yield from _problem(place + ".write_combining", parse_bars, _texts(entry.get("write_combining")))
         for key, least in (("count", 1), ("vfs", 0)):
             if entry.get(key) is not None and int(entry[key]) < least:
                 yield Problem("%s.%s" % (place, key), "expected a number from %d, found %s" % (least, entry[key]))

@@ -14,6 +14,7 @@ from .._base.fs import Root
 from .._base.paths import BINDINGS, ORIGINALS
 from .._base.records import dump_json, load_json
 from .._base.schema import Schema, problems
+from .._host.bars import read_naming
 from .._host.iommu import UNSAFE_GROUP_NAMES, VFIO_DIR
 from .._host.pci import PciBus, PciDevice, normalise_serials
 from .._policy.kinds import DISK_DATA, DISK_MEMBER, PASSTHROUGH_DRIVERS
@@ -171,7 +172,11 @@ def snapshot(device: PciDevice, bus: PciBus) -> dict[str, Any]:
     if is_ours(bus.root, device):
         # What a lost record, or somebody's hand, left behind is no original: the host's drivers will be offered it.
         return {**known, **NO_ORIGINAL}
-    return dict(known, driver=device.driver, driver_override=device.driver_override)
+    original: dict[str, Any] = dict(known, driver=device.driver, driver_override=device.driver_override)
+    named = read_naming(bus.root, device.address).named
+    if named:
+        original["write_combining"] = list(named)
+    return original
 
 
 def is_ours(root: Root, device: PciDevice) -> bool:

@@ -21,6 +21,7 @@ _IDENTITY = {
     "slot": text(),
     "vf": fields({"pf": _ADDRESS, "macs": items(_MAC), "index": nullable(whole())}, more=True),
 }
+_BARS = items(whole(0, 5, "the number of a BAR"))
 _INTERFACE = fields(
     {"name": _NAME, "mac": nullable(_MAC), "up": flag()},
     {"permanent": nullable(_MAC), "mtu": nullable(whole())},  # which the first records did not have
@@ -35,7 +36,7 @@ ORIGINAL = fields(
         "driver_override": nullable(_NAME),
         "interfaces": items(_INTERFACE),
     },
-    {**_IDENTITY, "unreleased": text()},  # why it could not be released
+    {**_IDENTITY, "write_combining": _BARS, "unreleased": text()},  # the last: why it could not be released
     more=True,
 )
 ORIGINAL_SRIOV = fields({"vendor_device": _KIND, "vfs": whole()}, {**_IDENTITY, "macs": items(_MAC)}, more=True)
@@ -53,7 +54,7 @@ ORIGINALS = fields(
 # One device, or one physical function, that each boot brings up.
 BINDING = fields(
     {"address": _ADDRESS, "vendor_device": _KIND, "macs": items(_MAC)},
-    {**_IDENTITY, "original": nullable(ORIGINAL)},
+    {**_IDENTITY, "write_combining": _BARS, "original": nullable(ORIGINAL)},
     more=True,
 )
 BINDING_SRIOV = fields(

@@ -24,6 +24,7 @@ ELEMENT_SPEC: dict[str, Any] = {
         "subsystem": {"type": "str"},
         "vf": {"type": "list", "elements": "str"},
         "count": {"type": "int"},
+        "write_combining": {"type": "list", "elements": "str"},
     },
     "mutually_exclusive": [KINDS],
     "required_one_of": [KINDS],
@@ -38,7 +39,16 @@ def resolve(
 
     A device bound to VFIO has no interface: it is then found by what was recorded before it was bound.
     """
+    pairs, errors = match(selectors, bus, recorded)
+    return [device for device, _entry in pairs], errors
+
+
+def match(
+    selectors: list[dict[str, Any]], bus: PciBus, recorded: list[Recorded]
+) -> tuple[list[tuple[PciDevice, dict[str, Any]]], list[HostError]]:
+    """Return the selected devices as :func:`resolve` does, each with the entry that selects it."""
     chosen: dict[str, str] = {}
+    entries: dict[str, dict[str, Any]] = {}
     errors: list[HostError] = []
     for selector in selectors:
         try:
@@ -53,9 +63,9 @@ def resolve(
             if address in chosen:
                 errors.append(_selected_twice(address, chosen[address], entry))
             else:
-                chosen[address] = entry
+                chosen[address], entries[address] = entry, selector
     errors += _losing_virtual_functions([bus.devices[address] for address in chosen], bus)
-    return [device for device in bus if device.address in chosen], errors
+    return [(device, entries[device.address]) for device in bus if device.address in chosen], errors
 
 
 def _kind_and_value(selector: dict[str, Any]) -> tuple[str, str]:

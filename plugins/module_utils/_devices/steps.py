@@ -6,15 +6,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Iterable, NamedTuple
 
 from .._base.fs import Root
+from .._host.bars import Naming, read_naming
 from .._host.iommu import NODES, NONE, OUR_PREFIX, classify, group_alone
 from .._host.pci import PciDevice
 from .._policy.backend import BUILTIN, DKMS
+from .._policy.kinds import VFIO_PCI
 from .hanging import hanging
 
 OVERRIDE, UNBIND, REMOVE, ADD, BIND = "override", "unbind", "remove", "add", "bind"
+COMBINE, UNCOMBINE = "combine", "uncombine"
 
 
 class DeviceState(NamedTuple):
@@ -28,6 +31,7 @@ class DeviceState(NamedTuple):
     in_module: bool  # the noiommu module holds it
     pa_hint: bool  # its node tells DPDK to use physical addresses
     safety: str
+    bars: Naming = Naming((), ())  # which of its BARs vfio-pci maps write-combined
 
     def report(self) -> dict[str, Any]:
         """Return what module results show of it."""
@@ -37,6 +41,7 @@ class DeviceState(NamedTuple):
             "driver_override": self.driver_override,
             "iommu_group": self.group,
             "safety": self.safety,
+            "write_combining": list(self.bars.combined),
         }
 
 
@@ -48,6 +53,7 @@ class Target(NamedTuple):
     in_module: bool
     pa_hint: bool | None = None  # None: whatever it is
     group_name: str | None = None  # None: whatever it is
+    write_combining: tuple[int, ...] | None = None  # the BARs to map so; None: whatever they are
 
 
 class Step(NamedTuple):
@@ -62,6 +68,8 @@ class Step(NamedTuple):
             UNBIND: "unbind from %s" % self.value,
             REMOVE: "remove from the noiommu module",
             ADD: "add to the noiommu module",
+            COMBINE: "have BAR %s mapped write-combined" % self.value,
+            UNCOMBINE: "have BAR %s mapped uncached" % self.value,
             BIND: "bind to %s" % self.value,
         }[self.action]
 
@@ -83,6 +91,7 @@ def observe(root: Root, device: PciDevice) -> DeviceState:
         root.exists(NODES, node),
         root.exists(NODES, node, "intel-iommu/cap"),
         classify(root, device, group).level,
+        read_naming(root, device.address),
     )
 
 
@@ -97,22 +106,33 @@ def plan(now: DeviceState, want: Target) -> list[Step]:
     hint_differs = want.pa_hint is not None and now.in_module and now.pa_hint != want.pa_hint
     remake_group = now.in_module != want.in_module or (want.in_module and hint_differs)
     wrong_group = want.group_name is not None and now.group_name not in (None, want.group_name)
-    rebind = now.driver != want.driver or remake_group or wrong_group
+    rebind = now.driver != want.driver or remake_group or wrong_group or _is_mapped_otherwise(now, want)
     if rebind and now.driver is not None:
         steps.append(Step(UNBIND, now.driver))
     if now.in_module and remake_group:
         steps.append(Step(REMOVE))
     if want.in_module and remake_group:
         steps.append(Step(ADD, want.pa_hint is not False))
+    if want.write_combining is not None and (rebind or now.driver is None):  # a driver forbids it
+        steps += [Step(UNCOMBINE, bar) for bar in now.bars.named if bar not in want.write_combining]
+        steps += [Step(COMBINE, bar) for bar in want.write_combining if bar not in now.bars.named]
     if rebind and want.driver is not None:
         steps.append(Step(BIND, want.driver))
     return steps
 
 
-def target(backend: str, driver: str, pa_hint: bool) -> Target:
+def _is_mapped_otherwise(now: DeviceState, want: Target) -> bool:
+    """Whether VFIO maps other BARs write-combined than are wanted. What the host's drivers map is their affair."""
+    if want.write_combining is None or now.driver != VFIO_PCI:
+        return False
+    return now.bars.named != want.write_combining or now.bars.combined != want.write_combining
+
+
+def target(backend: str, driver: str, pa_hint: bool, write_combining: Iterable[int] = ()) -> Target:
     """Return what a device looks like once it is bound."""
+    bars = tuple(sorted(write_combining))
     if backend == DKMS:
-        return Target(driver, driver, True, pa_hint, "noiommu")
+        return Target(driver, driver, True, pa_hint, "noiommu", bars)
     if backend == BUILTIN:
-        return Target(driver, driver, False, None, "vfio-noiommu")
-    return Target(driver, driver, False)
+        return Target(driver, driver, False, None, "vfio-noiommu", bars)
+    return Target(driver, driver, False, write_combining=bars)

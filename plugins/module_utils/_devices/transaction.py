@@ -18,12 +18,27 @@ from .._base.undo import UndoStack
 from .._host.modules import dependencies, module_loaded
 from .._host.pci import PciBus, PciDevice
 from .._policy.backend import Needs, modules_to_unload
+from .._policy.kinds import VFIO_PCI
 from .control import Kernel
 from .hanging import refuse_hanging
 from .identity import interface_state
 from .originals import Originals
 from .sriov import AUTOPROBE, VfPlan
-from .steps import ADD, BIND, OVERRIDE, REMOVE, UNBIND, DeviceState, Step, Target, observe, plan
+from .steps import (
+    ADD,
+    BIND,
+    COMBINE,
+    OVERRIDE,
+    REMOVE,
+    UNBIND,
+    UNCOMBINE,
+    DeviceState,
+    Step,
+    Target,
+    observe,
+    plan,
+)
+from .write_combining import combine, require_combined, uncombine
 
 INTERRUPTED = "interrupted"
 # The kernel waits more than it works when it unbinds a device: several at once wait together.
@@ -171,6 +186,8 @@ class Transaction:
             self._ask(device)
         self.on_rollback(device.address, lambda: self._undo_move(device, as_target(before), links))
         self._run(device, steps)
+        if want.driver == VFIO_PCI:
+            require_combined(self.kernel, device, want.write_combining or ())
         left = plan(observe(self.kernel.root, device), want)
         if left:
             raise HostError(
@@ -292,6 +309,8 @@ class Transaction:
             REMOVE: lambda value: kernel.remove(device),
             ADD: lambda value: kernel.add(device, value),
             BIND: lambda value: kernel.bind(device, value),
+            COMBINE: lambda value: combine(kernel, device, value),
+            UNCOMBINE: lambda value: uncombine(kernel, device, value),
         }
         for step in steps:
             requests[step.action](step.value)
@@ -334,9 +353,15 @@ def in_parallel(jobs: list[Callable[[], None]]) -> None:
 
 def as_target(state: DeviceState) -> Target:
     """Return the target that leads back to a state."""
-    return Target(state.driver, state.driver_override, state.in_module, state.pa_hint if state.in_module else None)
+    hint = state.pa_hint if state.in_module else None
+    return Target(state.driver, state.driver_override, state.in_module, hint, write_combining=tuple(state.bars.named))
 
 
 def release_target(record: dict[str, Any]) -> Target:
     """Return the target that leads back to a recorded original."""
-    return Target(record["driver"], record["driver_override"], False)
+    return Target(
+        record["driver"],
+        record["driver_override"],
+        False,
+        write_combining=tuple(record.get("write_combining", ())),
+    )

@@ -10,6 +10,7 @@ import re
 
 from .._base.fs import Root
 from .kernel_log import KMSG, read_log
+from .processors import cpu_flags
 
 _XEN = "/sys/hypervisor"
 _SEV = "/sys/devices/system/cpu/sev"
@@ -23,7 +24,7 @@ def is_encrypted(root: Root) -> str | None:
 
     A device then sees something else than the processor at the same address. Reading the log takes longest: it is last.
     """
-    flags = set(_cpu_flags(root))
+    flags = set(cpu_flags(root) or [])
     if "tdx_guest" in flags:
         return "/proc/cpuinfo: the flag tdx_guest"
     if root.exists(_SEV):
@@ -48,8 +49,3 @@ def is_xen_pv(root: Root) -> str | None:
 
 def _is_intel(root: Root) -> bool:
     return re.search(r"^vendor_id\s*: GenuineIntel$", root.read_text("/proc/cpuinfo") or "", re.MULTILINE) is not None
-
-
-def _cpu_flags(root: Root) -> list[str]:
-    match = re.search(r"^flags\s*:(.*)$", root.read_text("/proc/cpuinfo") or "", re.MULTILINE)
-    return match.group(1).split() if match else []

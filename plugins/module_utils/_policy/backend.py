@@ -18,6 +18,7 @@ from .._host.kernel_config import NOIOMMU_MODE, lockdown, vfio_noiommu_config
 from .._host.modules import dependencies, module_loaded
 
 IOMMU, BUILTIN, DKMS = "iommu", "builtin", "dkms"
+NOT_ACCEPTED = "unsafe_not_accepted"
 UNSAFE_INTERRUPTS = "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
 
 INSECURE_MODE = (
@@ -85,8 +86,11 @@ def _was_isolated(root: Root) -> bool:
         return False
 
 
-def needs(backend: str, driver: str, pa_hint: bool) -> Needs:
-    """Return what a backend needs: modules in load order, live parameters, and modprobe options for later boots."""
+def needs(backend: str, driver: str, pa_hint: bool, write_combining: bool = False) -> Needs:
+    """Return what a backend needs: modules in load order, live parameters, and modprobe options for later boots.
+
+    ``write_combining``: whether a device needs the noiommu module besides, for its BARs alone.
+    """
     if backend == DKMS:
         flag = "Y" if pa_hint else "N"
         return Needs(
@@ -94,10 +98,11 @@ def needs(backend: str, driver: str, pa_hint: bool) -> Needs:
             {PA_HINT: flag, UNSAFE_INTERRUPTS: "Y"},
             ["noiommu dpdk_pa_hint=" + flag, "vfio_iommu_type1 allow_unsafe_interrupts=1"],
         )
+    for_bars = ["noiommu"] if write_combining else []
     if backend == BUILTIN:
         # The module is often loaded long before options are read: the live value is written, too.
-        return Needs(["vfio", driver], {NOIOMMU_MODE: "Y"}, ["vfio enable_unsafe_noiommu_mode=1"])
-    return Needs([driver], {}, [])
+        return Needs(["vfio", *for_bars, driver], {NOIOMMU_MODE: "Y"}, ["vfio enable_unsafe_noiommu_mode=1"])
+    return Needs([*for_bars, driver], {}, [])
 
 
 def with_dependencies(root: Root, modules: list[str]) -> set[str]:
@@ -239,4 +244,4 @@ def _not_accepted(iommu: HostIommu) -> HostError:
     remedy = "If that is acceptable on this host, set accept_unsafe (noiommu_accept_unsafe: true)."
     if iommu.state == "firmware_off":
         remedy = "Better: %s. %s" % (_enable_hint(iommu), remedy)
-    return HostError("unsafe_not_accepted", "Insecure mode was not accepted. " + INSECURE_MODE, evidence, remedy)
+    return HostError(NOT_ACCEPTED, "Insecure mode was not accepted. " + INSECURE_MODE, evidence, remedy)

@@ -8,5 +8,6 @@ from __future__ import annotations
 
 # The kinds of guards that speak of what is on a disk, and not of its use.
 DISK_MEMBER, DISK_DATA = "disk_member", "disk_data"
+VFIO_PCI = "vfio-pci"
 # Drivers under which a function has no kernel interface in any network namespace.
-PASSTHROUGH_DRIVERS = ("vfio-pci", "uio_pci_generic", "igb_uio", "pci-stub", "xen-pciback")
+PASSTHROUGH_DRIVERS = (VFIO_PCI, "uio_pci_generic", "igb_uio", "pci-stub", "xen-pciback")

@@ -168,7 +168,7 @@ def _ovs(at: Situation) -> Prediction:
         "VA",
         TYPE1 if at.backend == DKMS else NOIOMMU,
         False,
-        ["Open vSwitch starts DPDK before it names a device, so that none can ask for physical addresses", _GROUPS],
+        ["Open vSwitch starts DPDK before it names a device; whether the hint is enough then was not tried", _GROUPS],
         "`ovs-vsctl set Open_vSwitch . other_config:dpdk-extra=--iova-mode=pa` before it starts.",
     )
     refused = services.ovs_refusals(at.root)

@@ -14,24 +14,28 @@ from .._base import times
 from .._base.command import Runner
 from .._base.errors import HostError
 from .._base.fs import Root
-from .._base.paths import ACCESS_RECORD, HUGEPAGES_RECORD, HUGETLB_MOUNTS_RECORD, LIBRARY, STATE
+from .._base.paths import ACCESS_RECORD, BINDINGS, HUGEPAGES_RECORD, HUGETLB_MOUNTS_RECORD, LIBRARY, STATE
+from .._base.records import load_json
 from .._cmdline.iommu import enabling
 from .._devices.originals import Originals
 from .._devices.recorded import Recorded
-from .._devices.selectors import resolve
+from .._devices.schemas import BINDINGS as BINDINGS_SCHEMA
+from .._devices.selectors import match
 from .._devices.sriov import losses, plan_functions
 from .._dkms import signing
 from .._dkms.upkeep import headers_to_come
 from .._host import dpdk_service, hugetlb, kernels, taint
-from .._host.iommu import HostIommu, classify, group_refusals, host_iommu, read_group
+from .._host.bars import read_naming
+from .._host.iommu import HostIommu, chardev_of, classify, group_refusals, host_iommu, read_group
 from .._host.kernel_config import lockdown, vfio_noiommu_config
 from .._host.modules import module_installed, module_loaded
 from .._host.mounts import refuse_late
 from .._host.pci import PciBus, PciDevice
-from .._policy import acceptance, others
-from .._policy.backend import DKMS, IOMMU, UNSAFE_INTERRUPTS, choose
+from .._policy import acceptance, others, write_combining
+from .._policy.backend import DKMS, IOMMU, NOT_ACCEPTED, UNSAFE_INTERRUPTS, choose
 from .._policy.guard_context import GuardContext
 from .._policy.guards import check, loss_refusals
+from .._policy.kinds import VFIO_PCI
 from .._policy.others import id_refusals
 from .._policy.undeclared import undeclared
 from .._policy.unsuitable import unsuitable
@@ -104,8 +108,10 @@ class Preflight:
         plans, errors = plan_functions(root, self._bus, declared.sriov, known, originals.sriov if judged else {})
         present = PciBus(root)
         errors += loss_refusals(context, present, losses(plans, present), set(self._recorded))
-        self._selected, self._selector_errors = resolve(declared.devices, self._bus, known)
-        self._selector_errors += errors
+        pairs, self._selector_errors = match(declared.devices, self._bus, known)
+        self._selected = [device for device, _entry in pairs]
+        self._combined, harmful, self._unknown_bars = write_combining.choose(root, pairs, VFIO_PCI)
+        self._selector_errors += errors + harmful
         self._release = kernels.running(root)
         self._iommu = host_iommu(root)
         self._enabling = enabling(root, self._iommu, declared.enable_iommu)
@@ -186,7 +192,7 @@ class Preflight:
 
     def _prebuilt_kernels(self) -> list[str]:
         """The kernels that want a module from a build host."""
-        wanted = self._prebuilt and self._choice.backend == DKMS
+        wanted = self._prebuilt and self._module_required
         # A directory of another name is not a kernel's; what runs is, and is refused by the controller.
         others = filter(kernels.is_release, kernels.installed(self._root))
         return sorted({self._release, *others}) if wanted else []
@@ -197,17 +203,33 @@ class Preflight:
     def _devices(self) -> list[dict[str, Any]]:
         return [self._device(device) for device in self._shown()]
 
+    @cached_property
+    def _met(self) -> tuple[str | None, list[PciDevice]]:
+        """The backend and the devices that applications meet: what is declared, else what was deployed.
+
+        What serves the host already needs no acceptance to be described.
+        """
+        if self._choice.backend is not None or {one.code for one in self._choice.refusals} != {NOT_ACCEPTED}:
+            return self._choice.backend, self._selected
+        try:
+            deployed = load_json(self._root, BINDINGS, BINDINGS_SCHEMA) or {}
+        except HostError:  # whoever needs the record to bind says what is wrong with it
+            deployed = {}
+        known = (self._bus.get(address) for address in self._recorded)
+        return deployed.get("backend"), self._selected or [device for device in known if device is not None]
+
     def _applications(self) -> dict[str, Any]:
         from . import predict  # and with it much of the package _access, which a deploy does not ask for
 
-        machine = os.uname().machine
-        return predict.applications(predict.Situation(self._root, self._choice.backend, machine, self._selected))
+        backend, devices = self._met
+        return predict.applications(predict.Situation(self._root, backend, os.uname().machine, devices))
 
     def _container(self) -> dict[str, Any]:
         from . import predict
 
-        nodes = [device["chardev"] for device in self._devices if self._by_selector and device["chardev"]]
-        return predict.container(self._choice.backend, nodes)
+        backend, devices = self._met
+        nodes = [chardev_of(self._root, device.iommu_group) for device in devices]
+        return predict.container(backend, [node for node in nodes if node and self._root.exists(node)])
 
     def _shown(self) -> list[PciDevice]:
         if self._by_selector:
@@ -234,6 +256,7 @@ class Preflight:
             "chardev": group.chardev if group is not None and self._root.exists(group.chardev) else None,
             "safety": safety.level,
             "safety_reason": safety.reason,
+            "write_combining": list(read_naming(self._root, device.address).combined),
             "guards": [guard.as_dict() for guard in self._guards[device.address]],
         }
 
@@ -246,7 +269,7 @@ class Preflight:
         for device in self._selected:
             guards = self._originals.standing(self._guards[device.address], device, self._bus)
             refusals += [guard.refusal() for guard in guards]
-            refusals += unsuitable(self._root, device, "vfio-pci")
+            refusals += unsuitable(self._root, device, VFIO_PCI)
         addresses = {device.address for device in self._selected}
         if self._selected:
             refusals += id_refusals(self._root, self._bus, self._choice.backend, addresses)
@@ -259,12 +282,18 @@ class Preflight:
             refusals += refuse_late(self._root, (LIBRARY, STATE))
         return {
             "backend": self._choice.backend or "none",
+            "module_required": self._module_required,
             "safe": self._choice.backend == IOMMU and self._iommu.state == "active",
             "ok": not refusals,
             "refusals": [refusal.as_dict() for refusal in refusals],
             "warnings": self._warnings(),
             "reboot_required": self._stale() or self._enabling.pending,
         }
+
+    @property
+    def _module_required(self) -> bool:
+        """Whether a deploy installs the noiommu module: as the backend, or for write combining alone."""
+        return self._choice.backend == DKMS or (self._choice.backend is not None and bool(self._combined))
 
     def _held(self) -> list[HostError]:
         """The devices that cannot be unbound: a process drives them, or an earlier run's request still hangs."""
@@ -288,13 +317,13 @@ class Preflight:
             locked.evidence += [
                 fact for fact in signing.facts(self._root, self._signing) if fact not in locked.evidence
             ]
-        elif self._choice.backend != DKMS:
+        elif not self._module_required:
             return []
         unsigned = signing.refusal(self._root, self._signing)
         return [] if unsigned is None else [unsigned]
 
     def _vfio_missing(self) -> list[HostError]:
-        driver = "vfio-pci"
+        driver = VFIO_PCI
         if module_loaded(self._root, driver) or module_installed(self._root, driver, self._release):
             return []
         index = "%s/%s/modules.dep" % (kernels.MODULES, self._release)
@@ -311,8 +340,8 @@ class Preflight:
         ]
 
     def _warnings(self) -> list[str]:
-        warnings = [*self._choice.warnings, *self._bound_by_others()]
-        if self._choice.backend == DKMS:
+        warnings = [*self._choice.warnings, *self._bound_by_others(), *self._unknown_bars]
+        if self._module_required:
             warnings += self._build_warnings()
         if self._iommu.state == "active" and read_parameters(self._root, "vfio_iommu_type1"):
             warnings += self._unsafe_interrupts(self._iommu)
@@ -333,7 +362,7 @@ class Preflight:
             " again, as by an upgrade of its package, its own replaces it. Remove the line."
             % (dpdk_service.INTERFACES, binding.line, dpdk_service.NAME, binding.address, binding.driver)
             for binding in bindings
-            if binding.address in selected and binding.driver != "vfio-pci"
+            if binding.address in selected and binding.driver != VFIO_PCI
         ]
 
     def _build_warnings(self) -> list[str]:

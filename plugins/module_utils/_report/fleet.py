@@ -18,6 +18,7 @@ from typing import Any, Iterable, Mapping
 
 from .._base.errors import HostError
 from .._base.times import parse_stamp
+from .._host.bars import BARS
 from .._policy.acceptance import end_of
 from .metrics import CHECKED
 from .record import blank, reason
@@ -245,7 +246,13 @@ def _device(one: Mapping[str, Any]) -> dict[str, Any]:
         "group": _number(one.get("group")),
         "chardev": _text_or_none(one.get("chardev")),
         "safety": one.get("safety") if one.get("safety") in _SAFETY else "none",
+        "write_combining": _bars(one.get("write_combining")),
     }
+
+
+def _bars(value: Any) -> list[int]:
+    found = value if isinstance(value, list) else []
+    return [bar for bar in found if isinstance(bar, int) and not isinstance(bar, bool) and bar in BARS]
 
 
 def changes(result: Mapping[str, Any]) -> list[str]:

@@ -54,7 +54,7 @@ from .._host.pci import PciBus, PciDevice
 from .._policy import acceptance
 from .._policy.backend import needs
 from .._policy.granted_nodes import CONTAINER, can_use_container, granted_nodes
-from . import metrics
+from . import bars, metrics, spdk
 from .record import blank, reason
 
 OK, DRIFTED, UNKNOWN = 0, 1, 2
@@ -146,6 +146,7 @@ class Verify:
             "driver": state.driver,
             "group": state.group,
             "safety": state.safety,
+            "write_combining": list(state.bars.combined),
         }
 
     def _stale(self) -> list[str]:
@@ -160,7 +161,9 @@ class Verify:
         if not self._bindings or not self._bindings["backend"]:
             return
         release = kernels.running(self._root)
-        wanted = needs(self._bindings["backend"], self._bindings["driver"], self._bindings["dpdk_pa_hint"])
+        combines = any("write_combining" in entry for entry in self._entries)
+        stored = self._bindings
+        wanted = needs(stored["backend"], stored["driver"], stored["dpdk_pa_hint"], combines)
         for module in wanted.modules:
             if not module_installed(self._root, module, release):
                 yield "%s is not installed for the running kernel %s" % (module, release)
@@ -191,6 +194,7 @@ class Verify:
             yield from self._unbound(
                 target(self._bindings["backend"], self._bindings["driver"], self._bindings["dpdk_pa_hint"])
             )
+            yield from spdk.disks_without_driver(self._root, self._bus, {entry["address"] for entry in self._entries})
         yield from self._unreleased()
 
     def _unbound(self, want: Target) -> Iterator[str]:
@@ -203,9 +207,14 @@ class Verify:
                 replacement = replaced(device, self._bus, entry)
                 if replacement:
                     yield "%s: %s: deploy again, or no boot binds it" % (device.address, replacement)
-                steps = plan(observe(self._root, device), want)
+                state = observe(self._root, device)
+                # Of the BARs it is said what is, since the steps would not tell.
+                steps = plan(state, want._replace(write_combining=None))
                 if steps:
-                    yield "%s: %s" % (device.address, ", ".join(map(str, steps)))
+                    hint = spdk.after_reset(device, state, want)
+                    yield "%s: %s%s" % (device.address, ", ".join(map(str, steps)), hint)
+                elif state.driver == want.driver:
+                    yield from bars.drift(self._root, device, state, entry.get("write_combining", []))
 
     def _unreleased(self) -> Iterator[str]:
         """Say which devices could not be released, and still are not."""

@@ -27,7 +27,7 @@ DECLARED = {
     "noiommu_access": {"group": "dataplane"},
 }
 ANSWER = {
-    "verdict": {"backend": "iommu", "refusals": [], "warnings": []},
+    "verdict": {"backend": "iommu", "module_required": False, "refusals": [], "warnings": []},
     "iommu_boot": {"recorded": False, "pending": False},
     "recorded": dict.fromkeys(("hugepages", "hugepage_mounts", "access"), False),
     "packages_missing": [],

@@ -36,6 +36,8 @@ class Machine:
         self.without_ids: set[str] = set()  # drivers that take a device only by its override, as those of UIO do
         self.builtin_noiommu = False
         self.needs_link: set[str] = set()  # physical functions that make nothing while their interface is down
+        self.uncombined: set[str] = set()  # devices with a BAR that somebody has mapped already
+        self._combined: dict[tuple[str, int], bool] = {}  # whether a BAR that was named is write-combined
         self._native: dict[str, str] = {}  # the driver that knows a device by its number
         self._parked: dict[str, list[tuple]] = {}
         self.root = _MachineRoot(self)
@@ -76,6 +78,7 @@ class Machine:
             tree.file(PARAMETERS + "/dpdk_pa_hint", "Y")
             tree.file(PARAMETERS + "/add")
             tree.file(PARAMETERS + "/remove")
+            tree.file(PARAMETERS + "/write_combining")
         elif module == "vfio_iommu_type1":
             tree.file(UNSAFE_INTERRUPTS, "N")
         else:
@@ -89,8 +92,11 @@ class Machine:
     def unload(self, module: str) -> int:
         """React to modprobe -r."""
         bound = [d for d in self.tree.root.listdir("/sys/bus/pci/devices") if self.driver_of(d) == module]
-        if bound or (module == "noiommu" and self.tree.root.listdir("/sys/class/iommu")):
+        ours = [node for node in self.tree.root.listdir("/sys/class/iommu") if node.startswith("noiommu-")]
+        if bound or (module == "noiommu" and (ours or any(self._combined.values()))):
             return 1
+        if module == "noiommu":
+            self._combined.clear()
         self.tree.remove("/sys/module/" + module.replace("-", "_"))
         self.tree.remove(DRIVERS + "/" + module)
         return 0
@@ -125,6 +131,7 @@ class Machine:
                     tree.remove("/sys/class/net/" + name)
                     self._parked.setdefault(address, []).append((name, path, parked))
         tree.remove(real + "/driver")
+        self._list_bars({key: is_on and key[0] != address for key, is_on in self._combined.items()})
 
     def bind(self, address: str, driver: str) -> None:
         """React to a write to bind."""
@@ -155,6 +162,30 @@ class Machine:
         group = tree.root.link_name(real, "iommu_group")
         noiommu = tree.root.read_text("/sys/kernel/iommu_groups", group, "name") == "vfio-noiommu"
         tree.file("/dev/vfio/%s%s" % ("noiommu-" if noiommu else "", group))
+        is_free = address not in self.uncombined
+        self._list_bars({key: is_on or (key[0] == address and is_free) for key, is_on in self._combined.items()})
+
+    def combine(self, text: str) -> None:
+        """React to the noiommu module's write_combining parameter."""
+        address, bar = text[1:].split()
+        key = (address, int(bar))
+        flags = self.tree.root.read_text(self.tree.real(address), "resource").splitlines()[int(bar)].split()[2]
+        if self.driver_of(address) is not None:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        if not int(flags, 16) & 0x2000:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        if (text[0] == "+") == (key in self._combined):
+            raise OSError(errno.EEXIST if text[0] == "+" else errno.ENODEV, "named, or not")
+        named = {**self._combined, key: False}
+        if text[0] == "-":
+            del named[key]
+        self._list_bars(named)
+
+    def _list_bars(self, combined: dict[tuple[str, int], bool]) -> None:
+        if combined != self._combined:
+            self._combined = combined
+            lines = ["%s %d %s" % (*key, "on" if is_on else "off") for key, is_on in combined.items()]
+            self.tree.file(PARAMETERS + "/write_combining", "\n".join(lines))
 
     def _free_group(self) -> int:
         taken = {int(name) for name in self.tree.root.listdir("/sys/kernel/iommu_groups")}
@@ -243,6 +274,8 @@ class _MachineRoot(Root):
         try:
             if folder == PARAMETERS and name in ("add", "remove"):
                 (machine.add if name == "add" else machine.drop)(text)
+            elif folder == PARAMETERS and name == "write_combining":
+                machine.combine(text)
             elif name == "bind":
                 machine.bind(text, os.path.basename(folder))
             elif name == "unbind":

@@ -50,6 +50,10 @@ MISSPELT = [
     Mistake({"noiommu_qqqqqqqqqqqqqqqqq": 1}, "none is named like it", "unknown_variable"),
     Mistake({"noiommu_devices_": []}, "noiommu_devices", "unknown_variable"),
 ]
+WRONG_BARS = [
+    wrong("noiommu_devices", [{"slot": 4, "write_combining": [7]}], "[0].write_combining: '7' is not a choice of BARs"),
+    wrong("noiommu_devices", [{"slot": 4, "write_combining": ["2", "all"]}], "[0].write_combining: '2, all' is not a"),
+]
 WRONG_GRANTS = [
     wrong("noiommu_access", {"group": "g", "memlok": 1}, ".memlok: there is no such key; did you mean memlock?"),
     wrong("noiommu_access", {"users": "ann", "services": [{"nam": "fwd"}]}, ".services[0].nam: there is no"),
@@ -181,7 +185,7 @@ WRONG_TOGETHER = [
     ),
     Mistake({"noiommu_access_a": {"users": ["ann"]}, "noiommu_access_b": {}}, "noiommu_access_a: The grants name no"),
 ]
-MISTAKES = MISSPELT + WRONG_GRANTS + WRONG_DEVICES + WRONG_MEMORY + WRONG_SCALARS + WRONG_TOGETHER
+MISTAKES = MISSPELT + WRONG_BARS + WRONG_GRANTS + WRONG_DEVICES + WRONG_MEMORY + WRONG_SCALARS + WRONG_TOGETHER
 ACCEPTED = [
     Mistake({name: value})
     for name, value in (
@@ -189,6 +193,8 @@ ACCEPTED = [
         ("noiommu_devices", [{"pf": "eth1", "vf": [0, "2-3"]}, {"slot": 4}, {"slot": 4.1}]),
         ("noiommu_devices", [{"pf": "52-54-00-12-34-56", "vf": "0-3"}, {"address": "04:00.0-04:00.3,0000:05:00.0"}]),
         ("noiommu_devices", [{"mac": MAC, "address": None}]),
+        ("noiommu_devices", [{"slot": 4, "write_combining": [2, "4"]}, {"slot": 5, "write_combining": "prefetchable"}]),
+        ("noiommu_devices", [{"slot": 4, "write_combining": 2}, {"slot": 5, "write_combining": []}]),
         ("noiommu_devices", []),
         ("noiommu_devices", ""),
         ("noiommu_devices", None),

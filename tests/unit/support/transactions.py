@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Callable
 
 import pytest
@@ -111,3 +112,21 @@ def killed_everywhere(host: Machine, before: list[Request], request: Request, mo
         settle(request)
         settle(NOTHING)
         assert host.tree.content() == pristine, "killed after %d steps" % steps
+
+
+def content_of(host: Machine) -> dict[str, str]:
+    """Everything on the host, but for the group numbers: the kernel gives the next free one to a group made anew."""
+    names, numbers = {}, {}
+    for number in host.root.listdir("/sys/kernel/iommu_groups"):
+        owners = ",".join(host.root.listdir("/sys/kernel/iommu_groups", number, "devices"))
+        names["/iommu_groups/" + number] = "/iommu_groups/of-" + owners
+        numbers["/dev/vfio/" + number] = "/dev/vfio/of-" + owners
+        names["-> ../%s" % number] = "-> ../of-" + owners
+
+    def renamed(text: str) -> str:
+        for old, new in names.items():
+            text = re.sub(old + (r"(?![\w/])" if old[0] == "-" else r"\b"), new, text)
+        return text
+
+    content = host.tree.content().items()
+    return {renamed(numbers.get(path, path)): renamed(text) for path, text in content}

@@ -154,6 +154,26 @@ class Tree:
             head.ljust(0x100, b"\0") + words + bytes.fromhex(serial.replace("-", ""))[::-1],
         )
 
+    def bars(self, address: str, bars: dict[int, tuple[int, str]]) -> None:
+        """Give a function BARs by number, each with its size and kind: io, mem, or pref (64 for one of 64 bits)."""
+        flags = {"io": 0x40101, "mem": 0x40200, "pref": 0x42208, "pref64": 0x14220C, "unset": 0x20042208}
+        lines = ["0x%016x 0x%016x 0x%016x" % (0, 0, 0)] * 13
+        for number, (size, kind) in bars.items():
+            start = 0 if kind == "unset" else 0xFE000000 + number * 0x100000
+            lines[number] = "0x%016x 0x%016x 0x%016x" % (start, start + size - 1, flags[kind])
+        self.file(self.real(address) + "/resource", "\n".join(lines))
+
+    def capabilities(self, address: str, *capabilities: bytes) -> None:
+        """Give a function's configuration space a list of capabilities; each without its link to the next."""
+        config = bytearray(self.root.read_bytes(self.real(address), "config").ljust(0x100, b"\0"))
+        config[0x06] |= 0x10
+        link, offset = 0x34, 0x40
+        for capability in capabilities:
+            config[link] = offset
+            config[offset : offset + len(capability) + 1] = capability[:1] + b"\0" + capability[1:]
+            link, offset = offset + 1, offset + (len(capability) + 4 & ~3)
+        self.file(self.real(address) + "/config", bytes(config))
+
     # --- network ---
 
     def net(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import threading
 import time
@@ -28,6 +27,7 @@ from ansible_collections.baremetal.noiommu.tests.unit.support.fake_kernel import
 from ansible_collections.baremetal.noiommu.tests.unit.support.transactions import (
     NOTHING,
     binding,
+    content_of,
     converge,
     fails_everywhere,
     killed_everywhere,
@@ -234,24 +234,6 @@ def test_a_recorded_device_that_is_gone_is_an_error_when_listed(host: Machine) -
 # --- all or nothing ---
 
 
-def _content(host: Machine) -> dict[str, str]:
-    """Everything on the host, but for the group numbers: the kernel gives the next free one to a group made anew."""
-    names, numbers = {}, {}
-    for number in host.root.listdir("/sys/kernel/iommu_groups"):
-        owners = ",".join(host.root.listdir("/sys/kernel/iommu_groups", number, "devices"))
-        names["/iommu_groups/" + number] = "/iommu_groups/of-" + owners
-        numbers["/dev/vfio/" + number] = "/dev/vfio/of-" + owners
-        names["-> ../%s" % number] = "-> ../of-" + owners
-
-    def renamed(text: str) -> str:
-        for old, new in names.items():
-            text = re.sub(old + (r"(?![\w/])" if old[0] == "-" else r"\b"), new, text)
-        return text
-
-    content = host.tree.content().items()
-    return {renamed(numbers.get(path, path)): renamed(text) for path, text in content}
-
-
 TRANSITIONS = transitions(
     {
         "take": ([], BOTH),
@@ -265,7 +247,7 @@ TRANSITIONS = transitions(
 
 @TRANSITIONS
 def test_a_failure_anywhere_puts_everything_back(host: Machine, before: list[Request], wanted: Request) -> None:
-    fails_everywhere(host, before, wanted, _content)
+    fails_everywhere(host, before, wanted, content_of)
 
 
 @TRANSITIONS

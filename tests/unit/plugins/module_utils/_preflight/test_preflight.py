@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
@@ -79,6 +80,7 @@ def test_a_stock_host_is_served_by_dkms_if_that_is_accepted(host: Tree) -> None:
     result = report(host, {"mac": MAC})
     assert result["verdict"] == {
         "backend": "dkms",
+        "module_required": True,
         "safe": False,
         "ok": True,
         "refusals": [],
@@ -179,6 +181,7 @@ def test_a_device_is_described(host: Tree) -> None:
             "chardev": None,
             "safety": "none",
             "safety_reason": "no IOMMU group: VFIO cannot hand this device out",
+            "write_combining": [],
             "guards": [],
         }
     ]
@@ -401,3 +404,35 @@ def test_parts_are_converted_as_their_modules_do() -> None:
     with pytest.raises(HostError) as caught:
         noiommu_info.declared({**ARGUMENTS, "access": {"memlok": 1}})
     assert caught.value.code == "declaration" and "memlok" in str(caught.value)
+
+
+def test_a_deployed_host_says_what_applications_do_without_being_accepted(host: Tree) -> None:
+    """Whoever asks what runs there declares nothing, and accepts nothing."""
+    assert not report(host, accept=False)["applications"]["dpdk"]["works"]
+    deployed = {"backend": "dkms", "driver": "vfio-pci", "dpdk_pa_hint": True, "devices": []}
+    original = {"vendor_device": "8086:10d3", "driver": "e1000e", "driver_override": None, "interfaces": []}
+    host.file("/etc/noiommu/bindings.json", json.dumps({"version": 1, **deployed}))
+    host.file("/var/lib/noiommu/originals.json", json.dumps({"version": 1, "devices": {NIC: original}}))
+    host.bind(NIC, "vfio-pci")
+    host.group(3, NIC, name="noiommu", node="noiommu-" + NIC)
+    host.file("/dev/vfio/3")
+    host.file("/sys/bus/pci/devices/0000:00:00.0/iommu/intel-iommu/cap", "no IOMMU")
+    found = report(host, accept=False)
+    assert found["verdict"]["backend"] == "none" and codes(found) == ["unsafe_not_accepted"]
+    prediction = found["applications"]["dpdk"]
+    assert (prediction["backend"], prediction["iova_mode"], prediction["works"]) == ("dkms", "PA", True)
+    assert "/dev/vfio/3" in found["container"]["devices"] and "SYS_RAWIO" in found["container"]["capabilities"]
+    # What forbids it altogether is another matter.
+    host.file("/sys/kernel/security/lockdown", "none [integrity] confidentiality")
+    assert report(host, accept=False)["applications"]["dpdk"]["backend"] == "none"
+
+
+def test_write_combining_has_the_module_installed_beside_an_iommu(host: Tree) -> None:
+    host.group(3, NIC)
+    host.file("/proc/cpuinfo", "flags\t\t: pat")
+    host.bars(NIC, {0: (1 << 12, "mem"), 2: (1 << 20, "pref")})
+    assert report(host, {"mac": MAC})["verdict"]["module_required"] is False
+    wanted = report(host, {"mac": MAC, "write_combining": ["2"]})["verdict"]
+    assert (wanted["backend"], wanted["safe"], wanted["module_required"]) == ("iommu", True, True), wanted
+    refused = report(host, {"mac": MAC, "write_combining": ["0"]})
+    assert codes(refused) == ["write_combining"] and refused["verdict"]["module_required"] is False

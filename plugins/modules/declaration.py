@@ -35,6 +35,13 @@ options:
       - Whether the task fails where something is wrong. Otherwise it warns.
     type: bool
     default: true
+  tags:
+    description:
+      - Which tags of the command line are refused where it names a playbook of this collection.
+      - V(steps) refuses all but the names of RV(steps), V(none) all, V(any) none.
+    type: str
+    choices: [any, steps, none]
+    default: any
 seealso:
   - module: baremetal.noiommu.noiommu_info
   - plugin: baremetal.noiommu.declared
@@ -47,6 +54,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+steps:
+  description:
+    - The steps that C(--tags) and C(--skip-tags) choose, V(preflight) always among them unless there are none.
+    - A tag of a role or play that is on the command line chooses all steps.
+  returned: success
+  type: list
+  elements: str
+  sample: [preflight, kmod, hugepages, devices, access]
 refusals:
   description: Everything that is wrong.
   returned: failure
@@ -54,7 +69,8 @@ refusals:
   elements: dict
   contains:
     code:
-      description: The kind of reason, V(unknown_variable), V(declaration), V(contested_variable) or V(facts_override).
+      description:
+        - The kind of reason, V(unknown_variable), V(declaration), V(contested_variable), V(tags) or V(facts_override).
       type: str
     message:
       description: What is wrong.

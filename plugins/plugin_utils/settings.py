@@ -25,7 +25,8 @@ INTERNAL = frozenset(
     hugepages_host_memory hugepages_mounted hugepages_mounts hugepages_pools hugepages_result hugepages_state
     kmod_archive_keyring kmod_archives kmod_build kmod_build_hosts kmod_built kmod_headers_hint
     kmod_package_manager kmod_packages_needed kmod_result kmod_source kmod_state kmod_wanting passthrough_cmdline
-    passthrough_now passthrough_reboot passthrough_reboot_ok passthrough_state preflight_accept_unsafe
+    passthrough_declared passthrough_now passthrough_reboot passthrough_reboot_ok passthrough_state passthrough_steps
+    preflight_accept_unsafe
     preflight_access preflight_backend preflight_devices preflight_enable_iommu preflight_gather_subset
     preflight_host_memory preflight_hugepage_mounts preflight_hugepages preflight_info preflight_insecure_until
     preflight_kmod_build preflight_refused preflight_sriov preflight_tolerated preflight_undeclared rollback_taint

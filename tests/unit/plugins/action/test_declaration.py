@@ -65,6 +65,14 @@ def test_every_mistake_ends_a_deploy_before_anything_is_asked_or_changed(control
     assert len(recap) == len(hosts) and all("changed=0 " in line for line in recap)
 
 
+@pytest.mark.parametrize(
+    "playbook, tag, said", [("deploy", "hugepage", "Write hugepages."), ("report", "kmod", "Leave it")]
+)
+def test_tags_that_choose_nothing_are_refused(control: Control, playbook: str, tag: str, said: str) -> None:
+    done = control.run("baremetal.noiommu." + playbook, {"a": {}}, "--tags", tag)
+    assert done.rc != 0 and done.reached == set() and said in done.told("a"), done.said
+
+
 def test_a_list_given_as_text_is_explained(control: Control) -> None:
     extra = "noiommu_devices=[{'mac':'52:54:00:12:34:56'}]"
     done = control.run("baremetal.noiommu.deploy", {"a": {}}, "-e", extra)

@@ -1,0 +1,58 @@
+# Copyright (c) 2026, baremetal.noiommu contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which steps of a deploy --tags and --skip-tags choose.
+
+The steps are in files that are included for each host, and Ansible hands no tags on to those. So the tasks are always
+reached, and ask what is said here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, Iterable, Mapping
+
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+
+PREFLIGHT = "preflight"
+STEPS = (PREFLIGHT, "kmod", "hugepages", "devices", "access")
+_OF_ANSIBLE = ("all", "always", "never", "tagged")
+
+
+def chosen(variables: Mapping[str, Any], tags: Iterable[str]) -> list[str]:
+    """Return the steps to take; ``tags`` are those of the task that asks, with what its role and its play have."""
+    run, skip = _lists(variables)
+    # What somebody tags the role with means all of it.
+    others = set(tags) - {*STEPS, "always", "never"}
+    if others.intersection(run) or ("never" not in tags and {"all", "tagged"}.intersection(run)):
+        found = list(STEPS)
+    else:
+        found = [step for step in STEPS if step in run]
+        found = [PREFLIGHT, *found] if found and found[0] != PREFLIGHT else found
+    return [step for step in found if step == PREFLIGHT or step not in skip]
+
+
+def refused(variables: Mapping[str, Any], tags: Iterable[str], known: Iterable[str] = STEPS) -> list[HostError]:
+    """Refuse tags of the command line that choose nothing here; ``known`` are those that do."""
+    run, skip = _lists(variables)
+    fine = {*known, *_OF_ANSIBLE, *tags}
+    found = [_refusal("--tags", tag, known) for tag in run if tag not in fine]
+    return found + [_refusal("--skip-tags", tag, known) for tag in skip if tag not in fine or tag == PREFLIGHT]
+
+
+def _lists(variables: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    run, skip = (list(map(str, variables.get("ansible_%s_tags" % kind) or [])) for kind in ("run", "skip"))
+    return run or ["all"], skip
+
+
+def _refusal(option: str, tag: str, known: Iterable[str]) -> HostError:
+    nearest = difflib.get_close_matches(tag, [step for step in known if step != tag], 1)
+    there = ", ".join(known) or "none: this playbook does all or nothing"
+    return HostError(
+        "tags",
+        "%s %s: %s."
+        % (option, tag, "the checks before a change are always made" if tag in known else "there is no such tag"),
+        ["tags of this playbook: " + there],
+        "Write %s." % nearest[0] if nearest else "Leave it out.",
+    )

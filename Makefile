@@ -102,7 +102,7 @@ release: venv ## Do the next step of a release, and publish nothing: RELEASING.m
 
 unit: venv ## Unit tests on sysfs trees in temporary directories, and how much of plugins/ they run
 	@$(as_installed)
-	$(call stage,unit tests,$(PYTEST) --numprocesses=auto --timeout=300 --cov --cov-report=term tests/unit tests/fuzz)
+	$(call stage,unit tests,$(PYTEST) --numprocesses=auto --timeout=900 --cov --cov-report=term tests/unit tests/fuzz)
 
 fuzz: venv ## A million mutated inputs to the parsers of whatever hosts say (about an hour)
 	@$(as_installed)

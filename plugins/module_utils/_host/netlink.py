@@ -10,6 +10,7 @@ interface.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import os
@@ -120,14 +121,23 @@ def messages(data: bytes, wanted: int, header: int) -> Iterator[memoryview]:
 
 def attributes_of(payload: memoryview) -> dict[int, memoryview]:
     """Return the attributes of a message, or those nested in one, by type."""
-    found, offset = {}, 0
+    return dict(each_attribute(payload))
+
+
+def each_attribute(payload: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Yield each attribute with its type, which in a list is the same for all."""
+    offset = 0
     while offset + 4 <= len(payload):
         length, kind = struct.unpack_from("=HH", payload, offset)
         if length < 4 or offset + length > len(payload):
             raise _malformed(kind, "an attribute claims %d of %d bytes" % (length, len(payload) - offset))
-        found[kind & 0x3FFF] = payload[offset + 4 : offset + length]
+        yield kind & 0x3FFF, payload[offset + 4 : offset + length]
         offset += (length + 3) & ~3
-    return found
+
+
+def attribute(kind: int, payload: bytes) -> bytes:
+    """Return one attribute as a message has it."""
+    return struct.pack("=HH", 4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
 
 
 def text_of(attributes: dict[int, memoryview], kind: int) -> str | None:
@@ -282,17 +292,40 @@ def dump(kind: int, body: bytes, absent: Collection[int] = (), protocol: int = R
     return data
 
 
-def _dump_once(kind: int, body: bytes, protocol: int) -> tuple[bytes, bool]:
-    chunks, interrupted = [], False
+def exchange(kind: int, flags: int, body: bytes) -> bytes:
+    """Send one request to rtnetlink; return the answer, or nothing if the kernel just confirms. Raise its error."""
+    with _asked(kind, flags, body, ROUTE) as sock:
+        answer = _receive(sock)
+    if struct.unpack_from("=H", answer, 4)[0] != _NLMSG_ERROR:
+        return answer
+    code = -struct.unpack_from("=i", answer, 16)[0]
+    if code:
+        raise OSError(code, os.strerror(code))
+    return b""
+
+
+@contextlib.contextmanager
+def _asked(kind: int, flags: int, body: bytes, protocol: int) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as sock:
         sock.bind((0, 0))
         sock.settimeout(10)
-        header = struct.pack("=IHHII", 16 + len(body), kind, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0)
+        header = struct.pack("=IHHII", 16 + len(body), kind, _NLM_F_REQUEST | flags, 1, 0)
         sock.sendto(header + body, (0, 0))
+        yield sock
+
+
+def _receive(sock: socket.socket) -> bytes:
+    chunk, _ancillary, message_flags, _sender = sock.recvmsg(_BUFFER)
+    if message_flags & socket.MSG_TRUNC:
+        raise OSError(errno.EMSGSIZE, "an answer is larger than %d bytes" % _BUFFER)
+    return chunk
+
+
+def _dump_once(kind: int, body: bytes, protocol: int) -> tuple[bytes, bool]:
+    chunks, interrupted = [], False
+    with _asked(kind, _NLM_F_DUMP, body, protocol) as sock:
         while True:
-            chunk, _ancillary, message_flags, _sender = sock.recvmsg(_BUFFER)
-            if message_flags & socket.MSG_TRUNC:
-                raise OSError(errno.EMSGSIZE, "an answer is larger than %d bytes" % _BUFFER)
+            chunk = _receive(sock)
             end, flags = _scan(chunk)
             interrupted = interrupted or bool(flags & _NLM_F_DUMP_INTR)
             chunks.append(chunk[:end])

@@ -75,4 +75,45 @@ options:
         description: How many virtual functions it has.
         type: int
         required: true
+      functions:
+        description:
+          - Settings of single virtual functions, each entry for some of them. What is not set stays as the driver has
+            it. Two entries must not set the same of the same virtual function.
+          - Which ones a card can do depends on the driver of its physical function.
+        type: list
+        elements: dict
+        suboptions:
+          vf:
+            description: The indexes of the virtual functions; numbers, ranges such as V(0-3), or V(all), if left out.
+            type: list
+            elements: str
+          mac:
+            description: The MAC address of the one virtual function that the entry means.
+            type: str
+          vlan:
+            description: The VLAN, V(1) to V(4094), whose tag the card adds and removes; V(0) is none.
+            type: int
+          qos:
+            description: The priority in that tag, V(0) to V(7), V(0) if left out. Needs O(sriov[].functions[].vlan).
+            type: int
+          vlan_protocol:
+            description: The kind of that tag, V(802.1Q) if left out. Needs O(sriov[].functions[].vlan).
+            type: str
+            choices: ["802.1Q", 802.1ad]
+          trust:
+            description: Whether its application may change its MAC address, or receive what is for others.
+            type: bool
+          spoof_check:
+            description: Whether frames from another address than its own are dropped.
+            type: bool
+          min_tx_rate:
+            description: The least rate of sending in Mbit/s that it is given; V(0) is none.
+            type: int
+          max_tx_rate:
+            description: The highest rate of sending in Mbit/s; V(0) is no limit.
+            type: int
+          link_state:
+            description: The link that it sees, V(auto) for that of the port.
+            type: str
+            choices: [auto, enable, disable]
 """

@@ -48,6 +48,8 @@ options:
       - A physical function that is not listed any more gets the number back that it had before the first run.
       - The number of one that has virtual functions is changed only if none of them is guarded or in use, as the kernel
         destroys them all.
+      - Settings of virtual functions are set before any driver sees them, at each boot again, and given back with the
+        rest. A change that makes drivers reset a virtual function is refused while a process drives it.
       - A physical function may carry the host's own traffic. It must still have its addresses and routes after virtual
         ones were made; otherwise they are taken back.
     type: list
@@ -133,6 +135,22 @@ EXAMPLES = r"""
       - pf: ens1f0
         count: 4
 
+- name: Two virtual functions in a VLAN, with addresses that stay
+  baremetal.noiommu.vfio_binding:
+    sriov:
+      - pf: ens1f0
+        vfs: 2
+        functions:
+          - vf: ["0"]
+            mac: "52:54:00:aa:00:00"
+            trust: true
+          - vf: ["1"]
+            mac: "52:54:00:aa:00:01"
+          - vlan: 100
+    devices:
+      - pf: ens1f0
+        count: 2
+
 - name: The first function of the card in slot 4, and an NVMe disk
   baremetal.noiommu.vfio_binding:
     devices:
@@ -198,6 +216,13 @@ before:
         vfs:
           description: How many virtual functions it has.
           type: int
+        functions:
+          description:
+            - The settings that are declared of virtual functions, or given back; only where there are any.
+            - V(vf) is the index. The other keys are those of O(sriov[].functions[]).
+          type: list
+          elements: dict
+          sample: [{vf: 0, mac: "52:54:00:aa:00:00", trust: true}]
 after:
   description: The state reached, or in check mode the one that would be.
   returned: success

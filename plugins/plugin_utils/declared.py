@@ -18,6 +18,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._base import sch
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.schema import Problem, Schema
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.forms import problems as device_problems
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.vf_settings import problems as vf_problems
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.declared import mount_problems, pool_problems
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.floor import parse_floor
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.acceptance import end_of
@@ -92,6 +93,14 @@ def _wrong_size(value: Any, name: str) -> Iterator[Problem]:
         yield schema.refused(exc, name)
 
 
+def _wrong_functions(value: Any, name: str) -> Iterator[Problem]:
+    wrong = list(device_problems(value, name))
+    yield from wrong
+    for position, entry in enumerate([] if wrong else value):
+        where = "%s[%d].functions" % (name, position)
+        yield from vf_problems(entry.get("functions") or [], int(entry["vfs"]), where)
+
+
 # What a value of the right kind can have wrong on any host.
 _MEANING: dict[str, Callable[[Any, str], Iterator[Problem]]] = {
     "noiommu_access": access_problems,
@@ -100,7 +109,7 @@ _MEANING: dict[str, Callable[[Any, str], Iterator[Problem]]] = {
     "noiommu_hugepage_mounts": mount_problems,
     "noiommu_hugepages": pool_problems,
     "noiommu_insecure_until": _wrong_date,
-    "noiommu_sriov": device_problems,
+    "noiommu_sriov": _wrong_functions,
 }
 
 

@@ -109,12 +109,25 @@ SECTIONS: dict[str, dict[str, Variable]] = {
             kind=SRIOV_SPEC,
             adds_up=True,
             summary="How many virtual functions physical functions have, as the whole list.",
-            more="See [virtual functions](guide.md#virtual-functions).",
+            more="See [virtual functions](guide.md#virtual-functions) and"
+            " [their settings](guide.md#settings-of-single-virtual-functions).",
             keys={
                 "pf": "the physical function, by its interface, MAC address or PCI address",
                 "vfs": "how many virtual functions it has",
+                "functions": "settings of single virtual functions, each entry with the keys below for some of them",
+                "functions[].vf": 'their indexes, such as `["0-3"]`; without it, all of them',
+                "functions[].mac": "the MAC address of the one virtual function that the entry means",
+                "functions[].vlan": "the VLAN whose tag the card adds and removes, 1 to 4094; 0 is none",
+                "functions[].qos": "with `vlan`: the priority in that tag, 0 (if not given) to 7",
+                "functions[].vlan_protocol": "with `vlan`: `802.1Q` (if not given) or `802.1ad`",
+                "functions[].trust": "whether its application may change its MAC address or receive what is for others",
+                "functions[].spoof_check": "whether frames from another address than its own are dropped",
+                "functions[].min_tx_rate": "the least rate of sending that it is given, in Mbit/s; 0 is none",
+                "functions[].max_tx_rate": "the highest rate of sending, in Mbit/s; 0 is no limit",
+                "functions[].link_state": "the link that it sees: `auto` (that of the port), `enable` or `disable`",
             },
-            example="noiommu_sriov:\n  - {pf: ens1f0, vfs: 4}",
+            example="noiommu_sriov:\n  - pf: ens1f0\n    vfs: 4\n    functions:\n"
+            '      - {vf: ["0"], mac: "52:54:00:aa:00:00", trust: true}\n      - {vlan: 100}',
         ),
         "noiommu_dpdk_pa_hint": Variable(
             _BOOLEAN,

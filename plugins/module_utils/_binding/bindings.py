@@ -15,6 +15,7 @@ from .._base.records import load_json
 from .._devices.identity import identity, interface_state, permanent_macs
 from .._devices.originals import Originals
 from .._devices.sriov import VfPlan
+from .._devices.vf_settings import to_record
 from .._host.pci import PciBus, PciDevice
 from .._policy import acceptance
 from .request import Request
@@ -56,4 +57,5 @@ def _entry(address: str, bars: tuple[int, ...], originals: Originals) -> dict[st
 
 def _pf_entry(plan: VfPlan, bus: PciBus) -> dict[str, Any]:
     pf = plan.pf
-    return dict(identity(pf, bus), address=pf.address, vfs=plan.want, macs=permanent_macs(interface_state(pf)))
+    entry = dict(identity(pf, bus), address=pf.address, vfs=plan.want, macs=permanent_macs(interface_state(pf)))
+    return dict(entry, functions=to_record(plan.settings)) if plan.settings else entry

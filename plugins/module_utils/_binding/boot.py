@@ -29,9 +29,10 @@ from .._devices.identity import Match, awaited, follow, locate
 from .._devices.originals import Originals
 from .._devices.schemas import BINDING, BINDING_SRIOV
 from .._devices.schemas import BINDINGS as BINDINGS_SCHEMA
-from .._devices.sriov import VfPlan, count, losses
+from .._devices.sriov import VfPlan, count, losses, read_settings
 from .._devices.steps import observe, plan, target
 from .._devices.transaction import INTERRUPTED, Transaction
+from .._devices.vf_settings import from_record
 from .._host import dpdk_service
 from .._host.accounts import read_groups
 from .._host.iommu import chardev_of, group_refusals
@@ -41,6 +42,7 @@ from .._policy.backend import IOMMU, choose, needs
 from .._policy.granted_nodes import granted_nodes
 from .._policy.guard_context import GuardContext
 from .._policy.guards import check, loss_refusals
+from .function_setup import FunctionSetup
 from .hotplug import HotPlug, announce, take_announced
 from .recheck import Recheck
 
@@ -88,6 +90,7 @@ class Boot:
         self.kernel, self.root = kernel, kernel.root
         self._context = context
         self._log = log
+        self._unfit: set[str] = set()  # virtual functions whose settings are not as declared
 
     def bind(self) -> int:
         """Bind every recorded device; return how many could not be."""
@@ -233,23 +236,31 @@ class Boot:
             try:
                 if match.device is None:
                     raise HostError("gone", match.note)
-                self._make(match.device, entry["vfs"], bus, stored, set(originals.devices))
+                failed += self._make(match.device, entry, bus, stored, set(originals.devices))
             except HostError as exc:
                 failed += 1
                 self._log("%s: no virtual functions: %s" % (entry["address"], exc))
         return failed
 
-    def _make(self, pf: PciDevice, number: int, bus: PciBus, stored: Stored, ours: set[str]) -> None:
-        vf_plan = VfPlan(pf, count(self.root, pf), number)
-        if not vf_plan.changes:
-            return
-        refusals = loss_refusals(self._context.fresh(), bus, losses([vf_plan], bus), ours)
-        if refusals:
-            raise Refused(refusals)
+    def _make(self, pf: PciDevice, entry: dict[str, Any], bus: PciBus, stored: Stored, ours: set[str]) -> int:
+        """Make virtual functions and set them up; return how many could not be set up."""
+        settings = from_record(entry)
+        found = read_settings(self.root, pf) if settings else {}
+        vf_plan = VfPlan(pf, count(self.root, pf), entry["vfs"], settings=settings, found=found)
         declared = {entry["address"] for entry in stored.devices if entry.get("vf", {}).get("pf") == pf.address}
-        with Transaction(self.kernel) as transaction:
-            transaction.set_functions(vf_plan, declared)
-        self._log(str(vf_plan))
+        setup = FunctionSetup(self.kernel, self._context, vf_plan, declared, self._log)
+        if vf_plan.changes:
+            refusals = loss_refusals(self._context.fresh(), bus, losses([vf_plan], bus), ours)
+            if refusals:
+                raise Refused(refusals)
+            with Transaction(self.kernel) as transaction:
+                transaction.set_functions(vf_plan, declared, lambda: setup.apply(transaction))
+            self._log(str(vf_plan))
+        elif vf_plan.to_set:
+            with Transaction(self.kernel) as transaction:
+                setup.apply(transaction)
+        self._unfit |= setup.unfit
+        return setup.failed
 
     # --- devices ---
 
@@ -260,6 +271,9 @@ class Boot:
             return False
         if device is None:
             self._log("%s: skipped, %s" % (entry["address"], match.note))
+            return False
+        if device.address in self._unfit:
+            self._log("%s: skipped, as it could not be set up as declared" % device.address)
             return False
         try:
             self._refuse_guarded(device, bus, stored, originals)

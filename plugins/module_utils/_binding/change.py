@@ -6,16 +6,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from .._base.errors import HostError
+from .._base.errors import HostError, Refused
 from .._base.fs import Root
 from .._devices import links
 from .._devices.control import Kernel
 from .._devices.originals import Originals
-from .._devices.sriov import VfPlan
+from .._devices.sriov import VfPlan, read_settings, require_known
 from .._devices.steps import Target
 from .._devices.transaction import Transaction
+from .._devices.vf_settings import differences, in_words
+from .._devices.vf_transaction import configure
 from .._host.pci import PciDevice
 from .._policy.guard_context import GuardContext
 from .._policy.guards import carried, check, disturbed
@@ -102,6 +105,8 @@ class BindingChange:
         # Written before the first touch: whatever happens now, a later run knows the way back.
         transaction.save(plan.originals)
         transaction.prepare(plan.needs, plan.originals)
+        for vf_plan in [vf_plan for vf_plan in plan.vf_plans if not vf_plan.changes]:
+            self._configure(transaction, vf_plan)
         released = [(move.device, move.want, move.record or {}) for move in plan.releases if not move.is_lost]
         self._warn(self._release(transaction, released))
         for vf_plan in list(plan.vf_plans):
@@ -162,7 +167,7 @@ class BindingChange:
         for vf_plan in changing:
             before = carried(plan.context, plan.present, vf_plan.pf)
             declared = {device.address for device in plan.devices if device.physfn == vf_plan.pf.address}
-            transaction.set_functions(vf_plan, declared)
+            transaction.set_functions(vf_plan, declared, partial(self._configure_new, transaction, vf_plan))
             lost = disturbed(plan.context, vf_plan.pf, before)
             if lost:
                 raise HostError(
@@ -178,6 +183,39 @@ class BindingChange:
         for path, value in plan.autoprobe.items():
             self.root.write_sysfs(path, value + "\n")
         return any(vf_plan.want for vf_plan in changing)
+
+    def _configure_new(self, transaction: Transaction, vf_plan: VfPlan) -> tuple[str, ...]:
+        """Set virtual functions up that were just made; record what their driver began with."""
+        originals = self._plan.originals
+        if vf_plan.record is None and vf_plan.wanted:
+            found = read_settings(self.root, vf_plan.pf)
+            changing = differences(vf_plan.wanted, found)
+            require_known(vf_plan.pf, found, changing)
+            before = {index: {key: found[index][key] for key in settings} for index, settings in changing.items()}
+            originals.record_settings(vf_plan.pf.address, before)
+            transaction.save(originals)
+        self._configure(transaction, vf_plan)
+        return ()
+
+    def _configure(self, transaction: Transaction, vf_plan: VfPlan) -> None:
+        later = [move.device.address for move in self._plan.bindings if move.steps]
+        if vf_plan.record is None:
+            configure(transaction, vf_plan.pf, vf_plan.wanted, later)
+            return
+        for index, settings in vf_plan.to_set.items():
+            try:
+                self._refuse_needed(vf_plan, index)
+                configure(transaction, vf_plan.pf, {index: settings}, later)
+            except HostError as exc:  # it must not keep the others from going back
+                what = "virtual function %d of %s" % (index, vf_plan.pf.address)
+                self._warn(["The settings of %s did not go back (%s): %s" % (what, in_words(settings), exc)])
+
+    def _refuse_needed(self, vf_plan: VfPlan, index: int) -> None:
+        """By now the host may use a virtual function that is to be set back."""
+        device = None if vf_plan.changes else self._plan.present.functions(vf_plan.pf).get(index)
+        guards = check(self._plan.context.fresh(), self._plan.present, device) if device is not None else []
+        if guards:
+            raise Refused([guard.refusal() for guard in guards])
 
     def _continue(self, transaction: Transaction) -> None:
         """Go on with the virtual functions that exist by now, guards and all, within the same transaction."""
@@ -216,6 +254,8 @@ class BindingChange:
         for vf_plan in plan.vf_plans:
             if vf_plan.record is not None:
                 del originals.sriov[vf_plan.pf.address]
+            elif vf_plan.pf.address in originals.sriov:
+                originals.forget_settings(vf_plan.pf.address, vf_plan.settings, vf_plan.want)
         links.update(self.root, originals)
         if not plan.kept:  # they still need what was set for them
             self.messages += transaction.restore_host(originals, plan.needs)

@@ -12,6 +12,7 @@ from .._base.fs import Root
 from .._devices.originals import Originals
 from .._devices.steps import DeviceState, Step, Target, observe, plan
 from .._devices.transaction import release_target
+from .._devices.vf_settings import in_words as settings_in_words
 from .._host.bars import Naming
 from .._host.iommu import ISOLATED, NONE, UNSAFE
 from .._host.pci import PciBus, PciDevice
@@ -108,5 +109,7 @@ def as_text(state: dict[str, Any], unknown: dict[str, dict[str, str]] | None = N
         lines += [
             "  %s: %s" % (key, "none" if value in (None, []) else value) for key, value in shown if key != "address"
         ]
-    lines += ["%s: %d virtual functions" % (function["pf"], function["vfs"]) for function in state["sriov"]]
+    for physical in state["sriov"]:
+        lines.append("%s: %d virtual functions" % (physical["pf"], physical["vfs"]))
+        lines += ["  %d: %s" % (one["vf"], settings_in_words(one)) for one in physical.get("functions", ())]
     return "\n".join(lines) + "\n" if lines else ""

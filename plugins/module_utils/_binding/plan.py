@@ -17,8 +17,9 @@ from .._devices.held import hanging as find_hanging
 from .._devices.held import in_use
 from .._devices.originals import NO_ORIGINAL, Originals, declared_at_boot, is_ours
 from .._devices.selectors import match
-from .._devices.sriov import AUTOPROBE, count, losses, plan_functions
+from .._devices.sriov import AUTOPROBE, VfPlan, count, losses, plan_functions, read_settings
 from .._devices.steps import observe, target
+from .._devices.vf_settings import Settings, remarkable
 from .._host.iommu import chardev_of, group_refusals
 from .._host.modules import module_loaded
 from .._host.mounts import refuse_late
@@ -202,6 +203,7 @@ class BindingPlan:
     def _refuse(self) -> None:
         errors = refusals.expired(self.backend, self.request.insecure_until, self.bindings)
         errors += in_use(self.kernel, refusals.leaving(self.moves) + [vf for _pf, vf in self.lost]).values()
+        errors += refusals.set_up(self.kernel, self.context, self.present, self.vf_plans)
         missing = refusals.module_missing(self.root, self.needs.modules)
         if missing and self._check_mode:
             # In a dry run of a whole play the role that builds it has not built it.
@@ -216,11 +218,12 @@ class BindingPlan:
     def _record_functions(self) -> None:
         """Record what is about to change, and drop the records of physical functions that are gone."""
         for plan in self.vf_plans:
-            if plan.changes and plan.record is None:
+            if plan.record is None and (plan.changes or plan.to_set):
                 state: dict[str, Any] = {"vfs": plan.now, "autoprobe": self.root.read_text(plan.pf.path, AUTOPROBE)}
                 if plan.down:
                     state["down"] = plan.down
                 self.originals.record_sriov(plan.pf, self._bus, state)
+                self.originals.record_settings(plan.pf.address, _settings_to_lose(plan, self.originals))
             self._renewed(plan.pf, self.originals.renew_sriov(plan.pf, self._bus))
         there = {plan.pf.address for plan in self.vf_plans}
         for address in [address for address in self.originals.sriov if address not in there]:
@@ -260,10 +263,11 @@ class BindingPlan:
         steps = ["renew the record of %s" % address for address in sorted(set(self.renewed))]
         steps += ["load module %s" % name for name in self.needs.modules if not module_loaded(root, name)]
         steps += ["set %s to %s" % (path, value) for path, value in parameters if root.read_text(path) != value]
+        steps += [step for plan in self.vf_plans if not plan.changes for step in plan.steps]
         steps += in_words(self.releases)
         for plan in self.vf_plans:
             steps += ["%s: set %s up" % (plan.pf.address, name) for name in plan.down]
-            steps += [str(plan)] if plan.changes else []
+            steps += [str(plan), *plan.steps] if plan.changes else []
         steps += ["set %s back to %s" % pair for pair in self.autoprobe.items()]
         steps += in_words(self.bindings)
         names = links.changes(root, self.originals).items()
@@ -286,14 +290,14 @@ class BindingPlan:
         """Return the state that was found."""
         return {
             "devices": [move.now.report() for move in self._by_address()],
-            "sriov": [{"pf": plan.pf.address, "vfs": plan.now} for plan in self.vf_plans],
+            "sriov": [plan.report(plan.now, plan.found) for plan in self.vf_plans],
         }
 
     def after(self) -> dict[str, Any]:
         """Return the state that will be reached."""
         return {
             "devices": [move.predict(self.backend).report() for move in self._by_address()],
-            "sriov": [{"pf": plan.pf.address, "vfs": plan.want} for plan in self.vf_plans],
+            "sriov": [plan.report(plan.want, plan.wanted) for plan in self.vf_plans],
         }
 
     def unknown(self) -> dict[str, dict[str, str]]:
@@ -304,7 +308,10 @@ class BindingPlan:
         """Return the state that there is now."""
         return {
             "devices": [observe(self.root, move.device).report() for move in self._by_address()],
-            "sriov": [{"pf": plan.pf.address, "vfs": count(self.root, plan.pf)} for plan in self.vf_plans],
+            "sriov": [
+                plan.report(count(self.root, plan.pf), read_settings(self.root, plan.pf) if plan.wanted else {})
+                for plan in self.vf_plans
+            ],
         }
 
     def _by_address(self) -> list[Move]:
@@ -327,3 +334,13 @@ class BindingPlan:
             )
             for device in self.devices
         ]
+
+
+def _settings_to_lose(plan: VfPlan, originals: Originals) -> dict[int, Settings]:
+    """Return how the host set up what a run sets otherwise, or destroys for another number of it."""
+    if not plan.changes:
+        return {index: {key: plan.found[index][key] for key in settings} for index, settings in plan.to_set.items()}
+    # Those of a number that this collection set are no more the host's.
+    is_hosts = originals.sriov[plan.pf.address]["vfs"] == plan.now
+    found = {index: remarkable(settings) for index, settings in plan.found.items()} if is_hosts else {}
+    return {index: settings for index, settings in found.items() if settings}

@@ -115,14 +115,14 @@ def problems(entries: Sequence[Mapping[str, Any]], where: str) -> Iterator[Probl
         for key, parse in _FORMS.items():
             if entry.get(key) is not None:
                 yield from _problem("%s.%s" % (place, key), parse, str(entry[key]))
-        yield from _problem(place + ".vf", parse_indexes, _texts(entry.get("vf")))
-        yield from _problem(place + ".write_combining", parse_bars, _texts(entry.get("write_combining")))
+        yield from _problem(place + ".vf", parse_indexes, texts(entry.get("vf")))
+        yield from _problem(place + ".write_combining", parse_bars, texts(entry.get("write_combining")))
         for key, least in (("count", 1), ("vfs", 0)):
             if entry.get(key) is not None and int(entry[key]) < least:
                 yield Problem("%s.%s" % (place, key), "expected a number from %d, found %s" % (least, entry[key]))
 
 
-def _texts(value: Any) -> list[str]:
+def texts(value: Any) -> list[str]:
     """Return a list of texts as Ansible makes it of a single value."""
     if value is None:
         return []

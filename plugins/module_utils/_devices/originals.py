@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from typing import Any, Mapping
 
 from .._base.fs import Root
 from .._base.paths import BINDINGS, ORIGINALS
@@ -22,7 +22,9 @@ from .identity import identity, interface_state, macs_of, permanent_macs, replac
 from .recorded import Recorded
 from .schemas import ORIGINAL, ORIGINAL_SRIOV
 from .schemas import ORIGINALS as ORIGINALS_SCHEMA
+from .sriov import kept_originals
 from .steps import observe
+from .vf_settings import Settings, from_record, merged, select, to_record
 
 # In the record of a device whose original is not known: it is offered to the host's drivers.
 NO_ORIGINAL: dict[str, Any] = {"driver": None, "driver_override": None, "probe": True}
@@ -116,6 +118,22 @@ class Originals:
         known = self.sriov.get(pf.address)
         if known is None or known["vendor_device"] != pf.vendor_device:
             self.sriov[pf.address] = {**_physical(pf, bus), **state}
+
+    def record_settings(self, address: str, settings: Mapping[int, Settings]) -> None:
+        """Record how virtual functions of a recorded physical one were set, what is recorded already excepted."""
+        known = from_record(self.sriov[address])
+        if settings:
+            self.sriov[address]["functions"] = to_record(merged(settings, known))
+
+    def forget_settings(self, address: str, still: Mapping[int, Settings], want: int) -> None:
+        """Drop the recorded settings that are given back: all but those in ``still``, and those needed for later."""
+        record = self.sriov[address]
+        kept = kept_originals(record, want)
+        held = {index: one for index, one in still.items() if index < want}
+        left = select(from_record(record), lambda index, group: index in kept or group[0] in held.get(index, {}))
+        record.pop("functions", None)
+        if left:
+            record["functions"] = to_record(left)
 
     def renew_sriov(self, pf: PciDevice, bus: PciBus) -> str:
         """Renew the record of a physical function that was replaced by one of the same kind, as :meth:`record` does."""

@@ -28,6 +28,23 @@ _INTERFACE = fields(
     more=True,
 )
 
+_FUNCTION = fields(
+    {},
+    {
+        "mac": _MAC,
+        "vlan": whole(),
+        "qos": whole(),
+        "vlan_protocol": choice("802.1Q", "802.1ad"),
+        "trust": flag(),
+        "spoof_check": flag(),
+        "min_tx_rate": whole(),
+        "max_tx_rate": whole(),
+        "link_state": choice("auto", "enable", "disable"),
+    },
+    more=True,
+)
+_FUNCTIONS = {"functions": table(_FUNCTION, r"[0-9]+")}  # the settings of virtual functions, by their indexes
+
 # One device, or one physical function, as it was before the first touch.
 ORIGINAL = fields(
     {
@@ -39,7 +56,9 @@ ORIGINAL = fields(
     {**_IDENTITY, "write_combining": _BARS, "unreleased": text()},  # the last: why it could not be released
     more=True,
 )
-ORIGINAL_SRIOV = fields({"vendor_device": _KIND, "vfs": whole()}, {**_IDENTITY, "macs": items(_MAC)}, more=True)
+ORIGINAL_SRIOV = fields(
+    {"vendor_device": _KIND, "vfs": whole()}, {**_IDENTITY, **_FUNCTIONS, "macs": items(_MAC)}, more=True
+)
 ORIGINALS = fields(
     {},
     {
@@ -58,7 +77,9 @@ BINDING = fields(
     more=True,
 )
 BINDING_SRIOV = fields(
-    {"address": _ADDRESS, "vendor_device": _KIND, "vfs": whole(), "macs": items(_MAC)}, _IDENTITY, more=True
+    {"address": _ADDRESS, "vendor_device": _KIND, "vfs": whole(), "macs": items(_MAC)},
+    {**_IDENTITY, **_FUNCTIONS},
+    more=True,
 )
 BINDINGS = fields(
     {

@@ -10,7 +10,7 @@ import signal
 import threading
 from functools import partial
 from types import FrameType
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, Collection, NamedTuple
 
 from .._base.errors import HostError
 from .._base.paths import PA_HINT
@@ -38,6 +38,8 @@ from .steps import (
     observe,
     plan,
 )
+from .vf_control import set_back
+from .vf_settings import remarkable
 from .write_combining import combine, require_combined, uncombine
 
 INTERRUPTED = "interrupted"
@@ -259,28 +261,40 @@ class Transaction:
             "the host's own driver %s" % device.driver if device.driver else "none, as no driver of the host wants it"
         )
 
-    def set_functions(self, plan: VfPlan, declared: set[str]) -> None:
-        """Set a physical function's number of virtual ones; offer those that are not ``declared`` to the host."""
+    def set_functions(
+        self, plan: VfPlan, declared: set[str], configure: Callable[[], Collection[str]] = lambda: ()
+    ) -> None:
+        """Set a physical function's number of virtual ones; offer those that are not ``declared`` to the host.
+
+        ``configure`` is called before any driver sees them, and returns the addresses of those that no driver may have.
+        """
         kernel, root = self.kernel, self.kernel.root
         bus = PciBus(root)
         functions = bus.functions(plan.pf).values()
         before = [(device, observe(root, device), interface_state(device)) for device in functions]
         self.on_rollback(str(plan), lambda: self._undo_functions(plan, before))
-        autoprobe = "%s/%s" % (plan.pf.path, AUTOPROBE)
-        # A driver that takes a virtual function for a moment makes an interface that others start to configure.
-        is_quiet = bool(declared) and root.read_text(autoprobe) == "1"
-        if is_quiet:
-            self.on_rollback(autoprobe, lambda: root.write_sysfs(autoprobe, "1\n"))
-            root.write_sysfs(autoprobe, "0\n")
+        # A driver that takes a virtual function for a moment makes an interface that others start to configure, and
+        # learns its MAC address then.
+        is_quiet = bool(declared or plan.wanted) and self._keep_drivers_off(plan.pf)
         for name in plan.down:
             self.on_rollback("the interface %s, which was down" % name, partial(kernel.link_down, name))
             kernel.link_up(name)
         kernel.set_functions(plan.pf, plan.want)
+        unfit = configure()
         if is_quiet:
-            root.write_sysfs(autoprobe, "1\n")
+            root.write_sysfs("%s/%s" % (plan.pf.path, AUTOPROBE), "1\n")
         for address in plan.pf.functions.values():
-            if address not in declared:
+            if address not in declared and address not in unfit:
                 kernel.probe(PciDevice(root, address))
+
+    def _keep_drivers_off(self, pf: PciDevice) -> bool:
+        """Have no driver probe new virtual functions; return whether that is news."""
+        root, path = self.kernel.root, "%s/%s" % (pf.path, AUTOPROBE)
+        if root.read_text(path) != "1":
+            return False
+        self.on_rollback(path, lambda: root.write_sysfs(path, "1\n"))
+        root.write_sysfs(path, "0\n")
+        return True
 
     def set_down(self, plan: VfPlan) -> None:
         """Set down again what was down before the first virtual function was made."""
@@ -290,7 +304,15 @@ class Transaction:
             self.kernel.link_down(name)
 
     def _undo_functions(self, plan: VfPlan, before: list[tuple[PciDevice, DeviceState, list[dict[str, Any]]]]) -> None:
+        root, autoprobe = self.kernel.root, "%s/%s" % (plan.pf.path, AUTOPROBE)
+        settings = {index: remarkable(found) for index, found in plan.found.items()}
+        is_quiet = any(settings.values()) and root.read_text(autoprobe) == "1"
+        if is_quiet:
+            root.write_sysfs(autoprobe, "0\n")
         self.kernel.set_functions(plan.pf, plan.now)
+        set_back(root, plan.pf, settings)
+        if is_quiet:
+            root.write_sysfs(autoprobe, "1\n")
         for device, state, interfaces in before:
             self._undo_move(device, as_target(state), interfaces)
 

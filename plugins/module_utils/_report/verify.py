@@ -190,6 +190,7 @@ class Verify:
             found = self._root.read_int("/sys/bus/pci/devices", entry["address"], "sriov_numvfs")
             if found != entry["vfs"]:
                 yield "%s has %d virtual functions instead of %d" % (entry["address"], found or 0, entry["vfs"])
+            yield from self._settings(entry)
         if self._bindings and self._bindings["backend"]:
             yield from self._unbound(
                 target(self._bindings["backend"], self._bindings["driver"], self._bindings["dpdk_pa_hint"])
@@ -228,6 +229,25 @@ class Verify:
             device = self._bus.get(address)
             if device is not None and is_ours(self._root, device):
                 yield "%s was not released: %s" % (address, record["unreleased"])
+
+    def _settings(self, entry: dict[str, Any]) -> Iterator[str]:
+        """Compare the settings of virtual functions with what each boot sets."""
+        if not entry.get("functions"):
+            return
+        from .._devices.sriov import read_settings
+        from .._devices.vf_settings import differences, from_record, in_words
+
+        pf, wanted = self._bus.get(entry["address"]), from_record(entry)
+        found = read_settings(self._root, pf) if pf is not None else {}
+        for index, settings in differences(wanted, found).items():
+            there = {key: found.get(index, {}).get(key) for key in settings}
+            wrong = [key for key in settings if there[key] != settings[key]]
+            yield "%s: virtual function %d has %s instead of %s" % (
+                entry["address"],
+                index,
+                in_words({key: there[key] for key in wrong}),
+                in_words({key: settings[key] for key in wrong}),
+            )
 
     def _hugepages(self) -> Iterator[str]:
         """Compare with what the next boot would reserve."""

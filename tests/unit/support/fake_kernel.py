@@ -38,6 +38,8 @@ class Machine:
         self.needs_link: set[str] = set()  # physical functions that make nothing while their interface is down
         self.uncombined: set[str] = set()  # devices with a BAR that somebody has mapped already
         self._combined: dict[tuple[str, int], bool] = {}  # whether a BAR that was named is write-combined
+        self.made: Callable[[str, int], None] = lambda pf, number: None  # called with what sriov_numvfs became
+        self.mac_of: Callable[[str], str] = lambda address: ""  # the address that a virtual function was given
         self._native: dict[str, str] = {}  # the driver that knows a device by its number
         self._parked: dict[str, list[tuple]] = {}
         self.root = _MachineRoot(self)
@@ -146,11 +148,16 @@ class Machine:
         if driver == "vfio-pci":
             self._bind_vfio(address)
         else:
-            for name, path, parked in self._parked.pop(address, []):
+            parked_here = self._parked.pop(address, [])
+            for name, path, parked in parked_here:
                 tree.at(path).parent.mkdir(parents=True)
                 parked.rename(tree.at(path))
                 tree.link("/sys/class/net/" + name, path)
                 tree.file(path + "/flags", "0x1002")  # a driver brings its interface up administratively down
+                if tree.root.exists(real, "physfn"):
+                    tree.file(path + "/address", self._vf_mac(address))
+            if not parked_here and tree.root.exists(real, "physfn"):
+                self._add_interface(address)
         tree.bind(address, driver)
 
     def _bind_vfio(self, address: str) -> None:
@@ -220,6 +227,7 @@ class Machine:
         names = tree.root.listdir(real, "net")
         if pf in self.needs_link and not all(tree.root.read_int(real, "net", name, "flags") & 1 for name in names):
             number = 0  # and no error
+        self.made(pf, number)
         for index in range(number):
             tree.vf(pf, index)
             if tree.root.read_text(real, "sriov_drivers_autoprobe") == "1":
@@ -234,10 +242,16 @@ class Machine:
             if self._native[address] not in self.broken:
                 self.bind(address, self._native[address])
         elif self.tree.root.exists(self.tree.real(address), "physfn"):
-            number = int(address[-1]) + 8 * int(address[-4:-2], 16)
-            self.tree.net("vf%d" % number, address, "02:00:00:00:00:%02x" % number)
-            self.tree.file("/sys/class/net/vf%d/ifindex" % number, str(1000 + number))
+            self._add_interface(address)
             self.tree.bind(address, "igbvf")
+
+    def _add_interface(self, address: str) -> None:
+        number = _number(address)
+        self.tree.net("vf%d" % number, address, self._vf_mac(address))
+        self.tree.file("/sys/class/net/vf%d/ifindex" % number, str(1000 + number))
+
+    def _vf_mac(self, address: str) -> str:
+        return self.mac_of(address) or "02:00:00:00:00:%02x" % _number(address)
 
     def add(self, address: str) -> None:
         """React to the noiommu module's add parameter."""
@@ -260,6 +274,11 @@ class Machine:
         self._drop_group(address)
         self.tree.remove("/sys/devices/virtual/iommu/noiommu-" + address)
         self.tree.remove("/sys/class/iommu/noiommu-" + address)
+
+
+def _number(address: str) -> int:
+    """Return what tells the virtual functions of a card apart."""
+    return int(address[-1]) + 8 * int(address[-4:-2], 16)
 
 
 class _MachineRoot(Root):

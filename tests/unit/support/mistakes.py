@@ -25,6 +25,11 @@ class Mistake(NamedTuple):
         return " ".join("%s=%r" % item for item in self.variables.items())[:70]
 
 
+def functions(*entries: dict[str, Any]) -> list[dict[str, Any]]:
+    """Settings of the two virtual functions of an interface."""
+    return [{"pf": "eth1", "vfs": 2, "functions": list(entries)}]
+
+
 def misspelt(name: str, nearest: str, value: Any = None) -> Mistake:
     return Mistake({name: value}, "Write %s." % nearest, "unknown_variable")
 
@@ -108,6 +113,17 @@ WRONG_DEVICES = [
     wrong("noiommu_sriov", [{"pf": "eth1", "vfs": -1}], "[0].vfs: expected a number from 0, found -1"),
     wrong("noiommu_sriov", [{"pf": "eth1", "vfs": "four"}], "[0].vfs: expected a whole number, found 'four'"),
     wrong("noiommu_sriov", {"eth1": 4}, ": expected a list of mappings, found {'eth1': 4}"),
+    wrong("noiommu_sriov", functions({"spoofcheck": True}), "[0].functions[0].spoofcheck: there is no such key; did"),
+    wrong("noiommu_sriov", functions({"vlan": "many"}), "[0].functions[0].vlan: expected a whole number, found 'many'"),
+    wrong("noiommu_sriov", functions({"qos": 3}), "[0].functions[0]: qos needs vlan"),
+    wrong(
+        "noiommu_sriov",
+        functions({"vlan": 3, "vlan_protocol": "802.1q"}),
+        "[0].functions[0].vlan_protocol: expected one of 802.1Q, 802.1ad, found '802.1q'",
+    ),
+    wrong("noiommu_sriov", functions({"vlan": 4095}), "[0].functions[0].vlan: expected a whole number from 0 to 4094"),
+    wrong("noiommu_sriov", functions({"vf": 0, "mac": "01" + MAC[2:]}), "[0].functions[0].mac: 01:54:00:12:34:56 is a"),
+    wrong("noiommu_sriov", functions({"vf": "2", "trust": True}), "[0].functions[0].vf: there is no virtual function"),
 ]
 WRONG_MEMORY = [
     wrong("noiommu_hugepages", [{"size": "2M"}], "[0]: the key count is missing"),
@@ -201,6 +217,8 @@ ACCEPTED = [
         ("noiommu_devices_storage", [{"mac": MAC}]),
         ("noiommu_devices_storage", []),
         ("noiommu_sriov", [{"pf": "eth1", "vfs": 4}]),
+        ("noiommu_sriov", [{"pf": "eth1", "vfs": "4", "functions": [{"vf": 0, "mac": MAC}, {"vlan": "7", "qos": 1}]}]),
+        ("noiommu_sriov", [{"pf": "eth1", "vfs": 4, "functions": [{"vf": "0,2-3", "trust": "yes"}]}]),
         ("noiommu_hugepages", [{"size": "2M", "count": 512}, {"size": 1073741824, "count": "4", "node": 0}]),
         ("noiommu_hugepage_mounts", [{"path": "/mnt/huge", "size": "2M", "mode": "0770", "group": "dataplane"}]),
         ("noiommu_hugepage_mounts", [{"path": "~/huge", "size": "2M"}]),

@@ -180,7 +180,7 @@ pools:
       description: The count that the kernel keeps.
       type: int
     free:
-      description: Pages that nobody uses.
+      description: Free pages.
       type: int
     shortfall:
       description: Pages missing from the declared count.
@@ -196,7 +196,7 @@ after:
   type: dict
   sample: {"2M": 512}
 reboot_required:
-  description: Whether pages are missing that the next boot brings.
+  description: Whether pages are missing that the next boot will provide.
   returned: success
   type: bool
 boot_parameters:

@@ -422,7 +422,7 @@ hugepages:
       description: Pages in the pool.
       type: int
     free:
-      description: Pages that nobody uses.
+      description: Free pages.
       type: int
     in_use:
       description: Pages that are mapped or reserved.
@@ -510,7 +510,7 @@ applications:
       remedy: null
       capabilities: [CAP_SYS_RAWIO, CAP_SYS_ADMIN]
 container:
-  description: What a container has to be given to drive the selected devices with DPDK as its root user.
+  description: What a container needs to drive the selected devices with DPDK as its root user.
   returned: when gathered
   type: dict
   contains:

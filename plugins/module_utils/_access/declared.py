@@ -119,7 +119,7 @@ def asked_capabilities(name: str, profile: str, listed: list[str]) -> list[str]:
     if profile == "custom" and not asked:
         raise HostError(
             "profile",
-            "The profile custom of %s says nothing of what it needs." % name,
+            "The profile custom of %s lists no capabilities." % name,
             evidence=["capabilities: none"],
             remedy="List its capabilities, or choose one of the profiles %s." % ", ".join(PROFILES[:-1]),
         )
@@ -127,7 +127,7 @@ def asked_capabilities(name: str, profile: str, listed: list[str]) -> list[str]:
 
 
 def problems(grants: Mapping[str, Any], where: str) -> Iterator[Problem]:
-    """Yield everything that is wrong with grants on any host. That they fit ``GRANTS_SPEC`` was checked before."""
+    """Yield everything that is wrong with grants on any host, once they fit ``GRANTS_SPEC``."""
     group = grants.get("group")
     if grants and not group:
         yield refused(group_missing(), where)
@@ -150,5 +150,5 @@ def problems(grants: Mapping[str, Any], where: str) -> Iterator[Problem]:
 
 
 def _list(value: Any) -> list[str]:
-    """Return a list of texts as Ansible makes it of one text."""
+    """Return a list of texts; Ansible makes a list of a single text."""
     return value.split(",") if isinstance(value, str) else [str(entry) for entry in value]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which programs can be given capabilities, and which never are."""
+"""Which programs can be granted capabilities, and which never are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .._host.packages import base_package
 from .file_capabilities import Found
 from .profiles import Application
 
-# Programs that run whatever they are told. Some of them use VFIO as well.
+# Programs that run any command they are given. Some of them use VFIO as well.
 _GENERAL = re.compile(
     r"^(ld(-linux.*)?\.so.*|.*sh|busybox|env|nice|nohup|timeout|xargs|find|tar|[gmn]?awk|vim?|ed|less|more"
     r"|(python|perl|ruby|lua|php|node|tclsh|guile|java)[\d.]*|gdb|strace|ltrace|qemu-.*"
@@ -52,7 +52,8 @@ def _against_the_file(root: Root, path: str, found: Found) -> Iterator[HostError
         )
     if state.mode & (stat.S_ISUID | stat.S_ISGID):
         yield _refusal(
-            "%s changes its user or group when it is run; capabilities beside that are not given." % path,
+            "%s changes its user or group when it is run (setuid, setgid); it is not granted capabilities as well."
+            % path,
             "%s: mode %04o" % (path, state.mode),
             "Remove the bit (chmod ug-s %s)." % path,
         )
@@ -66,7 +67,7 @@ def _against_the_file(root: Root, path: str, found: Found) -> Iterator[HostError
 
 
 def replaceable(root: Root, path: str, trusted: set[int], code: str) -> Iterator[HostError]:
-    """Refuse a program in whose place somebody who is not trusted can put another."""
+    """Refuse a program that somebody other than root can replace."""
     folder = path
     while folder != "/":
         folder = os.path.dirname(folder)
@@ -74,7 +75,7 @@ def replaceable(root: Root, path: str, trusted: set[int], code: str) -> Iterator
         if about.st_uid not in trusted or about.st_mode & 0o022:
             yield HostError(
                 code,
-                "Somebody other than root can put another program in the place of %s." % path,
+                "Somebody other than root can replace %s." % path,
                 evidence=["%s: uid %d, mode %04o" % (folder, about.st_uid, stat.S_IMODE(about.st_mode))],
                 remedy="Install it where only root can write, such as /usr/local/bin.",
             )
@@ -84,14 +85,14 @@ def _against_the_program(root: Root, path: str, profile: str) -> Iterator[HostEr
     content = root.read_bytes(path) or b""
     if not content.startswith(executables.ELF):
         yield _refusal(
-            "%s is not an ELF program, and the kernel ignores the capabilities of others." % path,
+            "%s is not an ELF program, and the kernel ignores capabilities on anything else." % path,
             "%s: starts with %r" % (path, content[:4]),
             "List the program that a script starts in the end, or: " + _SERVICE,
         )
         return
     if _GENERAL.match(os.path.basename(path)) or path in _shells(root):
         yield _refusal(
-            "%s runs whatever it is told, or others need it: it is never given to one group." % path,
+            "%s runs any command it is given, or others need it: it is never restricted to one group." % path,
             "%s: a shell, an interpreter, or a tool of the system" % path,
             _SERVICE,
         )
@@ -101,7 +102,7 @@ def _against_the_program(root: Root, path: str, profile: str) -> Iterator[HostEr
     package = base_package(root, path)
     if package is not None:
         yield _refusal(
-            "%s is part of the system: it is never given to one group." % path,
+            "%s is part of the system: it is never restricted to one group." % path,
             "%s: of the package %s" % (path, package),
             "List the data plane application itself.",
         )
@@ -142,7 +143,7 @@ def _refusal(message: str, evidence: str, remedy: str) -> HostError:
 
 
 def _shells(root: Root) -> set[str]:
-    """Return the login shells, by the names that they have and the files that they are."""
+    """Return the login shells, by their names and by their files."""
     lines = (root.read_text("/etc/shells") or "").splitlines()
     users = (root.read_text("/etc/passwd") or "").splitlines()
     named = {line.strip() for line in lines if line.startswith("/")}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Capabilities of a program's file, granted so that only one group can run it, and revoked to what was before.
+"""Capabilities on a program's file: granted so that only one group can run it, and revoked to the earlier state.
 
 On a host without an IOMMU these capabilities amount to root. A program that has them therefore belongs to root and can
 be executed by the named group alone. Its mode is narrowed before the capabilities are set, and widened only after they
@@ -45,7 +45,7 @@ class Found(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """What a program's file was before it got capabilities, and what it got."""
+    """A program's file before it got capabilities, and after."""
 
     inode: int
     before: State
@@ -74,7 +74,7 @@ def permitted(value: str | None, path: str) -> int:
         "file_capabilities",
         "The capabilities of %s are of a kind that this version does not know." % path,
         evidence=["%s: %s is %s" % (path, XATTR, value)],
-        remedy="Take them away (setcap -r %s) if they are not needed, then run again." % path,
+        remedy="Remove them (setcap -r %s) if they are not needed, then run again." % path,
     )
 
 
@@ -115,16 +115,16 @@ def _attribute(root: Root, path: str) -> str | None:
 
 def granted(now: State, gid: int | None, bits: int, path: str) -> State:
     """Return a program's state once it has capabilities besides those that it had."""
-    # Its owner keeps what he may do, the group may read and execute, and nobody else anything.
+    # The owner keeps its rights, the group may read and execute, others may do nothing.
     mode = now.mode & 0o700 | 0o050
     return State(0, gid, mode, encode(bits | permitted(now.capabilities, path)))
 
 
 def revoked(now: State, record: Recorded, gid: int | None) -> tuple[State, str | None]:
-    """Return a program's state once the grant is revoked, and what there is to say about it.
+    """Return a program's state once the grant is revoked, and a note if it is not as it was granted.
 
-    Whatever differs from the grant is somebody else's doing, and stays: an upgraded package has put a new file there,
-    which never had the grant.
+    Whatever differs from the grant was changed by somebody else and stays: after a package upgrade, for example, the
+    file is a new one that never had the grant.
     """
     granted_only = now.capabilities == record.capabilities
     owner = now[:3]
@@ -139,9 +139,9 @@ def revoked(now: State, record: Recorded, gid: int | None) -> tuple[State, str |
 
 
 def apply(root: Root, path: str, found: Found, want: State) -> None:
-    """Bring a program's file to a state. Whoever may execute it never has more meanwhile than before or after.
+    """Bring a program's file to a state. At no moment does anybody who may execute it have more than before or after.
 
-    It has to be the file that was found: what was checked of it holds for no other.
+    It has to be the file that was found: what was checked holds for no other.
     """
     now = found.state
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -155,7 +155,7 @@ def apply(root: Root, path: str, found: Found, want: State) -> None:
                     "file_capabilities",
                     "%s was replaced, or got another name, during the run." % path,
                     evidence=["%s: inode %d (%d links), was %d (%d)" % (path, inode, links, found.inode, found.links)],
-                    remedy="Wait until whatever replaces it is done, then run again.",
+                    remedy="Wait until the installation that replaces it has ended, then run again.",
                 )
             if now.capabilities is not None and now != want:
                 # A change of owner would remove it anyway.

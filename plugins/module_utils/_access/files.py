@@ -25,9 +25,9 @@ HEADER = "# Written by the Ansible module baremetal.noiommu.dataplane_access; yo
 def udev_rules(group: str) -> str:
     """Return the rules that give the nodes of our devices to a group.
 
-    Groups are numbered anew at every boot: which of them has a device of ours, the record of the devices tells.
+    IOMMU groups get new numbers at every boot: the record of the devices tells which of them has a device of ours.
     """
-    # Final assignments: 91-vfio.rules of Open vSwitch's RPM, read later, gives the same nodes to hugetlbfs.
+    # Final assignments (:=): 91-vfio.rules of Open vSwitch's RPM, read later, gives the same nodes to hugetlbfs.
     to_group = 'GROUP:="%s", MODE:="%04o"' % (group, GRANTED_MODE)
     return HEADER + "".join(
         "%s\n" % rule

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who gets what, and why: what an operator is told."""
+"""Explain to an operator who gets what, and why."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .services import ServicesPlan
 
 
 class Granted(NamedTuple):
-    """One thing that somebody gets."""
+    """One grant to one recipient."""
 
     to: str
     what: str
@@ -34,7 +34,9 @@ def grants(
     if request.group is None:
         return
     group, memlock = "group " + request.group, "memlock " + request.memlock
-    yield Granted(group, "%s/N, %04o" % (VFIO_DIR, GRANTED_MODE), "whoever opens a VFIO group drives its devices")
+    yield Granted(
+        group, "%s/N, %04o" % (VFIO_DIR, GRANTED_MODE), "a process that opens a VFIO group drives its devices"
+    )
     yield Granted(group, memlock, "VFIO pins the memory that a device may reach, and counts it as locked")
     if mount.is_granted:
         yield Granted(group, "%s, %04o" % (hugetlbfs.HUGETLBFS, hugetlbfs.MODE), "DPDK keeps its memory in files")

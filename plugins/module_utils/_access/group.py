@@ -59,7 +59,7 @@ class GroupPlan:
             if gid is not None and account.gid != gid:
                 yield HostError(
                     "group",
-                    "The group %s has another number than declared." % name,
+                    "The group %s has a different number than declared." % name,
                     evidence=["/etc/group: %s has gid %d, declared is %d" % (name, account.gid, gid)],
                     remedy="Leave gid out, or declare %d: files that belong to the group would lose it." % account.gid,
                 )
@@ -88,7 +88,7 @@ class GroupPlan:
                 "user",
                 "There is no user %s on this host." % ", ".join(unknown),
                 evidence=["/etc/passwd: no line for %s" % user for user in unknown],
-                remedy="Create the users first, or take them off the list. Users of a directory service have to be"
+                remedy="Create the users first, or remove them from the list. Users of a directory service have to be"
                 " added to the group there.",
             )
 
@@ -99,7 +99,7 @@ class GroupPlan:
         return [user for user in self._record.users_added if user in self._old.members and user not in keep]
 
     def _may_remove(self) -> bool:
-        """Whether our earlier group goes. A primary group cannot be removed; everything else is still revoked."""
+        """Whether our earlier group is removed. A primary group cannot be; everything else is still revoked."""
         if self._record is None or self._old is None or not self._record.group_made or self._old.name == self.name:
             return False
         users = [user for user, gid in primary_groups(self._root) if gid == self._old.gid]
@@ -134,7 +134,7 @@ class GroupPlan:
         return self._old is not None and self._record is not None and self._record.group_made
 
     def before(self) -> dict[str, Any]:
-        """Return the groups that matter as they were found."""
+        """Return the groups concerned as they were found."""
         return {name: _show(self._groups[name].gid, self._groups[name].members) for name in self._shown()}
 
     def after(self) -> dict[str, Any]:
@@ -158,7 +158,7 @@ class GroupPlan:
         names = {self.name, self._record.group if self._record else None}
         return sorted(name for name in names if name is not None and name in self._groups)
 
-    # --- doing it ---
+    # --- changing the host ---
 
     def join(self, undo: UndoStack) -> None:
         """Create the group where it is missing, and add the users."""
@@ -206,7 +206,7 @@ class GroupPlan:
                 evidence=["`%s`: rc %d" % (" ".join(argv), done.rc)],
                 remedy="Install it (Debian: apt-get install passwd)."
                 if done.rc == 127
-                else "Look at the reason above; a stale /etc/group.lock or a read-only /etc are usual ones.",
+                else "Fix the error above and run again; a stale /etc/group.lock or a read-only /etc is common.",
             )
 
 
@@ -215,7 +215,7 @@ def _show(gid: int | None, members: Any) -> dict[str, Any]:
 
 
 def primary_groups(root: Root) -> list[tuple[str, int]]:
-    """Return users and the numbers of their primary groups; directory services included, where they list users."""
+    """Return users and the numbers of their primary groups, including directory services that list their users."""
     lines = (line.split(":") for line in (root.read_text("/etc/passwd") or "").splitlines())
     found = [(fields[0], int(fields[3])) for fields in lines if len(fields) > 3 and fields[3].isdigit()]
     found += [(user.pw_name, user.pw_gid) for user in (pwd.getpwall() if root.is_live else ())]
@@ -223,7 +223,7 @@ def primary_groups(root: Root) -> list[tuple[str, int]]:
 
 
 def directory_group(root: Root, name: str, gid: int | None) -> str | None:
-    """Return what a directory service has by a group's name or number; /etc/group is not asked."""
+    """Return what a directory service has under a group's name or number, without /etc/group."""
     try:
         found = grp.getgrnam(name) if root.is_live else None
     except KeyError:

@@ -22,8 +22,8 @@ MODE = 0o1770
 class HugetlbfsPlan:
     """The root of /dev/hugepages as it is and as it must be.
 
-    A mount that somebody else gave to a group, this one or another, stays as it is: noiommu_hugepage_mounts, for one,
-    declares group and mode of its mounts itself.
+    A mount that somebody else gave to a group stays as it is: noiommu_hugepage_mounts, for example, declares group and
+    mode of its mounts itself.
     """
 
     def __init__(

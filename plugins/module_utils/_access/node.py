@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who may use a file of the kernel's: a device node, or the root of a mount."""
+"""The owner, group and mode of a device node or of a mount's root."""
 
 from __future__ import annotations
 

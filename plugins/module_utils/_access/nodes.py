@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The device nodes of the data plane, and whom they are given to."""
+"""The device nodes of the data plane, and their group."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KERNEL_MODE = 0o600
 
 
 class NodesPlan:
-    """The device nodes that exist now, and whom they are given to."""
+    """The device nodes that exist now, and the group they are given to."""
 
     def __init__(self, root: Root, groups: GroupPlan, original: Node | None) -> None:
         """Compare the nodes with what is declared; ``original`` is VFIO's container as an earlier run found it."""
@@ -31,7 +31,7 @@ class NodesPlan:
         self._old_gid, self._original = groups.old_gid, original
         ours = {PIN_NODE, *granted_nodes(root)}
         self._nodes = self._look(sorted(ours))
-        # Nothing else has the group that we created; and an earlier version gave every node to any group.
+        # A group that we created owns nothing else; and an earlier version gave the group every node.
         was_given = groups.was_ours or gave_every_group(root.read_text(UDEV_RULES))
         others = self._look(path for path in chardevs(root) if was_given and path not in ours)
         self._to_revoke = [node for node in others if node.gid in (groups.gid, groups.old_gid)]
@@ -78,7 +78,7 @@ class NodesPlan:
         return [(had, want) for had, want in zip(self.found(), self.wanted(gid)) if had != want]
 
     def apply(self, gid: int | None, undo: UndoStack) -> None:
-        """Give the nodes to the group, or take them from it."""
+        """Give the nodes to the group, or restore their owner."""
         for had, want in self.changes(gid):
             undo.push(had.path, partial(set_owner, self._root, had))
             set_owner(self._root, want)

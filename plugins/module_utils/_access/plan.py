@@ -101,7 +101,7 @@ class AccessPlan:
             *self._services.rendered(),
         ]
 
-    # --- what it comes to ---
+    # --- the result ---
 
     @property
     def changed(self) -> bool:
@@ -156,13 +156,13 @@ class AccessPlan:
         """Return the running services that need a restart to pick up their grants."""
         return self._services.to_restart(self._group.gid)
 
-    # --- doing it ---
+    # --- changing the host ---
 
     def apply(self) -> None:
         """Grant or revoke, or leave everything as it was.
 
-        What is granted is recorded before, and what is revoked is forgotten after, so that a run that was killed can be
-        revoked.
+        A grant is recorded before it is made, and removed from the record after it is revoked, so that a later run can
+        revoke what a killed run granted.
         """
         undo, new = UndoStack(), self._new_record()
         recorded = FileSet(self._root, [record.rendered(record.union(self._record, new))] if new else [])
@@ -174,7 +174,7 @@ class AccessPlan:
                 self._revoke(undo)
         except HostError as exc:
             problems = undo.unwind()
-            # What is left must stay on record, or the next run would take it for somebody else's.
+            # What is left must stay on record, or the next run would not know that it is ours.
             exc.evidence += problems or recorded.rollback()
             raise
 
@@ -182,7 +182,7 @@ class AccessPlan:
         self._group.join(undo)
         gid = self._group.gid
         self._write(FileSet(self._root, self._rendered_files(gid)), undo)
-        # Only after the group is there: udev looks it up when it reads the rule, and ignores one that is not.
+        # Only once the group exists: udev looks it up when it reads the rule, and ignores an unknown one.
         self._reload()
         self._nodes.apply(gid, undo)
         self._mount.apply(gid, undo)
@@ -216,7 +216,7 @@ class AccessPlan:
             self._root.remove_empty_dir(os.path.dirname(path))
 
     def _reload(self) -> None:
-        """Have udev and systemd read what was written. Both do so by themselves sooner or later: no failure."""
+        """Make udev and systemd read what was written. A failure is not an error: both read it at the next boot."""
         if UDEV_RULES in self._files.changed_paths:
             self._warn("udev did not reload its rules", self._runner.run("udevadm", "control", "--reload"))
         if any(path.startswith(UNITS_DIR) for path in self._files.changed_paths):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a data plane application needs of the host besides its device nodes, for each backend, and why."""
+"""What a data plane application needs from the host besides its device nodes, for each backend, and why."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any, NamedTuple
 from .._policy import backend as _backend
 from .declared import Request, asked_capabilities
 
-# How an application gets its capabilities. The way makes a difference: see needs().
+# How an application gets its capabilities, which makes a difference: see needs().
 SERVICE, BINARY, CONTAINER = "service", "binary", "container"
 
 NONE_NEEDED = (
     "a hardware IOMMU translates: the application uses virtual addresses (IOVA=VA), and VFIO asks for no capability"
 )
 _RAWIO = {
-    _backend.DKMS: "the module noiommu hands a device that nothing confines only to who has it (else EPERM)",
-    _backend.BUILTIN: "VFIO opens a no-IOMMU group only for who has it (else EPERM)",
+    _backend.DKMS: "the module noiommu gives an unconfined device only to a process that has it (else EPERM)",
+    _backend.BUILTIN: "VFIO opens a no-IOMMU group only for a process that has it (else EPERM)",
 }
 _PAGEMAP = "IOVA=PA: /proc/self/pagemap shows no physical address without it"
 _NOT_DUMPABLE = "a process with file capabilities is not dumpable, so that its /proc/self/pagemap belongs to root"
-_NO_PAM = "the limit on locked memory reaches sessions that PAM opens, and no others; this does"
+_NO_PAM = "the limit on locked memory applies only to sessions that PAM opens; this applies to all"
 _OVS = {
     "CAP_NET_ADMIN": "Open vSwitch makes interfaces and configures the kernel's datapath",
     "CAP_NET_RAW": "Open vSwitch sends and receives on ports that the kernel drives",
@@ -38,9 +38,9 @@ class Grant(NamedTuple):
 
 
 def needs(profile: str, backend: str, how: str, unlimited: bool, asked: list[str]) -> list[Grant]:
-    """Return the capabilities that an application without root needs, none too many.
+    """Return the capabilities that an application without root needs, and no more.
 
-    ``unlimited``: whether it may lock as much memory as it likes. Where a limit is declared, CAP_IPC_LOCK, which lifts
+    ``unlimited``: whether it may lock any amount of memory. Where a limit is declared, CAP_IPC_LOCK, which lifts
     every limit, is not given. ``asked``: what the operator lists for the profile custom.
     """
     if profile == "custom":
@@ -65,11 +65,11 @@ class Application(NamedTuple):
     grants: list[Grant]
 
     def without(self, held: set[str]) -> Application:
-        """Return the application with what it needs besides the capabilities that it has anyway."""
+        """Return the application without the capabilities that it already has."""
         return self._replace(grants=[grant for grant in self.grants if grant.capability not in held])
 
     def with_grants_of(self, other: Application) -> Application:
-        """Return the application with what either use of it needs."""
+        """Return the application with the capabilities of both."""
         held = {grant.capability for grant in self.grants}
         return self._replace(grants=[*self.grants, *other.without(held).grants])
 

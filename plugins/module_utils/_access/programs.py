@@ -20,7 +20,7 @@ from .profiles import Application
 
 
 class _Program(NamedTuple):
-    """A program's file as it is, what is recorded of it, and what it is granted (None: the grant is revoked)."""
+    """A program's file, its record, and what it is granted (None: the grant is revoked)."""
 
     found: Found
     record: Recorded
@@ -69,7 +69,7 @@ class ProgramsPlan:
         self.refusals += refusals
         if refusals or found is None:
             return
-        # A file that came with an upgrade is another file.
+        # After an upgrade it is a different file.
         if record is None or record.inode != found.inode:
             record = Recorded(found.inode, found.state, 0, "")
         bits = capabilities.mask([grant.capability for grant in application.grants])
@@ -93,7 +93,7 @@ class ProgramsPlan:
         return file_capabilities.granted(program.record.before, gid, program.bits, path)
 
     def records(self) -> dict[str, Recorded]:
-        """Return what is to be remembered of each program with a grant."""
+        """Return what is recorded of each program with a grant."""
         found = {}
         for path, program in self._programs.items():
             if program.bits is not None:

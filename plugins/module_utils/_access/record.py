@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The record of what was granted on a host: only what is in it may be revoked."""
+"""The record of what was granted on a host; nothing else may be revoked."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _parse(stored: dict[str, Any]) -> Record:
 
 
 def rendered(record: Record | None) -> RenderedFile:
-    """Return the file that keeps a record; without one there must be none."""
+    """Return the record's file; without a record, the file must not exist."""
     if record is None:
         return RenderedFile(ACCESS_RECORD, None)
     stored = record._asdict()
@@ -67,7 +67,7 @@ def rendered(record: Record | None) -> RenderedFile:
 
 
 def union(old: Record | None, new: Record) -> Record:
-    """Return what is about to be granted together with what is still to be revoked."""
+    """Return what is about to be granted together with what is not yet revoked."""
     if old is None or old.group != new.group:
         return new
     return new._replace(

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a service lacks of what its application needs, and the drop-in that grants it.
+"""What a service's application needs but the service lacks, and the drop-in that grants it.
 
 A unit's files are read, not what `systemctl show` says: that would include our own drop-in, and the answer would change
 with the first run.
@@ -28,7 +28,7 @@ from .declared import Request
 from .files import HEADER, PIN_NODE, service_drop_ins
 from .profiles import Application
 
-# Where Open vSwitch's units look up which user the daemons change to, and in what; what comes later wins.
+# Files and variables that tell Open vSwitch's units which user the daemons change to; the last one wins.
 _OVS_SETTINGS = ("/etc/openvswitch/default.conf", "/etc/sysconfig/openvswitch", "/etc/default/openvswitch-switch")
 _OVS_USER = {
     "OVS_USER_ID": r"^[\"']?([\w-]+)",
@@ -142,9 +142,9 @@ def refusals(root: Root, name: str, unit: Unit | None, grants: list[profiles.Gra
 
 
 def _replaceable_programs(root: Root, unit: Unit) -> Iterator[HostError]:
-    """Refuse programs that somebody else can replace: he would get the capabilities of the service.
+    """Refuse programs that somebody else can replace, who would then get the service's capabilities.
 
-    What belongs to the service's own user is none of these: it runs as that user.
+    Programs of the service's own user are fine: they run as that user anyway.
     """
     user = unit.last("Service", "User")
     owner = int(user) if user.isdigit() else user_ids(root).get(user, 0)
@@ -161,7 +161,7 @@ def _replaceable_programs(root: Root, unit: Unit) -> Iterator[HostError]:
 
 
 def ovs_refusals(root: Root) -> list[HostError]:
-    """Refuse an Open vSwitch that cannot use physical addresses: changing its user, it gives up CAP_SYS_ADMIN."""
+    """Refuse an Open vSwitch that changes its user and drops CAP_SYS_ADMIN, which physical addresses need."""
     settings: dict[str, tuple[str, str]] = {}
     for path in _OVS_SETTINGS:
         text = re.sub(r"\\\n", " ", root.read_text(path) or "")
@@ -180,8 +180,8 @@ def ovs_refusals(root: Root) -> list[HostError]:
             "Open vSwitch runs as %s here and gives CAP_SYS_ADMIN up, without which it cannot learn physical"
             " addresses." % user,
             "%s: %s" % (where, line),
-            'Have it run as root (OVS_USER_ID="root:root" or --ovs-user=root:root in %s): on this host, whoever drives'
-            " a device could write the kernel's memory anyway. Only a host with an IOMMU gains by another user."
+            'Have it run as root (OVS_USER_ID="root:root" or --ovs-user=root:root in %s): on this host, a process that'
+            " drives a device can write the kernel's memory anyway. Another user helps only on a host with an IOMMU."
             % where,
         )
     ]
@@ -194,8 +194,8 @@ def _refusal(message: str, evidence: str, remedy: str) -> HostError:
 def drop_in(unit: Unit, group: str, memlock: str, grants: list[profiles.Grant], nodes: list[str]) -> str:
     """Return the drop-in that gives a service what it needs, with the reasons; ``nodes`` are those besides VFIO's.
 
-    The capability bounding set is only ever widened: to narrow it could take from a service what it has for other
-    purposes, and would confine nobody who may program a device that reaches all memory.
+    The capability bounding set is only ever widened: narrowing it could break the service, and would not confine a
+    process that may program a device that reaches all memory.
     """
     lines = ["[Unit]", "# The devices are bound first.", "After=" + UNIT_NAME, "", "[Service]"]
     if not unit.as_root:
@@ -218,7 +218,7 @@ def drop_in(unit: Unit, group: str, memlock: str, grants: list[profiles.Grant], 
 
 
 def unserved(root: Root, unit: Unit, gid: int | None, memlock: str, grants: list[profiles.Grant]) -> list[str]:
-    """Return what each process of a running service lacks; nothing where one process lacks nothing."""
+    """Return what each process of a running service lacks; nothing if one of them lacks nothing."""
     wanted = capabilities.mask([grant.capability for grant in grants])
     lacking = []
     # The control group has the name of the file that an alias leads to.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Services that run no application themselves: what a drop-in grants them reaches nobody."""
+"""Services that do not run the application themselves, so that a drop-in would grant nothing."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .._base.errors import HostError
 from .._base.fs import Root
 from .._host.units import UNIT_DIRS, Unit, read_unit
 
-# How a unit pulls in others.
+# The settings by which a unit pulls in others.
 _PULLS_IN = ("Requires", "BindsTo", "Requisite", "Wants", "Upholds")
 _STARTERS = ("systemctl", "service", "invoke-rc.d")
-# Their services or daemons start the application elsewhere, below a control group and with capabilities of its own.
+# Their services or daemons start the application in a control group and with capabilities of its own.
 _ELSEWHERE = ("docker", "podman", "nerdctl", "ctr", "crictl", "lxc-start", "machinectl", "virsh")
 
 
@@ -34,10 +34,10 @@ def refusals(root: Root, name: str, unit: Unit) -> list[HostError]:
     if containers:
         return [
             _refusal(
-                "The service %s runs its application by %s, which gets nothing of what a service is given."
+                "The service %s runs its application by %s, which does not get what the service is granted."
                 % (name, containers[0]),
                 evidence,
-                "Give it what noiommu_info returns under container, and take the service off the list.",
+                "Give it what noiommu_info returns under container, and remove the service from the list.",
             )
         ]
     return []
@@ -53,9 +53,9 @@ def commands(unit: Unit) -> list[list[str]]:
 
 
 def _instead(root: Root, name: str, unit: Unit) -> str:
-    """Say which services to list in its place."""
+    """Say which services to list instead."""
     found = [other for other in _pulled_in(root, name, unit) if _runs_something(root, other)]
-    # Of Open vSwitch's daemons, one has the ports.
+    # Only one of Open vSwitch's daemons has the ports.
     found = [other for other in found if "vswitchd" in other] or found
     if found:
         return "List the service that runs the application: %s." % ", ".join(found)

@@ -30,4 +30,4 @@ class Change(Protocol):
         """Return the differences in the form that Ansible prints."""
 
     def apply(self) -> None:
-        """Change the host, or put everything back and raise HostError."""
+        """Change the host, or restore everything and raise HostError."""

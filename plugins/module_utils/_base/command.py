@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The one way to run commands on the host."""
+"""Run commands on the host."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Runner:
     """Runs commands on the host; tests put a fake in its place."""
 
     def run(self, *argv: str) -> RunResult:
-        """Run a command without a shell. A command that is not there gives rc 127."""
+        """Run a command without a shell. A missing command gives rc 127."""
         env = dict(os.environ, LC_ALL="C")
         # kmod's and systemd's tools live in sbin, which a plain user's PATH over sudo may lack.
         env["PATH"] = env.get("PATH", "/usr/bin:/bin") + ":/usr/local/sbin:/usr/sbin:/sbin"

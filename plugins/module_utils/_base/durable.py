@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The one place that writes: whatever it makes, renames or removes survives a power cut.
+"""Write, rename and remove files so that the result survives a power cut.
 
-A directory is synced after each change of the names in it; a file's own fsync does not cover its name. Functions take
-the real path, and the host's path where they may have to name it.
+A directory is synced after each change to the names in it; a file's own fsync does not cover its name. Functions take
+the real path, and the path on the host for messages.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from .errors import HostError, errno_text
 def write_file(real: str, path: str, text: str | bytes, mode: int) -> None:
     """Replace a file: a crash leaves the old one or the new one, a power cut after the call the new one.
 
-    A new file has no name until it is whole. One that replaces another has a second name for a moment, which the next
-    call that writes or removes it takes away; so an unchanged file is not written again.
+    A new file has no name until it is complete. A file that replaces another briefly has a second name; if a crash
+    leaves that behind, the next call for the file removes it. An unchanged file is not written again.
     """
     data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
     if _holds(real, data, mode):
@@ -49,10 +49,10 @@ def write_file(real: str, path: str, text: str | bytes, mode: int) -> None:
 
 
 def make_dirs(real: str) -> None:
-    """Make a directory and what is missing above it, or raise OSError.
+    """Create a directory and its missing parents, or raise OSError.
 
-    They are made as 0755 whatever the umask: the files restrict access themselves. A mode that is only corrected
-    afterwards would stay wrong for ever if the run was killed in between.
+    They are 0755 whatever the umask: the files restrict access themselves. A mode that is only corrected afterwards
+    would stay wrong if the run was killed in between.
     """
     missing, above = [], real
     while above not in ("", "/") and not os.path.isdir(above):
@@ -78,13 +78,13 @@ def rename(real: str, new: str) -> None:
 
 
 def sync(real: str) -> None:
-    """Have a file that another program wrote survive a power cut, its name included."""
+    """Sync a file that another program wrote, and its name."""
     _sync(real)
     _sync_directory(os.path.dirname(real))
 
 
 def try_writing(folder: str) -> None:
-    """Raise OSError where no file can be made in a directory."""
+    """Raise OSError if no file can be created in a directory."""
     probe = os.path.join(folder, "probe")
     os.close(_open_nameless(folder) or _open_second(probe))
     remove_second(probe)
@@ -109,7 +109,7 @@ def remove_file(real: str, path: str) -> bool:
     try:
         os.unlink(real)
         _sync_directory(os.path.dirname(real))
-    except FileNotFoundError:  # somebody else was faster
+    except FileNotFoundError:  # somebody else removed it first
         return False
     except OSError as exc:
         raise _file_error("remove", path, exc) from exc
@@ -118,14 +118,14 @@ def remove_file(real: str, path: str) -> bool:
 
 def remove_empty_dir(real: str, path: str) -> bool:
     """Remove a directory if it is empty; say whether it was removed."""
-    # A read-only filesystem refuses before it looks whether there is anything to remove.
+    # A read-only filesystem refuses even where there is nothing to remove.
     if not os.path.isdir(real) or os.path.islink(real):
         return False
     try:
         os.rmdir(real)
         _sync_directory(os.path.dirname(real))
     except OSError as exc:
-        if exc.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):  # the last: something is mounted on it
+        if exc.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):  # EBUSY: something is mounted on it
             return False
         raise _file_error("remove the empty directory", path, exc) from exc
     return True
@@ -137,12 +137,12 @@ def remove_second(real: str) -> None:
 
 
 def _second_name(real: str) -> str:
-    """Return the one other name that a file ever has. Whoever reads a directory goes by the suffix, hidden or not."""
+    """Return the only other name that a file ever has: by its suffix, programs that read the directory skip it."""
     return os.path.join(os.path.dirname(real), ".%s.noiommu-new" % os.path.basename(real))
 
 
 def _holds(real: str, data: bytes, mode: int) -> bool:
-    """Whether there is such a file with that content already."""
+    """Whether the file already has that content and mode."""
     try:
         about = os.lstat(real)
         if not stat.S_ISREG(about.st_mode) or stat.S_IMODE(about.st_mode) != mode or about.st_size != len(data):
@@ -154,7 +154,7 @@ def _holds(real: str, data: bytes, mode: int) -> bool:
 
 
 def _open_nameless(folder: str) -> int | None:
-    """Open a file that is gone if nobody names it; None where the filesystem or the kernel has no such thing."""
+    """Open a file that has no name yet; None if the filesystem or the kernel does not support that."""
     if not hasattr(os, "O_TMPFILE"):  # a control node that writes a report need not run Linux
         return None
     try:
@@ -177,7 +177,7 @@ def _make_link(target: str, name: str, real: str) -> None:
 
 
 def _put_in_place(make: Callable[[str], None], real: str) -> None:
-    """Make it under its name, or under its second name first where something is there already."""
+    """Create it under its name; if that is taken, under its second name, and rename it."""
     try:
         make(real)
     except FileExistsError:
@@ -196,7 +196,7 @@ def _sync(real: str) -> None:
 
 
 def _sync_directory(real: str) -> None:
-    """Have the names in a directory survive a power cut: a file's own fsync does not cover its name."""
+    """Sync the names in a directory: a file's own fsync does not cover its name."""
     try:
         _sync(real)
     except OSError as exc:

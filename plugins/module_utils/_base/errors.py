@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The one shape every refusal and failure of this collection has: cause, evidence, remedy."""
+"""The shape of every refusal and failure of this collection: cause, evidence, remedy."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class HostError(Exception):
         return {"code": self.code, "message": self.message, "evidence": self.evidence, "remedy": self.remedy}
 
     def as_failure(self) -> dict[str, Any]:
-        """Return what a module or an action says when it fails."""
+        """Return the result of a module or an action that failed."""
         return {"msg": str(self), "refusals": [self.as_dict()]}
 
     def __str__(self) -> str:
@@ -50,7 +50,7 @@ class HostError(Exception):
 
 
 class Refused(HostError):
-    """Several reasons at once: an operator wants to see all of them, not one per run."""
+    """Several refusals at once, so that an operator sees all of them and not one per run."""
 
     def __init__(self, refusals: list[HostError]) -> None:
         first = refusals[0]
@@ -58,7 +58,7 @@ class Refused(HostError):
         self.refusals = refusals
 
     def as_failure(self) -> dict[str, Any]:
-        """Return all of them."""
+        """Return the result with all refusals."""
         return {"msg": str(self), "refusals": [refusal.as_dict() for refusal in self.refusals]}
 
     def __str__(self) -> str:
@@ -69,6 +69,6 @@ class Refused(HostError):
 
 
 def errno_text(exc: OSError) -> str:
-    """Return the reason of a failed system call, with the name by which manuals list it."""
+    """Return why a system call failed, with the symbolic name of its errno."""
     name = errno.errorcode.get(exc.errno or 0, "?")
     return "%s (%s)" % (exc.strerror, name)

@@ -20,13 +20,13 @@ HEADER = "# Written by the Ansible collection baremetal.noiommu; changes are ove
 
 
 class RenderedFile(NamedTuple):
-    """A file as it must be; without content, it must not exist."""
+    """A file's desired state; without content, it must not exist."""
 
     path: str
     content: str | None
     mode: int = 0o644
-    program: bool = False  # ours and long: a diff shows its digest
-    link: bool = False  # a symbolic link, and the content is where it points
+    program: bool = False  # a long program of ours: a diff shows its digest
+    link: bool = False  # a symbolic link; the content is its target
 
 
 class _Found(NamedTuple):
@@ -36,7 +36,7 @@ class _Found(NamedTuple):
 
 
 class FileSet:
-    """The wanted files beside those that the host has.
+    """The desired files, compared with those on the host.
 
     They are compared once, in the constructor: what check mode predicts is what :meth:`apply` does.
     """
@@ -72,7 +72,7 @@ class FileSet:
 
     def apply(self) -> None:
         """Write and remove what differs; if one file fails, restore those already done and raise."""
-        for path in self._paths:  # of unchanged files too: a run that was killed may have left one
+        for path in self._paths:  # also of unchanged files: a killed run may have left one
             self._root.remove_second(path)
         try:
             for file, found in self._changes:
@@ -110,9 +110,9 @@ def _look(root: Root, path: str, link: bool) -> _Found:
         if root.exists(path):
             raise HostError(
                 "file",
-                "%s is there but is not a readable file." % path,
+                "%s exists but is not a readable file." % path,
                 evidence=["%s: not a regular file, a dangling symbolic link, or unreadable" % path],
-                remedy="Run with become: true, or move what is there out of the way, then run again.",
+                remedy="Run with become: true, or move it out of the way, then run again.",
             )
         return _Found(None, None)
     return _Found(data.decode("utf-8", "surrogateescape"), os.stat(root.path(path)).st_mode & 0o7777)

@@ -57,7 +57,7 @@ class Root:
         try:
             handle = os.open(self.path(*parts), os.O_RDONLY | os.O_CLOEXEC)
             try:
-                # Thousands of attributes are read in a run: without the layers of open(), in half the time.
+                # A run reads thousands of attributes; this takes half the time of open().
                 pieces = [os.read(handle, _PIECE)]
                 while pieces[-1]:
                     pieces.append(os.read(handle, _PIECE))
@@ -86,7 +86,7 @@ class Root:
     def must_read(self, *parts: str) -> str:
         """Return a file's stripped text; nothing if there is no such file, an error if root cannot read it.
 
-        For what a guard depends on: an unreadable file taken for an empty one would take the device away.
+        For what a guard depends on: if an unreadable file counted as empty, the guard would let its device be bound.
         """
         try:
             with open(self.path(*parts), "rb") as stream:
@@ -108,7 +108,7 @@ class Root:
         path = "/".join(parts)
         raise HostError(
             "unreadable",
-            "What this host uses its devices for cannot be told: %s cannot be read." % path,
+            "Cannot tell what this host uses its devices for: %s cannot be read." % path,
             evidence=["%s: %s" % (path, errno_text(exc))],
             remedy="Run as root on the host itself, not in a container or a sandbox; then look for what forbids it to"
             " read that file (a security policy, hidepid, too many open files).",
@@ -140,7 +140,7 @@ class Root:
         return self._host_path(os.path.realpath(self.path(*parts)))
 
     def target(self, *parts: str) -> str:
-        """Return the host path that a link of sysfs leads to. Such links lead to where no other link is on the way."""
+        """Return the host path that a sysfs link points to; such a path has no other links in it."""
         path = self.path(*parts)
         try:
             # Resolving each part of the path would take ten system calls instead of one.
@@ -161,7 +161,7 @@ class Root:
 
     def node(self, *parts: str) -> tuple[str, str] | None:
         """Return what device a file is, as ("b" or "c", "major:minor"); None for others, and off the running host."""
-        # Another root's links lead into the host that this runs on.
+        # Links below another root point into the host that the tests run on.
         return _device_node(self.path(*parts)) if self.is_live else None
 
     def file_id(self, *parts: str) -> tuple[str, int] | None:
@@ -185,7 +185,7 @@ class Root:
         except OSError as exc:
             raise refused_write(path, value, exc) from exc
 
-    # Writing is a file of its own, imported where something is written: most runs only read.
+    # Imported only where something is written: most runs only read.
 
     def write_file(self, path: str, text: str | bytes, mode: int = 0o644) -> None:
         """Replace a file atomically and durably; missing directories are made."""
@@ -194,7 +194,7 @@ class Root:
         durable.write_file(self.path(path), path, text, mode)
 
     def make_dirs(self, path: str) -> None:
-        """Make a directory and what is missing above it as 0755, durably, or raise OSError."""
+        """Create a directory and its missing parents as 0755, durably, or raise OSError."""
         from . import durable
 
         durable.make_dirs(self.path(path))
@@ -206,13 +206,13 @@ class Root:
         durable.rename(self.path(path), self.path(new))
 
     def sync(self, path: str) -> None:
-        """Have a file that another program wrote survive a power cut, its name included."""
+        """Sync a file that another program wrote, and its name."""
         from . import durable
 
         durable.sync(self.path(path))
 
     def try_writing(self, path: str) -> None:
-        """Raise OSError where no file can be made in a directory. Modes do not tell: it may be mounted read-only."""
+        """Raise OSError if no file can be created in a directory. It may be mounted read-only."""
         from . import durable
 
         durable.try_writing(self.path(path))
@@ -260,7 +260,7 @@ def _libc() -> ctypes.CDLL:
 
 
 def _statx(path: str, wanted: int) -> bytes | None:
-    # Not os.stat: it would wait for the servers of network filesystems, those that are gone as well.
+    # Not os.stat, which waits for the server of a network filesystem, even one that is gone.
     answer = ctypes.create_string_buffer(_STATX_SIZE)
     done = _libc().statx(_AT_FDCWD, os.fsencode(path), _AT_STATX_DONT_SYNC, wanted, answer)
     return answer.raw if done == 0 else None

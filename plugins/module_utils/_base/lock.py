@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One run at a time on a host, or in a report: two that load and save the same files would lose what one wrote."""
+"""Have one run at a time change a host or a report: two that load and save the same files would lose changes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .errors import HostError, errno_text
 from .fs import Root
 from .paths import LOCK
 
-# So long another run may take before this one gives up; the tool at boot has five minutes for everything.
+# How long to wait for another run; the boot unit has five minutes for everything.
 WAIT = 60.0
-# A module that is built for several kernels takes longer, and goes on if its playbook was killed.
+# Building the module for several kernels takes longer, and goes on after its playbook was killed.
 BUILD_WAIT = 900.0
 BUSY = "busy"
 
 
 class Lock(NamedTuple):
-    """What is locked, and what is said where that fails."""
+    """What to lock, and what to say if that fails."""
 
     path: str
     busy: str
@@ -32,21 +32,21 @@ class Lock(NamedTuple):
     mode: int = 0o600
 
 
-HOST = Lock(LOCK, "Another run works on this host", "Run with become: true.")
+HOST = Lock(LOCK, "Another run is working on this host", "Run with become: true.")
 
 
 @contextlib.contextmanager
 def exclusive(root: Root, wait: float | None = None, lock: Lock = HOST) -> Iterator[None]:
-    """Keep other runs out. The kernel ends the lock with the process, whatever ends that."""
+    """Keep other runs out. The kernel drops the lock when the process ends, however it ends."""
     handle = _open(root, lock)
     try:
         _take(root, handle, WAIT if wait is None else wait, lock)
-        with contextlib.suppress(OSError):  # a full /run keeps nobody from working: who it is would be good to know
+        with contextlib.suppress(OSError):  # a full /run must not stop a run: the holder is only named for messages
             os.ftruncate(handle, 0)
             os.pwrite(handle, b"%d\n" % os.getpid(), 0)
         yield
     finally:
-        # The file stays: a run that waits has it open, and would hold the lock of one that nobody else finds.
+        # The file stays: a waiting run has it open, and would lock a file that no other run finds.
         os.close(handle)
 
 
@@ -89,7 +89,7 @@ def _take(root: Root, handle: int, wait: float, lock: Lock) -> None:
                     evidence=["%s is locked by %s" % (lock.path, _holder(root, lock))],
                     remedy="Wait until it has ended, or end it, then run again.",
                 ) from exc
-        except OSError as exc:  # a filesystem that knows no locks
+        except OSError as exc:  # a filesystem without locks
             raise _unusable(lock, exc) from exc
         time.sleep(0.2)
 
@@ -97,5 +97,5 @@ def _take(root: Root, handle: int, wait: float, lock: Lock) -> None:
 def _holder(root: Root, lock: Lock) -> str:
     pid = root.read_text(lock.path)
     if not pid:
-        return "a process that has not said which it is"
+        return "an unknown process"
     return "process %s (%s)" % (pid, root.read_text("/proc", pid, "comm") or "?")

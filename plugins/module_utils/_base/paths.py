@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-# What an administrator gives systemd, and what of that starts at boot.
+# The administrator's units, and those that are enabled at boot.
 UNITS_DIR = "/etc/systemd/system"
 WANTS_DIR = UNITS_DIR + "/multi-user.target.wants"
 
@@ -26,10 +26,10 @@ WANTS = WANTS_DIR + "/" + UNIT_NAME
 LIBRARY, STATE = "/usr/local/lib/noiommu", "/var/lib/noiommu"
 PROGRAM = LIBRARY + "/noiommu.pyz"  # of the boot unit and of noiommu-verify
 VERIFY = "/usr/local/sbin/noiommu-verify"
-# How each device was before the first touch, and what each boot brings up.
+# How each device was before the first change, and which devices each boot binds.
 ORIGINALS = STATE + "/originals.json"
 BINDINGS = "/etc/noiommu/bindings.json"
-# Held by whoever changes something; /run forgets it with the boot.
+# Held by a run that changes something; /run is empty after a reboot.
 LOCK = "/run/noiommu.lock"
 
 # What noiommu-verify reads of the other roles.

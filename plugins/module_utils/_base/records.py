@@ -84,4 +84,4 @@ def dump_json(data: dict[str, Any]) -> str:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError("%s is not a number that a record has" % name)
+    raise ValueError("%s is not a number that a record can have" % name)

@@ -60,7 +60,7 @@ def text(pattern: str = "", what: str = "a text") -> Schema:
 
 
 def whole(least: int | None = 0, most: int = 2**63, what: str = "") -> Schema:
-    """Accept a whole number; True and False are none."""
+    """Accept a whole number, which True and False are not."""
     name = what or ("a whole number" if least is None else "a whole number from %d" % least)
 
     def check(value: Any, where: str) -> Iterator[Problem]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What it takes to roll a run back, step by step, in reverse order."""
+"""Roll a run back step by step, in reverse order."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The record of the bindings, from which each boot brings them up."""
+"""The record of the bindings, by which each boot binds the devices."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .._host.pci import PciBus, PciDevice
 from .._policy import acceptance
 from .request import Request
 
-# What an entry has of the original, each only where the device has it.
+# What an entry takes from the original, if the device has it.
 _IDENTITY = ("vendor_device", "serials", "slot", "vf")
 
 

@@ -4,7 +4,7 @@
 
 """The program on the host: binds the recorded devices by identity, at boot and when they come back, without Ansible.
 
-Each device is a transaction of its own: one that is gone, refused or badly recorded must not keep the others.
+Each device is a transaction of its own: one that is gone, refused or badly recorded must not hold up the others.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ from .function_setup import FunctionSetup
 from .hotplug import HotPlug, announce, take_announced
 from .recheck import Recheck
 
-# The network waits for the boot unit, and the unit for drivers that udev is loading right now, but no longer than this.
+# The network waits for the boot unit, and the unit waits for drivers that udev is loading, but no longer than this.
 BOOT_WAIT = 10.0
-# A card whose driver has to wait for its firmware gets so long to show what it is; nothing else waits for that.
+# How long a card whose driver waits for firmware has to show its identity; nothing else waits for that.
 PLUG_WAIT = 60.0
 _INTERVAL = 0.2
 # There as long as udev has anything to do.
@@ -104,7 +104,7 @@ class Boot:
         """Bind the recorded devices among those that udev announces; return how many could not be."""
 
         def bind(addresses: set[str]) -> int:
-            # Of a run of Ansible that makes virtual functions, udev announces each.
+            # udev announces every virtual function that a run of Ansible creates.
             with exclusive(self.root, BUILD_WAIT):
                 return self._bind(addresses, lambda: False)
 
@@ -139,7 +139,7 @@ class Boot:
             self._log("%s: absent, nothing to bind" % BINDINGS)
             return 0
         for problem in stored.problems:
-            self._log("%s: passed over, as it is damaged: %s" % (BINDINGS, problem))
+            self._log("%s: skipped, it is damaged: %s" % (BINDINGS, problem))
         bindings, originals = stored.data, Originals.load(self.root)
         before = stored.render()
         failed = self._make_functions(stored, originals, only, is_worth_waiting)
@@ -181,16 +181,16 @@ class Boot:
         return failed
 
     def _is_put_off(self, entry: dict[str, Any], match: Match, bus: PciBus) -> bool:
-        """Leave a device that will show more of itself to the service for hot-plug: the network waits for this run."""
+        """Leave a device that has not shown its identity to the hot-plug service: the network waits for this run."""
         late = [] if match.is_final else awaited(bus, entry, self._is_loading())
         announce(self.root, [device.address for device in late])
         if late:
             waits = ", ".join("%s (%s)" % (device.address, device.driver or "no driver yet") for device in late)
-            self._log("%s: put off until it shows what it is: %s" % (entry["address"], waits))
+            self._log("%s: postponed until it shows its identity: %s" % (entry["address"], waits))
         return bool(late)
 
     def _give_nodes(self) -> None:
-        """Give the nodes to those to whom udev will give them: a service that starts after this may be sooner."""
+        """Give the nodes to the group now: a service that starts after this may be faster than udev."""
         granted = load_json(self.root, ACCESS_RECORD) or {}
         account = read_groups(self.root).get(granted.get("group", ""))
         if account is None:
@@ -324,7 +324,7 @@ class Boot:
             raise Refused(refusals)
 
     def status(self) -> dict[str, Any]:
-        """Return the recorded bindings beside what is."""
+        """Return the recorded bindings and the devices' present state."""
         stored = Stored.load(self.root)
         if stored is None:
             return {"backend": None, "ok": True, "devices": []}

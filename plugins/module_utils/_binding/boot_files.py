@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The files that bring the bindings up at every boot, without Ansible."""
+"""The files that bind the devices at every boot, without Ansible."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ TimeoutStartSec=300
 WantedBy=multi-user.target
 """
 
-# Started by the path unit below as long as any announcement is there.
+# Started by the path unit below as long as there is any announcement.
 _HOTPLUG_SERVICE = """[Unit]
 Description=Bind the declared PCI devices that come back to VFIO
 Documentation=https://github.com/baremetal-noiommu/baremetal.noiommu
@@ -107,7 +107,7 @@ TimeoutStartSec=1200
 %(hardening)s"""
 
 _HOTPLUG_PATH = """[Unit]
-Description=See that declared PCI devices come back
+Description=Watch for declared PCI devices that come back
 Documentation=https://github.com/baremetal-noiommu/baremetal.noiommu
 After=noiommu-bindings.service
 
@@ -120,8 +120,8 @@ MakeDirectory=yes
 def rendered(root: Root, bindings: dict[str, Any] | None, options: list[str], has_verify: bool) -> list[RenderedFile]:
     """Return all files as they must be; without bindings, none of them exists but perhaps noiommu-verify.
 
-    The order matters to a run that is cut off: the unit does nothing without the bindings, and never names a program
-    that is not there yet, or no more.
+    The order matters if the run is cut off: the unit does nothing without the bindings, and never names a program that
+    does not exist.
     """
     wanted = bindings is not None
     contents: list[tuple[str, str | None]] = [
@@ -168,7 +168,7 @@ def _words() -> dict[str, str]:
 
 
 def _interpreter() -> str:
-    """Prefer the name that survives an upgrade of the distribution, if it is the same Python."""
+    """Prefer the name that stays the same when the distribution is upgraded, if it is the same Python."""
     stable = "/usr/bin/python3"
     return stable if os.path.realpath(stable) == os.path.realpath(sys.executable) else sys.executable
 
@@ -191,12 +191,12 @@ def remove_leftovers(root: Root, declared: bool) -> None:
 
 
 def is_enabled(root: Root) -> bool:
-    """Whether the boot unit starts at boot, and with it what sees devices come back."""
+    """Whether the boot unit starts at boot, and with it the watch for devices that come back."""
     return root.link_name(WANTS) == UNIT_NAME
 
 
 def enable(kernel: Kernel, wanted: bool, changed_paths: list[str]) -> None:
-    """Have the units start at boot or not, and let a running systemd know if that is news."""
+    """Enable or disable the units, and tell a running systemd if that changed."""
     root, runner = kernel.root, kernel.runner
     news = UNIT in changed_paths or is_enabled(root) != wanted
     if wanted and not is_enabled(root):

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The program that stays on the host: these very modules in one zip file, so that the logic has one home.
+"""The program that stays on the host: these modules in one zip file, so that the logic exists once.
 
-One file is replaced at once: no power cut leaves the modules of two versions side by side.
+One file is replaced atomically: a power cut cannot leave modules of two versions side by side.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from noiommu_host._binding.boot import main
 sys.exit(main(sys.argv[1:]))
 '''
 _IMPORT = re.compile(r"^ *from (\.\.?)(\w[\w.]*)? import (?:\(([^)]*)\)|(.*))$", re.MULTILINE)
-# No clock may be in it: the same modules give the same bytes.
+# A fixed time, so that the same modules give the same bytes.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 

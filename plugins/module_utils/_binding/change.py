@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Bring the declared list of devices up in one transaction, or roll everything back."""
+"""Bind the declared devices and release the others in one transaction, or roll everything back."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class BindingChange:
         self._applied = False
         self.messages, self.warnings = self._plan.messages, self._plan.warnings
 
-    # --- telling ---
+    # --- reporting ---
 
     @property
     def backend(self) -> str | None:
@@ -56,7 +56,7 @@ class BindingChange:
 
     @property
     def steps(self) -> list[str]:
-        """Everything that will be done, in words and in order."""
+        """Describe everything that will be done, in order."""
         return self._plan.steps
 
     @property
@@ -88,10 +88,10 @@ class BindingChange:
         """Return the declared devices with their identity and their state."""
         return self._plan.resolved(after)
 
-    # --- doing ---
+    # --- changing the host ---
 
     def apply(self) -> None:
-        """Do it all, or roll everything back and raise."""
+        """Make all changes, or roll everything back and raise."""
         recheck = Recheck(self.kernel, self._plan.context, self._plan.recorded)
         with Transaction(self.kernel, recheck) as transaction:
             self._apply(transaction)
@@ -100,9 +100,9 @@ class BindingChange:
     def _apply(self, transaction: Transaction) -> None:
         root, plan = self.root, self._plan
         plan.originals = self._existing()
-        # Noted first, undone last: groups are numbered anew when devices are rolled back.
+        # Pushed first, undone last: groups get new numbers when devices are rolled back.
         transaction.on_rollback("the names in " + links.BASE, lambda: links.update(root, plan.recorded))
-        # Written before the first touch: whatever happens now, a later run knows the way back.
+        # Written before the first change: whatever happens now, a later run can roll it back.
         transaction.save(plan.originals)
         transaction.prepare(plan.needs, plan.originals)
         for vf_plan in [vf_plan for vf_plan in plan.vf_plans if not vf_plan.changes]:
@@ -153,7 +153,7 @@ class BindingChange:
         self.warnings += [message for message in messages if message not in self.warnings]
 
     def _existing(self) -> Originals:
-        """Return the records of devices that exist: of the others there is nothing to restore but their number."""
+        """Return the records of devices that exist; of the others only the number can be restored."""
         plan, existing = self._plan, self._plan.originals.copy()
         for device in plan.devices:
             if device.planned and device.address not in plan.recorded.devices:
@@ -161,7 +161,7 @@ class BindingChange:
         return existing
 
     def _change_functions(self, transaction: Transaction) -> bool:
-        """Make and remove virtual functions; return whether there are new ones."""
+        """Create and remove virtual functions; return whether there are new ones."""
         plan = self._plan
         changing = [vf_plan for vf_plan in plan.vf_plans if vf_plan.changes]
         for vf_plan in changing:
@@ -177,7 +177,7 @@ class BindingChange:
                     remedy="Its driver (%s) restarts the interface: use a device that the host does not need."
                     % vf_plan.pf.driver,
                 )
-            # By now the host may use it.
+            # The host may use it by now.
             if (vf_plan.record or {}).get("down") and not check(plan.context.fresh(), plan.present, vf_plan.pf):
                 transaction.set_down(vf_plan)
         for path, value in plan.autoprobe.items():
@@ -218,7 +218,7 @@ class BindingChange:
             raise Refused([guard.refusal() for guard in guards])
 
     def _continue(self, transaction: Transaction) -> None:
-        """Go on with the virtual functions that exist by now, guards and all, within the same transaction."""
+        """Continue with the virtual functions that now exist, guards included, in the same transaction."""
         plan = self._plan
         for move in plan.moves:
             if move.is_lost and move.device.address not in plan.kept:
@@ -246,7 +246,7 @@ class BindingChange:
             boot_files.enable(kernel, enabled, changed_paths)
 
     def _finish(self, transaction: Transaction) -> None:
-        """Drop the records of what was released, and remove what is left of it: from here on nothing can fail."""
+        """Remove the records of what was released and other leftovers: from here on nothing can fail."""
         plan, originals = self._plan, self._plan.originals
         for move in plan.releases:
             if move.device.address not in plan.kept:

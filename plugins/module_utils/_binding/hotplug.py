@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Devices that come while the host runs: udev announces them, and one run binds all that came together.
+"""Devices that appear while the host runs: udev announces them, and one run binds all that appear together.
 
-An announcement is a directory named after the PCI address. It is removed before the device is looked at, so that one
-that comes later is never lost: systemd starts the service again as long as there is any.
+An announcement is a directory named after the PCI address. It is removed before the device is examined, so that a later
+announcement is not lost: systemd starts the service again as long as there is any.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from .._base.fs import Root
 from .._base.lock import BUSY
 from .._base.paths import ANNOUNCED
 
-# As long as no other device came for this time, all have come.
+# Once no other device has appeared for this time, all are there.
 _QUIET = 0.5
-# A storm that does not end must not keep those that are there waiting.
+# An endless stream of announcements must not keep the devices waiting.
 _GATHERING = 5.0
 _INTERVAL = 0.2
 
 
 def announce(root: Root, addresses: Iterable[str]) -> None:
-    """Have these devices looked at once more, by the service and after everything else."""
+    """Have the service examine these devices once more, after everything else."""
     for address in addresses:
         root.make_dirs("%s/%s" % (ANNOUNCED, address))
 
 
 def take_announced(root: Root) -> set[str]:
-    """Return the announced devices, and forget that they were."""
+    """Return the announced devices and remove the announcements."""
     addresses = set(root.listdir(ANNOUNCED))
     for address in addresses:
         root.remove_empty_dir("%s/%s" % (ANNOUNCED, address))
@@ -40,20 +40,20 @@ def take_announced(root: Root) -> set[str]:
 
 
 def forget_announced(root: Root) -> None:
-    """Remove what udev announced and nobody takes any more."""
+    """Remove announcements that nothing handles any more."""
     take_announced(root)
     root.remove_empty_dir(ANNOUNCED)
 
 
 class HotPlug:
-    """One run for all devices that come while it runs."""
+    """One run for all devices that appear while it runs."""
 
     def __init__(
         self, root: Root, awaited: Callable[[], set[str]], bind: Callable[[set[str]], int], patience: float
     ) -> None:
-        """``awaited`` returns the devices that will show more of themselves, for which ``patience`` is had."""
+        """``awaited`` returns the devices that have yet to show their identity; they are given ``patience`` seconds."""
         self._root, self._awaited, self._bind, self._patience = root, awaited, bind, patience
-        self._waiting: dict[str, float] = {}  # each device until when it may be waited for
+        self._waiting: dict[str, float] = {}  # until when to wait for each device
 
     def run(self) -> int:
         """Bind what was announced; return how many devices could not be bound."""
@@ -77,7 +77,7 @@ class HotPlug:
         return failed
 
     def _gather(self) -> bool:
-        """Take in what was announced, until nothing comes any more; return whether there is anything to do."""
+        """Collect announcements until no more arrive; return whether there is anything to do."""
         end = time.monotonic() + _GATHERING
         while True:
             came = take_announced(self._root)
@@ -90,7 +90,7 @@ class HotPlug:
 def rules(kinds: set[str], pf_kinds: set[str]) -> str:
     """Return udev's rules for devices of these kinds (vendor:device); physical functions also when a driver binds them.
 
-    Binding by hand is no hot-plug: a device that somebody gives back to the host for a while stays there.
+    Binding by hand is not hot-plug: a device that somebody returned to the host for a while stays there.
     """
     lines = ['SUBSYSTEM!="pci", GOTO="noiommu_end"']
     for kind in sorted(kinds | pf_kinds):

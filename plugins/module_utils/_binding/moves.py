@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What each device needs: those that are declared are bound, those that are recorded and not declared are released."""
+"""The moves that each device needs: declared devices are bound, recorded ones that are not declared are released."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Move(NamedTuple):
     now: DeviceState
     want: Target
     steps: list[Step]
-    record: dict[str, Any] | None  # the original to go back to, for a device that is released
-    is_lost: bool = False  # a virtual function that goes away after it is released
+    record: dict[str, Any] | None  # the original state, for a device that is released
+    is_lost: bool = False  # a virtual function that is removed after it is released
 
     @property
     def returns(self) -> bool:
@@ -57,7 +57,7 @@ class Move(NamedTuple):
         return now._replace(
             driver=want.driver,
             driver_override=want.driver_override,
-            # The kernel numbers a new group when it makes it.
+            # The kernel chooses the number when it creates the group.
             group=now.group if keeps_group else None,
             in_module=want.in_module,
             safety=safety,
@@ -74,19 +74,19 @@ def plan_bindings(root: Root, targets: list[tuple[PciDevice, Target]]) -> list[M
 def plan_releases(
     root: Root, present: PciBus, originals: Originals, addresses: list[str], lost: set[str], driver: str
 ) -> tuple[list[Move], list[str]]:
-    """Plan to release recorded devices, and drop the records of those that are gone. Return messages, too."""
+    """Plan to release recorded devices, and remove the records of those that are gone. Return messages, too."""
     moves, messages = [], []
     for address in addresses:
         record, device = originals.devices[address], present.get(address)
         if device is None or device.vendor_device != record["vendor_device"]:
             del originals.devices[address]
-            messages.append("%s is gone from this host; its record is dropped." % address)
+            messages.append("%s is gone from this host; its record is removed." % address)
             continue
         now, want = observe(root, device), release_target(record)
         if address in lost:
             want = release_target({"driver": None, "driver_override": None})
         elif now.driver not in (None, record["driver"], driver, now.driver_override):
-            # Somebody bound it to a third driver meanwhile: only what is ours is undone.
+            # Somebody else bound it to a third driver meanwhile: only our own changes are undone.
             if not record.get("probe"):
                 messages.append("%s is bound to %s by somebody else and stays there." % (address, now.driver))
             want = want._replace(driver=now.driver, in_module=now.in_module)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Decide what it takes to bring the declared list of devices up: select, guard, plan."""
+"""Decide what the declared devices need: select, check guards, plan."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from .request import Request, explicit
 
 
 class BindingPlan:
-    """Everything that one call will do. Nothing in here changes the host."""
+    """Everything that one call will do. Nothing here changes the host."""
 
     def __init__(self, kernel: Kernel, context: GuardContext, request: Request, check_mode: bool = False) -> None:
         """Raise :class:`Refused` with every reason against the request."""
@@ -46,12 +46,12 @@ class BindingPlan:
         self.request, self._declared = request, explicit(self.root, request)
         self.context, self._check_mode = context, check_mode
         self.present = PciBus(self.root)
-        self._bus = PciBus(self.root)  # as it will be: with the virtual functions that are still to be made
+        self._bus = PciBus(self.root)  # as it will be, with the virtual functions that do not exist yet
         self.recorded = Originals.load(self.root)
         self.originals = self.recorded.copy()
         self.messages: list[str] = []
-        self.warnings: list[str] = []  # those of the messages that nobody must miss
-        self.renewed: list[str] = []  # devices that were replaced by others of their kind
+        self.warnings: list[str] = []  # the messages that are shown as warnings
+        self.renewed: list[str] = []  # devices that were replaced by others of the same kind
 
         self.vf_plans, errors = plan_functions(
             self.root, self._bus, self._declared.sriov, self.recorded.identities(), self.recorded.sriov
@@ -106,7 +106,7 @@ class BindingPlan:
         request = self.request
         if not self._declared.devices:
             return None, []
-        # In a dry run of a whole play the reboot that turns the IOMMU on has not happened.
+        # In a dry run of a whole play, the reboot that turns the IOMMU on has not happened.
         is_dry_iommu = self._check_mode and request.backend == IOMMU
         choice = choose(self.root, request.backend, request.accept_unsafe, is_dry_iommu)
         self.messages += choice.warnings
@@ -125,13 +125,13 @@ class BindingPlan:
             errors += group_refusals(self.root, self.present, there, {device.address for device in self.devices})
         if len(there) < len(self.devices):
             self.messages.append(
-                "%d virtual functions do not exist yet: their MAC addresses, and the groups and guards of all that is "
-                "to be made, are known when they do." % (len(self.devices) - len(there))
+                "%d virtual functions do not exist yet: their MAC addresses, groups and guards are known "
+                "once they do." % (len(self.devices) - len(there))
             )
         return errors
 
     def _plan_releases(self) -> list[Move]:
-        """Plan to release what is recorded and not declared, or declared and another device by now."""
+        """Plan to release devices that are recorded but not declared, or that were replaced."""
         declared = {device.address: device.vendor_device for device in self.devices}
         records = sorted(self.recorded.devices.items())
         addresses = [address for address, record in records if declared.get(address) != record["vendor_device"]]
@@ -157,11 +157,13 @@ class BindingPlan:
         return ["%s was not released: %s" % pair for pair in reasons.items()]
 
     def _damaged_releases(self) -> list[str]:
-        """Drop damaged records, and return the devices to release by none: whichever driver wants them gets them."""
+        """Remove damaged records, and return their devices, to be released to whichever driver matches them."""
         addresses = []
         for address, damage in self.recorded.damage.items():
             self.originals.forget_damaged(address)
-            self.warnings.append("What %s was before is not known, as its record is damaged: %s." % (address, damage))
+            self.warnings.append(
+                "The original state of %s is not known, as its record is damaged: %s." % (address, damage)
+            )
             device = self.present.get(address)
             # The record shows that it was bound by us, although not what it was before.
             if device is not None and (is_ours(self.root, device) or device.driver in PASSTHROUGH_DRIVERS):
@@ -206,7 +208,7 @@ class BindingPlan:
         errors += refusals.set_up(self.kernel, self.context, self.present, self.vf_plans)
         missing = refusals.module_missing(self.root, self.needs.modules)
         if missing and self._check_mode:
-            # In a dry run of a whole play the role that builds it has not built it.
+            # In a dry run of a whole play, the role that builds the module has not built it.
             self.messages.append("%s This is a dry run: an earlier task may build it." % missing.message)
         elif missing:
             errors.append(missing)
@@ -216,7 +218,7 @@ class BindingPlan:
             raise Refused(errors)
 
     def _record_functions(self) -> None:
-        """Record what is about to change, and drop the records of physical functions that are gone."""
+        """Record what is about to change, and remove the records of physical functions that are gone."""
         for plan in self.vf_plans:
             if plan.record is None and (plan.changes or plan.to_set):
                 state: dict[str, Any] = {"vfs": plan.now, "autoprobe": self.root.read_text(plan.pf.path, AUTOPROBE)}
@@ -228,7 +230,7 @@ class BindingPlan:
         there = {plan.pf.address for plan in self.vf_plans}
         for address in [address for address in self.originals.sriov if address not in there]:
             del self.originals.sriov[address]
-            self.messages.append("%s is gone from this host; the record of its virtual functions is dropped." % address)
+            self.messages.append("%s is gone from this host; the record of its virtual functions is removed." % address)
 
     def _renewed(self, device: PciDevice, replacement: str) -> None:
         if not replacement:
@@ -236,13 +238,13 @@ class BindingPlan:
         self.renewed.append(device.address)
         driver = self.originals.devices.get(device.address, {}).get("driver", device.driver)
         self.warnings.append(
-            "%s was replaced by another device of its kind: %s. Its record is renewed; the original driver stays %s."
+            "%s was replaced by another device of the same kind: %s. Its record is renewed; its original driver is %s."
             % (device.address, replacement, driver or "none")
         )
 
     @property
     def autoprobe(self) -> dict[str, str]:
-        """What a run that was killed left of the switch that keeps drivers off new virtual functions."""
+        """The value that a killed run left in the switch that keeps drivers off new virtual functions."""
         wanted = {
             plan.pf.path + "/" + AUTOPROBE: self.recorded.sriov.get(plan.pf.address, {}).get("autoprobe")
             for plan in self.vf_plans
@@ -257,7 +259,7 @@ class BindingPlan:
 
     @property
     def steps(self) -> list[str]:
-        """Everything that will be done, in words and in order."""
+        """Describe everything that will be done, in order."""
         root, recorded = self.root, self.recorded
         parameters = self.needs.parameters.items()
         steps = ["renew the record of %s" % address for address in sorted(set(self.renewed))]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The guards once more, right before a device is unbound: what was decided may be minutes old by then."""
+"""Check the guards again right before a device is unbound: the decision may be minutes old by then."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .._host.pci import PciBus, PciDevice
 from .._policy.guard_context import GuardContext
 from .._policy.guards import check
 
-# Devices that are unbound within this time share one look at the host: many are unbound at once.
+# Devices that are unbound within this time share one reading of the host: many are unbound at once.
 _FRESH = 0.2
 
 
 class Recheck:
-    """Asks for one device after the other, from several threads."""
+    """Checks one device after another, called by several threads."""
 
     def __init__(self, kernel: Kernel, context: GuardContext, originals: Originals) -> None:
         self._kernel, self._originals = kernel, originals

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reasons against a planned run that lie neither in the declaration nor in a guard."""
+"""Reasons to refuse a planned run other than the declaration and the guards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .moves import Move
 
 
 def expired(backend: str | None, until: str | None, moves: list[Move]) -> list[HostError]:
-    """Refuse to bind a device insecurely after the acceptance ended; those that are bound stay."""
+    """Refuse to bind a device insecurely after the acceptance ended; bound devices stay bound."""
     now = times.utc_now()
     is_over = backend in acceptance.INSECURE and acceptance.is_expired(until, now)
     binds = any(move.record is None and move.steps for move in moves)
@@ -64,10 +64,10 @@ def damaged(records: dict[str, str]) -> list[HostError]:
     return [
         HostError(
             "record",
-            "The record of how %s was before is damaged." % address,
+            "The record of the original state of %s is damaged." % address,
             evidence=[damage],
             remedy="Correct or restore it, or remove the entry: the device then goes to whichever driver of the host"
-            " wants it when it is released.",
+            " matches it when it is released.",
         )
         for address, damage in records.items()
     ]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What an operator declares of devices."""
+"""What an operator declares about devices."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Declared(NamedTuple):
 
 
 def explicit(root: Root, request: Request) -> Declared:
-    """Return what is declared; refuse to take a missing list for an order to release what is recorded."""
+    """Return what is declared; a missing list must not release what is recorded, so it is refused."""
     refusals = undeclared(root, [name for name in ("devices", "sriov") if getattr(request, name) is None])
     if refusals:
         raise Refused(refusals)

@@ -121,7 +121,7 @@ class CommandLinePlan:
         """Do it, or leave the host as it was and raise."""
         if self.loader is None or not self.changed:
             return
-        # Recorded before it is done, forgotten after it is undone: a killed run can be finished, and rolled back.
+        # Recorded before it is done, and until it is undone: a killed run can be finished or rolled back.
         new = self.new_record
         both = {**self.record.owners, self._owner: _union(self._old, self.wanted)}
         recorded = FileSet(self._root, [RenderedFile(RECORD, CommandLineRecord(both, new.original, new.made).render())])
@@ -139,7 +139,7 @@ class CommandLinePlan:
             FileSet(self._root, [RenderedFile(RECORD, new.render())]).apply()
         except HostError as exc:
             problems = self.files.rollback() + undo.unwind()
-            # Where something is left, the next run needs the record to know of it.
+            # If something is left, the next run needs the record of it.
             exc.evidence += problems or recorded.rollback()
             raise
         if not new.owners:

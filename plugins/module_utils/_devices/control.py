@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Requests to the kernel that move a device between drivers: one method per request, errors explained.
+"""Requests to the kernel that move a device between drivers: one method per request, with errors explained.
 
-Every request may be repeated: asking for the present state does nothing. So an interrupted run can be finished, or
-rolled back, from wherever it stopped.
+Every request can be repeated: asking for the present state does nothing. So a run that was interrupted can be finished
+or rolled back from wherever it stopped.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _ADD = {
         "The kernel log has the module's own reason (`dmesg | grep noiommu`). With an IOMMU, use the backend iommu.",
     ),
 }
-# One errno may mean several things. The module says which in the log; this is what to do about those that it may be.
+# An errno can have several causes, and the module's log line says which; this is the remedy for each.
 _REASON = re.compile(r"not added: (.*)")
 _OTHER_HOST = "Insecure mode cannot work on this host: use one with an IOMMU."
 _REMEDIES = (
@@ -100,7 +100,7 @@ class Kernel:
         try:
             self.request_unbind(device, driver, lambda: self._holders(device, names))
         except HostError:
-            if device.driver is not None:  # it may have gone by itself meanwhile
+            if device.driver is not None:  # it may have been unbound meanwhile
                 raise
 
     def request_unbind(self, device: PciDevice, driver: str, holders: Callable[[], list[str]]) -> None:
@@ -120,7 +120,7 @@ class Kernel:
         return lines + [line for users in self.users(nodes_of(self.root, device)).values() for line in users]
 
     def bind(self, device: PciDevice, driver: str) -> None:
-        """Hand the device to a driver, whose module is loaded if need be, and see that it took it."""
+        """Bind the device to a driver, load its module if needed, and check that it is bound."""
         if device.driver == driver:
             return
         directory = "/sys/bus/pci/drivers/" + driver
@@ -148,7 +148,7 @@ class Kernel:
                 return "; ".join(exc.evidence)
         else:
             return ""
-        # The drivers of UIO know no device by its number: they were given theirs by an override that was cleared again.
+        # UIO drivers match no device ids: they were bound by an override that has been cleared since.
         try:
             self.override(device, driver)
             self.root.write_sysfs(*request)
@@ -161,7 +161,7 @@ class Kernel:
     def _bind_remedy(self, device: PciDevice, driver: str) -> str:
         if driver == "vfio-pci" and device.iommu_group is None:
             return "VFIO answers EINVAL where a device has no IOMMU group: check that the backend made one."
-        return "Look at the driver's reason in `dmesg`."
+        return "Look for the driver's reason in `dmesg`."
 
     # --- groups of the noiommu module ---
 
@@ -175,7 +175,7 @@ class Kernel:
         self._module_request("add", device.address, _ADD)
 
     def remove(self, device: PciDevice) -> None:
-        """Have the noiommu module give the device's group up."""
+        """Have the noiommu module remove the device's group."""
         if self.root.exists(NODES, OUR_PREFIX + device.address):
             self._module_request("remove", device.address, _REMOVE)
 
@@ -188,7 +188,7 @@ class Kernel:
             meaning, remedy = meanings[exc.errno]
             lines = self.log_lines(address)
             reason = _REASON.search(lines[-1]) if lines else None
-            if reason is not None:  # one errno may mean several things: the module says which in the log
+            if reason is not None:  # an errno can have several causes: the module's log line says which
                 meaning = reason.group(1)
                 remedy = next((known for start, known in _REMEDIES if meaning.startswith(start)), remedy)
             raise HostError(
@@ -222,7 +222,7 @@ class Kernel:
     # --- virtual functions ---
 
     def set_functions(self, pf: PciDevice, number: int) -> None:
-        """Have a physical function make so many virtual ones."""
+        """Set how many virtual functions a physical one has."""
         if count(self.root, pf) not in (0, number):
             # sriov_numvfs cannot go from one nonzero value to another: write 0 first.
             self._write_number(pf, 0)
@@ -243,7 +243,7 @@ class Kernel:
             "sriov",
             "%s did not set the number of virtual functions to %d." % (pf.address, number),
             evidence=evidence + ([reason] if reason else []) + self.log_lines(pf.address),
-            remedy="Look at the reason of its driver (%s) in `dmesg`. If PCI bus numbers or memory are short, boot "
+            remedy="Look for the reason of its driver (%s) in `dmesg`. If PCI bus numbers or memory are short, boot "
             "with pci=assign-busses or pci=realloc." % (pf.driver or "none is bound"),
         )
 
@@ -252,7 +252,7 @@ class Kernel:
         if device.driver is None:
             try:
                 self.root.write_sysfs("/sys/bus/pci/drivers_probe", device.address)
-            except HostError:  # no driver wants it
+            except HostError:  # no driver matches it
                 pass
 
     # --- modules and parameters ---
@@ -271,13 +271,13 @@ class Kernel:
         )
 
     def unload(self, module: str) -> bool:
-        """Unload a module with what it alone needed; False if something uses it."""
+        """Unload a module and the modules that only it needed; False if something uses it."""
         return self.runner.run("modprobe", "-r", module).rc == 0
 
     # --- interfaces ---
 
     def restore_links(self, wanted: dict[str, list[dict[str, Any]]]) -> list[str]:
-        """Wait for the interfaces of returned devices, and set up again those that were.
+        """Wait for the interfaces of released devices, and set those up again that were up.
 
         ``wanted`` has the recorded interfaces by device address. Return the names of those that are not as they were.
         """
@@ -308,7 +308,7 @@ class Kernel:
                     self.root.write_sysfs("/sys/class/net/%s/mtu" % now.name, "%d" % recorded["mtu"])
                 if recorded["up"] and not now.up:
                     self.link_up(now.name)
-            except (HostError, OSError):  # renamed or removed this very moment
+            except (HostError, OSError):  # it is just being renamed or removed
                 missing.append(recorded["name"])
         return missing
 
@@ -329,7 +329,7 @@ class Kernel:
     # --- evidence ---
 
     def users(self, nodes: Iterable[str]) -> dict[str, list[str]]:
-        """Say which processes hold device files open, by file."""
+        """Describe the processes that have device files open, by file."""
         wanted = {node for node in nodes if self.root.exists(node)}
         found: dict[str, list[str]] = {}
         pairs = {(file.path, file.pid) for file in open_files(self.root, wanted)} if wanted else set()
@@ -337,11 +337,11 @@ class Kernel:
             found.setdefault(node, []).append("%s is open in process %s (%s)" % (node, pid, name_of(self.root, pid)))
         for node in wanted.difference(found):
             if self._is_busy(node):
-                found[node] = ["%s: opening it gives EBUSY; its user is out of sight" % node]
+                found[node] = ["%s: opening it gives EBUSY; the process that has it open is not visible" % node]
         return found
 
     def _is_busy(self, chardev: str) -> bool:
-        """A VFIO group can be opened once only. Opening other files may do something to the device."""
+        """A VFIO group can be opened only once. Opening other files might affect the device, so they are not tried."""
         if not self.root.is_live or not chardev.startswith("/dev/vfio/"):
             return False
         try:
@@ -371,7 +371,7 @@ def _interfaces(bus: PciBus, address: str) -> list[Interface]:
 
 def _same(recorded: dict[str, Any], now: Interface) -> bool:
     mac = permanent_mac(recorded)
-    # Where there is none, the driver makes one up anew.
+    # Without a permanent address, the driver makes up a new one each time.
     return mac in (now.permanent, now.mac) if mac else recorded["name"] == now.name
 
 

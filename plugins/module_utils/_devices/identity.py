@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a device is known by, and how remembered devices are found again wherever they are now."""
+"""The identity of a device, and how recorded devices are found again wherever they are now."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .._base.fs import Root
 from .._host.pci import PciBus, PciDevice, normalise_serials
 from .._policy.kinds import PASSTHROUGH_DRIVERS
 
-# --- what a device is known by ---
+# --- identity ---
 
 
 def identity(device: PciDevice, bus: PciBus) -> dict[str, Any]:
-    """Return what a device is known by besides its address and its interfaces; nothing that it lacks."""
+    """Return what identifies a device besides its address and interfaces; absent properties are left out."""
     found: dict[str, Any] = {"vendor_device": device.vendor_device}
     pf = bus.get(device.physfn or "")
     if pf is not None:
@@ -31,7 +31,7 @@ def identity(device: PciDevice, bus: PciBus) -> dict[str, Any]:
 
 
 def interface_state(device: PciDevice) -> list[dict[str, Any]]:
-    """Return what an interface loses with its driver and gets back; its permanent address if that is another one."""
+    """Return what an interface loses with its driver; its permanent address only if that differs."""
     return [
         dict(
             {"name": interface.name, "mac": interface.mac, "up": interface.up, "mtu": interface.mtu},
@@ -47,22 +47,22 @@ def macs_of(interfaces: list[dict[str, Any]]) -> list[str]:
 
 
 def permanent_macs(interfaces: list[dict[str, Any]]) -> list[str]:
-    """Return the MAC addresses by which a record of interfaces is known at the next boot."""
+    """Return the MAC addresses by which recorded interfaces are recognised at the next boot."""
     return [mac for mac in map(permanent_mac, interfaces) if mac]
 
 
 def permanent_mac(interface: dict[str, Any]) -> str | None:
-    """Return the one of a recorded interface."""
+    """Return the permanent MAC address of a recorded interface."""
     mac: str | None = interface.get("permanent", interface["mac"])
     return mac
 
 
 def contradiction(device: PciDevice, entry: dict[str, Any]) -> str:
-    """Say what a device shows that the remembered one did not have; nothing if it may be the same one."""
+    """Say what shows that a device is not the recorded one; nothing if it may be."""
     macs = entry["macs"]
     if macs and device.interfaces and not any(interface.permanent in macs for interface in device.interfaces):
         return "another MAC is there: %s" % device.mac
-    # A disk's driver shows one more: either may have been seen without it.
+    # A disk's driver shows one more, which may be missing on either side.
     known, shown = normalise_serials(entry.get("serials", [])), normalise_serials(device.serials)
     if known and not (known <= shown or shown <= known):
         return "another serial number is there: %s" % ", ".join(device.serials)
@@ -70,9 +70,9 @@ def contradiction(device: PciDevice, entry: dict[str, Any]) -> str:
 
 
 def replaced(device: PciDevice, bus: PciBus, entry: dict[str, Any]) -> str:
-    """Say what shows that a device is another one of the same kind than the one of the entry; nothing if nothing does.
+    """Say what shows that a device was replaced by another one of the same kind; nothing if it was not.
 
-    Only what a card keeps for good counts: a MAC address that its driver made up or that somebody set does not.
+    Only permanent properties count: a MAC address that the driver made up or that somebody set does not.
     """
     if "vf" in entry:
         pf = bus.get(device.physfn or "")
@@ -86,7 +86,7 @@ def _another_card(device: PciDevice, macs: list[str]) -> str:
 
 
 def recorded_as(entry: dict[str, Any], record: dict[str, Any] | None) -> bool:
-    """Whether an entry of the bindings and an original are of one device, wherever it was."""
+    """Whether an entry of the bindings and an original are of the same device, wherever it was."""
     if record is None or entry["vendor_device"] != record["vendor_device"]:
         return False
     if "vf" in entry or "vf" in record:
@@ -100,22 +100,22 @@ def _function(about: dict[str, Any]) -> tuple[Any, Any] | None:
     return (vf["macs"] or vf["pf"], vf["index"]) if vf else None
 
 
-# --- finding it again ---
+# --- finding recorded devices again ---
 
 
 class Match(NamedTuple):
-    """The device that an entry means now. Without one, ``note`` says why; with one, what is worth a log line."""
+    """The device that an entry means now. ``note`` says why there is none, or what to log about it."""
 
     device: PciDevice | None
     note: str = ""
-    is_final: bool = True  # False: waiting may tell more
+    is_final: bool = True  # False: it may change after waiting
 
 
 def identify(bus: PciBus, entries: list[dict[str, Any]], driver: str | None, others: Iterable[str] = ()) -> list[Match]:
-    """Find remembered devices: by MAC or serial number or slot where one is known, else by address.
+    """Find recorded devices: by MAC, serial number or slot where one is known, else by address.
 
-    All entries at once, because no device may match two. ``others``: the addresses of declared devices that are not
-    among the entries.
+    All entries are matched at once, because no device may match two. ``others``: the addresses of declared devices that
+    are not among the entries.
     """
     known = [_by_identity(bus, entry, driver) for entry in entries]
     places = Counter(match.device.address for match in known if match is not None and match.device is not None)
@@ -134,7 +134,7 @@ def identify(bus: PciBus, entries: list[dict[str, Any]], driver: str | None, oth
 
 
 def _by_identity(bus: PciBus, entry: dict[str, Any], driver: str | None) -> Match | None:
-    """Find a device by what it is and not by where it is; None if that cannot tell."""
+    """Find a device by what it is and not by where it is; None if that does not tell."""
     if "vf" in entry:
         return _identify_function(bus, entry)
     macs = set(entry["macs"])
@@ -143,7 +143,7 @@ def _by_identity(bus: PciBus, entry: dict[str, Any], driver: str | None) -> Matc
         return Match(None, "several devices have its MAC: " + _listed(by_mac))
     if by_mac:
         return _found(entry, by_mac[0], "MAC")
-    # Some makers give all their cards one number.
+    # Some vendors give all their cards the same number.
     by_serial = [device for device in _with_serial(bus, entry) if not contradiction(device, entry)]
     if len(by_serial) == 1:
         is_sure = not macs or (driver is not None and by_serial[0].driver == driver)
@@ -153,10 +153,10 @@ def _by_identity(bus: PciBus, entry: dict[str, Any], driver: str | None) -> Matc
 
 
 def _at_its_address(bus: PciBus, entry: dict[str, Any], driver: str | None, others: set[str]) -> Match:
-    """Return the device at the recorded address, unless what it shows contradicts the entry or another could be it.
+    """Return the device at the recorded address, unless it contradicts the entry or another device could be meant.
 
-    Before the network is configured, no guard knows the device that the host is managed through: after bus numbers
-    changed, it may be there. Such a change leaves a device's function number as it was.
+    Before the network is configured, no guard recognises the device that the host is managed through; if bus numbers
+    changed, it may be at this address. A device's function number does not change with them.
     """
     device, serials = bus.get(entry["address"]), entry.get("serials")
     if device is None:
@@ -206,9 +206,9 @@ def _in_slot(bus: PciBus, entry: dict[str, Any]) -> list[PciDevice]:
 
 
 def _identify_function(bus: PciBus, entry: dict[str, Any]) -> Match:
-    """Find a virtual function by its physical one and its index: its MAC address may be a new one at every boot.
+    """Find a virtual function by its physical one and its index: it may get a new MAC address at every boot.
 
-    It may still be made: by udev, or by a driver that comes late.
+    It may not exist yet: udev, or a driver that loads late, may still create it.
     """
     vf = entry["vf"]
     by_mac = [
@@ -245,7 +245,7 @@ def locate(
     is_worth_waiting: Callable[[], bool],
     others: Iterable[str] = (),
 ) -> tuple[list[Match], PciBus]:
-    """Identify devices; wait for what is still to come as long as that is worth it. Return the bus last seen, too."""
+    """Identify devices, waiting for missing ones as long as that is worthwhile. Return the bus last seen, too."""
     while True:
         is_last = not is_worth_waiting()
         bus = PciBus(root)
@@ -256,10 +256,10 @@ def locate(
 
 
 def awaited(bus: PciBus, entry: dict[str, Any], is_loading: bool) -> list[PciDevice]:
-    """Return the devices that could be the entry's, and whose host driver is still to show what they are known by.
+    """Return the devices that could be the entry's, but whose host driver has not shown their identity yet.
 
-    What has no driver will not show it, unless drivers are still being loaded. A virtual function is announced when it
-    is made.
+    A device without a driver will not show it, unless drivers are still being loaded. A virtual function is announced
+    when it is created.
     """
     if "vf" in entry:
         return []
@@ -277,14 +277,15 @@ def _hides_serial(device: PciDevice, entry: dict[str, Any]) -> bool:
 
 
 def _is_settled(entry: dict[str, Any], match: Match) -> bool:
-    # A physical function makes virtual ones only by its driver.
+    # Only its driver can create a physical function's virtual ones.
     return match.is_final and not ("vfs" in entry and match.device is not None and match.device.driver is None)
 
 
 def follow(found: list[tuple[dict[str, Any], Match]], before: dict[str, Any]) -> dict[str, Any]:
-    """Move the entries and return the records of devices that moved: in one step, as one may be where another was.
+    """Update the entries of devices that moved, and return their records under the new addresses.
 
-    A run that was killed may have saved the originals and not the bindings: a record's identity says whose it is.
+    All at once, as one device may be where another was. A killed run may have saved the originals and not the bindings:
+    the identity in a record tells which device it belongs to.
     """
     places = {match.device.address for _entry, match in found if match.device}
     left = {entry["address"] for entry, match in found if match.device}
@@ -303,6 +304,6 @@ def follow(found: list[tuple[dict[str, Any], Match]], before: dict[str, Any]) ->
                 if "vf" in about and match.device.physfn is not None:
                     about["vf"]["pf"] = match.device.physfn
         elif old in places:
-            # Another one is where it was, and it may be back at the next boot.
+            # Another device is at its address, and it may be back at the next boot.
             entry.setdefault("original", before.get(old) if recorded_as(entry, before.get(old)) else None)
     return records

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Names below /dev/vfio that stay the same although the kernel numbers the groups anew at every boot."""
+"""Persistent names below /dev/vfio: the kernel gives its groups new numbers at every boot."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def names(address: str, record: dict[str, Any]) -> Iterator[str]:
     yield "by-address/" + address
     for mac in macs_of(record["interfaces"]):
         yield "by-mac/" + mac
-    # All functions of a card may have its serial number.
+    # All functions of a card may have the same serial number.
     for serial in record.get("serials", ()):
         yield "by-serial/%s.%s" % (serial.replace("/", "-"), function)
     if "slot" in record:
@@ -35,7 +35,7 @@ def names(address: str, record: dict[str, Any]) -> Iterator[str]:
 
 
 def wanted(root: Root, originals: Originals) -> dict[str, str]:
-    """Return every name of the taken devices and what it links to, as the devices are now."""
+    """Return every name of the bound devices and its target, as the devices are now."""
     links: dict[str, str] = {}
     count: Counter[str] = Counter()
     for address, record in originals.devices.items():
@@ -45,12 +45,12 @@ def wanted(root: Root, originals: Originals) -> dict[str, str]:
         for name in names(address, record):
             links[name] = "../" + chardev[len(BASE) + 1 :]
             count[name] += 1
-    # A name that two devices have means neither.
+    # Skip ambiguous names.
     return {name: target for name, target in links.items() if count[name] == 1}
 
 
 def present(root: Root) -> dict[str, str]:
-    """Return every name there is and what it links to."""
+    """Return every existing name and its target."""
     found = {}
     for kind in KINDS:
         for name in root.listdir(BASE, kind):
@@ -59,14 +59,14 @@ def present(root: Root) -> dict[str, str]:
 
 
 def changes(root: Root, originals: Originals) -> dict[str, str | None]:
-    """Return what :func:`update` would do: each name with its new target, None for one that goes."""
+    """Return what :func:`update` would do: each name with its new target, None if it is removed."""
     there, shall = present(root), wanted(root, originals)
     stale: dict[str, str | None] = {name: None for name in there if name not in shall}
     return dict(sorted({**stale, **{name: to for name, to in shall.items() if there.get(name) != to}}.items()))
 
 
 def update(root: Root, originals: Originals) -> None:
-    """Make the names right."""
+    """Bring the names up to date."""
     for name, target in changes(root, originals).items():
         if target is None:
             root.remove_file("%s/%s" % (BASE, name))

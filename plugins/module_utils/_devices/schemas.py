@@ -4,7 +4,7 @@
 
 """What the records of devices must look like: originals.json and bindings.json.
 
-Entries are checked one by one (``sift`` of ``_base/records.py``): a damaged one costs its own device and no other.
+Entries are checked one by one (``sift`` of ``_base/records.py``): a damaged one affects only its own device.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ ORIGINALS = fields(
     more=True,
 )
 
-# One device, or one physical function, that each boot brings up.
+# One device, or one physical function, that each boot binds.
 BINDING = fields(
     {"address": _ADDRESS, "vendor_device": _KIND, "macs": items(_MAC)},
     {**_IDENTITY, "write_combining": _BARS, "original": nullable(ORIGINAL)},

@@ -75,7 +75,7 @@ class Step(NamedTuple):
 
 
 def observe(root: Root, device: PciDevice) -> DeviceState:
-    """Read a device's state; a device that is still to be made has none, whatever is at its address now."""
+    """Read a device's state; a planned device has none, whatever is at its address now."""
     if device.planned:
         return DeviceState(device.address, None, None, None, None, False, False, NONE)
     number = device.iommu_group
@@ -84,7 +84,7 @@ def observe(root: Root, device: PciDevice) -> DeviceState:
     return DeviceState(
         device.address,
         device.driver,
-        # Reading it would hang as well.
+        # Reading it would hang, too.
         None if hanging(root, device.address) else device.driver_override,
         number,
         group.name if group else None,
@@ -96,9 +96,9 @@ def observe(root: Root, device: PciDevice) -> DeviceState:
 
 
 def plan(now: DeviceState, want: Target) -> list[Step]:
-    """Return the steps from any state to the wanted one; none if it is reached.
+    """Return the steps from any state to the desired one; none if it is reached.
 
-    The override comes first: from then on no other driver can slip in between. It says nothing to a bound driver.
+    The override comes first: from then on no other driver can bind. It does not affect a bound driver.
     """
     steps = []
     if now.driver_override != want.driver_override:

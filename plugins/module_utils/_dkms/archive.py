@@ -149,7 +149,7 @@ def kernel_of(entry: str, name: str, version: str, digest: str) -> str | None:
 def store(directory: str, name: str, content: bytes) -> str:
     """Keep an archive in a real directory together with its checksum; return its path.
 
-    An archive of that name stays as it is: hosts may have it by now, and a signature is for that very one.
+    An existing archive is not replaced: hosts may have it by now, and a signature is valid for that one only.
     """
     os.makedirs(directory, exist_ok=True)
     path = os.path.join(directory, name)

@@ -33,7 +33,7 @@ class StagedBuild:
         self._name, self._version = name, version
         self._stage, self._is_needed = stage, is_needed
         self._signing = signing.read(root)
-        self.skipped: dict[str, str] = {}  # kernels that the source turned out not to be for
+        self.skipped: dict[str, str] = {}  # kernels that the source does not support
         self.failed: dict[str, list[str]] = {}  # kernels that a build failed for, with the cause
 
     @property
@@ -57,7 +57,7 @@ class StagedBuild:
                 error = self._build_error(kernel, done.rc, said)
                 if self._is_needed(kernel):
                     raise error
-                # The host works with the kernel that it runs; a failure for another one is only reported.
+                # The host needs the module for the running kernel; a failure for another one is only reported.
                 self.failed[kernel] = error.evidence
             elif self._signing.enforced:
                 self._require_signature(kernel, said)
@@ -74,13 +74,13 @@ class StagedBuild:
             )
 
     def _require_source(self, where: str, source: Source) -> None:
-        """Refuse what was built from anything but the source, such as what another builder put in its place."""
+        """Refuse a build whose source was replaced meanwhile, for example by another builder."""
         if digest(read_source(self._root.path(where))) != digest(source):
             raise HostError(
                 "build_mixed",
                 "The source changed while it was being built.",
                 evidence=["%s: not the source that was sent" % where],
-                remedy="See what else works in %s on this host, then run again." % TREE,
+                remedy="Find out what else writes to %s on this host, then run again." % TREE,
             )
 
     def module_files(self, kernel: str) -> list[str]:
@@ -102,7 +102,7 @@ class StagedBuild:
                     "not_signed",
                     "This kernel loads signed modules only, and DKMS did not sign the one for %s." % kernel,
                     evidence=[*self._signing.enforced_by, *(reasons or ["%s: no signature" % os.path.basename(path)])],
-                    remedy="See that DKMS finds sign-file (Debian: the package linux-kbuild of this kernel) and its key"
+                    remedy="Make sure that DKMS finds sign-file (Debian: in this kernel's linux-kbuild) and its key"
                     " (/etc/dkms/framework.conf), then run again.",
                 )
 
@@ -111,7 +111,7 @@ class StagedBuild:
         if self._is_needed(kernel):
             raise HostError(
                 "kernel_excluded",
-                "The source is not for the kernel %s." % kernel,
+                "The source does not support the kernel %s." % kernel,
                 evidence=[reason],
                 remedy="Boot a kernel that the module supports (BUILD_EXCLUSIVE_* in its dkms.conf says which).",
             )
@@ -138,7 +138,7 @@ class StagedBuild:
 
 
 def _shorten_paths(log: str) -> str:
-    """Drop the stage's directories, which are gone when somebody reads this."""
+    """Remove the stage's paths from a message: its directories are gone when somebody reads it."""
     return re.sub(re.escape("%s/%s" % (TREE, STAGE)) + r"[^/\s]*/tree/\S*?/build/", "", log)
 
 

@@ -44,7 +44,7 @@ def lacking(root: Root, kernels: list[str]) -> HostError | None:
         )
     return HostError(
         "build_tools_missing",
-        "Building for %s needs packages that are not there: %s." % (", ".join(kernels), ", ".join(sorted(missing))),
+        "Building for %s needs packages that are not installed: %s." % (", ".join(kernels), ", ".join(sorted(missing))),
         evidence=["%s: %s" % item for item in sorted(missing.items())],
         remedy=remedy,
     )
@@ -95,7 +95,7 @@ def require_writable(root: Root, kernels: list[str]) -> None:
 
 
 def require_compiler(root: Root, runner: Runner, kernels: list[str]) -> None:
-    """Refuse a compiler that is there but does not work."""
+    """Refuse a compiler that is installed but does not work."""
     for path in sorted({_kernels.compiler(root, kernel) or "gcc" for kernel in kernels}):
         done = runner.run(path, "-x", "c", "-c", "/dev/null", "-o", "/dev/null")
         if done.rc != 0:

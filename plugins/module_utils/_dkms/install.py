@@ -35,7 +35,7 @@ def require_source(source: Source, where: str, expected: tuple[str, str, str]) -
                 "digest %s, declared %s" % (found, expected[2]),
                 "%s %s, declared %s %s" % (conf.name, conf.version, *expected[:2]),
             ],
-            remedy="Run again; if it stays so, give name and version as dkms.conf in the source has them.",
+            remedy="Run again; if that does not help, declare name and version as the source's dkms.conf has them.",
         )
 
 
@@ -68,7 +68,7 @@ class Installer:
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Kernels that the source turned out not to be for, with the reason."""
+        """Kernels that the source does not support, with the reason."""
         return self._build.skipped if self._build else {}
 
     @property
@@ -83,7 +83,7 @@ class Installer:
 
     @property
     def changed(self) -> bool:
-        """Whether anything differs; after the run, whether it changed more than what is remembered."""
+        """Whether anything differs; after the run, whether it changed more than the record."""
         plan = self._plan
         served = [kernel for kernel in plan.install if kernel not in self.skipped and kernel not in self.failed]
         return bool(plan.fresh or plan.others or plan.record.prebuilt or plan.half_done or served)
@@ -95,7 +95,7 @@ class Installer:
         return self._plan.warnings + excluded
 
     def before(self) -> dict[str, str]:
-        """Return how far the module had come for each kernel."""
+        """Return the module's state for each kernel before the run."""
         return self._plan.states_before
 
     def after(self) -> dict[str, str]:
@@ -153,7 +153,7 @@ class Installer:
             record._replace(digest=self._plan.digest, made_keys=True).save(root, name)
 
     def _swap(self, source: Source, build: StagedBuild | None) -> None:
-        """Put what was built into the DKMS tree, and take out what it replaces."""
+        """Put what was built into the DKMS tree, and remove what it replaces."""
         plan, tree, undo = self._plan, self._tree, self._transaction.undo
         gone = [*plan.others, plan.version] if plan.fresh else plan.others
         for version in gone:

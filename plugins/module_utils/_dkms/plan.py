@@ -17,7 +17,7 @@ from .tree import ABSENT, ADDED, DIFFERS, FAILED, INSTALLED, Tree, loaded
 
 
 class KernelChoice(NamedTuple):
-    """The kernels to serve, and what is worth saying about the others."""
+    """The kernels to serve, and warnings about the others."""
 
     kernels: list[str]
     warnings: list[str]
@@ -63,7 +63,7 @@ def require_installed(root: Root, asked: list[str]) -> list[str]:
 
 
 class DkmsPlan:
-    """What one run does to have a version there. Made from files alone, for check mode and real run alike."""
+    """What one run does to bring about a version. Made from files alone, for check mode and real run alike."""
 
     def __init__(self, root: Root, name: str, version: str, wanted: str) -> None:
         self.root = root

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Modules that were built elsewhere, on hosts that have no compiler.
+"""Modules that were built elsewhere, for hosts that have no compiler.
 
-They do without DKMS, whose package wants a compiler: what an archive holds is put where DKMS would have put it.
+They are installed without DKMS, whose package depends on a compiler; the files go where DKMS would put them.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class PrebuiltInstaller:
         return self._plan.warnings
 
     def before(self) -> dict[str, str]:
-        """Return how far the module had come for each kernel."""
+        """Return the module's state for each kernel before the run."""
         return self._plan.states_before
 
     def after(self) -> dict[str, str]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What files alone do not tell of a module: kernels that it does not build for, and what came from archives."""
+"""What files alone do not show of a module: kernels that it does not build for, and what came from archives."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class DkmsRecord(NamedTuple):
     """The record on the host."""
 
     digest: str
-    skipped: dict[str, str] = {}  # the kernels that this very source was found not to be for, with the reason
+    skipped: dict[str, str] = {}  # the kernels that this source does not support, with the reason
     made_keys: bool = False  # whether DKMS made its signing key for a build of ours
     failed: dict[str, dict[str, Any]] = {}  # the kernels it does not build for: cause, and what was built with
     prebuilt: dict[str, dict[str, Any]] = {}  # the kernels whose module came from an archive: its digest, the files
@@ -53,7 +53,7 @@ class DkmsRecord(NamedTuple):
         return cls(*(stored[name] for name in cls._fields))
 
     def save(self, root: Root, name: str) -> None:
-        """Write it, or remove it if there is nothing to remember."""
+        """Write it, or remove it if there is nothing to record."""
         path = record_path(name)
         if any(self[1:]):
             root.write_file(path, dump_json(self._asdict()))

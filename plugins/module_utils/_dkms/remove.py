@@ -65,7 +65,7 @@ class AbsentPlan:
         )
 
     def before(self) -> dict[str, str]:
-        """Return how far the module had come for each kernel."""
+        """Return the module's state for each kernel before the run."""
         return self.states_before
 
     def after(self) -> dict[str, str]:
@@ -112,7 +112,7 @@ class AbsentPlan:
                 "module_in_use",
                 "The module %s could not be unloaded; nothing was removed." % self.tree.name,
                 evidence=["modprobe --remove: rc %d: %s" % (done.rc, done.stderr.strip())],
-                remedy="See what uses it (lsmod), stop that, then run again.",
+                remedy="Find out what uses it (lsmod), stop that, then run again.",
             )
 
     def _verify(self, problems: list[str]) -> None:
@@ -127,7 +127,7 @@ class AbsentPlan:
                     "modules.dep names it for: %s" % ", ".join(left.misled),
                     *problems,
                 ],
-                remedy="Look whether the filesystems of /usr/src, %s and %s are writable and have space left."
+                remedy="Check that the filesystems of /usr/src, %s and %s are writable and have space left."
                 % (TREE, _kernels.MODULES),
             )
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One run's changes to the module on the host, of which nothing is left if it fails."""
+"""One run's changes to the module on the host; if the run fails, all of them are undone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEYS = signing.DKMS_PAIR
 
 
 class DkmsTransaction:
-    """Does something with the module, and undoes it if it fails. What it builds or replaces is kept in a stage."""
+    """Changes the module, and undoes everything if a step fails. What it builds or replaces is kept in a stage."""
 
     def __init__(self, root: Root, runner: Runner, tree: Tree, version: str) -> None:
         self._root, self._runner = root, runner
@@ -34,7 +34,7 @@ class DkmsTransaction:
 
     @property
     def stage(self) -> str:
-        """The stage of this run, which nobody else has."""
+        """This run's own stage."""
         if self._stage is None:
             drop_half_done(self._root, self._tree)
             self._root.make_dirs(TREE)
@@ -43,7 +43,7 @@ class DkmsTransaction:
         return self._stage
 
     def run(self, action: Callable[[], None], keep_stage: bool = False) -> bool:
-        """Do something of which nothing is left if it fails; return whether DKMS made its key meanwhile."""
+        """Run an action, and undo it if it fails; return whether DKMS made its key meanwhile."""
         had_keys = any(self._root.exists(path) for path in KEYS)
         if not had_keys:  # Made by a failed attempt, so enrolled nowhere.
             self.undo.push("DKMS's signing key", self._remove_keys)
@@ -82,15 +82,17 @@ class DkmsTransaction:
                 remedy="Make the filesystem that holds the path usable, then run again.",
             )
         )
-        outcome = "NOT everything could be put back" if problems else "the host is as it was"
+        outcome = "NOT everything could be restored" if problems else "the host is as it was"
         error.message = "%s; %s." % (error.message.rstrip("."), outcome)
         error.evidence += problems
         return error
 
     def _keep_old(self) -> list[str]:
-        """Save the copies of what was replaced from being dropped with the stage; say where they are."""
+        """Move the copies of what was replaced out of the stage before it is removed; say where they are."""
         old = "%s/old" % self._stage
-        if self._stage and self._root.exists(old) and not self._root.exists(KEPT):  # an earlier one is what worked last
+        if (
+            self._stage and self._root.exists(old) and not self._root.exists(KEPT)
+        ):  # an earlier copy is the version that worked last
             try:
                 self._root.rename(old, KEPT)
             except OSError as exc:
@@ -137,7 +139,7 @@ class DkmsTransaction:
                 raise left_behind("dkms install for kernel %s: rc %d: %s" % (kernel, done.rc, done.stderr.strip()))
 
     def index(self, kernel: str) -> None:
-        """Have modprobe find what was installed."""
+        """Update a kernel's index, so that modprobe finds what was installed."""
         done = self._runner.run("depmod", kernel)
         if done.rc != 0:
             raise HostError(
@@ -149,5 +151,5 @@ class DkmsTransaction:
 
 
 def left_behind(evidence: str) -> HostError:
-    """Return what an undo raises that has not undone its step."""
+    """Return the error of an undo step that failed."""
     return HostError("undo", evidence)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The host's local groups and users. Small, since the copy of noiommu-verify on the host carries it."""
+"""The host's local groups and users. Small, because the program on the host contains it."""
 
 from __future__ import annotations
 

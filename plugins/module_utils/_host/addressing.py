@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether a physical address is the address that a device has to use: without an IOMMU, everything rests on that."""
+"""Whether a device can use physical addresses as its DMA addresses; without an IOMMU, it has nothing else."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _ENCRYPTS = re.compile(r"Memory Encryption Features active: *(?P<name>\S.*)|^(?P
 def is_encrypted(root: Root) -> str | None:
     """Return what shows that memory is encrypted (SME, SEV, TDX, an arm64 realm); None if nothing does.
 
-    A device then sees something else than the processor at the same address. Reading the log takes longest: it is last.
+    A device then sees other data at an address than the processor does. The log is read last because it takes longest.
     """
     flags = set(cpu_flags(root) or [])
     if "tdx_guest" in flags:
         return "/proc/cpuinfo: the flag tdx_guest"
     if root.exists(_SEV):
-        return "%s: there, as in a guest with encrypted memory (SEV)" % _SEV
+        return "%s: exists, as in a guest with encrypted memory (SEV)" % _SEV
     words = (root.read_text(_CMDLINE) or "").split()
     if "sme" in flags and "mem_encrypt=on" in words:
         return "%s: mem_encrypt=on, and the processor has SME" % _CMDLINE

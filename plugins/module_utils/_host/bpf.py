@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""BPF programs on an interface that nothing but bpf(2) tells of: tcx, since Linux 6.6."""
+"""BPF programs on an interface that only bpf(2) shows: tcx, since Linux 6.6."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the host's configuration says it mounts, unlocks or swaps to at one time or another."""
+"""Block devices that the host's configuration mounts, unlocks or uses as swap."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def device_path(root: Root, source: str) -> str | None:
     tag, _equals, value = source.partition("=")
     if tag not in _TAGS:
         return None
-    # udev writes what would not do in a file's name as \\x20 and the like; UUIDs are compared as mount(8) does.
+    # udev escapes characters that a file name cannot have as \\x20 and the like; UUIDs are compared as mount(8) does.
     wanted = re.sub(
         r"[^\w#+.:=@-]", lambda match: "".join("\\x%02x" % byte for byte in match.group().encode()), value.strip("\"'")
     ).lower()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The host's block devices and what uses them, most of which leaves no link in sysfs."""
+"""The host's block devices and their users, most of which leave no link in sysfs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FC_HOSTS = "/sys/class/fc_host"
 _FC_PORT = re.compile(r"\bhost_traddr=[^,]*\bpn-(0x[0-9a-f]+)", re.IGNORECASE)
 # Character devices through which a disk is used past its block device.
 _RAW = ("/sys/class/scsi_generic", "/sys/class/nvme-generic", _NVME)
-# What larger thing a disk with such a signature is a part of, in use at the moment or not.
+# What a disk with such a signature is a member of, in use at the moment or not.
 _MEMBERS = {
     "LVM2_member": "LVM",
     "linux_raid_member": "RAID (md)",
@@ -44,7 +44,7 @@ _UDEV = ("systemd-udevd", "(udev-worker)", "udevd")
 
 
 class Disks:
-    """One look at all of them; each part is read only if a device needs it."""
+    """A snapshot of all of them; each part is read only if a device needs it."""
 
     def __init__(self, root: Root) -> None:
         self.root = root
@@ -126,12 +126,12 @@ class Disks:
     @cached_property
     def mounts(self) -> list[Mount]:
         """What is mounted for the host."""
-        # Without privileges only the own table can be read, which is usually the same.
+        # Without privileges only this process's table can be read, which is usually the same.
         mounts = read_mounts(self.root) or read_mounts(self.root, "/proc/self/mountinfo")
         if not mounts and self.root.is_live:
             raise HostError(
                 "unreadable",
-                "What this host has mounted cannot be told: its table of mounts is empty or absent.",
+                "Cannot tell what this host has mounted: its table of mounts is empty or absent.",
                 evidence=["%s: no mounts" % MOUNTS],
                 remedy="Mount /proc, and run on the host itself and not in a container.",
             )
@@ -141,7 +141,7 @@ class Disks:
 
     @cached_property
     def declared(self) -> dict[str, tuple[str, str]]:
-        """Kernel names of what the host mounts, unlocks or swaps to at some time, each with the file and its line."""
+        """Kernel names of what the configuration mounts, unlocks or uses as swap, each with file and line."""
         found: dict[str, tuple[str, str]] = {}
         for named in named_disks(self.root):
             path = device_path(self.root, named.source)
@@ -200,8 +200,8 @@ class Disks:
     def writers(self) -> dict[str, list[str]]:
         """The processes that have a block or character device open for writing, by its kernel name.
 
-        The raw disks of QEMU and of Oracle ASM, for example, are not opened exclusively. What udev and blkid look at
-        for a moment they open for reading; udev is left out all the same, since it does not use what it opens.
+        QEMU and Oracle ASM, for example, do not open raw disks exclusively. udev and blkid open for reading; udev
+        is left out all the same, because it does not use what it opens.
         """
         nodes = {_node_of(name): name for name in (*self.paths, *self._raw_paths)}
         found: dict[str, list[str]] = {}
@@ -213,7 +213,7 @@ class Disks:
 
     @cached_property
     def exports(self) -> dict[str, list[str]]:
-        """What the kernel's NVMe target, which opens nothing exclusively, gives to other hosts, by kernel name."""
+        """What the kernel's NVMe target exports, by kernel name; it opens nothing exclusively."""
         found: dict[str, list[str]] = {}
         for subsystem in self.root.listdir(_NVME_TARGETS):
             base = "%s/%s" % (_NVME_TARGETS, subsystem)
@@ -235,12 +235,12 @@ class Disks:
         return {name: dict(re.findall(r"^E:(\w+)=(.*)$", text, re.MULTILINE)) for name, text in texts.items()}
 
     def _signatures(self, name: str) -> dict[str, str]:
-        """Return what udev saw on a disk; where it has not looked, what blkid, which it uses, sees."""
+        """Return what udev found on a disk, or what blkid finds if udev has not looked."""
         known = self._udev_properties.get(name, {})
         return known if known or not self.root.is_live else _probe(_node_of(name))
 
     def member_of(self, name: str) -> str | None:
-        """Say what larger thing a disk is a part of, by its signature."""
+        """Say what a disk is a member of, by its signature."""
         seen = self._signatures(name)
         kind = seen.get("ID_FS_TYPE", "")
         if kind in _MEMBERS:
@@ -251,7 +251,7 @@ class Disks:
         return kind.replace("_member", "") if is_member else None
 
     def data_on(self, name: str) -> str | None:
-        """Say which data a disk holds, by whatever signature: a filesystem, an encrypted volume, a partition table."""
+        """Say what data a disk holds, by any signature: a filesystem, an encrypted volume, a partition table."""
         seen = self._signatures(name)
         if seen.get("ID_FS_TYPE"):
             label = seen.get("ID_FS_LABEL")
@@ -269,9 +269,9 @@ def _probe(node: str) -> dict[str, str]:
     if done.rc not in _BLKID_ANSWERS:
         raise HostError(
             "unreadable",
-            "What is on %s cannot be told: udev does not know it, and blkid failed." % node,
+            "Cannot tell what is on %s: udev does not know it, and blkid failed." % node,
             evidence=["blkid -p %s: exit code %d, %s" % (node, done.rc, done.stderr.strip() or "no message")],
-            remedy="Start udev (systemctl start systemd-udevd; udevadm trigger) or see why blkid fails, then run.",
+            remedy="Start udev (systemctl start systemd-udevd; udevadm trigger) or find out why blkid fails, then run.",
         )
     return dict(re.findall(r"^(\w+)=(.*)$", done.stdout, re.MULTILINE))
 

@@ -17,12 +17,12 @@ from .hugetlb import UNITS
 NAME = "dpdk.service"
 CONF = "/etc/dpdk/dpdk.conf"
 INTERFACES = "/etc/dpdk/interfaces"
-# As the shell that reads it takes them: the last one counts.
+# As the shell reads them: the last one counts.
 _PAGES = re.compile(r"\s*NR_(\d+)([MG])_PAGES=[\"']?([\d ]*)")
 
 
 class DpdkPages(NamedTuple):
-    """Pages that it asks for, whatever there is already. It leaves a pool alone for which it has 0."""
+    """Pages that it reserves, whatever the pool has already. It leaves a pool alone if the number is 0."""
 
     line: int
     size: int
@@ -39,7 +39,7 @@ class DpdkBinding(NamedTuple):
 
 
 def is_enabled(root: Root) -> bool:
-    """Whether it runs at boot, as its package has it."""
+    """Whether it runs at boot, which is the package's default."""
     return root.exists(WANTS_DIR, NAME)
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a program is, by its file: whether it drives devices through VFIO, and whether it starts other programs."""
+"""Tell from a program's file whether it drives devices through VFIO, and whether it starts other programs."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ class Pool(NamedTuple):
 
 
 def persistent(root: Root, directory: str) -> int:
-    """Return the pages that the pool there keeps; surplus ones go away by themselves."""
+    """Return the pages that the pool keeps; surplus pages go away by themselves."""
     return (root.read_int(directory, "nr_hugepages") or 0) - (root.read_int(directory, "surplus_hugepages") or 0)
 
 
@@ -101,7 +101,7 @@ class Pools:
         return persistent(self._root, pool.directory)
 
     def free(self, pool: Pool) -> int:
-        """Return the pages nobody uses, whether or not somebody has reserved them."""
+        """Return the pages that are not in use, including reserved ones."""
         return self._read(pool, "free_hugepages")
 
     def in_use(self, pool: Pool) -> int:

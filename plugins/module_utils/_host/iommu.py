@@ -18,7 +18,7 @@ GROUPS = "/sys/kernel/iommu_groups"
 NODES = "/sys/class/iommu"
 VFIO_DIR = "/dev/vfio"
 OUR_PREFIX = "noiommu-"
-# Groups by these names promise nothing: the first is this collection's module, the second VFIO's own no-IOMMU mode.
+# Groups with these names protect nothing: the first is our module's, the second that of VFIO's own no-IOMMU mode.
 UNSAFE_GROUP_NAMES = ("noiommu", "vfio-noiommu")
 
 # The name of a mediated device: a UUID.
@@ -67,7 +67,7 @@ class Group(NamedTuple):
 
     @property
     def emulated(self) -> bool:
-        """Whether it is of mediated devices (vGPUs), whose drivers confine them: since Linux 5.16 by that name too."""
+        """Whether it is of mediated devices (vGPUs), which their drivers confine; its name says so since Linux 5.16."""
         return bool(self.devices) and all(_MEDIATED.match(name) for name in self.devices)
 
 
@@ -110,14 +110,14 @@ def _chardev(number: int, name: str | None) -> str:
 
 
 def chardevs(root: Root) -> list[str]:
-    """Return the character devices of groups that are there; /dev/vfio/vfio gives nothing by itself and is none."""
+    """Return the character devices of groups that exist; /dev/vfio/vfio gives no access by itself and is not one."""
     return ["%s/%s" % (VFIO_DIR, name) for name in root.listdir(VFIO_DIR) if _CHARDEV.match(name)]
 
 
 def host_iommu(root: Root) -> HostIommu:
     """Say whether a hardware IOMMU works, is described by the firmware but off, or does not exist.
 
-    A node or a group that is not one of the no-IOMMU kinds proves a working one.
+    A node or a group of any other kind than no-IOMMU proves a working one.
     """
     drivers = [node for node in root.listdir(NODES) if not node.startswith(OUR_PREFIX)]
     tables = _firmware_tables(root)
@@ -156,12 +156,12 @@ def _iort_has_smmu(table: bytes) -> bool:
 
 
 def unsafe_interrupts(root: Root) -> bool:
-    """Whether VFIO was told to do without interrupt remapping."""
+    """Whether VFIO was allowed to work without interrupt remapping."""
     return root.read_text("/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts") == "Y"
 
 
 def classify(root: Root, device: PciDevice, group: Group | None) -> Safety:
-    """Say what keeps a device's DMA in bounds, from what sysfs shows and from nothing else."""
+    """Say what confines a device's DMA, from sysfs alone."""
     node = device.iommu
     if group is None:
         return Safety(NONE, "no IOMMU group: VFIO cannot hand this device out")
@@ -215,9 +215,9 @@ def group_report(root: Root, bus: PciBus) -> tuple[list[dict[str, Any]], list[di
 
 
 def group_refusals(root: Root, bus: PciBus, devices: list[PciDevice], listed: set[str]) -> list[HostError]:
-    """Say why the hardware groups of these devices cannot be handed out, if all listed addresses are taken."""
+    """Say why the hardware groups of these devices cannot be used, provided all listed addresses are bound."""
     if host_iommu(root).state == "firmware_off":
-        return []  # its groups come with the reboot that turns it on
+        return []  # its groups appear after the reboot that turns it on
     refusals = []
     for device in devices:
         if device.iommu_group is not None:
@@ -236,7 +236,7 @@ def group_refusals(root: Root, bus: PciBus, devices: list[PciDevice], listed: se
         hosted = [
             "%s is in group %d and bound to %s" % (other.address, device.iommu_group, other.driver)
             for other in others
-            # Bridges may stay: VFIO accepts them. So may unbound members and those that come along.
+            # VFIO accepts bridges, unbound members, and members that are bound as well.
             if other is not None
             and other.is_endpoint
             and other.address not in listed
@@ -258,7 +258,7 @@ def group_refusals(root: Root, bus: PciBus, devices: list[PciDevice], listed: se
 def _direct_region(root: Root, device: PciDevice, number: int) -> list[HostError]:
     """VFIO answers EINVAL where the firmware itself keeps memory mapped for a device (an RMRR)."""
     path = "%s/%d/reserved_regions" % (GROUPS, number)
-    # direct-relaxable is for displays and USB, and does no harm.
+    # direct-relaxable is for displays and USB, and harmless.
     regions = [line for line in root.must_read(path).splitlines() if line.split()[-1:] == ["direct"]]
     if not regions:
         return []

@@ -14,7 +14,7 @@ from .._base.fs import Root
 from .kernel_config import running_config
 
 MODULES = "/lib/modules"
-# What `uname -r` says on every distribution. A release becomes part of paths, package names and arguments. The kernel
+# What `uname -r` prints on every distribution. A release becomes part of paths, package names and arguments. The kernel
 # itself has 64 characters for it; apt-get removes a package whose name ends in a hyphen.
 _RELEASE = re.compile(r"[0-9](?:[A-Za-z0-9.+~_-]{0,62}[A-Za-z0-9+])?\Z")
 _PROGRAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}\Z")
@@ -36,14 +36,14 @@ def is_release(name: object) -> bool:
 
 
 def require_release(name: object, where: str) -> None:
-    """Refuse what is no kernel's release, wherever one comes from outside."""
+    """Refuse what cannot be a kernel's release; for every release that comes from outside."""
     if not is_release(name):
         raise HostError(
             "kernel_release",
-            "This is not the release of a kernel.",
+            "This is not a kernel release.",
             evidence=["%s: %.100r" % (where, name)],
-            remedy="A release is what `uname -r` says, as 6.1.0-57-amd64: a digit first, then letters, digits and .+~_-"
-            " only, without two dots in a row. If a host answered it, find out who controls that host.",
+            remedy="A release is what `uname -r` prints, as 6.1.0-57-amd64: a digit first, then letters, digits and"
+            " .+~_- only, without two dots in a row. If a host answered it, find out who controls that host.",
         )
 
 
@@ -71,7 +71,7 @@ def installed(root: Root) -> list[str]:
 
 
 def version_key(release: str) -> list[tuple[int, str]]:
-    """Return what sorts releases as people count them."""
+    """Return a sort key that orders releases by their numbers."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|[a-z]+", release)]
 
 
@@ -95,7 +95,7 @@ def read_config(root: Root, release: str) -> dict[str, str] | None:
 
 
 def find_program(root: Root, name: str) -> str | None:
-    """Return where a program is, without running anything."""
+    """Return the path of a program, without running anything."""
     return next((path for path in ("%s/%s" % (folder, name) for folder in BIN_DIRS) if root.exists(path)), None)
 
 

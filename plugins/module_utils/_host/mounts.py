@@ -91,7 +91,7 @@ def read_fstab(root: Root) -> list[list[str]]:
 
 
 def unescape(text: str) -> str:
-    """Return a field of mountinfo or fstab with its spaces and the like."""
+    """Return a field of mountinfo or fstab with its escapes resolved."""
     return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code.group(1), 8)), text)
 
 
@@ -100,14 +100,14 @@ def mount_of(root: Root, path: str) -> Mount | None:
     best = None
     for mount in read_mounts(root):
         inside = path == mount.target or path.startswith(mount.target.rstrip("/") + "/")
-        # The last of several mounts at one place is the one that shows.
+        # The last of several mounts at one place hides the others.
         if inside and (best is None or len(mount.target) >= len(best.target)):
             best = mount
     return best
 
 
 def late_mount(root: Root, path: str) -> str | None:
-    """Say which mount a path is on that comes after the network at boot; None if there is no such mount."""
+    """Describe the mount that a path is on if it is mounted after the network at boot; None otherwise."""
     place = root.realpath(path)
     for fields in read_fstab(root):
         options = fields[3].split(",") if len(fields) > 3 else []
@@ -128,10 +128,10 @@ def _is_of_network(fstype: str) -> bool:
 
 
 def refuse_late(root: Root, paths: Iterable[str]) -> list[HostError]:
-    """Say why what the host needs at boot cannot be kept there.
+    """Refuse to keep there what the host needs at boot.
 
-    Units that need such a mount and come before the network make an ordering cycle. systemd breaks it by leaving out
-    whatever it likes: the network itself, for example.
+    Units that need such a mount but run before the network make an ordering cycle. systemd breaks it by dropping a job
+    of its choice: the network itself, for example.
     """
     found = dict.fromkeys(seen for seen in (late_mount(root, path) for path in paths) if seen)
     if not found:
@@ -139,7 +139,7 @@ def refuse_late(root: Root, paths: Iterable[str]) -> list[HostError]:
     return [
         HostError(
             "late_mount",
-            "What binds the devices and reserves the pages at boot would be on a filesystem that comes"
+            "The files that bind devices and reserve pages at boot would be on a filesystem that is mounted"
             " after the network.",
             evidence=list(found),
             remedy="Keep /usr/local and /var/lib/noiommu on local disks: the boot could otherwise lose the network, and"

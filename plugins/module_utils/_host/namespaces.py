@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Network namespaces: whether sysfs shows this process's own, and what others have of the host's devices."""
+"""Network namespaces: whether sysfs shows this process's own, and which of the host's devices others use."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def ensure_ours(root: Root, indexes: Callable[[], list[tuple[int, str]]] = socke
         lasting = lasting & differing if attempt else differing
         if not lasting:
             return
-        # What is renamed, made or removed at this moment differs for this moment only.
+        # An interface that is just being renamed, made or removed differs only for a moment.
         time.sleep(_PAUSE)
     raise HostError(
         "network_namespace",
@@ -168,7 +168,7 @@ def _threads(root: Root, base: str) -> list[str]:
 def on_top(links: list[Link], where: str) -> dict[int, list[str]]:
     """Return the links of one namespace that are on top of one in another, by the index of that one.
 
-    Which other namespace that is does not matter: to guard one interface too many is the safe side.
+    Which other namespace that is does not matter: guarding one interface too many is safe.
     """
     found: dict[int, list[str]] = {}
     for link in links:
@@ -229,7 +229,7 @@ def _links_in(name: str, paths: list[str], where: str) -> list[Link]:
 
 
 def _enter(name: str, paths: list[str]) -> bool:
-    """Take the calling thread into a namespace by the first path that leads there; False if none is left."""
+    """Move the calling thread into a namespace by the first path that leads there; False if none is left."""
     failure = None
     for path in paths:
         try:
@@ -262,10 +262,10 @@ def _setns(handle: int) -> None:
 
 
 def _closed(where: str, exc: OSError) -> HostError:
-    # Without having looked no guard can vouch for a device: refuse instead of guessing.
+    # Without this information no guard can vouch for a device: refuse instead of guessing.
     return HostError(
         "network_namespace",
-        "What %s has on top of the host's interfaces cannot be seen: %s." % (where, exc.strerror),
+        "Cannot see what %s has on top of the host's interfaces: %s." % (where, exc.strerror),
         evidence=["entering %s: %s" % (where, exc)],
         remedy="Run with become: true, on the host itself and not in a container: this takes CAP_SYS_ADMIN.",
         errno=exc.errno,

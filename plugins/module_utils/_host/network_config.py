@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which lines of the host's network configuration name an interface: one reader for each format."""
+"""Find the lines of the host's network configuration that name an interface: one reader for each format."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _KEYS = (
 
 
 class Identity(NamedTuple):
-    """By what configuration may name the interfaces of a device."""
+    """What a configuration may call a device's interfaces by."""
 
     names: frozenset[str]
     macs: frozenset[str]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What nftables has hooked to interfaces by name: chains that see packets first, and flowtables that forward them."""
+"""nftables hooks on interfaces, by name: chains that see packets first, and flowtables that forward them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_hooks(root: Root) -> dict[str, list[str]]:
     """Read from the running kernel what is hooked to interfaces, by name; a name that ends with * is a prefix."""
     release = root.must_read("/proc/sys/kernel/osrelease")
     if not module_loaded(root, _MODULE) and module_installed(root, _MODULE, release):
-        return {}  # to ask would load it
+        return {}  # asking would load the module
     request = struct.pack("=BBH", 0, 0, 0)
     found = parse_chains(dump(_GET_CHAIN, request, _ABSENT, NETFILTER))
     for name, lines in parse_flowtables(dump(_GET_FLOWTABLE, request, _ABSENT, NETFILTER)).items():

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Character devices below each device, and who has them open: consoles, modems, tapes, watchdogs, clocks, displays."""
+"""Character devices below each device and the processes that have them open: consoles, modems, tapes, displays."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .processes import described, open_files
 _CHARACTER = "/sys/dev/char"
 _TTYS = "/sys/class/tty"
 _VIRTUAL_CONSOLES = "/sys/class/vtconsole"
-# What VFIO and UIO give to whoever drives a device, and what disks have besides their block devices: see Disks.
+# Nodes of VFIO and UIO, which belong to a driver in userspace, and nodes of disks, for which see Disks.
 _OTHERS_BUSINESS = ("vfio-dev", "uio", "scsi_generic", "bsg", "nvme", "nvme-generic", "nvme-fabrics")
 
 
 class Nodes:
-    """One look at all of them; each part is read only if a device needs it."""
+    """A snapshot of all of them; each part is read only if a device needs it."""
 
     def __init__(self, root: Root) -> None:
         self._root = root

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which package brought a file: read from dpkg's own database, where there is one."""
+"""Which package a file belongs to, from dpkg's database if there is one."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import re
 from .._base.fs import Root
 
 DPKG = "/var/lib/dpkg"
-# Debian policy, 2.5: what a system that people can work on has.
+# Debian policy, 2.5: the priorities of a usable system.
 _BASE = ("required", "important", "standard")
 
 
 def base_package(root: Root, path: str) -> str | None:
-    """Return the package that brought a file if every usable system has that package, and how the database says so."""
+    """Return the package of a file if every usable system has that package, and the evidence for it."""
     name = _package(root, path)
     if name is None:
         return None

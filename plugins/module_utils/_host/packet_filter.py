@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Classic BPF: whether a packet filter lets ordinary traffic pass. It is tried, not guessed."""
+"""Classic BPF: run a packet filter on sample frames to see whether it accepts ordinary traffic."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PROTOCOL = 0
 
 
 def accepts_traffic(code: bytes) -> bool:
-    """Whether a filter accepts ordinary packets to the host. One that cannot be followed counts as if it did."""
+    """Whether a filter accepts ordinary packets to the host. One that cannot be run here counts as accepting."""
     program = [struct.unpack_from("=HBBI", code, at) for at in range(0, len(code) - 7, 8)]
     try:
         return any(_run(program, _ETHERNET + struct.pack(">H", kind) + payload, kind) > 0 for kind, payload in _FRAMES)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Packet sockets (AF_PACKET): which of them receive what is sent to the host, whatever program has them."""
+"""Packet sockets (AF_PACKET) that receive what is sent to the host, whichever program has them."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class PacketSocket(NamedTuple):
     def takes_traffic(self) -> bool:
         """Whether it receives ordinary packets to the host.
 
-        A switch in userspace (Open vSwitch, VPP), an intrusion prevention system and a capture do. What waits for
-        frames of one protocol (LLDP, DHCP, PTP) has that protocol or a filter, and also listens on unused interfaces.
+        A userspace switch (Open vSwitch, VPP), an intrusion prevention system and a capture do. A daemon that waits for
+        one protocol (LLDP, DHCP, PTP) has that protocol or a filter, and also listens on unused interfaces.
         """
         if self.protocol not in (_ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6):
             return False
@@ -58,7 +58,7 @@ def read_packet_sockets(root: Root) -> list[PacketSocket]:
     if not listed:
         return []
     release = root.must_read("/proc/sys/kernel/osrelease")
-    if not module_loaded(root, _MODULE) and module_installed(root, _MODULE, release):  # to ask would load it
+    if not module_loaded(root, _MODULE) and module_installed(root, _MODULE, release):  # asking would load the module
         return _with_filters(root, listed)
     request = struct.pack("=BBHIIII", _AF_PACKET, 0, 0, 0, _SHOW_INFO | _SHOW_FILTER, 0, 0)
     try:
@@ -73,7 +73,7 @@ def _with_filters(root: Root, listed: list[PacketSocket]) -> list[PacketSocket]:
     """Add the filters, as the descriptors of the processes that have the sockets show them."""
     found = {entry.inode: entry for entry in listed}
     for opened in sockets_of(root, found):
-        with contextlib.suppress(OSError):  # it has ended, or has a filter of another kind: no filter is known of
+        with contextlib.suppress(OSError):  # it has ended, or its filter is of another kind: the filter is not known
             found[opened.path] = found[opened.path]._replace(code=_filter_of(int(opened.pid), int(opened.fd)))
     return list(found.values())
 

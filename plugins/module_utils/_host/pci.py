@@ -24,7 +24,7 @@ _SHORT_BDF = re.compile(r"^[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$")
 SLOTS = "/sys/bus/pci/slots"
 _USB_BUS = re.compile(r"^usb\d+$")
 _VIRTFN = re.compile(r"^virtfn(\d+)$")
-# How an interface came by its address (addr_assign_type): with the card. The others: random, stolen, set.
+# addr_assign_type of an address that came with the card. The others: random, stolen, set.
 _PERMANENT = 0
 # An address of IP over InfiniBand (20 bytes) and the GUID in it (8), as text.
 _IPOIB_LENGTH, _GUID_LENGTH = 3 * 20 - 1, 3 * 8 - 1
@@ -63,15 +63,15 @@ class Interface(NamedTuple):
     """A network interface that sits on a PCI device."""
 
     name: str
-    mac: str | None  # the present address; of a bond's member its own
+    mac: str | None  # the current address; for a bond's member, its own
     ifindex: int | None
     up: bool  # administratively up (IFF_UP)
     mtu: int | None = None
-    permanent: str | None = None  # the address (InfiniBand: GUID) that it has again at the next boot, if it has one
+    permanent: str | None = None  # the address (InfiniBand: GUID) that it will have at the next boot, if that is known
 
 
 class PciDevice:
-    """One PCI function. Identity is read once; what a binding changes is read anew each time.
+    """One PCI function. Its identity is read once; whatever a binding changes is read anew each time.
 
     ``planned``: a virtual function that is still to be made, as (address of the physical one, index).
     """
@@ -214,7 +214,7 @@ class PciDevice:
     def iommu(self) -> str | None:
         """Name of the IOMMU node the device hangs on (``dmar0``, ``noiommu-0000:04:00.0``).
 
-        Not where the noiommu module's link says to DPDK that there is none (docs/kernel.md, "The hint for DPDK").
+        None also where the noiommu module's link tells DPDK that there is none (docs/kernel.md, "The hint for DPDK").
         """
         name = self._root.link_name(self.path, "iommu")
         return name if name != _NO_IOMMU else None
@@ -278,13 +278,13 @@ def nearest_bdf(path: str) -> str | None:
     for part in reversed(path.split("/")[:-1]):
         if _BDF.match(part):
             return part
-        if _USB_BUS.match(part):  # the function above is a host controller, with whatever else is plugged into it
+        if _USB_BUS.match(part):  # the function above is a USB host controller, which may have other devices
             return None
     return None
 
 
 def below(paths: dict[str, str]) -> dict[str, list[str]]:
-    """Return which of these are on or below each directory of /sys/devices that has any; ``paths``: by name."""
+    """Return the names on or below each directory of /sys/devices that has any; ``paths``: each name's directory."""
     found: dict[str, list[str]] = {}
     for name, path in paths.items():
         here = path
@@ -331,14 +331,14 @@ class PciBus:
         return next((name for name, address in self.slots.items() if address == place), None)
 
     def functions(self, pf: PciDevice) -> dict[int, PciDevice]:
-        """Return a physical function's virtual ones by index, those that are only planned in place of what is."""
+        """Return a physical function's virtual ones by index; planned ones replace the present ones."""
         if pf.address in self._planned:
             return self._planned[pf.address]
         found = ((index, self.get(address)) for index, address in pf.functions.items())
         return {index: device for index, device in found if device is not None}
 
     def plan_functions(self, pf: PciDevice, functions: dict[int, PciDevice]) -> None:
-        """Show the bus as it will be: with these virtual functions in place of the present ones."""
+        """Show the bus as it will be, with these virtual functions in place of the present ones."""
         for address in pf.functions.values():
             self.devices.pop(address, None)
         self._planned[pf.address] = functions

@@ -35,7 +35,7 @@ def pids(root: Root) -> list[str]:
 def open_files(root: Root, wanted: Collection[str]) -> Iterator[Open]:
     """Yield each descriptor that is open on one of these files. Root sees all processes; others only their own.
 
-    A container, or whoever made a node with mknod(2), has the same device under another name: its number tells.
+    In a container, or after mknod(2), the same device has another name; its number identifies it.
     """
     nodes = {node: path for path in wanted for node in [root.node(path)] if node is not None}
     for pid in pids(root):

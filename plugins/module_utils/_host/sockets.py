@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Connections of this host, by the local address that they are bound to."""
+"""This host's connections, by the local address that they are bound to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Iterator, NamedTuple
 
 from .._base.fs import Root
 
-# What the kernel itself is connected by (NFS, iSCSI, NVMe/TCP, DRBD) is in these tables as well.
+# The kernel's own connections (NFS, iSCSI, NVMe/TCP, DRBD) are in these tables as well.
 _TABLES = ("tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6")
 _ESTABLISHED, _LISTEN = "01", "0A"
 # Established, or on the way there (SYN_SENT, SYN_RECV), or closed by the other end only.

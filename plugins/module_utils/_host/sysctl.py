@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What files have sysctl set, at boot and whenever somebody has it read all of them."""
+"""What sysctl sets from files, at boot and whenever it reads all of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Setting(NamedTuple):
 
 
 def setting(root: Root, key: str) -> Setting | None:
-    """Return the line that counts for a key such as vm.nr_hugepages: the last of all files, ordered by name."""
+    """Return the line that takes effect for a key such as vm.nr_hugepages: the last of all files, ordered by name."""
     files: dict[str, str] = {}
     for folder in _DIRECTORIES:
         for name in root.listdir(folder):
@@ -36,7 +36,7 @@ def setting(root: Root, key: str) -> Setting | None:
         text = (root.read_bytes(path) or b"").decode("utf-8", "replace")
         for number, line in enumerate(text.splitlines(), 1):
             name, equals, value = line.partition("=")
-            # A minus in front says that a failure does not matter.
+            # A leading minus means that a failure is ignored.
             if equals and name.strip().lstrip("-").replace("/", ".") == key:
                 found = Setting(path, number, value.strip())
     return found

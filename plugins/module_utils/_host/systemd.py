@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Telling a running systemd that unit files changed."""
+"""Tell a running systemd that unit files changed."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def reload(runner: Runner) -> RunResult:
 
 
 def reload_if_stale(root: Root, runner: Runner, name: str) -> None:
-    """Have systemd read all unit files again if what it knows of one of ours differs from its file.
+    """Have systemd read all unit files again if it loaded one of ours from a file that has changed since.
 
-    systemd reads a unit that it has not loaded when it is asked for, and at the next boot. Reading all of them takes
-    longer than binding all devices, and grows with their number.
+    A unit that is not loaded is read when it is needed. Reading all units takes longer than binding all devices, and
+    grows with their number.
     """
     if not is_running(root):
         return

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The kernel's taint mask: what each bit means, who set it where that is known, and whether we did."""
+"""The kernel's taint mask: what each bit means, what set it if that is known, and whether it was us."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ class _Trace(NamedTuple):
     bit: int
     kind: str
     pattern: re.Pattern[str]
-    insecure: bool = False  # Whether it is insecure passthrough that it tells of.
-    process: bool = False  # Whether the process is named further below, in the report's own head.
+    insecure: bool = False  # whether the line is about insecure passthrough
+    process: bool = False  # whether the process is named further below, in the head of the kernel's report
 
 
 def _trace(bit: int, kind: str, pattern: str, insecure: bool = False, process: bool = False) -> _Trace:
     return _Trace(bit, kind, re.compile(pattern), insecure, process)
 
 
-# By the kernel's own messages, from 6.1 to 7.3. What taints without a word (a forced rmmod) cannot be here.
+# By the kernel's own messages, from 6.1 to 7.3. What taints without a message (a forced rmmod) cannot be here.
 _TRACES = (
     _trace(USER_BIT, "process", r"noiommu: handed to (?P<name>.+)\[(?P<pid>\d+)\] without an IOMMU", insecure=True),
     _trace(USER_BIT, "process", r"vfio-noiommu device opened by user \((?P<name>.+):(?P<pid>\d+)\)", insecure=True),
@@ -126,7 +126,7 @@ def _describe(bit: int, attributed: dict[int, list[dict[str, Any]]], log: Kernel
     known = attributed.get(bit, [])
     why = None
     if not known:
-        why = "no loaded module has this taint, and the kernel log tells of none"
+        why = "no loaded module has this taint, and the kernel log does not mention one"
         if not log.complete:
             why = "no loaded module has this taint, and %s" % (log.problem or "the kernel log is incomplete")
     return {
@@ -154,7 +154,7 @@ def _entry(kind: str, name: str, evidence: str, **more: Any) -> dict[str, Any]:
 
 
 def _attribute(root: Root, log: KernelLog) -> dict[int, list[dict[str, Any]]]:
-    """Say for each bit what is known of who set it: the log first, which knows when, then the loaded modules."""
+    """List what is known to have set each bit: first from the log, which has the time, then the loaded modules."""
     found: dict[int, list[dict[str, Any]]] = {}
     booted = _boot_time(root)
     for number, line in enumerate(log.lines):
@@ -164,7 +164,7 @@ def _attribute(root: Root, log: KernelLog) -> dict[int, list[dict[str, Any]]]:
                 continue
             known = found.setdefault(trace.bit, [])
             entry = _from_log(trace, match, log.lines[number : number + _HEAD_LINES], booted)
-            # A process that does it again is not another reason.
+            # A process that does it again is not listed again.
             if all(
                 (cause["kind"], cause["name"], cause["pid"]) != (entry["kind"], entry["name"], entry["pid"])
                 or cause["device"] != entry["device"]
@@ -206,8 +206,8 @@ def _insecure(
 ) -> tuple[bool | None, list[str]]:
     """Say whether a process was given a device without protection since boot: yes, no, or not known.
 
-    Bit 6 alone proves nothing: any root process may set it, and so do dangerous module parameters. Its absence does
-    prove something, since it cannot be cleared and both insecure backends set it.
+    Bit 6 alone proves nothing: any root process can set it, and so do dangerous module parameters. A clear bit 6 does
+    prove something: it cannot be cleared, and both insecure backends set it.
     """
     seen = "%s: %d" % (TAINTED, mask)
     if not mask >> USER_BIT & 1:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What traffic control (tc) does with packets: filters on an interface, and redirections to it from another one."""
+"""Traffic control (tc): filters on an interface, and redirections to it from another one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _RTM_NEWQDISC, _RTM_GETQDISC, _RTM_GETACTION = 36, 38, 50
 _TCA_KIND, _TCA_OPTIONS = 1, 2
 _ROOT_TAB, _MIRRED_PARMS = 1, 2
 _ABSENT = (errno.EOPNOTSUPP,)  # a kernel without traffic control
-# At these hang the filters that see packets before the host does.
+# The filters below these see packets before the host does.
 _HOOKS = ("ingress", "clsact")
 _ACTIONS = {1: "redirects", 2: "copies", 3: "redirects", 4: "copies"}
 
 
 def read_traffic_control() -> dict[int, list[str]]:
-    """Read from the running kernel what concerns each interface, by index."""
+    """Read from the running kernel what affects each interface, by index."""
     found = parse_hooks(dump(_RTM_GETQDISC, struct.pack("=BxHiIII", 0, 0, 0, 0, 0, 0), _ABSENT))
     kind = b"mirred\0"
     nested = struct.pack("=HH", 4 + len(kind), _TCA_KIND) + kind + bytes(-len(kind) % 4)

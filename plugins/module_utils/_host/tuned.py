@@ -35,7 +35,7 @@ def is_enabled(root: Root) -> bool:
 
 
 def settings(root: Root) -> list[TunedSetting]:
-    """Return all settings of the active profiles. Of several for one key the last one counts, and only that is here."""
+    """Return all settings of the active profiles; for each key only the last, which takes effect."""
     found: dict[tuple[str, str], TunedSetting] = {}
     for active in _ACTIVE:
         for name in (root.read_text(active) or "").split():

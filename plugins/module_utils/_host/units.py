@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""systemd's units as their files declare them. Our own drop-ins are left out."""
+"""systemd's units as their files declare them, without our own drop-ins."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Unit:
         return self._settings.get((section, key), [])
 
     def last(self, section: str, key: str) -> str:
-        """Return the assignment that holds, empty if there is none."""
+        """Return the assignment that takes effect, empty if there is none."""
         return (self.all(section, key) or [""])[-1]
 
     def is_on(self, key: str) -> bool:
@@ -67,7 +67,7 @@ class Unit:
         for value in self.all("Service", "CapabilityBoundingSet"):
             listed = set(value.lstrip("~").upper().split())
             if value.startswith("~"):
-                # `~` alone gives all of them back.
+                # `~` alone resets the list to all.
                 base = set(CAPABILITIES) if bounds is None else bounds
                 bounds = base - listed if listed else None
             else:
@@ -108,7 +108,7 @@ def read_unit(root: Root, name: str) -> Unit | None:
     if fragment is None:
         return None
     settings: dict[tuple[str, str], list[str]] = {}
-    # A unit is also known, and first of all, by the name of the file that its link leads to.
+    # If the file is a link, the name of its target is the unit's first name.
     target, kind = os.path.basename(root.realpath(fragment)), os.path.splitext(name)[1]
     known = [target, name] if target.endswith(kind) and target not in names else [name]
     for path in [fragment, *_drop_ins(root, known, kind)]:
@@ -122,7 +122,7 @@ def is_masked(root: Root, unit: Unit) -> bool:
 
 
 def _drop_ins(root: Root, known: list[str], kind: str) -> list[str]:
-    """Return the drop-ins of a unit; of those with one file name the first that systemd comes upon."""
+    """Return the drop-ins of a unit; of those with the same file name, only the first, as systemd does."""
     found: dict[str, str] = {}
     for names in [*(list(_less_specific(alias)) for alias in known), [kind.lstrip(".")]]:
         for folder in UNIT_DIRS:
@@ -156,7 +156,7 @@ def _parse(text: str, settings: dict[tuple[str, str], list[str]]) -> None:
 
 
 def _logical_lines(text: str) -> Iterator[str]:
-    """Join what a backslash continues. A comment continues nothing, and ends nothing that goes on."""
+    """Join lines that a backslash continues. A comment is never continued and does not end a continuation."""
     begun = ""
     for line in text.splitlines():
         if line.lstrip()[:1] in ("#", ";"):

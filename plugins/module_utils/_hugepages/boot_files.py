@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The pools at every boot: a unit that asks for them early, node by node, and fails visibly where it gets fewer."""
+"""The pools at every boot: a unit that reserves them early, node by node, and fails visibly if it gets fewer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .._base.paths import WANTS_DIR
 from .._host import dpdk_service
 from .declared import WantedPool
 
-# A shell and no Python: it runs before anything else has scattered the memory.
+# Shell, not Python: it must run before anything else fragments the memory.
 _SCRIPT = r"""
 failed=0
 

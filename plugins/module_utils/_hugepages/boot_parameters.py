@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Large pages that only a boot finds: what reserves them on the kernel command line."""
+"""Large pages that can only be reserved at boot: their parameters on the kernel command line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NODE_SYNTAX = (5, 16)
 def plan_command_line(
     root: Root, runner: Runner, wanted: list[WantedPool], out_of_reach: Iterable[Pool]
 ) -> CommandLinePlan:
-    """Decide which sizes the kernel command line reserves: those it does already, and those out of reach now."""
+    """Decide which sizes the kernel command line reserves: those that are there already, and those that need a boot."""
     mine = CommandLineRecord.load(root).owners.get(OWNER)
     declared = {entry.pool.size for entry in wanted if entry.pages}
     sizes = declared & (sizes_of(mine) | {pool.size for pool in out_of_reach})
@@ -49,7 +49,7 @@ def plan_command_line(
     if by_node and not takes_nodes(root):
         raise HostError(
             "pool_boot",
-            "This kernel takes no page counts by NUMA node on its command line.",
+            "This kernel does not accept page counts by NUMA node on its command line.",
             evidence=["/proc/sys/kernel/osrelease: %s; needed 5.16" % kernels.running(root)],
             remedy="Declare the size without a node, or boot a newer kernel.",
         )
@@ -57,7 +57,7 @@ def plan_command_line(
 
 
 def parameters(wanted: list[WantedPool], sizes: set[int]) -> Parameters:
-    """Return what reserves the pools of these sizes on the kernel command line."""
+    """Return the kernel parameters that reserve the pools of these sizes."""
     phrases = []
     for size in sorted(sizes):
         counts = {pool.node: count for pool, count in wanted if pool.size == size and count}
@@ -71,13 +71,13 @@ def parameters(wanted: list[WantedPool], sizes: set[int]) -> Parameters:
 
 
 def sizes_of(declared: Parameters | None) -> set[int]:
-    """Return the page sizes that a set made by :func:`parameters` is about."""
+    """Return the page sizes in a set made by :func:`parameters`."""
     phrases = declared.parameters if declared is not None else []
     return {int(match.group(1)) << 30 for match in map(re.compile(r"hugepagesz=(\d+)G").match, phrases) if match}
 
 
 def reserved_by_others(line: str, own: Parameters | None) -> Counts:
-    """Return what a command line reserves besides our own phrases; the kernel takes one reservation per size."""
+    """Return what a command line reserves besides our own phrases; the kernel accepts one reservation per size."""
     for phrase in own.parameters if own is not None else []:
         line = (" %s " % line).replace(" %s " % phrase, " ")
     found: Counts = {}
@@ -93,6 +93,6 @@ def reserved_by_others(line: str, own: Parameters | None) -> Counts:
 
 
 def takes_nodes(root: Root) -> bool:
-    """Whether the running kernel takes page counts by node on its command line."""
+    """Whether the running kernel accepts page counts by node on its command line."""
     numbers = re.match(r"(\d+)\.(\d+)", kernels.running(root))
     return numbers is not None and (int(numbers.group(1)), int(numbers.group(2))) >= _NODE_SYNTAX

@@ -40,7 +40,7 @@ class HugepagesPlan:
 
     @property
     def warnings(self) -> Sequence[str]:
-        """What will replace the declared pages one day."""
+        """Whatever else on the host will replace the declared pages."""
         return self.pools.warnings if self.pools else []
 
     def before(self) -> dict[str, int]:
@@ -56,7 +56,7 @@ class HugepagesPlan:
         return [entry for plan in self._plans for entry in plan.diff()]
 
     def apply(self) -> None:
-        """Mounts first: what is unmounted returns its pages to the pools."""
+        """Change mounts first: unmounting returns pages to the pools."""
         mounts = self.mounts if self.mounts is not None and self.mounts.changed else None
         if mounts:
             mounts.apply()

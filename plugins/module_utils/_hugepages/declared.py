@@ -44,7 +44,7 @@ _T = TypeVar("_T")
 
 
 class WantedPool(NamedTuple):
-    """A pool and how many pages it is to have."""
+    """A pool and its declared number of pages."""
 
     pool: Pool
     pages: int
@@ -57,8 +57,8 @@ class WantedMount(NamedTuple):
     size: int  # of its pages
     mode: int
     uid: int
-    gid: int | None  # None in a dry run: of a group that an earlier task makes
-    limit: int | None  # of all its files together
+    gid: int | None  # None in a dry run, for a group that an earlier task would create
+    limit: int | None  # of all files together
 
     @property
     def options(self) -> str:
@@ -69,7 +69,7 @@ class WantedMount(NamedTuple):
 
     @property
     def unit(self) -> str:
-        """The name that systemd demands for a mount there."""
+        """The name that systemd requires for a mount there."""
         return unit_name(self.path)
 
     def describe(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class WantedMount(NamedTuple):
 
 
 def escape(path: str) -> str:
-    """Return a path as systemd writes it in a unit's name."""
+    """Return a path escaped for a unit's name."""
     text = path.strip("/").replace("/", "\0")
     found = re.sub(
         r"[^A-Za-z0-9:_.\0]|^\.",
@@ -196,7 +196,7 @@ def _refuse_nested(paths: list[str]) -> None:
     for number, path in enumerate(paths):
         for other in paths[:number] + paths[number + 1 :]:
             if (other + "/").startswith(path + "/"):
-                cause = "%s and %s are one inside the other, or the same." % (path, other)
+                cause = "%s and %s are the same, or one is inside the other." % (path, other)
                 raise bad_mount(cause, paths, "Keep one of them.")
 
 
@@ -209,7 +209,7 @@ def _parse_mount(root: Root, host: Pools, entry: dict[str, Any], groups_to_come:
         raise bad_mount(cause, evidence, "Declare one of these sizes.")
     uid = _account_number(root, "user", entry.get("uid"), entry.get("owner"))
     gid: int | None = entry.get("gid")
-    # In a dry run of a whole play, the task that makes the group has not made it.
+    # In a dry run of a whole play, the task that would create the group has not created it.
     if entry.get("group") not in groups_to_come or _find_account(root, "group", entry["group"]) is not None:
         gid = _account_number(root, "group", gid, entry.get("group"))
     limit = _parse_limit(path, size, entry.get("limit"))
@@ -239,7 +239,7 @@ def _require_path(path: str) -> None:
 
 
 def _parse_mode(mode: str) -> int:
-    # A leading zero tells it from the number that YAML makes of 0770 without quotes, whose digits may be octal as well.
+    # Without quotes, YAML reads 0770 as a number whose digits may be octal as well: a leading zero rules that out.
     if not re.match(r"^0[01]?[0-7]{3}$", mode):
         evidence = ["mode: %s%s" % (mode, "" if mode.startswith("0") else ", without a leading zero")]
         remedy = 'Write it in octal, with a leading zero and in quotes: "0770". The most is "01777".'
@@ -275,7 +275,7 @@ def _account_number(root: Root, kind: str, number: int | None, name: str | None)
 
 
 def bad_mount(message: str, evidence: list[str], remedy: str) -> HostError:
-    """Return the error for a mount that cannot be made as it is declared."""
+    """Return the error for a mount that cannot be made as declared."""
     return HostError("mount", message, evidence=evidence, remedy=remedy)
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How much memory the host keeps for itself: nothing but its own users can use what is in a pool."""
+"""How much memory the host keeps for itself: memory in a pool is lost to everything but the pool's users."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .._host.hugetlb import Pool, Pools, format_size, meminfo, parse_size
 _MIB = 1 << 20
 # The lowest floor that can be declared: the kernel and a shell over ssh need this much.
 LEAST = 128 * _MIB
-# The usual floor is a part of all memory within bounds. Each of several nodes has its own floor, since the kernel keeps
+# The default floor is a share of all memory, within bounds. On several nodes, each has its own, as the kernel keeps
 # the data of a node in memory of that node.
 _PART, _ENOUGH_FOR_HOST, _USUAL_LEAST = 16, 4096 * _MIB, 256 * _MIB
 _PART_OF_NODE, _ENOUGH_FOR_NODE, _LEAST_OF_NODE = 32, 1024 * _MIB, 64 * _MIB
@@ -28,7 +28,7 @@ def parse_floor(declared: Any) -> int | None:
     if floor < LEAST:
         raise HostError(
             "host_memory",
-            "A host cannot do with so little memory.",
+            "A host needs more memory than that.",
             evidence=["declared: %s, the least is %s" % (declared, format_size(LEAST))],
             remedy="Declare at least %s." % format_size(LEAST),
         )
@@ -36,7 +36,7 @@ def parse_floor(declared: Any) -> int | None:
 
 
 def shortage(host: Pools, targets: Mapping[Pool, int], declared: int | None) -> HostError | None:
-    """Return the error if too little is left beside the pools as they are going to be, for the host or for a node."""
+    """Return the error if the declared pools leave too little memory for the host or for a node."""
     total = host.memory(None).total
     floor = declared or max(_USUAL_LEAST, min(total // _PART, _ENOUGH_FOR_HOST))
     found = _below(host, None, total, _pooled(host, targets), floor)
@@ -61,7 +61,7 @@ def _pages_of_size(host: Pools, targets: Mapping[Pool, int], size: int) -> int:
 
 
 def _pooled_of_node(host: Pools, targets: Mapping[Pool, int], node: int) -> int:
-    """Return what is in pools of a node. What is declared for the whole host the kernel spreads by what is free."""
+    """Return what a node has in pools. The kernel spreads a pool of the whole host by free memory."""
     pools = [Pool(size, node) for size in host.sizes if Pool(size, None) not in targets]
     return sum(pool.size * (targets[pool] if pool in targets else host.persistent(pool)) for pool in pools)
 
@@ -77,6 +77,6 @@ def _below(host: Pools, node: int | None, total: int, pooled: int, floor: int) -
             "%s: MemTotal %d MiB, in pools then %d MiB, left %d MiB, needed %d MiB"
             % (meminfo(node), total // _MIB, pooled // _MIB, (total - pooled) // _MIB, floor // _MIB)
         ],
-        remedy="Declare fewer pages. Where it is known that less is enough, say how much with noiommu_host_memory"
+        remedy="Declare fewer pages. If less is known to be enough, say how much with noiommu_host_memory"
         " (host_memory), at least %s." % format_size(LEAST),
     )

@@ -4,9 +4,8 @@
 
 """Files that DPDK left on hugetlbfs: they keep their pages although no process uses them any more.
 
-A DPDK process holds a shared lock (flock) on each of its files and leaves them behind when it ends. The next one with
-the same prefix takes those that it can lock exclusively for garbage and removes them (lib/eal/linux, clear_hugedir);
-so does this.
+A DPDK process holds a shared lock (flock) on each of its files and leaves them behind when it ends. The
+next one with the same prefix removes those that it can lock exclusively (lib/eal/linux, clear_hugedir); so does this.
 """
 
 from __future__ import annotations
@@ -46,9 +45,9 @@ def left_over(root: Root, mounts: list[Mount]) -> list[LeftOver]:
 
 
 def _size_of_unlocked(root: Root, path: str) -> int | None:
-    """Return the size of a file that no process has locked; None if that cannot be told, or it is not a file."""
+    """Return the size of a file that no process has locked; None if it is locked, unknown, or not a regular file."""
     try:
-        # Anyone who may use the mount can create a FIFO there, and opening one blocks until somebody writes to it.
+        # Users of the mount can create a FIFO there, and opening one blocks until somebody writes to it.
         handle = os.open(root.path(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None

@@ -68,7 +68,7 @@ class MountsPlan:
         self._made = {path: self._record.get(path, _missing(root, path)) for path in declared}
         self.files = FileSet(root, self._files())
         self._record_file = FileSet(root, [RenderedFile(RECORD, _render(self._made) if self._made else None)])
-        # Recorded before it is made, forgotten after it is gone: a killed run can be finished, and rolled back.
+        # Recorded before it is made, and until it is gone: a killed run can be finished or rolled back.
         self._recorded = FileSet(root, [RenderedFile(RECORD, _render({**self._record, **self._made}))])
         self._undo = UndoStack()
         self.left_over = left_over(root, [self._mounted[path] for path in self.to_unmount])
@@ -162,7 +162,7 @@ class MountsPlan:
         return mounts + self._record_file.diff() + self.files.diff()
 
     def apply(self) -> None:
-        """Do what :meth:`rollback` can undo, or leave the host as it was and raise."""
+        """Make the changes that :meth:`rollback` can undo, or leave the host as it was and raise."""
         try:
             if self._record or self._made:
                 self._recorded.apply()
@@ -181,8 +181,8 @@ class MountsPlan:
             raise
 
     def finish(self) -> None:
-        """Do what cannot be undone, when nothing can fail any more that would have to undo the rest."""
-        # systemd knows each mount already, from the kernel, and would not look for its unit by itself.
+        """Make the changes that cannot be undone, after everything that can fail."""
+        # systemd already knows each mount from the kernel, and would not look for its unit by itself.
         if self.files.changed and systemd.is_running(self._root):
             systemd.reload(self._runner)
         for path in self._dropped:
@@ -195,7 +195,7 @@ class MountsPlan:
     def rollback(self) -> list[str]:
         """Undo what :meth:`apply` did; return what could not be undone."""
         problems = self.files.rollback() + self._undo.unwind()
-        # Where something is left, the next run needs the record to know of it.
+        # If something is left, the next run needs the record of it.
         return problems or self._recorded.rollback()
 
     def _make_directories(self, path: str) -> None:

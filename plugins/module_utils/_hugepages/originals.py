@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The page counts that the host had before this collection first changed them, as they are recorded."""
+"""The recorded page counts that the host had before this collection first changed them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .._base.paths import HUGEPAGES_RECORD as RECORD
 from .._base.records import dump_json, load_record
 from .._base.schema import fields, table, whole
 
-# Counts by page size (bytes), then by node; None is the host's total, which the kernel spreads as it likes.
+# Counts by page size (bytes), then by node; None is the host's total, which the kernel spreads over the nodes.
 Counts = Dict[int, Dict[Optional[int], int]]
 
 
@@ -35,7 +35,7 @@ def _parse(stored: dict[str, Any]) -> Counts:
 
 
 def merge(first: Counts, second: Counts) -> Counts:
-    """Return both; where they differ, the first one counts."""
+    """Return both; where they differ, the first one wins."""
     return {size: {**second.get(size, {}), **first.get(size, {})} for size in sorted({*first, *second})}
 
 

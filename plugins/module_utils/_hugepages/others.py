@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Others on the host that set page counts too, or count pages only once."""
+"""Other software on the host that sets page counts too, or counts pages only once."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .._host import dpdk_service, sysctl, tuned
 from .._host.hugetlb import Pool, Pools
 from .declared import WantedPool
 
-# Processes that tell Kubernetes how many pages the node has: kubelet, or what has it inside.
+# Processes that tell Kubernetes how many pages the node has: kubelet, or a program that includes it.
 _KUBELETS = {"kubelet", "k3s-server", "k3s-agent", "kubelite"}
 _POOL = re.compile(r"/sys/(?:kernel/mm|devices/system/node/node(\d+|\*))/hugepages/hugepages-(\d+)kB/nr_hugepages\Z")
 
 
 def warnings(root: Root, host: Pools, declared: list[WantedPool], changing: bool) -> list[str]:
-    """Return what deserves attention, with file and line; ``changing`` is whether this run changes live counts."""
+    """Return warnings with file and line; ``changing`` is whether this run changes live counts."""
     found = _sysctl(root, host, declared) if declared else []
     if declared and dpdk_service.is_enabled(root):
         found += _dpdk_service(root, declared)
@@ -29,7 +29,7 @@ def warnings(root: Root, host: Pools, declared: list[WantedPool], changing: bool
 
 
 def _has_other(declared: list[WantedPool], pool: Pool, count: str, nodes: int) -> bool:
-    """Whether pages that somebody sets are others than those declared."""
+    """Whether somebody else sets other pages than those declared."""
     counted = [wanted for wanted in declared if wanted.pool.size == pool.size]
     if pool.node is not None:
         counted = [wanted for wanted in counted if wanted.pool.node in (None, pool.node)]
@@ -109,7 +109,7 @@ def _pools_set(host: Pools, setting: tuned.TunedSetting) -> list[Pool]:
                 return [Pool(size, number) for number in host.nodes]
             return [Pool(size, None if node is None else int(node))]
     if setting.section == "bootloader" and setting.key.startswith("cmdline") and "hugepages=" in setting.value:
-        # Whichever sizes it reserves: the kernel takes one reservation per size, and the last one.
+        # For any size: the kernel accepts one reservation per size, the last one.
         words = re.findall(r"hugepagesz=(\d+)([KMG])", setting.value, re.IGNORECASE)
         sizes = [int(number) << {"K": 10, "M": 20, "G": 30}[unit.upper()] for number, unit in words]
         return [Pool(size, None) for size in sizes or [host.default_size]]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Hugetlb pools per page size and NUMA node: declared against what the host has, live and for the next boot.
+"""Hugetlb pools per page size and NUMA node: the declared ones compared with the host's, live and for the next boot.
 
 Pages of 1 GiB that the running kernel cannot find are put on the kernel command line, where a boot finds them.
 """
@@ -38,8 +38,8 @@ from .pools import PagePools
 class PoolsPlan:
     """What one run does to the pools. Made from the host alone, so that check mode and the real run agree.
 
-    The declared pools are the whole state: one that is recorded and no longer declared goes back to the count that it
-    had at first. From then on it is left alone, like one that was never declared.
+    The declared pools are the whole state: a pool that is recorded but no longer declared gets its original count back.
+    After that it is left alone, like one that was never declared.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class PoolsPlan:
         self._shortage = shortage(self.host, dict(self.targets), parse_floor(host_memory))
         if self._shortage is not None and any(count > self.counts_before[pool] for pool, count in self.targets):
             raise self._shortage
-        self._out_of_reach = self._foresee()  # and what turns out to be
+        self._out_of_reach = self._foresee()  # and what they turn out to be
         self._wants_boot = self.declared if persistent else []
         refusals = refuse_late(root, (LIBRARY,)) if self._wants_boot else []
         if refusals:
@@ -106,7 +106,7 @@ class PoolsPlan:
         return plan_command_line(self._root, self._runner, self._wants_boot, self._out_of_reach)
 
     def _foresee(self) -> set[Pool]:
-        """Return the pools of large pages that the running kernel cannot fill, whatever it moves."""
+        """Return the pools of large pages that the running kernel cannot fill even by moving pages."""
         short: set[Pool] = set()
         for node, need in self._needs().items():
             memory = self.host.memory(node)
@@ -115,7 +115,7 @@ class PoolsPlan:
         return {pool for pool in short if pool.size >= GIGANTIC}
 
     def _needs(self, without: Sequence[Pool] = ()) -> dict[int | None, int]:
-        """Return how many bytes more each node, or the host, has to give."""
+        """Return how many more bytes each node, or the host, has to provide."""
         needs: dict[int | None, int] = {}
         for pool, count in self.targets:
             if pool not in without:
@@ -123,7 +123,7 @@ class PoolsPlan:
         return needs
 
     def _waits(self, wanted: WantedPool) -> bool:
-        """Whether a pool's missing pages come with the next boot, and asking for them now is in vain."""
+        """Whether a pool's missing pages come with the next boot, so that asking for them now is useless."""
         if wanted.pages <= self.counts_before[wanted.pool] or wanted.pool.size not in sizes_of(self.cmdline.wanted):
             return False
         if self.cmdline.wanted is not None and holds(self.cmdline.running, self.cmdline.wanted):
@@ -133,18 +133,18 @@ class PoolsPlan:
 
     @property
     def reboot_required(self) -> bool:
-        """Whether pages are missing that the next boot brings."""
+        """Whether pages are missing that the next boot will provide."""
         return any(self._waits(wanted) for wanted in self.declared)
 
     @property
     def warnings(self) -> list[str]:
-        """What will replace the declared pages one day."""
-        # A host that has run so already is only warned.
+        """Whatever else on the host will replace the declared pages."""
+        # A host that already runs with this is only warned.
         short = [] if self._shortage is None else [str(self._shortage)]
         return short + others.warnings(self._root, self.host, self.declared, bool(self.changes))
 
     def _freed(self) -> list[WantedPool]:
-        """Return the recorded pools that are no longer declared, at the counts that they had at first."""
+        """Return the recorded pools that are no longer declared, with their original counts."""
         sizes = {wanted.pool.size for wanted in self.declared if wanted.pool.node is None}
         declared = {wanted.pool for wanted in self.declared}
         return [
@@ -155,7 +155,7 @@ class PoolsPlan:
         ]
 
     def _left_over(self) -> list[LeftOver]:
-        """Return the files of ended DPDK processes whose pages the pools that shrink need back."""
+        """Return the files of ended DPDK processes whose pages must be freed so that a pool can shrink."""
         short = {
             pool.size
             for pool, count in self.changes
@@ -222,7 +222,7 @@ class PoolsPlan:
 
     def diff(self) -> list[dict[str, str]]:
         """Return counts and files that differ in the form that Ansible prints."""
-        files = [_difference(file.path, "%d pages, in nobody's use\n" % file.pages, "") for file in self.left_over]
+        files = [_difference(file.path, "%d pages, not in use\n" % file.pages, "") for file in self.left_over]
         counts = [
             _difference(pool.directory + "/nr_hugepages", "%d\n" % self.counts_before[pool], "%d\n" % count)
             for pool, count in self.changes
@@ -231,7 +231,7 @@ class PoolsPlan:
 
     def apply(self, sleep: Callable[[float], None] = time.sleep) -> None:
         """Do it, or leave the host as it was and raise."""
-        # A killed run must leave what the next one needs: no original is forgotten before it is restored.
+        # A killed run must leave what the next one needs: an original stays recorded until it is restored.
         known = originals.merge(self._record, self._new_record())
         recorded = FileSet(self._root, [RenderedFile(RECORD, originals.render(known))])
         undo = UndoStack()
@@ -239,7 +239,7 @@ class PoolsPlan:
             if self.declared:
                 recorded.apply()
             remove(self._root, self.left_over)
-            # Shrinking first gives growing its memory.
+            # Shrinking first frees memory for growing.
             for pool, count in sorted(self.changes, key=lambda wanted: wanted.pages > self.counts_before[wanted.pool]):
                 undo.push("the pages of " + pool.label, partial(self._restore, pool))
                 self._reserve_or_boot(pool, count, sleep)
@@ -247,7 +247,7 @@ class PoolsPlan:
             self.cmdline.apply()
         except HostError as exc:
             problems = self.files.rollback() + undo.unwind()
-            # Where something is left, the next run needs the record to know of it.
+            # If something is left, the next run needs the record of it.
             exc.evidence += problems or recorded.rollback()
             raise
         if HUGEPAGES_UNIT in self.files.changed_paths:
@@ -302,7 +302,7 @@ def _difference(path: str, before: str, after: str) -> dict[str, str]:
 def _short(pool: Pool, evidence: str) -> HostError:
     return HostError(
         "pool_shortfall",
-        "The declared pages of %s need more memory than there is." % pool.label,
+        "The declared pages of %s need more memory than the host has free." % pool.label,
         evidence=[evidence],
         remedy="Declare fewer pages, or free memory.",
     )

@@ -23,12 +23,12 @@ class PagePools(Pools):
         self._root.write_sysfs(pool.directory + "/nr_hugepages", "%d\n" % count)
 
     def compact(self) -> None:
-        """Ask the kernel to make contiguous memory out of scattered free pages."""
+        """Ask the kernel to compact scattered free pages into contiguous memory."""
         if self._root.exists("/proc/sys/vm/compact_memory"):
             self._root.write_sysfs("/proc/sys/vm/compact_memory", "1\n")
 
     def reserve(self, pool: Pool, count: int, sleep: Callable[[float], None]) -> None:
-        """Have exactly so many pages, or raise."""
+        """Reserve exactly this number of pages, or raise."""
         for attempt in range(_RETRIES):
             self.set(pool, count)
             got = self.persistent(pool)
@@ -40,16 +40,16 @@ class PagePools(Pools):
         memory = self.memory(pool.node)
         raise HostError(
             "pool_shortfall",
-            "The kernel gave %d of %d pages of %s; the counts were put back." % (got, count, pool.label),
+            "The kernel gave %d of %d pages of %s; the counts were restored." % (got, count, pool.label),
             evidence=[
                 "%s/nr_hugepages: %d after %d attempts with compaction" % (pool.directory, got, _RETRIES),
                 "free memory: %d MiB, needed for the missing pages: %d MiB"
                 % (memory.free >> 20, (count - got) * pool.size >> 20),
             ],
-            remedy="Declare fewer pages, or free memory; after a reboot there is the least in the way.",
+            remedy="Declare fewer pages, or free memory; memory is least fragmented right after a reboot.",
         )
 
     def restore(self, pool: Pool, count: int) -> None:
-        """Have the kernel keep what it kept before."""
+        """Restore the earlier number of pages."""
         if self.persistent(pool) != count:
             self.set(pool, count)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How long insecure passthrough is accepted: since when a host has it, until when it may, and what follows."""
+"""The acceptance of insecure passthrough: since when a host has it, until when it may, and what follows then."""
 
 from __future__ import annotations
 
@@ -51,8 +51,7 @@ def refusal(until: str | None, now: datetime.datetime) -> HostError:
     """Return the refusal of insecure passthrough after its last day."""
     return HostError(
         "insecure_expired",
-        "Insecure passthrough was accepted until %s, and that day is over. What this host has was left as it is."
-        % until,
+        "Insecure passthrough was accepted until %s, and that day is over. Nothing on this host was changed." % until,
         evidence=["noiommu_insecure_until: %s, which ended at midnight UTC" % until, "today: %s UTC" % stamp(now)[:10]],
         remedy="Set noiommu_insecure_until to a later date, or remove insecure passthrough with the"
         " playbook baremetal.noiommu.rollback.",
@@ -78,7 +77,7 @@ def report(root: Root, taint: dict[str, Any], until: str | None, now: datetime.d
         "since": since[0],
         "since_from": since[1],
         "until": until or None,
-        # With a working IOMMU, and nothing beside it, there is nothing that expires.
+        # On a host with a working IOMMU and nothing insecure, nothing expires.
         "expired": is_expired(until, now) and (active or host_iommu(root).state != "active"),
         "used_since_boot": taint["insecure_passthrough"],
     }

@@ -45,7 +45,7 @@ class Needs(NamedTuple):
 
 
 def choose(root: Root, requested: str = "auto", accept_unsafe: bool = False, enabling_iommu: bool = False) -> Choice:
-    """Settle the backend for this host and list every reason against it.
+    """Choose the backend for this host, or list every reason for refusing it.
 
     A working IOMMU always wins. Insecure mode is refused beside it, and without the operator's explicit consent.
     ``enabling_iommu``: an IOMMU that is off will be turned on by a reboot, and counts as working.
@@ -82,7 +82,7 @@ def choose(root: Root, requested: str = "auto", accept_unsafe: bool = False, ena
 def _was_isolated(root: Root) -> bool:
     try:
         return (load_json(root, BINDINGS) or {}).get("backend") == IOMMU
-    except HostError:  # whoever needs the record to bind says what is wrong with it
+    except HostError:  # reported where the record is needed for binding
         return False
 
 
@@ -111,10 +111,9 @@ def with_dependencies(root: Root, modules: list[str]) -> set[str]:
 
 
 def modules_to_unload(root: Root, recorded: list[str], needed: list[str]) -> list[str]:
-    """Return the recorded modules that are not needed any more, the last one loaded first.
+    """Return the recorded modules that are no longer needed, in reverse order of loading.
 
-    One that is not loaded is kept in mind as long as any is needed: the running kernel may lack it where another kernel
-    of the host has it.
+    One that is not loaded stays recorded as long as any is needed: another kernel of the host may have it.
     """
     needed_too = with_dependencies(root, needed)
     return [name for name in reversed(recorded) if name not in needed_too and (not needed or module_loaded(root, name))]
@@ -205,7 +204,7 @@ def _no_builtin(root: Root) -> HostError:
 def _locked_down(root: Root) -> HostError:
     return HostError(
         "lockdown",
-        "The kernel is locked down (%s), and insecure mode would break its promise: a device without an IOMMU can write"
+        "The kernel is locked down (%s), and insecure mode would defeat that: a device without an IOMMU can write"
         " the memory that lockdown protects. Signing the noiommu module does not change that." % lockdown(root),
         evidence=["/sys/kernel/security/lockdown: %s" % root.read_text("/sys/kernel/security/lockdown")],
         remedy="Use a host with an IOMMU, or turn Secure Boot and lockdown off if that is acceptable.",
@@ -213,7 +212,7 @@ def _locked_down(root: Root) -> HostError:
 
 
 def _not_direct(root: Root) -> list[HostError]:
-    """Say why insecure mode cannot work, although nothing forbids it: devices would use wrong addresses."""
+    """Refuse insecure mode where it cannot work because devices would use wrong addresses."""
     encrypted, xen = is_encrypted(root), is_xen_pv(root)
     refusals = []
     if encrypted:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which device nodes the declared group may have: those of the devices that this collection bound, and no others.
+"""Which device nodes the declared group may use: only those of the devices that this collection bound.
 
 A host with an IOMMU may have more VFIO groups, such as the graphics card of a virtual machine.
 """
@@ -16,7 +16,7 @@ from .._host.iommu import chardev_of, chardevs
 from .._host.pci import PciDevice
 
 CONTAINER = "/dev/vfio/vfio"
-# The mode that the kernel gives it. By itself it does nothing: whoever opens it needs a group's node as well.
+# The kernel's default mode. The node alone gives no access: its users need a group's node as well.
 CONTAINER_MODE = 0o666
 
 

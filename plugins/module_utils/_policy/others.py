@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Others who act on the same devices: what they were told, and what comes of it."""
+"""Other configuration that acts on the same devices, and what it leads to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ANY = "ffffffff"
 
 
 class Declared(NamedTuple):
-    """A declared device, with what was recorded of it before it was taken."""
+    """A declared device, with what was recorded of it before it was bound."""
 
     device: PciDevice
     names: frozenset[str] = frozenset()
@@ -47,16 +47,16 @@ def id_refusals(root: Root, bus: PciBus, backend: str | None, declared: set[str]
     return [
         HostError(
             "vfio_ids",
-            "vfio-pci is told to take devices by their model, and with this backend it would at the next boot.",
+            "vfio-pci is configured to bind devices by model, and with this backend it would at the next boot.",
             evidence=["%s: ids=%s" % (line.where, line.value) for line in lines] + taken[:_SHOWN],
-            remedy="Remove the ids there; if vfio-pci is in the initial RAM disk, make that again as well"
+            remedy="Remove the ids there; if vfio-pci is in the initial RAM disk, rebuild that as well"
             " (update-initramfs -u, or dracut --force). Devices that are declared are bound without it.",
         )
     ]
 
 
 def warnings(root: Root, backend: str | None, devices: Iterable[Declared]) -> list[str]:
-    """Return what the host's configuration says of declared devices that contradicts the declaration."""
+    """Warn about configuration of the host that contradicts the declaration."""
     found = []
     declared = list(devices)
     if declared and backend != BUILTIN:
@@ -81,7 +81,7 @@ def _of_device(root: Root, declared: Declared) -> list[str]:
     said = []
     if lines:
         said.append(
-            "%s is named in the host's network configuration, and will not be there: %s. Remove the lines, or a boot"
+            "%s is named in the host's network configuration, but will not exist: %s. Remove the lines, or a boot"
             " may wait for the interface." % (device.address, "; ".join(lines))
         )
     path = _DRIVERCTL + "/" + device.address

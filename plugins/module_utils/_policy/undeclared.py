@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is recorded on the host but not declared: releasing all of it takes an explicit word."""
+"""Refuse to release everything of a kind that is recorded on the host only because it is not declared."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _addresses(recorded: dict[str, Any] | list[dict[str, Any]]) -> list[str]:
     """Originals are kept by address, bindings as a list."""
     if isinstance(recorded, dict):
         return sorted(recorded)
-    # What an entry lacks costs its own device; that something is recorded counts here.
+    # Here only the presence of an entry counts; a damaged one is reported elsewhere.
     return sorted(str(entry.get("address")) for entry in recorded if isinstance(entry, dict))
 
 
@@ -69,9 +69,8 @@ def undeclared(root: Root, names: Iterable[str]) -> list[HostError]:
 def _refusal(name: str, kind: _Kind, seen: list[str]) -> HostError:
     return HostError(
         "undeclared",
-        "This host has %s from an earlier run, but %s (%s) is not defined, or left empty."
-        % (kind.what, name, kind.variable),
+        "This host has %s from an earlier run, but %s (%s) is undefined or empty." % (kind.what, name, kind.variable),
         evidence=seen,
-        remedy="Declare them. To give them all back, write %s: %s. To give everything back, write noiommu_state: absent"
+        remedy="Declare them. To release them all, write %s: %s. To roll everything back, write noiommu_state: absent"
         " or run the playbook baremetal.noiommu.rollback." % (kind.variable, kind.nothing),
     )

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Devices that nobody in the host depends on, and for which VFIO is wrong all the same."""
+"""Devices that the host does not depend on, but for which VFIO is wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .._host.pci import PciDevice
 _BIFURCATED = {"mlx4_core": "mlx4", "mlx5_core": "mlx5", "mana": "mana"}
 _MELLANOX, _MICROSOFT = "15b3", "1414"
 _NETWORK, _INFINIBAND = "02", "0c06"
-# Of vfio_pci_dev_in_denylist() in the kernel's vfio_pci.c. What they are in userspace's hands can hang the host or
+# From vfio_pci_dev_in_denylist() in the kernel's vfio_pci.c. In userspace's hands they can hang the host or
 # reads others' memory.
 _DENYLIST = {
     **dict.fromkeys(("8086:19e2", "8086:19e3", "8086:37c8", "8086:37c9", "8086:0435", "8086:0443"), "QAT"),
@@ -25,10 +25,10 @@ _PARAMETER = "/sys/module/vfio_pci/parameters/disable_denylist"
 
 
 def poll_mode_driver(device: PciDevice) -> str | None:
-    """Return DPDK's driver for a device that needs the kernel's driver besides; None for all others."""
+    """Return DPDK's driver for a device that also needs the kernel's driver; None for all others."""
     if device.driver in _BIFURCATED:
         return _BIFURCATED[device.driver]
-    # One that was taken before, or that has no driver, is known by its maker.
+    # A device that was bound before, or has no driver, is recognised by its vendor.
     vendor, kind = device.vendor, device.class_code
     if vendor == _MELLANOX and kind.startswith((_NETWORK, _INFINIBAND)):
         return "mlx4 or mlx5"
@@ -49,7 +49,7 @@ def unsuitable(root: Root, device: PciDevice, driver: str) -> list[HostError]:
                     "DPDK's driver %s works through the kernel's, which has to stay bound" % name,
                 ],
                 remedy="Do not declare it. Leave it to the kernel's driver and start the application on it; it needs no"
-                " VFIO, and the device is not given away.",
+                " VFIO, and the host keeps the device.",
             )
         )
     family = _DENYLIST.get(device.vendor_device)

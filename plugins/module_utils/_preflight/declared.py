@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What later steps of a deploy would refuse, found by the very code that would refuse it before anything changes."""
+"""Find what later steps of a deploy would refuse, by the code of those steps, before anything changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .._base.fs import Root
 
 
 class LaterSteps(NamedTuple):
-    """What is declared of pools, mounts and grants; None for what a deploy leaves alone."""
+    """The declared pools, mounts and grants; None for what a deploy leaves alone."""
 
     hugepages: list[dict[str, Any]] | None = None
     hugepage_mounts: list[dict[str, Any]] | None = None

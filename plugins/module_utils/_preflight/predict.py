@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What each application would choose on this host if it were started as it comes, and whether that works.
+"""Predict what each application chooses on this host by default, and whether that works.
 
-As it comes is without any option, thus without a list of allowed devices (-a). The rules are those of the
-applications' own sources; which was seen to hold is said in docs/guide.md.
+By default means without any option, thus without a list of allowed devices (-a). The rules are taken from the
+applications' sources; docs/guide.md says which of them were observed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Prediction(NamedTuple):
     container: str | None
     works: bool
     reasons: list[str]
-    # What makes it work, or work with less, where it does not as it comes.
+    # What makes it work, or work with fewer privileges, if the default does not.
     remedy: str | None = None
 
 
@@ -53,7 +53,7 @@ class Situation(NamedTuple):
 
     @property
     def hint(self) -> bool:
-        """Whether DPDK finds the hint, which it looks for at the first PCI device of the host."""
+        """Whether DPDK finds the hint, for which it looks only at the host's first PCI device."""
         if any((device.iommu or "").startswith("noiommu-") for device in self.devices):
             first = min(self.root.listdir(PCI_DEVICES), default="")
             return self.root.exists(PCI_DEVICES, first, "iommu/intel-iommu/cap")
@@ -88,7 +88,7 @@ def applications(situation: Situation) -> dict[str, dict[str, Any]]:
 
 
 def _capabilities(name: str, situation: Situation, prediction: Prediction) -> list[str]:
-    """Return what it needs where it does not run as root, as a service."""
+    """Return the capabilities that it needs as a service that does not run as root."""
     if situation.backend is None or (not prediction.works and prediction.remedy is None):
         return []
     profile = name if name in PROFILES else "dpdk"
@@ -146,7 +146,7 @@ _NOT_INTEL = "the processor is not Intel's: SPDK 25.09 and later leave the choic
 
 
 def _may_be_intel(root: Root) -> bool:
-    """Return what SPDK makes of the processor: an unknown vendor is as good as Intel."""
+    """Return what SPDK concludes about the processor: it treats an unknown vendor as Intel."""
     vendor = re.search(r"^vendor_id\s*:\s*(\S+)", root.read_text("/proc/cpuinfo") or "", re.MULTILINE)
     return vendor is None or vendor.group(1) == "GenuineIntel"
 
@@ -203,10 +203,9 @@ _PREDICTORS = {"dpdk": _dpdk, "spdk": _spdk, "ovs": _ovs, "vpp_dpdk": _vpp_dpdk,
 
 
 def container(backend: str | None, chardevs: list[str]) -> dict[str, Any]:
-    """Return what a container has to be given to drive the devices, for docker, podman and Kubernetes.
+    """Return what a container needs to drive the devices, for docker, podman and Kubernetes.
 
-    Root of a container is not root of its user namespace alone where it is to have capabilities that count: those
-    are asked for in the host's user namespace.
+    Its root must be root of the host's user namespace, where the kernel checks the capabilities.
     """
     grants = [] if backend is None else profiles.needs("dpdk", backend, profiles.CONTAINER, True, [])
     devices = [] if backend is None else ["/dev/vfio/vfio", *sorted(set(chardevs))]

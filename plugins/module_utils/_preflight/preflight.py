@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The whole host read once, and one verdict: which backend serves it, and everything that speaks against it."""
+"""Read the whole host once and give one verdict: which backend serves it, and every reason to refuse."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from .obstacles import refusals as obstacles
 MODULE = "noiommu"
 _VFIO_MODULES = ("vfio", "vfio_pci", "vfio_pci_core", "vfio_iommu_type1")
 
-# What is listed where nothing is selected: classes that data planes drive.
+# Classes that data planes drive: listed if nothing is selected.
 _CLASSES = {"01": "storage", "02": "network", "0b": "accelerator", "12": "accelerator"}
 
 
@@ -61,7 +61,7 @@ class Declaration(NamedTuple):
     enable_iommu: bool = False
     kmod_build: str = "on_host"
     insecure_until: str | None = None
-    undeclared: Sequence[str] = ()  # what no variable mentions, see _policy/undeclared.py
+    undeclared: Sequence[str] = ()  # kinds that no variable declares, see _policy/undeclared.py
     hugepages: list[dict[str, Any]] | None = None
     hugepage_mounts: list[dict[str, Any]] | None = None
     access: dict[str, Any] | None = None
@@ -93,7 +93,7 @@ ALL = "all"
 
 
 class Preflight:
-    """One look at the host for one declaration."""
+    """A snapshot of the host for one declaration."""
 
     def __init__(self, root: Root, context: GuardContext, declared: Declaration) -> None:
         self._root = root
@@ -103,7 +103,7 @@ class Preflight:
         self._recorded = {record.address: record for record in originals.identities()}
         known = list(self._recorded.values())
         self._undeclared = undeclared(root, declared.undeclared)
-        # Without a declaration the virtual functions are judged as they are.
+        # Without a declaration, the present virtual functions count.
         judged = bool(declared.sriov or declared.devices) and "sriov" not in declared.undeclared
         plans, errors = plan_functions(root, self._bus, declared.sriov, known, originals.sriov if judged else {})
         present = PciBus(root)
@@ -129,7 +129,7 @@ class Preflight:
         self._steps = Steps(self._choice.backend, at_boot, self._prebuilt, sorted(self._lacking))
 
     def report(self, subset: Container[str] = (ALL,)) -> dict[str, Any]:
-        """Return the verdict and these parts of what it rests on (``PARTS``), as noiommu_info does."""
+        """Return the verdict and these ``PARTS`` of the facts behind it, as noiommu_info does."""
         found = {
             "kernel": self._kernel,
             "iommu": self._iommu._asdict,
@@ -179,7 +179,7 @@ class Preflight:
         }
 
     def _packages_missing(self) -> list[str]:
-        """What a build wants, for the running kernel and for those to come."""
+        """Packages that a build needs, for the running kernel and for later ones."""
         to_come = None if self._prebuilt else headers_to_come(self._root)
         return sorted([*self._lacking, *([to_come[1]] if to_come else [])])
 
@@ -219,7 +219,7 @@ class Preflight:
         return deployed.get("backend"), self._selected or [device for device in known if device is not None]
 
     def _applications(self) -> dict[str, Any]:
-        from . import predict  # and with it much of the package _access, which a deploy does not ask for
+        from . import predict  # It imports much of _access, which a deploy does not need.
 
         backend, devices = self._met
         return predict.applications(predict.Situation(self._root, backend, os.uname().machine, devices))
@@ -249,7 +249,7 @@ class Preflight:
             "class_code": device.class_code,
             "driver": device.driver,
             "interfaces": [interface.name for interface in device.interfaces],
-            # A device that was taken has no interface any more; its address was recorded.
+            # A bound device has no interface any more; its MAC address was recorded.
             "mac": device.mac or (record.macs[0] if record and record.macs else None),
             "numa_node": device.numa_node,
             "group": number,
@@ -307,11 +307,11 @@ class Preflight:
         return [*found.values(), *in_use(Kernel(self._root, Runner()), leaving).values()]
 
     def _stale(self) -> bool:
-        """Whether the running kernel's modules were removed, as by an upgrade that kept its version."""
+        """Whether the running kernel's modules were removed, for example by an upgrade of the same version."""
         return not self._root.exists(kernels.MODULES, self._release) and bool(kernels.installed(self._root))
 
     def _unsigned(self) -> list[HostError]:
-        """The reasons why the kernel would not load the module; a locked down one is told both of its problems."""
+        """The reasons why the kernel would not load the module; under lockdown, both problems are reported."""
         locked = next((refusal for refusal in self._choice.refusals if refusal.code == "lockdown"), None)
         if locked is not None:
             locked.evidence += [
@@ -329,7 +329,7 @@ class Preflight:
         index = "%s/%s/modules.dep" % (kernels.MODULES, self._release)
         remedy = "Install a kernel with CONFIG_VFIO_PCI (Debian: linux-image-amd64) and boot it."
         if self._stale():
-            remedy = "Reboot into an installed kernel: the running one's modules are gone."
+            remedy = "Reboot into an installed kernel: the running kernel's modules are gone."
         return [
             HostError(
                 "vfio_missing",
@@ -354,7 +354,7 @@ class Preflight:
         return others.Declared(device, frozenset(record.interfaces), frozenset(record.macs))
 
     def _bound_by_others(self) -> list[str]:
-        """What dpdk.service binds to another driver."""
+        """Warn about devices that dpdk.service binds to another driver."""
         selected = {device.address for device in self._selected}
         bindings = dpdk_service.bindings(self._root) if dpdk_service.is_enabled(self._root) else []
         return [
@@ -369,7 +369,7 @@ class Preflight:
         if self._prebuilt:
             return []
         return [
-            "The installed kernel %s has no headers: after booting it, the devices stay without a backend. Install %s."
+            "The installed kernel %s has no headers: after booting it, the devices have no backend. Install %s."
             % (release, kernels.headers_package(self._root, release))
             for release in kernels.installed(self._root)
             if release != self._release and kernels.headers(self._root, release) is None

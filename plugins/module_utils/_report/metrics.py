@@ -29,7 +29,7 @@ class _Metric(NamedTuple):
 def render(record: dict[str, Any], checked: float, labels: dict[str, str] | None = None, whole: bool = True) -> str:
     """Return the text file of a host's record; what is not known has no sample.
 
-    Not ``whole`` is what the host says of itself: of reboots and keys that wait it knows little or nothing.
+    Not ``whole``: the record was made on the host itself, which knows little of pending reboots and keys.
     """
     common = labels or {}
     lines = []
@@ -37,7 +37,7 @@ def render(record: dict[str, Any], checked: float, labels: dict[str, str] | None
         if not metric.samples:
             continue
         lines += ["# HELP %s %s" % (metric.name, _escape_help(metric.help)), "# TYPE %s gauge" % metric.name]
-        # One sample that stands twice makes node_exporter reject the whole file.
+        # A duplicate sample makes node_exporter reject the whole file.
         unique = {tuple(sample.labels.items()): sample for sample in metric.samples}
         lines += [_line(metric.name, dict(common, **sample.labels), sample.value) for sample in unique.values()]
     return "".join(line + "\n" for line in lines)
@@ -57,7 +57,7 @@ def _metrics(record: dict[str, Any], checked: float, whole: bool) -> Iterable[_M
     )
     yield from _insecurity(record["insecure"])
     yield from _taint(record["taint"])
-    # Nobody is to be woken by a host that is worked on.
+    # A host in maintenance must not raise an alarm.
     awake = record["state"] != "maintenance"
     drifted = {entry["concern"] for entry in record["drift"] if awake}
     yield _Metric(
@@ -69,7 +69,7 @@ def _metrics(record: dict[str, Any], checked: float, whole: bool) -> Iterable[_M
     pools = record["hugepages"]
     total = 'Pages in each hugetlb pool; node="" is the host\'s total.'
     yield _Metric("noiommu_hugepages", total, _pools(pools, "count"))
-    yield _Metric("noiommu_hugepages_free", "Pages of it that nobody uses.", _pools(pools, "free"))
+    yield _Metric("noiommu_hugepages_free", "Free pages in it.", _pools(pools, "free"))
     known = whole and record["state"] not in ("unreachable", "failed", "unknown")
     yield _Metric(
         "noiommu_reboot_pending",

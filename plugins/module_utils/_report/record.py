@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is known of a host after a check: the shape that the fleet report, the metrics and noiommu-verify share."""
+"""The record of a host after a check, shared by the fleet report, the metrics and noiommu-verify."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STATES = ("ok", "drifted", "expired", "refused", "failed", "unreachable", "maint
 
 
 def blank(state: str, reason: str) -> dict[str, Any]:
-    """Return the record of a host of which nothing is known."""
+    """Return the record of a host about which nothing is known."""
     return {
         "state": state,
         "reason": reason,
@@ -36,6 +36,6 @@ def blank(state: str, reason: str) -> dict[str, Any]:
 
 
 def reason(drift: list[dict[str, Any]], refusals: list[str]) -> str:
-    """Return in one line why a host is not as it shall be; nothing if it is."""
+    """Return in one line why a host is not as declared; nothing if it is."""
     parts = refusals + ["%s: %s" % (entry["concern"], "; ".join(entry["changes"])) for entry in drift]
     return " | ".join(" ".join(part.split()) for part in parts)

@@ -60,7 +60,7 @@ from .record import blank, reason
 OK, DRIFTED, UNKNOWN = 0, 1, 2
 DRIFT_OF_PROGRAM = 101  # which the command turns into 1
 
-# How a declared pool stands in the script that reserves it at boot: the pool's directory, and the count.
+# A declared pool in the script that reserves it at boot: the pool's directory, and the count.
 _POOL = re.compile(r"^reserve '[^'\n]*' (\S+) (\d+) ", re.MULTILINE)
 # What is read of the other roles' records.
 _MOUNTED = fields({"mounts": table(anything())}, more=True)
@@ -76,7 +76,7 @@ _GRANTED = fields(
 
 
 class Verify:
-    """One look at the host. Its record has the shape of a host in the fleet report."""
+    """A comparison of the host with its records; the result has the shape of a host in the fleet report."""
 
     def __init__(self, root: Root) -> None:
         self._root = root
@@ -302,7 +302,7 @@ def nodes(root: Root) -> dict[str, os.stat_result]:
     found = {}
     for path in granted_nodes(root):
         node = _stat(root, path)
-        if node is not None:  # else its device is given back this very moment
+        if node is not None:  # else its device is just being released
             found[path] = node
     return found
 
@@ -315,7 +315,7 @@ def _stat(root: Root, path: str) -> os.stat_result | None:
 
 
 def has_capabilities(root: Root, path: str) -> bool:
-    """Whether a program's file has any: an upgrade replaces the file by one without."""
+    """Whether a program's file has any; an upgrade replaces it by a file without them."""
     try:
         return bool(os.getxattr(root.path(path), "security.capability"))
     except OSError:
@@ -362,14 +362,14 @@ def main(argv: list[str], root: Root | None = None) -> int:
 
 
 def _look(root: Root) -> dict[str, Any]:
-    """Return the record of a look at the host. Whatever fails, a failure of ours is not drift."""
+    """Return the record of this host. A failure of ours is not drift."""
     try:
         if root.is_live and os.geteuid() != 0:
             raise HostError("root", "Only root can read the records and the kernel's log.", remedy="Run it as root.")
         return Verify(root).record()
     except HostError as exc:
         return blank("unknown", " ".join(str(exc).split()))
-    except Exception as exc:  # an unforeseen state of the host is no reason to call it drifted
+    except Exception as exc:  # an unforeseen state of the host is not drift
         return blank("unknown", " ".join(("this host could not be compared: %r" % exc).split()))
 
 

@@ -36,7 +36,7 @@ def test_a_shortfall_at_boot_is_a_failed_unit_with_the_nodes_memory():
 def test_more_than_the_node_has_free_is_refused_with_its_memory():
     done = playbook("deploy", "numa", noiommu_hugepages=pools(count=970))
     assert done.returncode != 0
-    assert "2M on NUMA node 0 need more memory than there is" in done.stdout
+    assert "2M on NUMA node 0 need more memory than the host has free" in done.stdout
     assert "/sys/devices/system/node/node0/meminfo: needed 1812 MiB more," in done.stdout
 
 

@@ -94,7 +94,7 @@ def test_without_space_it_is_held_all_the_same(tree: Tree, monkeypatch: pytest.M
     monkeypatch.setattr(lock.os, "pwrite", full)
     with exclusive(tree.root), pytest.raises(HostError, match="Another run") as caught, exclusive(tree.root, wait=0.0):
         pass
-    assert "a process that has not said which it is" in caught.value.evidence[0]
+    assert "an unknown process" in caught.value.evidence[0]
 
 
 def test_a_link_in_its_place_is_not_followed(tree: Tree) -> None:

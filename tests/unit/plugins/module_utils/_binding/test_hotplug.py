@@ -286,7 +286,7 @@ def test_a_card_that_is_late_is_left_to_the_service_for_hotplug(
     forget_interfaces(rebooted, NIC)
     rebooted.tree.bind(NIC, "e1000e")  # which waits for the card's firmware
     failed, lines = boot(rebooted)
-    assert failed == 0 and "put off until it shows what it is: %s (e1000e)" % NIC in lines[0]
+    assert failed == 0 and "postponed until it shows its identity: %s (e1000e)" % NIC in lines[0]
     assert rebooted.driver_of(NIC) == "e1000e" and rebooted.root.listdir(ANNOUNCED) == [NIC]
     monkeypatch.setattr(_boot, "PLUG_WAIT", 60.0)
 
@@ -345,7 +345,7 @@ def test_one_damaged_entry_costs_one_device(host: Machine, entry: object) -> Non
     host.tree.file(BINDINGS, json.dumps(bindings))
     failed, lines = boot(host)
     assert failed >= 1 and host.driver_of(NIC) == "vfio-pci", lines
-    assert lines[0].startswith("%s: passed over, as it is damaged: devices[0]" % BINDINGS)
+    assert lines[0].startswith("%s: skipped, it is damaged: devices[0]" % BINDINGS)
     assert entry in json.loads(host.root.read_text(BINDINGS))["devices"], "nothing is lost"
 
 

@@ -129,7 +129,7 @@ def test_our_own_state_is_no_original(host: Machine, before) -> None:
     before(host)
     change = binding(host, BOTH)
     change.apply()
-    assert any("nothing is recorded of it" in warning and NIC in warning for warning in change.warnings)
+    assert any("there is no record of it" in warning and NIC in warning for warning in change.warnings)
     assert drivers(host) == ["vfio-pci", "vfio-pci"]
     record = json.loads(host.root.read_text(ORIGINALS))["devices"][NIC]
     assert (record["driver"], record["driver_override"], record["probe"]) == (None, None, True)
@@ -236,7 +236,7 @@ def test_a_damaged_record_costs_its_own_device_only(host: Machine, record: objec
     originals = json.loads(host.root.read_text(ORIGINALS))
     originals["devices"][NIC] = record
     host.tree.file(ORIGINALS, json.dumps(originals))
-    with pytest.raises(Refused, match="The record of how %s was before is damaged" % NIC):
+    with pytest.raises(Refused, match="The record of the original state of %s is damaged" % NIC):
         binding(host, BOTH)
     assert json.loads(host.root.read_text(ORIGINALS)) == originals, "nothing is lost by looking"
     change = converge(host, NOTHING)

@@ -328,7 +328,7 @@ def test_a_physical_function_that_is_gone_is_forgotten(host: Machine) -> None:
         host.tree.remove(path)
     one = binding(host, NOTHING)
     one.apply()
-    assert any("record of its virtual functions is dropped" in message for message in one.messages)
+    assert any("record of its virtual functions is removed" in message for message in one.messages)
 
 
 def test_preflight_judges_those_that_do_not_exist_yet(host: Machine) -> None:

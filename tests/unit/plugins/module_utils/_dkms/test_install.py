@@ -553,7 +553,7 @@ def test_an_undo_that_fails_hides_no_error_stops_no_other_and_keeps_the_old_vers
         Run(dkms)
     error = caught.value
     assert error.code == "install_failed" and "cp: No space left" in error.evidence
-    assert error.message.endswith("; NOT everything could be put back.")
+    assert error.message.endswith("; NOT everything could be restored.")
     assert any(line.startswith("NOT put back: version 0.9.0 in DKMS: [Errno 28]") for line in error.evidence)
     assert not tree.root.exists("/usr/src/noiommu-1.0.0") and not tree.root.exists("/var/lib/dkms/noiommu/1.0.0")
     # Removed from its place, and the copy is the only one

@@ -198,7 +198,7 @@ def test_each_device_and_process_is_named_once(tree: Tree) -> None:
 
 def test_nobody_named_says_why(tree: Tree) -> None:
     flag = taint.report(host(tree, 8, BOOT).root)["flags"][0]
-    assert flag["attribution"] == [] and "tells of none" in flag["not_attributed"]
+    assert flag["attribution"] == [] and "does not mention one" in flag["not_attributed"]
     flag = taint.report(host(tree, 8, BOOT, first=7).root)["flags"][0]
     assert "overwritten" in flag["not_attributed"]
 

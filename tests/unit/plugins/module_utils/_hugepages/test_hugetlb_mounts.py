@@ -307,7 +307,7 @@ def test_a_group_that_nobody_makes_is_refused_in_a_dry_run_too(mounts: Mounts) -
 
 @pytest.mark.parametrize("second", ["/srv/a", "/srv/a/b"])
 def test_one_inside_the_other(mounts: Mounts, second: str) -> None:
-    assert "one inside the other" in refused(mounts, one("/srv/a"), one(second)).message
+    assert "one is inside the other" in refused(mounts, one("/srv/a"), one(second)).message
 
 
 def test_a_damaged_record_is_refused(mounts: Mounts, tree: Tree) -> None:

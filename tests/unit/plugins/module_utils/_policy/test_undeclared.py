@@ -51,7 +51,7 @@ def verdict(host: Machine, *names: str, devices: Sequence[dict[str, Any]] = ()) 
 def test_devices_that_nobody_declares_stay_and_the_verdict_says_so(host: Machine) -> None:
     converge(host, TAKEN)
     (refusal,) = verdict(host, *KINDS)
-    assert "devices (noiommu_devices) is not defined, or left empty" in refusal["message"]
+    assert "devices (noiommu_devices) is undefined or empty" in refusal["message"]
     assert refusal["evidence"] == [STATE + "originals.json: " + NIC, "/etc/noiommu/bindings.json: " + NIC]
     assert "noiommu_devices: []" in refusal["remedy"] and "noiommu_state: absent" in refusal["remedy"]
     assert "baremetal.noiommu.rollback" in refusal["remedy"]

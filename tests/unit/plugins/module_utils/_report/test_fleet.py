@@ -45,7 +45,7 @@ def record(name: str) -> dict[str, Any]:
             "edge4",
             "expired",
             "insecure_expired: Insecure passthrough was accepted until 2026-01-31, and that day is over."
-            " What this host has was left as it is.",
+            " Nothing on this host was changed.",
         ),
         ("core3", "refused", "guarded_device: 0000:65:00.0 carries the address of the management connection."),
         ("lab1", "refused", "unsafe_not_accepted: Insecure mode was not accepted."),

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check what a host's variables declare before anything is asked of the host. Does nothing on the host."""
+"""Check what a host's variables declare before connecting to it. Does nothing on the host."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ActionModule(ActionBase):
     _requires_connection = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Say everything that is wrong at once."""
+        """Report everything that is wrong at once."""
         super().run(tmp, task_vars)
         _result, args = self.validate_argument_spec(
             {
@@ -51,7 +51,7 @@ class ActionModule(ActionBase):
         if not chosen:
             return {"changed": False, "steps": []}
         problems = [problem for check in CHECKS for problem in check(variables)]
-        if not problems:  # a value may be a template of what has just been refused
+        if not problems:  # a value may be a template that uses a variable which has just been refused
             problems = self._refused_values(variables)
         if not problems:
             return {"changed": False, "steps": chosen}

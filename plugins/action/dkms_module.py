@@ -1,7 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Send a kernel module's source or its prebuilt archives to the host, but only where the host has others."""
+"""Send a kernel module's source or its prebuilt archives to the host, but only if the host has different ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SET_HERE = ("digest", "archive", "available", "archive_files", "destination", "
 
 
 class ActionModule(ActionBase):
-    """Asks the host with digests alone, and sends what the answer says that it needs."""
+    """Asks the host with digests alone, then sends what it needs."""
 
     _supports_async = False
     _refreshed = False  # whether the package lists of the host were refreshed
@@ -54,7 +54,7 @@ class ActionModule(ActionBase):
             return {"failed": True, **exc.as_failure()}
 
     def _install(self, args: dict[str, Any], source: Source | None, state: str) -> dict[str, Any]:
-        """Have the host build it, and send the source where the host has another one."""
+        """Have the host build it, and send the source if the host has a different one."""
         result = self._call(args)
         needed = bool(result.pop("source_needed", False))
         if result.get("failed") or state != "present":
@@ -68,14 +68,14 @@ class ActionModule(ActionBase):
         return result
 
     def _call(self, args: dict[str, Any]) -> dict[str, Any]:
-        """Ask the host; its answer changes nothing but its own result."""
+        """Ask the host; its answer affects only its own result."""
         result = self._execute_module(module_name=_MODULE, module_args=args, task_vars=self._vars)
         return answers.require_harmless(result)
 
     # --- archives ---
 
     def _stored(self, args: dict[str, Any]) -> tuple[str, dict[str, archives.StoredArchive]]:
-        """The directory of archives, and what it has of the source."""
+        """The directory of archives, and the archives of this source in it."""
         if not args.get("archives"):
             raise AnsibleActionFail("archives is required: the directory on the controller that holds them.")
         directory = self._loader.path_dwim(os.path.expanduser(str(args["archives"])))
@@ -98,7 +98,7 @@ class ActionModule(ActionBase):
         except AnsibleError as exc:  # such as one that cannot be reached
             result = {"failed": True, "msg": "The build host could not be asked: %s" % exc}
         if result.get("failed"):
-            # Told to every host that needs one of these kernels.
+            # Reported to every host that needs one of these kernels.
             result["failed_kernels"] = {kernel: answers.lines(result.get("msg")) for kernel in args["kernels"]}
         for kernel, why in result["failed_kernels"].items():
             why += [
@@ -112,7 +112,7 @@ class ActionModule(ActionBase):
         self, args: dict[str, Any], source: Source, directory: str, lacking: dict[str, str]
     ) -> dict[str, Any]:
         """Install what the build needs, have it built and fetch it; note in ``lacking`` what could not be installed."""
-        result = self._call(args)  # without the source nothing is built
+        result = self._call(args)  # without the source, nothing is built
         result.pop("source_needed", None)
         result.pop("made", None)
         if result.get("failed"):
@@ -145,7 +145,7 @@ class ActionModule(ActionBase):
         return result
 
     def _install_package(self, name: str) -> str | None:
-        """Install one package on the host; return why it could not be done. The others are tried all the same."""
+        """Install one package on the host; return why that failed. The others are still tried."""
         why = self._try_package({"name": name, "state": "present"})
         if why is None or self._refreshed:
             return why
@@ -228,7 +228,7 @@ class ActionModule(ActionBase):
         return result
 
     def _verify(self, path: str, content: bytes, keyring: str) -> None:
-        """Refuse an archive that nobody of the keyring signed: these very bytes, which are then sent."""
+        """Refuse an archive that no key of the keyring signed: exactly these bytes, which are then sent."""
         keyring = self._loader.path_dwim(os.path.expanduser(keyring))
         signature = next((path + end for end in (".sig", ".asc") if os.path.isfile(path + end)), None)
         said = "no %s.sig or .asc" % path
@@ -248,12 +248,12 @@ class ActionModule(ActionBase):
             "archive_signature",
             "A prebuilt archive is not signed by a key of the keyring.",
             evidence=[said],
-            remedy="After looking at where it comes from, sign it (gpg --detach-sign), or leave archive_keyring"
+            remedy="Find out where it comes from, then sign it (gpg --detach-sign), or leave archive_keyring"
             " (noiommu_kmod_archive_keyring) out.",
         )
 
     def _describe(self, args: dict[str, Any]) -> Source | None:
-        """Fill in what the source on the controller says of itself."""
+        """Fill in name, version and digest of the source on the controller."""
         for key in _SET_HERE:
             if key in args:
                 raise AnsibleActionFail("%s is set by the action plugin; leave it out." % key)

@@ -41,13 +41,13 @@ class ActionModule(ActionBase):
     _requires_connection = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Write the files, or in check mode predict whether they would say something new."""
+        """Write the files, or in check mode predict whether their content would change."""
         super().run(tmp, task_vars)
         _result, args = self.validate_argument_spec(_ARGUMENTS)
         known = task_vars or {}
         hostvars = known["hostvars"]
         try:
-            # Run once, this has the variables of any one host, and facts of that host may have decided over them.
+            # With run_once, these are the variables of some host, and that host's facts may have overridden them.
             said, prune = args["dest"], args["prune"]
             if settings.is_fact(known, _DIR):
                 said = str(_declared(hostvars, args["hosts"], _DIR, _DEFAULT_DIR))
@@ -63,7 +63,7 @@ class ActionModule(ActionBase):
 
 
 def _declared(hostvars: Any, names: list[str], variable: str, default: Any) -> Any:
-    """Return what is declared for the first host whose facts do not decide over variables of ours."""
+    """Return what is declared for the first host whose facts do not override our variables."""
     honest = [name for name in names if not settings.foreign_facts(hostvars.raw_get(name) or {})]
     if not honest:
         settings.require_no_override(hostvars.raw_get(names[0]))
@@ -71,7 +71,7 @@ def _declared(hostvars: Any, names: list[str], variable: str, default: Any) -> A
 
 
 def _record(hostvars: Any, name: str, now: str) -> dict[str, Any]:
-    """Return a host's record; the raw variables, for nothing that a host said is ever a template."""
+    """Return a host's record; from the raw variables, because nothing that a host answered may act as a template."""
     known = hostvars.raw_get(name) or {}
     registered = {} if settings.is_fact(known, "host_report_result") else known.get("host_report_result") or {}
     if "record" in registered:
@@ -81,7 +81,7 @@ def _record(hostvars: Any, name: str, now: str) -> dict[str, Any]:
 
 
 def read_parts() -> dict[str, str]:
-    """Return the page and what goes into it."""
+    """Return the page and its parts."""
     parts = {}
     for name, path in _PARTS.items():
         with open(os.path.join(_PARTS_DIR, path), encoding="utf-8") as stream:
@@ -92,7 +92,7 @@ def read_parts() -> dict[str, str]:
 def write(
     records: list[dict[str, Any]], dest: str, now: str, inventory: list[str] | None = None, check_mode: bool = False
 ) -> dict[str, Any]:
-    """Merge records into the page, the JSON and the metrics; say whether any of them says something new.
+    """Merge records into the page, the JSON and the metrics; say whether the content of any of them changes.
 
     With the names in an ``inventory``, what is there of other hosts is removed; without, nothing is.
     """
@@ -100,7 +100,7 @@ def write(
     lock = Lock(
         os.path.join(dest, ".lock"),
         "Another run writes the report in %s" % dest,
-        "Let the user who runs this write there, on a filesystem that knows locks.",
+        "Let the user who runs this write there, on a filesystem with locks.",
         0o666,
     )
     with unless_check_mode(root, check_mode, _WAIT, lock):
@@ -131,7 +131,7 @@ def _render(host: dict[str, Any]) -> str:
 
 
 def _says(root: Root, path: str, text: str) -> bool:
-    """Whether a file says the same already, times of its making aside."""
+    """Whether a file already has this content, apart from the times in it."""
     before = root.read_bytes(path)
     return before is not None and fleet.without_times(before.decode("utf-8", "replace")) == fleet.without_times(text)
 
@@ -141,7 +141,7 @@ def _metrics_of(host: str) -> str:
 
 
 def _metrics_of_others(root: Root, dest: str, report: dict[str, Any], inventory: list[str]) -> list[str]:
-    """Return the files of ours that are there: a host that has left must not be watched for ever."""
+    """Return our existing files: a host that was removed must not be watched for ever."""
     current = {_metrics_of(name) for name in [*inventory, *(host["name"] for host in report["hosts"])]}
     names = (os.path.join(_METRICS, name) for name in root.listdir(dest, _METRICS) if name.endswith(".prom"))
     others = [name for name in names if name not in current]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Say in one record, and in one line, what the run so far found out about a host. Does nothing on the host."""
+"""Summarise in a record and in one line what the run has found out about a host. Does nothing on the host."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ActionModule(ActionBase):
         found = "%s: %s" % (record["state"], record["reason"]) if record["reason"] else "in the declared state"
         result = {"changed": False, "msg": "%s: %s" % (record["name"], found)}
         if args["fail"]:
-            # One line is what is wanted then: everything else stays out of the output.
+            # Only the one line is wanted then: everything else stays out of the output.
             return dict(result, failed=record["state"] != "ok")
         now = times.utc_now()
         record["checked_at"] = times.stamp(now)

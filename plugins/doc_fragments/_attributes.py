@@ -1,7 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the modules of this collection promise, described once."""
+"""The attributes of this collection's modules, described once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ attributes:
     description: Target OS/families that can be operated against.
 """
 
-    # A read-only module: nothing to predict, nothing to compare.
+    # A read-only module.
     INFO = r"""
 options: {}
 attributes:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, baremetal.noiommu contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How devices are declared, described once."""
+"""The options that declare devices, described once."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ options:
         type: list
         elements: str
       count:
-        description: How many devices this entry must mean. Another number is an error that shows them.
+        description: How many devices this entry must mean. Any other number is an error that shows them.
         type: int
       write_combining:
         description:

@@ -20,7 +20,7 @@ description:
     nothing by itself, gets the kernel's own mode, V(0666), again where the group could not open it.
   - VFIO pins the memory that a device may reach and counts it as locked. The group gets a limit for that, which holds
     for sessions that start after this. Services get theirs by a drop-in.
-  - Whoever may open such a node can use the device. Where no IOMMU protects the host, that means reading and writing
+  - A user who may open such a node can use the device. Where no IOMMU protects the host, that means reading and writing
     all of its memory. An insecure device also asks for capabilities, which no group gives. Services get them as ambient
     capabilities by a drop-in, programs as capabilities of their file. Which ones depends on the application's profile
     and on the host's backend. With a working IOMMU, DPDK and SPDK need none at all. RV(grants) says who got what and
@@ -48,7 +48,7 @@ options:
   memlock:
     description:
       - How much memory a process of the group or of a service may lock, V(unlimited) or a number of bytes.
-      - With a number, C(CAP_IPC_LOCK), which lifts the limit, is given to nobody.
+      - With a number, C(CAP_IPC_LOCK), which lifts the limit, is never granted.
     type: str
     default: unlimited
   hugetlbfs:
@@ -84,9 +84,9 @@ options:
   binaries:
     description:
       - Programs that members of the group start by themselves. Where the backend asks for capabilities, the file gets
-        them, belongs to the group, and can be executed by nobody else. It is left alone where none are needed.
-      - On a host without an IOMMU, whoever may start such a program is as powerful as root. DPDK also loads any library
-        that it is told to.
+        them, belongs to the group, and only the group can execute it. It is left alone if none are needed.
+      - On a host without an IOMMU, a user who may start such a program is as powerful as root. DPDK also loads any
+        library that its options name.
       - Only a data plane application is accepted, one that uses VFIO itself or in a library, and only where nobody but
         root can replace it. With the profile V(custom), other programs are accepted if they are not part of the base
         system and start no others.
@@ -99,7 +99,7 @@ options:
     default: []
     suboptions:
       path:
-        description: The program's path. Of a link, what it leads to.
+        description: The program's path. A link stands for its target.
         type: str
         required: true
       profile: *profile

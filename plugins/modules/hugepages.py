@@ -14,19 +14,19 @@ author:
   - baremetal.noiommu contributors (@baremetal-noiommu)
 description:
   - Sets the number of hugetlb pages for each page size, of the whole host or of single NUMA nodes, and reads back what
-    the kernel really gave. Fewer than asked is a failure, and the previous counts are put back.
+    the kernel really gave. Fewer than declared is a failure, and the previous counts are restored.
   - Before it gives up, it asks the kernel to compact memory and tries again.
-  - At every boot, a unit asks for the same pages before anything else has scattered the memory, and fails visibly where
-    it gets fewer. It runs after sysctl. Where the files of sysctl set another number, there is a warning with file and
-    line.
+  - At every boot, a unit reserves the same pages before anything else fragments the memory, and fails visibly if it
+    gets fewer. It runs after sysctl. If a file of sysctl sets another number, a warning names file and line.
   - Pages of 1 GiB and more that the running kernel cannot find are put on the kernel command line, as
     M(baremetal.noiommu.kernel_cmdline) does it, and RV(reboot_required) says so. The live counts stay as they are until
     then. Where the host or node has too little free memory, that is known in advance, and check mode says so as well.
-  - Mounts hugetlbfs, live and by mount units. A mount that is not declared any more goes away. It is never mounted over
-    a directory that is not empty, nor over something else, and no mount that holds files is unmounted, but for files
-    that an ended DPDK left behind, which nobody has locked; they are removed, and RV(left_over) names them.
+  - Mounts hugetlbfs, live and by mount units. A mount that is no longer declared is unmounted. Nothing is ever mounted
+    over a directory that is not empty or over another mount, and no mount that holds files is unmounted. The exception
+    are files that an ended DPDK left behind and that no process has locked; they are removed, and RV(left_over) names
+    them.
   - Each list is the whole declared state. The counts of the host are recorded before they are first changed, and a
-    page size or node that is no longer declared goes back to its recorded count, as everything does with
+    page size or node that is no longer declared gets its recorded count back, as everything does with
     O(state=absent). A page size or node that was never declared is left alone; a size without a node means all nodes.
   - Pages in use are never taken away. Shrinking a pool below what is in use is refused.
   - A converged host is only read.
@@ -124,7 +124,7 @@ options:
     type: str
   state:
     description:
-      - V(present) keeps what is declared. V(absent) unmounts, gives back the recorded counts and removes the files.
+      - V(present) keeps what is declared. V(absent) unmounts, restores the recorded counts and removes the files.
     type: str
     choices: [present, absent]
     default: present
@@ -200,7 +200,7 @@ reboot_required:
   returned: success
   type: bool
 boot_parameters:
-  description: What reserves pages on the kernel command line.
+  description: The parameters that reserve pages on the kernel command line.
   returned: success
   type: list
   elements: str

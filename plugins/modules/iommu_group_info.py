@@ -11,10 +11,10 @@ module: iommu_group_info
 short_description: Shows IOMMU groups and how well each PCI device is confined
 version_added: 1.0.0
 description:
-  - Lists the host's IOMMU groups and, for every PCI device, a safety class that says what keeps its DMA in bounds.
+  - Lists the host's IOMMU groups and, for every PCI device, a safety class that says what confines its DMA.
   - V(isolated) means that a hardware IOMMU confines the device to the memory its user mapped.
   - V(unsafe) means that the device has a group without any protection, by this collection's kernel module or by VFIO's
-    own no-IOMMU mode. Whoever drives it can read and write all memory of the host.
+    own no-IOMMU mode. A process that drives it can read and write all memory of the host.
   - V(none) means that the device has no group, so that VFIO cannot hand it out.
 extends_documentation_fragment:
   - baremetal.noiommu._attributes

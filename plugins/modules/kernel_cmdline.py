@@ -13,7 +13,7 @@ version_added: 1.0.0
 author:
   - baremetal.noiommu contributors (@baremetal-noiommu)
 description:
-  - Puts parameters on the kernel command line, and takes others off it, by the distribution's own mechanism, and says
+  - Adds parameters to the kernel command line, and removes others, by the distribution's own mechanism, and says
     whether the running kernel still has to be rebooted for that. It never reboots.
   - On Debian and Ubuntu by a fragment of its own in C(/etc/default/grub.d) and C(update-grub); C(/etc/default/grub) is
     left as it is, and recovery entries boot without the parameters. On RHEL and its kin by C(grubby). Where
@@ -61,7 +61,7 @@ options:
     default: custom
   state:
     description:
-      - V(present) keeps the set as it is declared, V(absent) takes all of it back.
+      - V(present) keeps the set as it is declared, V(absent) removes all of it.
     type: str
     choices: [present, absent]
     default: present
@@ -88,7 +88,7 @@ EXAMPLES = r"""
       intel_iommu: 'on'
       nosmt:
 
-- name: Take it all back
+- name: Remove all of it
   baremetal.noiommu.kernel_cmdline:
     name: iommu
     state: absent
@@ -97,8 +97,8 @@ EXAMPLES = r"""
 RETURN = r"""
 mechanism:
   description:
-    - How the line is changed, as V(grub), V(grubby), V(systemd-boot) or V(unified-kernel-image); V(null) where there
-      was nothing to look at.
+    - The mechanism that changes the line, V(grub), V(grubby), V(systemd-boot) or V(unified-kernel-image); V(null) if
+      there was nothing to look at.
   returned: success
   type: str
   sample: grub

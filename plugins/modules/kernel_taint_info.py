@@ -17,7 +17,7 @@ description:
   - For each flag it says, where the host still knows, which module, process or device set it and since when.
     Sources are C(/sys/module/*/taint) and the kernel log.
   - Says whether a process was given a device without the protection of an IOMMU since the last boot.
-  - A taint stays until the next boot. Taking the devices back does not clear it.
+  - A taint stays until the next boot. Releasing the devices does not clear it.
 extends_documentation_fragment:
   - baremetal.noiommu._attributes
   - baremetal.noiommu._attributes.info
@@ -99,7 +99,7 @@ flags:
           description: Whether this is about a device given out without protection.
           type: bool
     not_attributed:
-      description: Why nobody is named, where nobody is.
+      description: Why there is no attribution, if there is none.
       type: str
 insecure_passthrough:
   description:

@@ -27,7 +27,7 @@ extends_documentation_fragment:
 options:
   devices:
     description:
-      - The devices that the data plane shall get, each entry by exactly one selector, which may mean several.
+      - The devices for the data plane, each entry by exactly one selector, which may mean several.
       - Without it, all network, storage and accelerator devices are listed with their guards, and the verdict is on the
         host alone.
     type: list
@@ -35,7 +35,7 @@ options:
     default: []
   sriov:
     description:
-      - How many virtual functions physical ones shall have, so that devices which are still to be made can be judged.
+      - How many virtual functions each physical one will have, so that devices which do not exist yet can be judged.
     type: list
     elements: dict
     default: []
@@ -52,7 +52,7 @@ options:
     default: false
   enable_iommu:
     description:
-      - Whether an IOMMU that the firmware describes and that is off shall be turned on, and insecure mode is refused.
+      - Whether to turn on an IOMMU that the firmware describes and that is off, and to refuse insecure mode.
       - This module only says what that takes, in RV(iommu_boot). It has no effect on a host without such an IOMMU.
     type: bool
     default: false
@@ -428,7 +428,7 @@ hugepages:
       description: Pages that are mapped or reserved.
       type: int
 recorded:
-  description: What this collection has changed on the host and can take back, besides devices.
+  description: What this collection has changed on the host and can roll back, besides devices.
   returned: when gathered
   type: dict
   contains:
@@ -462,7 +462,7 @@ prebuilt_kernels:
   elements: str
 applications:
   description:
-    - What each application would choose for the selected devices if it were started as it comes, without any option,
+    - What each application would choose for the selected devices if it were started by default, without any option,
       and whether it works. Where it does not, C(remedy) says what to give it.
     - On a host that was deployed, O(accept_unsafe) is not needed for this, and neither is O(devices).
     - With the backend V(dkms), DPDK on x86 finds the hint (C(dpdk_pa_hint)) at the first PCI device of the host and

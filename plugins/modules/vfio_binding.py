@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vfio_binding
-short_description: Hands PCI devices to VFIO, all that are listed or none
+short_description: Binds PCI devices to VFIO, either all that are listed or none
 version_added: 1.0.0
 description:
   - Binds all listed PCI devices to C(vfio-pci) with the backend that the host offers, now and at every boot.
@@ -19,13 +19,13 @@ description:
   - The list is one transaction. If one device cannot be bound, everything that this run did is put back, and the task
     fails. A device that cannot be given back keeps no other. It stays as it is, with a warning, in RV(unreleased).
   - One run at a time works on a host. Another one, and the unit at boot, waits for it for a minute, then fails.
-  - Virtual functions are part of it. They are made without waking the host's drivers, and given back with the rest.
+  - Virtual functions are part of it. They are created without starting the host's drivers, and removed with the rest.
   - A device is refused, and nothing is changed, if it or anything on top of it (VLAN, bond, bridge, team, macvlan,
     ipvlan, also in containers; virtual functions; partitions, RAID, LVM) carries the live management connection, an
     address, a route of any family in any table, a PPPoE session, a disk that is mounted, swapped to, in use or named in
     C(/etc/fstab), or a part of a volume. An interface with anything on top of it, such as a bridge's port, is refused
     without any address as well. There is no option that overrides this.
-  - Each taken device has names that stay the same at every boot, such as C(/dev/vfio/by-mac/52:54:00:12:34:56) and
+  - Each bound device has names that stay the same at every boot, such as C(/dev/vfio/by-mac/52:54:00:12:34:56) and
     C(/dev/vfio/by-address/0000:04:00.0).
 extends_documentation_fragment:
   - baremetal.noiommu._attributes
@@ -43,7 +43,7 @@ options:
     elements: dict
   sriov:
     description:
-      - How many virtual functions physical ones shall have. The list is the whole declared state, as O(devices) is.
+      - How many virtual functions each physical one has. The list is the whole declared state, as O(devices) is.
         Left out, it is refused where numbers are recorded, too.
       - A physical function that is not listed any more gets the number back that it had before the first run.
       - The number of one that has virtual functions is changed only if none of them is guarded or in use, as the kernel
@@ -51,7 +51,7 @@ options:
       - Settings of virtual functions are set before any driver sees them, at each boot again, and given back with the
         rest. A change that makes drivers reset a virtual function is refused while a process drives it.
       - A physical function may carry the host's own traffic. It must still have its addresses and routes after virtual
-        ones were made; otherwise they are taken back.
+        ones were created; otherwise these are removed again.
     type: list
     elements: dict
   driver:
@@ -91,21 +91,21 @@ options:
   insecure_until:
     description:
       - The last day on which insecure passthrough is accepted, as V(YYYY-MM-DD). The day ends at midnight UTC.
-      - After it, no device is taken by V(builtin) or V(dkms) any more; those that are taken stay as they are, also over
-        boots. Without a date there is no end.
+      - After it, no further device is bound with V(builtin) or V(dkms); bound devices stay as they are, also after
+        reboots. Without a date there is no end.
     type: str
   state:
     description:
       - V(present) brings up the declared list.
-      - V(absent) gives everything back that was ever taken and removes every file this module made. O(devices) and
+      - V(absent) releases everything that was ever bound and removes every file that this module made. O(devices) and
         O(sriov) are then ignored.
     type: str
     choices: [present, absent]
     default: present
 notes:
-  - The original state of every device is kept in C(/var/lib/noiommu/originals.json) until it is given back.
-  - A run that is told to end (SIGTERM, SIGINT, SIGHUP) puts everything back first. One that was killed is finished, or
-    taken back with O(state=absent), by the next one.
+  - The original state of every device is kept in C(/var/lib/noiommu/originals.json) until it is released.
+  - A run that gets SIGTERM, SIGINT or SIGHUP rolls everything back first. The next run finishes one that was killed,
+    or rolls it back with O(state=absent).
 seealso:
   - module: baremetal.noiommu.iommu_group_info
 author:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a host may answer. Nothing in an answer may change anything but the host's own result."""
+"""What a host may answer. An answer must not change anything but the host's own result."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any, Iterable
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host import kernels as _kernels
 
-# What Ansible takes out of a result and keeps for later tasks, of every host where a task has run_once. The other keys
-# of this kind (add_host, add_group, _ansible_*) it drops from a module's answer by itself.
+# Keys of a result that Ansible keeps for later tasks, for every host if a task has run_once. Ansible itself drops the
+# other keys of this kind (add_host, add_group, _ansible_*) from a module's answer.
 _KEPT_BY_ANSIBLE = ("ansible_facts", "ansible_stats")
-# Ansible puts this one there, and drops it where a module says it.
+# Ansible sets this one itself, and drops it from a module's answer.
 _BY_ANSIBLE = "discovered_interpreter_"
 _LINES, _LINE = 12, 400
 _KERNELS = 100  # of one host: a build host installs headers for each
@@ -65,7 +65,7 @@ def require_failures(failed: Any) -> dict[str, list[str]]:
 
 
 def lines(said: Any) -> list[str]:
-    """Return what a host gave as its reasons, as lines of bounded number and length."""
+    """Return the reasons in a host's answer, as lines of bounded number and length."""
     if not isinstance(said, (list, tuple)):
         said = [said]
     return [_cut(line) for line in said[:_LINES]]
@@ -87,7 +87,7 @@ def malformed(why: str, evidence: list[str]) -> HostError:
         "answer",
         "The host's answer was not accepted: %s." % why,
         evidence=evidence,
-        remedy="This collection's modules never answer so. Find out what runs as ansible_python_interpreter on the"
+        remedy="This collection's modules never do that. Find out what runs as ansible_python_interpreter on the"
         " host, and whether somebody else controls the host.",
     )
 

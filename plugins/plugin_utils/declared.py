@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What an inventory declares is checked as a whole, under the operator's names, before any host is connected to.
+"""Check everything that an inventory declares, under the operator's names, before connecting to any host.
 
 The specification says what is right, and the code for hosts what no host can have. Ansible would check types too, but
 task by task in the middle of a deploy, and without the name of the variable or the number of the entry.
@@ -27,7 +27,7 @@ from ansible_collections.baremetal.noiommu.plugins.plugin_utils.specification im
 
 
 def refusals(declared: Mapping[str, Any]) -> list[HostError]:
-    """Refuse each variable whose value its module would not take. What is left empty declares nothing."""
+    """Refuse each variable whose value its module would not accept. An empty one declares nothing."""
     found = []
     for name, variable in VARIABLES.items():
         values = {part: declared[part] for part in parts.names_of(name, declared)} if variable.adds_up else {}
@@ -131,7 +131,7 @@ def _list(spec: Mapping[str, Any]) -> Schema:
     if spec["elements"] == "dict":
         return schema.items(_options(spec), "mappings")
     entries = schema.items(_schema({"type": spec["elements"]}))
-    # Ansible takes a single value for a list of one, and splits a text at its commas.
+    # Ansible accepts a single value as a list of one, and splits a text at its commas.
     return lambda value, where: entries([value] if isinstance(value, (str, int, float)) else value, where)
 
 

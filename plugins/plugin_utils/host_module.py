@@ -18,7 +18,7 @@ from ansible_collections.baremetal.noiommu.plugins.plugin_utils import answers, 
 
 
 class HostModule(ActionModule):
-    """Fails the host that would decide over the controller or another host; with async, only before it is asked."""
+    """Fails a host whose answer would affect the controller or another host; with async, only before it is asked."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the module."""
@@ -26,7 +26,7 @@ class HostModule(ActionModule):
         try:
             settings.require_no_override(variables)
             result = answers.require_harmless(super().run(tmp, task_vars))
-            # The one part of an answer that acts on another host: what a build host builds for.
+            # The only part of an answer that affects another host: the kernels that a build host builds for.
             if answers.require_releases(result.get("prebuilt_kernels", []), "prebuilt_kernels"):
                 for problem in settings.unknown_build_host(variables):
                     raise problem

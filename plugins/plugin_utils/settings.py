@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the controller may act on: the operator's variables, and nothing that a host said.
+"""What the controller may act on: the operator's variables, and nothing that a host answered.
 
 Facts are a host's answers, kept by Ansible under the names that the host chose, also from an earlier run. Unless
 inject_facts_as_vars is off, they beat the inventory's variables and the roles' defaults.
@@ -66,7 +66,7 @@ def require_no_override(variables: Mapping[str, Any]) -> None:
 
 
 def is_fact(variables: Mapping[str, Any], name: str) -> bool:
-    """Whether a variable has its value from a fact, and not from where facts cannot reach, as a registered one."""
+    """Whether a variable's value comes from a fact, and not from a place that overrides facts, such as register."""
     facts = variables.get("ansible_facts") or {}
     return name in facts and variables.get(name) == facts[name]
 
@@ -79,7 +79,7 @@ def unknown_build_host(variables: Mapping[str, Any]) -> list[HostError]:
     return [
         HostError(
             "build_host_unknown",
-            "The build host is not a host of the inventory.",
+            "The build host is not in the inventory.",
             evidence=["%s: %s" % (BUILD_HOST, name)],
             remedy="Correct the name, or add the host to the inventory. The control node builds only where the"
             " inventory lists localhost.",

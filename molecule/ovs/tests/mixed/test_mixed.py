@@ -26,7 +26,7 @@ def test_the_mixed_run():
     assert done.returncode == 0, done.stdout
     assert recorded_changes("run-deploy-2") == recorded_changes("check-deploy-1")
     assert {host for host, _task in recorded_changes("run-deploy-2")} == {"spare"}
-    assert "everything was given back" in done.stdout
+    assert "everything was rolled back" in done.stdout
 
 
 def test_the_host_is_as_it_was_at_first():

@@ -176,7 +176,7 @@ class BindingPlan:
         lost = [self.present.get(address) for address in declared_at_boot(self.root) if address not in known]
         addresses = [self._without_original(device) for device in lost if device and is_ours(self.root, device)]
         for address in addresses:
-            self.warnings.append("What %s was before is not known: %s has no record of it." % (address, ORIGINALS))
+            self.warnings.append("The original state of %s is not known: %s has no record of it." % (address, ORIGINALS))
         return addresses
 
     def _without_original(self, device: PciDevice) -> str:
@@ -195,8 +195,8 @@ class BindingPlan:
             self.originals.devices[device.address].pop("unreleased", None)
             if self.originals.devices[device.address].get("probe") and device.address not in self.recorded.devices:
                 self.warnings.append(
-                    "%s is bound by this collection, or is in an insecure VFIO group, and nothing is recorded of it:"
-                    " when it is released, it will go to whichever driver of the host wants it." % device.address
+                    "%s is bound by this collection, or is in an insecure VFIO group, but there is no record of it:"
+                    " when it is released, it goes to whichever driver of the host matches it." % device.address
                 )
         driver, hint, bars = self.request.driver, self.request.dpdk_pa_hint, self._combined
         wanted = [target(self.backend, driver, hint, bars.get(device.address, ())) for device in self.devices]

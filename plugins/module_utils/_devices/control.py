@@ -104,7 +104,7 @@ class Kernel:
                 raise
 
     def request_unbind(self, device: PciDevice, driver: str, holders: Callable[[], list[str]]) -> None:
-        """Ask the driver to let go of the device."""
+        """Ask the driver to release the device."""
         request_unbind(self.root, self._writer, device.address, driver, holders)
         if device.driver == driver:
             raise HostError(

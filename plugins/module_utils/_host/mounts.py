@@ -49,7 +49,7 @@ class Mount(NamedTuple):
     fstype: str
     source: str
     numbers: str  # major:minor
-    part: str  # what of the filesystem is mounted: / is all of it
+    part: str  # the part of the filesystem that is mounted: / is all of it
     settings: str  # the filesystem's own options
 
     @property
@@ -60,7 +60,7 @@ class Mount(NamedTuple):
 
     @property
     def limit(self) -> int | None:
-        """How much all files together may hold, if that is limited."""
+        """The limit for all files together, if there is one."""
         found = _LIMIT.search(self.settings)
         return int(found.group(1)) * UNITS[found.group(2)] if found else None
 

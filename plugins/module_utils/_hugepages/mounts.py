@@ -109,7 +109,7 @@ class MountsPlan:
                 bad_mount(
                     "Something else is mounted at %s." % path,
                     ["%s: %s is %s" % (MOUNTS, path, now.fstype)],
-                    "Choose another path, or unmount it and take it out of /etc/fstab or its unit.",
+                    "Choose another path, or unmount it and remove it from /etc/fstab or its unit.",
                 )
             ]
         if now is None and content:

@@ -176,7 +176,7 @@ class BindingPlan:
         lost = [self.present.get(address) for address in declared_at_boot(self.root) if address not in known]
         addresses = [self._without_original(device) for device in lost if device and is_ours(self.root, device)]
         for address in addresses:
-            self.warnings.append("The original state of %s is not known: %s has no record of it." % (address, ORIGINALS))
+            self.warnings.append("The original of %s is not known: %s has no record of it." % (address, ORIGINALS))
         return addresses
 
     def _without_original(self, device: PciDevice) -> str:

@@ -164,7 +164,7 @@ def lose_it_with_the_bindings(host: Machine) -> None:
 def test_with_an_iommu_as_well(isolated: Machine, before) -> None:
     before(isolated)
     change = converge(isolated, BOTH)
-    assert change.backend == "iommu" and sum("nothing is recorded of it" in text for text in change.warnings) == 2
+    assert change.backend == "iommu" and sum("there is no record of it" in text for text in change.warnings) == 2
     record = json.loads(isolated.root.read_text(ORIGINALS))["devices"][NIC]
     assert (record["driver"], record["driver_override"], record["probe"]) == (None, None, True)
     converge(isolated, NOTHING)
@@ -182,7 +182,7 @@ def test_what_each_boot_binds_is_released_although_the_record_is_lost(
     before(machine)
     change = converge(machine, NOTHING)
     assert drivers(machine) == ["e1000e", "virtio-pci"]
-    assert any("What %s was before is not known: %s has no record" % (NIC, ORIGINALS) in w for w in change.warnings)
+    assert any("The original of %s is not known: %s has no record" % (NIC, ORIGINALS) in w for w in change.warnings)
     assert machine.root.read_text(machine.tree.real(NIC), "driver_override") == "(null)"
     assert not machine.root.exists(ORIGINALS) and not binding(machine, NOTHING).changed
 

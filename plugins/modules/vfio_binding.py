@@ -12,10 +12,10 @@ short_description: Binds PCI devices to VFIO, either all that are listed or none
 version_added: 1.0.0
 description:
   - Binds all listed PCI devices to C(vfio-pci) with the backend that the host offers, now and at every boot.
-  - The list is the whole declared state. A device that an earlier run took and that is not listed any more is given
-    back to the driver it had before the first run.
-  - An empty list gives all back. A list that is left out or V(null) does not. It is refused, with V(undeclared), on a
-    host where an earlier run took something.
+  - The list is the whole declared state. A device that an earlier run bound and that is no longer listed is released
+    to the driver that it had before the first run.
+  - An empty list releases all. A list that is left out or V(null) does not. It is refused, with V(undeclared), on a
+    host where an earlier run bound something.
   - The list is one transaction. If one device cannot be bound, everything that this run did is put back, and the task
     fails. A device that cannot be given back keeps no other. It stays as it is, with a warning, in RV(unreleased).
   - One run at a time works on a host. Another one, and the unit at boot, waits for it for a minute, then fails.

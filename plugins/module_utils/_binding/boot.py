@@ -51,7 +51,7 @@ BOOT_WAIT = 10.0
 # How long a card whose driver waits for firmware has to show its identity; nothing else waits for that.
 PLUG_WAIT = 60.0
 _INTERVAL = 0.2
-# There as long as udev has anything to do.
+# Exists as long as udev has anything to do.
 _UDEV_QUEUE = "/run/udev/queue"
 
 
@@ -96,7 +96,7 @@ class Boot:
         """Bind every recorded device; return how many could not be."""
         deadline = time.monotonic() + BOOT_WAIT
         with exclusive(self.root):
-            take_announced(self.root)  # all are looked at now
+            take_announced(self.root)  # all are examined now
             self._let_dpdk_service_end(deadline)
             return self._bind(None, lambda: self._is_loading() and time.monotonic() < deadline)
 

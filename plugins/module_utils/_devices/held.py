@@ -31,7 +31,7 @@ def in_use(kernel: Kernel, devices: list[PciDevice]) -> dict[str, HostError]:
 
 
 def hanging(root: Root, addresses: Iterable[str]) -> dict[str, HostError]:
-    """Refuse to touch devices that an earlier run could not unbind, and that the kernel still has in its hands."""
+    """Refuse to touch devices whose unbinding by an earlier run still hangs in the kernel."""
     errors = {}
     for address in sorted(addresses):
         try:

@@ -45,9 +45,8 @@ reserve() {
 
 """
 
-# Before sysinit.target: nothing else has taken and scattered the memory yet. After sysctl, whose files may set the
-# number of pages as well: who comes last decides. Not after dpdk.service, which has no time limit: the boot waits for
-# this.
+# Before sysinit.target: nothing else has used and fragmented the memory yet. After sysctl, whose files may set the
+# number of pages as well: the last one decides. Not after dpdk.service, which has no time limit: the boot waits for it.
 _UNIT = """[Unit]
 Description=Reserve the declared hugetlb pages
 Documentation=https://github.com/baremetal-noiommu/baremetal.noiommu

@@ -39,7 +39,7 @@ from ansible_collections.baremetal.noiommu.tests.unit.support.tree import Tree
         ({"services": [{"name": "../x"}]}, "service", "not the name"),
         ({"binaries": [{"path": "/usr/bin/none"}]}, "binary", "no program /usr/bin/none"),
         ({"binaries": [{"path": "testpmd"}]}, "binary", "not an absolute path"),
-        ({"profile": "custom"}, "profile", "says nothing"),
+        ({"profile": "custom"}, "profile", "lists no capabilities"),
         ({"profile": "custom", "capabilities": ["CAP_FLY"]}, "capability", "no capability CAP_FLY"),
         ({"backend": "builtin"}, "backend_unavailable", "no-IOMMU mode"),
     ],

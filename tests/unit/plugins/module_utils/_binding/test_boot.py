@@ -15,8 +15,8 @@ import zipfile
 
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import RunResult
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError, Refused
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import BINDINGS, PROGRAM, UNIT
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import PROGRAM, UNIT
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import boot as _boot
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.boot import Boot
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request import Request

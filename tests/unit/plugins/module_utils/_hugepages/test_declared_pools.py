@@ -25,6 +25,12 @@ from ansible_collections.baremetal.noiommu.tests.unit.support.hugetlb import (
 from ansible_collections.baremetal.noiommu.tests.unit.support.tree import Tree
 
 
+def test_reserved_pages_count_as_used(root: HugetlbRoot, tree: Tree) -> None:
+    run(root, [{"size": "2M", "count": 8}])
+    tree.file("/sys/kernel/mm/hugepages/hugepages-2048kB/resv_hugepages", "7")
+    assert "7 are in use" in refused(root, {"size": "2M", "count": 6}).message
+
+
 def test_surplus_pages_do_not_count(root: HugetlbRoot, tree: Tree) -> None:
     run(root, [{"size": "2M", "count": 8}])
     tree.file("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "10")

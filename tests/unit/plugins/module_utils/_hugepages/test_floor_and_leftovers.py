@@ -182,9 +182,3 @@ def test_only_files_with_pages_of_a_size_that_shrinks_are_locked(tree: Tree, mon
     monkeypatch.setattr(fcntl, "flock", lambda handle, how: pytest.fail("a lock was taken"))
     with pytest.raises(HostError, match="1 are in use"):
         run(root, [{"size": "1G", "count": 0}])
-
-
-def test_reserved_pages_count_as_used(root: HugetlbRoot, tree: Tree) -> None:
-    run(root, [{"size": "2M", "count": 8}])
-    tree.file("/sys/kernel/mm/hugepages/hugepages-2048kB/resv_hugepages", "7")
-    assert "7 are in use" in refused(root, {"size": "2M", "count": 6}).message

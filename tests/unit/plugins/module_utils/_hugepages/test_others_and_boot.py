@@ -43,7 +43,24 @@ def test_the_script_of_the_boot_unit_reserves_and_complains(root: HugetlbRoot, t
 
 def test_the_boot_unit_comes_after_sysctl(root: HugetlbRoot, tree: Tree) -> None:
     run(root, [{"size": "2M", "count": 5}])
-    assert "After=systemd-sysctl.service dpdk.service\n" in tree.root.read_text(UNIT)
+    assert "After=systemd-sysctl.service\n" in tree.root.read_text(UNIT)
+
+
+@pytest.mark.parametrize("jobs, is_enabled, asked", [(["7", "7", ""], True, 3), (["7"] * 30, True, 20), ([], False, 0)])
+def test_the_boot_script_waits_for_dpdk_service_but_not_for_ever(
+    root: HugetlbRoot, tree: Tree, jobs: list[str], is_enabled: bool, asked: int
+) -> None:
+    """The boot waits for the script, and dpdk.service has no time limit."""
+    run(root, [{"size": "2M", "count": 5}])
+    if is_enabled:
+        tree.file(WANTS_DIR + "dpdk.service")
+    tree.file("/jobs", "\n".join(jobs) + "\n")
+    text = re.sub("/(sys|proc|etc)/", r"%s/\1/" % tree.base, tree.root.read_text(SCRIPT)).replace("sleep 1", ":")
+    systemctl = 'exec 3< %s/jobs; systemctl() { echo "$*" >> %s/asked; read -r job <&3; echo "$job"; }\n'
+    # A function reads in the subshell of $(...) from the same open file.
+    subprocess.run(["sh", "-c", systemctl % (tree.base, tree.base) + text], capture_output=True, check=False)
+    lines = (tree.root.read_text("/asked") or "").splitlines()
+    assert lines == ["show --property=Job --value dpdk.service"] * asked
 
 
 def test_a_number_that_sysctl_sets_is_named_with_its_line(root: HugetlbRoot, tree: Tree) -> None:

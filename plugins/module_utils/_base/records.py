@@ -33,12 +33,12 @@ _DAMAGED = {
         "Run the deploy playbook: it says what to do.",
     ),
 }
-# Whatever JSON can hold and a parser can stumble over: a damaged record is an answer, never a traceback.
+# Whatever a JSON parser can raise: a damaged record is an answer, never a traceback.
 _DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 def load_json(root: Root, path: str, schema: Schema = ANY) -> dict[str, Any] | None:
-    """Read the record of what devices were or of what they are to be; None if there is none."""
+    """Read a record of the devices' original or declared state; None if there is none."""
     damage, remedy = _DAMAGED.get(path, ("it is one of this collection's records", "Restore the file from a backup."))
     return load_record(root, path, dict, "%s is unusable, and %s." % (path, damage), remedy, schema)
 

@@ -185,7 +185,7 @@ class Verify:
         if not self._root.exists(BINDINGS) and self._root.exists(UNIT):
             yield "%s is missing: the next boot binds nothing" % BINDINGS
         for problem in self._damage:
-            yield "%s is damaged, and the next boot passes over it: %s" % (BINDINGS, problem)
+            yield "%s is damaged, and the next boot skips it: %s" % (BINDINGS, problem)
         for entry in self._functions:
             found = self._root.read_int("/sys/bus/pci/devices", entry["address"], "sriov_numvfs")
             if found != entry["vfs"]:

@@ -145,9 +145,9 @@ WRONG_MEMORY = [
     wrong(
         "noiommu_hugepage_mounts",
         [{"path": "/m", "size": "2M"}, {"path": "/m/1", "size": "2M"}],
-        ": /m and /m/1 are one inside the other, or the same.",
+        ": /m and /m/1 are the same, or one is inside the other.",
     ),
-    wrong("noiommu_host_memory", "64M", ": A host cannot do with so little memory."),
+    wrong("noiommu_host_memory", "64M", ": A host needs more memory than that."),
     wrong("noiommu_host_memory", "much", ": 'much' is not a page size."),
 ]
 WRONG_SCALARS = [

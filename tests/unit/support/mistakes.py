@@ -78,7 +78,7 @@ WRONG_GRANTS = [
     wrong(
         "noiommu_access",
         {"group": "g", "profile": "custom", "services": [{"name": "fwd"}]},
-        ".services[0]: The profile custom of fwd says nothing of what it needs.",
+        ".services[0]: The profile custom of fwd lists no capabilities.",
     ),
     wrong(
         "noiommu_access",

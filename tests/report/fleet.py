@@ -165,8 +165,8 @@ def realistic() -> dict[str, dict[str, Any]]:
         "edge3": drifted("devices_result", steps=["0000:65:00.1: unbind from i40e", "0000:65:00.1: bind to vfio-pci"]),
         "edge4": refused(
             "insecure_expired",
-            "Insecure passthrough was accepted until 2026-01-31, and that day is over. What this host has was left"
-            " as it is.",
+            "Insecure passthrough was accepted until 2026-01-31, and that day is over. Nothing on this host"
+            " was changed.",
             "noiommu_insecure_until: 2026-01-31, which ended at midnight UTC",
             "Decide anew: set noiommu_insecure_until to a later date, or take insecure passthrough back with the"
             " playbook baremetal.noiommu.rollback.",

@@ -201,7 +201,7 @@ class Boot:
                 os.chmod(self.root.path(path), GRANTED_MODE)
 
     def _prepare(self, bindings: dict[str, Any], originals: Originals, combines: bool) -> None:
-        # The operator accepted insecure mode when the bindings were declared; an IOMMU that works now overrules it.
+        # The operator accepted insecure mode when the bindings were declared; a working IOMMU overrides that.
         choice = choose(self.root, bindings["backend"], accept_unsafe=True)
         if choice.refusals:
             raise Refused(choice.refusals)

@@ -43,8 +43,8 @@ _COMMAND = """#!/bin/sh
 case $? in 0) exit 0 ;; 101) exit 1 ;; *) exit 2 ;; esac
 """
 
-# What the work of the program leaves: it writes to sysfs, loads modules, enters network namespaces and sees what others
-# have open. Devices, /tmp and home directories it sees as the host does, or a guard would be blind. By pidfd_getfd, one
+# All that the program's work permits: it writes to sysfs, loads modules, enters network namespaces and looks at open
+# files. It must see devices, /tmp and home directories as the host does, or a guard would be blind. By pidfd_getfd, one
 # of @debug, guards look at the sockets of others.
 _HARDENING = """NoNewPrivileges=yes
 CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_NET_ADMIN CAP_SYS_ADMIN

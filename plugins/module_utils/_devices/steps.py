@@ -129,7 +129,7 @@ def _is_mapped_otherwise(now: DeviceState, want: Target) -> bool:
 
 
 def target(backend: str, driver: str, pa_hint: bool, write_combining: Iterable[int] = ()) -> Target:
-    """Return what a device looks like once it is bound."""
+    """Return the target of a device that is to be bound."""
     bars = tuple(sorted(write_combining))
     if backend == DKMS:
         return Target(driver, driver, True, pa_hint, "noiommu", bars)

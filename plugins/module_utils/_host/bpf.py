@@ -20,7 +20,7 @@ _HOOKS = {46: "tcx/ingress", 47: "tcx/egress"}
 _MOST = 64
 # union bpf_attr, the part for queries: ifindex, type, two kinds of flags, ids, how many.
 _QUERY, _COUNT = "=IIIIQI4x", 24
-# Kernels write what else they have to say (the revision is at 56) whatever size they were told.
+# Kernels write more than this (the revision, at 56) whatever size they are given.
 _ATTRIBUTES = 256
 
 
@@ -74,7 +74,7 @@ def unreadable(what: str, exc: OSError) -> HostError:
     """Return the error for what root cannot read."""
     return HostError(
         "unreadable",
-        "The BPF programs on this host's interfaces cannot be told: %s." % exc.strerror,
+        "Cannot tell which BPF programs are on this host's interfaces: %s." % exc.strerror,
         evidence=["%s: %s" % (what, exc.strerror)],
         remedy="Run as root on the host itself, not in a container or a sandbox.",
         errno=exc.errno,

@@ -100,7 +100,7 @@ def needs(backend: str, driver: str, pa_hint: bool, write_combining: bool = Fals
         )
     for_bars = ["noiommu"] if write_combining else []
     if backend == BUILTIN:
-        # The module is often loaded long before options are read: the live value is written, too.
+        # The module is often loaded before its options are written, so its live value is written as well.
         return Needs(["vfio", *for_bars, driver], {NOIOMMU_MODE: "Y"}, ["vfio enable_unsafe_noiommu_mode=1"])
     return Needs([*for_bars, driver], {}, [])
 

@@ -191,9 +191,9 @@ class Preflight:
         }
 
     def _prebuilt_kernels(self) -> list[str]:
-        """The kernels that want a module from a build host."""
+        """The kernels that need a module from a build host."""
         wanted = self._prebuilt and self._module_required
-        # A directory of another name is not a kernel's; what runs is, and is refused by the controller.
+        # A directory with another name is not a kernel's. The controller refuses a bad running release.
         others = filter(kernels.is_release, kernels.installed(self._root))
         return sorted({self._release, *others}) if wanted else []
 
@@ -213,7 +213,7 @@ class Preflight:
             return self._choice.backend, self._selected
         try:
             deployed = load_json(self._root, BINDINGS, BINDINGS_SCHEMA) or {}
-        except HostError:  # whoever needs the record to bind says what is wrong with it
+        except HostError:  # reported where the record is needed for binding
             deployed = {}
         known = (self._bus.get(address) for address in self._recorded)
         return deployed.get("backend"), self._selected or [device for device in known if device is not None]

@@ -107,7 +107,7 @@ def test_what_another_run_kept_from_being_bound_is_bound_by_the_next_start(
     plug_in(host)
     with monkeypatch.context() as patch, exclusive(host.root):
         patch.setattr(_boot, "BUILD_WAIT", 0.0)
-        with pytest.raises(HostError, match="Another run works on this host"):
+        with pytest.raises(HostError, match="Another run is working on this host"):
             plug(host)
     assert host.root.listdir(ANNOUNCED) == [NIC]
     assert plug(host)[0] == 0 and host.driver_of(NIC) == "vfio-pci" and host.root.listdir(ANNOUNCED) == []

@@ -45,7 +45,7 @@ _FUNCTION = fields(
 )
 _FUNCTIONS = {"functions": table(_FUNCTION, r"[0-9]+")}  # the settings of virtual functions, by their indexes
 
-# One device, or one physical function, as it was before the first touch.
+# One device, or one physical function, as it was before the first change.
 ORIGINAL = fields(
     {
         "vendor_device": _KIND,

@@ -312,7 +312,7 @@ def test_a_filesystem_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr("fcntl.flock", unsupported)
     result = write(tmp_path, {"a": fleet.answers()})
-    assert result["refusals"][0]["code"] == "file" and "knows locks" in result["msg"]
+    assert result["refusals"][0]["code"] == "file" and "a filesystem with locks" in result["msg"]
 
 
 # --- a host that decides by facts ---

@@ -52,42 +52,44 @@ def test_everything_comes_up_as_declared(booted: Machine) -> None:
     ],
 )
 def test_dpdk_service_is_waited_for_where_it_binds_a_device_of_ours_but_not_for_ever(
-    host: Machine, monkeypatch: pytest.MonkeyPatch, interfaces: str, jobs: list[str], asked: int, is_given_up: bool
+    booted: Machine, monkeypatch: pytest.MonkeyPatch, interfaces: str, jobs: list[str], asked: int, is_given_up: bool
 ) -> None:
-    assert "dpdk" not in (host.root.read_text(UNIT) or ""), "it has no time limit, and the network waits for our unit"
+    assert "dpdk" not in (booted.root.read_text(UNIT) or ""), "it has no time limit, and the network waits for our unit"
     monkeypatch.setattr(_boot, "BOOT_WAIT", 0.0 if is_given_up else 60.0)
-    host.tree.file("/etc/dpdk/interfaces", interfaces)
-    host.tree.file("/etc/systemd/system/multi-user.target.wants/dpdk.service")
-    real, seen = host.runner.run, []
+    booted.tree.file("/etc/dpdk/interfaces", interfaces)
+    booted.tree.file("/etc/systemd/system/multi-user.target.wants/dpdk.service")
+    real, seen = booted.runner.run, []
 
     def run(*argv: str) -> RunResult:
         if argv[-1] != "dpdk.service":
             return real(*argv)
-        assert argv[:2] == ("systemctl", "show") and host.driver_of(NIC) == "e1000e"
+        assert argv[:2] == ("systemctl", "show") and booted.driver_of(NIC) == "e1000e"
         seen.append(argv)
         return RunResult(0, jobs[len(seen) - 1] + "\n", "")
 
-    monkeypatch.setattr(host.runner, "run", run)
-    failed, lines = boot(host)
-    assert failed == 0 and host.driver_of(NIC) == "vfio-pci" and len(seen) == asked
+    monkeypatch.setattr(booted.runner, "run", run)
+    failed, lines = boot(booted)
+    assert failed == 0 and booted.driver_of(NIC) == "vfio-pci" and len(seen) == asked
     assert is_given_up == any("dpdk.service has not ended" in line and NIC in line for line in lines)
 
 
-def test_a_device_that_is_pulled_out_meanwhile_keeps_no_other(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = host.kernel.wait_for_group
+def test_a_device_that_is_pulled_out_meanwhile_keeps_no_other(booted: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = booted.kernel.wait_for_group
 
     def wait(device: PciDevice) -> str:
         if device.address == NIC:
             raise FileNotFoundError(2, "No such file or directory", device.path)
         return real(device)
 
-    monkeypatch.setattr(host.kernel, "wait_for_group", wait)
-    failed, lines = boot(host)
-    assert failed == 1 and host.driver_of(VIRTIO) == "vfio-pci" and lines[0].startswith("%s: FAILED: " % NIC)
+    monkeypatch.setattr(booted.kernel, "wait_for_group", wait)
+    failed, lines = boot(booted)
+    assert failed == 1 and booted.driver_of(VIRTIO) == "vfio-pci" and lines[0].startswith("%s: FAILED: " % NIC)
 
 
 @pytest.mark.parametrize("part", ["links.update", "Boot._give_nodes"])
-def test_names_that_cannot_be_made_keep_nothing_else(host: Machine, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+def test_names_that_cannot_be_made_keep_nothing_else(
+    booted: Machine, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
     done = []
 
     def fail(*_args: object) -> None:
@@ -96,15 +98,15 @@ def test_names_that_cannot_be_made_keep_nothing_else(host: Machine, monkeypatch:
     monkeypatch.setattr("%s.%s" % (_boot.__name__, "links.update"), lambda *_args: done.append("links.update"))
     monkeypatch.setattr("%s.%s" % (_boot.__name__, "Boot._give_nodes"), lambda _self: done.append("Boot._give_nodes"))
     monkeypatch.setattr("%s.%s" % (_boot.__name__, part), fail)
-    failed, lines = boot(host)
+    failed, lines = boot(booted)
     assert failed == 1 and len(done) == 1 and any("No space left" in line for line in lines)
-    assert (host.driver_of(NIC), host.driver_of(VIRTIO)) == ("vfio-pci", "vfio-pci")
+    assert (booted.driver_of(NIC), booted.driver_of(VIRTIO)) == ("vfio-pci", "vfio-pci")
 
 
-def test_a_second_run_asks_nothing(host: Machine) -> None:
-    boot(host)
-    host.requests.clear()
-    assert boot(host)[0] == 0 and host.requests == []
+def test_a_second_run_asks_nothing(booted: Machine) -> None:
+    boot(booted)
+    booted.requests.clear()
+    assert boot(booted)[0] == 0 and booted.requests == []
 
 
 def test_a_device_whose_bus_number_moved_is_found_by_its_mac(booted: Machine) -> None:

@@ -42,6 +42,7 @@ ALSO_USED = {
     "ovs": ("tests/wires.py",),
     "secureboot": ("tests/signing.py",),
     "selinux": ("tests/denials.py",),
+    "sriov": ("tests/frames.py", "tests/virtual_functions.py"),
     "upgrade": ("tests/upgrading.py",),
 }
 KMOD_TEST = ("kmod", "tests/kmod", "tools/kmod", "tools/rig")

@@ -67,17 +67,26 @@ def test_duplicate():
     refused(HOST, NIC, "52:54:00:0a:00:00", noiommu_devices=[{"address": NIC}, {"mac": "52:54:00:0a:00:00"}])
 
 
-def test_no_headers_for_the_kernel():
+@pytest.mark.parametrize(
+    "sources, expected",
+    (
+        pytest.param("", ("no_repository", "linux-headers-", "prebuilt"), id="no repository"),
+        pytest.param("deb [trusted=yes] file:/run/no-sources ./", ("linux-headers-", "by hand"), id="an empty one"),
+    ),
+)
+def test_no_headers_for_the_kernel(sources, expected):
     """The headers package is held back, so that installing it does not mend this by itself."""
     with broken(
         HOST,
         f"cp -d {KERNEL_BUILD} /run/build.kept && rm {KERNEL_BUILD}"
-        " && mkdir /run/no-sources && mount --bind /run/no-sources /etc/apt/sources.list.d"
-        " && mount --bind /dev/null /etc/apt/sources.list && mount -t tmpfs none /var/lib/apt/lists",
+        " && mkdir -p /run/no-sources/list.d && touch /run/no-sources/Packages"
+        f" && echo '{sources}' > /run/no-sources/list"
+        " && mount --bind /run/no-sources/list.d /etc/apt/sources.list.d"
+        " && mount --bind /run/no-sources/list /etc/apt/sources.list && mount -t tmpfs none /var/lib/apt/lists",
         "umount /var/lib/apt/lists; umount /etc/apt/sources.list; umount /etc/apt/sources.list.d;"
-        f" rmdir /run/no-sources; mv /run/build.kept {KERNEL_BUILD}",
+        f" rm -r /run/no-sources; mv /run/build.kept {KERNEL_BUILD}",
     ):
-        refused(HOST, "linux-headers-", "by hand")
+        refused(HOST, *expected)
 
 
 @pytest.mark.parametrize(

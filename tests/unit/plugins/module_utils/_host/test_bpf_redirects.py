@@ -70,7 +70,7 @@ def test_only_a_kernel_without_bpf_has_none(
     monkeypatch.setattr(ctypes, "CDLL", lambda *_args, **_options: Failing())
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     if is_error:
-        with pytest.raises(HostError, match="cannot be told") as caught:
+        with pytest.raises(HostError, match="Cannot tell") as caught:
             bpf_redirects.read_redirects(Root(str(tmp_path)))
         assert caught.value.code == "unreadable"
     else:

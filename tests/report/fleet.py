@@ -71,6 +71,7 @@ def answers(backend: str = "dkms", kernel: str = KERNELS[0], devices: int = 2, *
         "changed": False,
         "verdict": {
             "backend": backend,
+            "module_required": backend == "dkms",
             "safe": not insecure,
             "ok": True,
             "refusals": [],
@@ -199,6 +200,7 @@ def realistic() -> dict[str, dict[str, Any]]:
         "lab4": answers(
             verdict={
                 "backend": "dkms",
+                "module_required": True,
                 "ok": True,
                 "refusals": [],
                 "reboot_required": True,

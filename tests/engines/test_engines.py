@@ -209,7 +209,7 @@ def report_dir(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
         )
     for job in running:
-        said, _ = job.communicate()
+        said = job.communicate()[0]
         assert job.returncode == 0, said
     done = play(fleet, HERE, "-i", whole, REPORT, "-e", f"noiommu_report_dir={work}/report", "--limit", "host0002")
     assert done.returncode == 0 and "checked now: 1, of earlier runs: 2" in done.stdout, done.stdout

@@ -114,8 +114,8 @@ def plan(now: DeviceState, want: Target) -> list[Step]:
     if want.in_module and remake_group:
         steps.append(Step(ADD, want.pa_hint is not False))
     if want.write_combining is not None and (rebind or now.driver is None):  # a driver forbids it
-        steps += [Step(UNCOMBINE, bar) for bar in now.bars.named if bar not in want.write_combining]
-        steps += [Step(COMBINE, bar) for bar in want.write_combining if bar not in now.bars.named]
+        steps += [Step(UNCOMBINE, window) for window in now.bars.named if window not in want.write_combining]
+        steps += [Step(COMBINE, window) for window in want.write_combining if window not in now.bars.named]
     if rebind and want.driver is not None:
         steps.append(Step(BIND, want.driver))
     return steps

@@ -29,50 +29,50 @@ _REASON = re.compile(r"BAR \d (?:is not|will not be|stays) write-combined: (.*)"
 _REMEDY = "Look at the last lines of `dmesg`. Without write_combining, the device works as it did before."
 
 
-def combine(kernel: Kernel, device: PciDevice, bar: int) -> None:
+def combine(kernel: Kernel, device: PciDevice, window: int) -> None:
     """Have a BAR mapped write-combined by the next vfio-pci."""
-    if bar not in read_naming(kernel.root, device.address).named:
-        _request(kernel, device, "+", bar)
+    if window not in read_naming(kernel.root, device.address).named:
+        _request(kernel, device, "+", window)
 
 
-def uncombine(kernel: Kernel, device: PciDevice, bar: int) -> None:
+def uncombine(kernel: Kernel, device: PciDevice, window: int) -> None:
     """Have a BAR mapped as usual again."""
-    if bar in read_naming(kernel.root, device.address).named:
-        _request(kernel, device, "-", bar)
+    if window in read_naming(kernel.root, device.address).named:
+        _request(kernel, device, "-", window)
 
 
 def require_combined(kernel: Kernel, device: PciDevice, bars: Sequence[int]) -> None:
     """Raise HostError unless these BARs are write-combined: binding succeeds without."""
     combined = read_naming(kernel.root, device.address).combined
-    for bar in bars:
-        if bar not in combined:
+    for window in bars:
+        if window not in combined:
             lines = _lines(kernel, device)
             raise _error(
-                device, bar, _reason(lines) or "the module does not say why", ["%s: off" % WRITE_COMBINING, *lines]
+                device, window, _reason(lines) or "the module does not say why", ["%s: off" % WRITE_COMBINING, *lines]
             )
 
 
-def _request(kernel: Kernel, device: PciDevice, sign: str, bar: int) -> None:
+def _request(kernel: Kernel, device: PciDevice, sign: str, window: int) -> None:
     if not kernel.root.exists(WRITE_COMBINING):
-        raise _unknown(kernel, device, bar)
+        raise _unknown(kernel, device, window)
     try:
-        kernel.root.write_sysfs(WRITE_COMBINING, "%s%s %d\n" % (sign, device.address, bar))
+        kernel.root.write_sysfs(WRITE_COMBINING, "%s%s %d\n" % (sign, device.address, window))
     except HostError as exc:
         if exc.errno not in _MEANINGS:
             raise
         lines = _lines(kernel, device)
         reason = _reason(lines) or _MEANINGS[exc.errno]
-        error = _error(device, bar, reason, exc.evidence + lines)
+        error = _error(device, window, reason, exc.evidence + lines)
         error.errno = exc.errno
         raise error from exc
 
 
-def _unknown(kernel: Kernel, device: PciDevice, bar: int) -> HostError:
+def _unknown(kernel: Kernel, device: PciDevice, window: int) -> HostError:
     """Return the error of a module that is not loaded, or is the one of before an upgrade."""
     reason = "the kernel module noiommu is not loaded"
     if kernel.root.exists(MODULE):
         reason = "the loaded kernel module noiommu is of an earlier version, which knows no write combining"
-    error = _error(device, bar, reason, ["%s: absent" % WRITE_COMBINING])
+    error = _error(device, window, reason, ["%s: absent" % WRITE_COMBINING])
     error.remedy = "Reboot into a kernel for which the present version is installed, then deploy again."
     return error
 
@@ -87,5 +87,7 @@ def _reason(lines: list[str]) -> str | None:
     return match.group(1) if match else None
 
 
-def _error(device: PciDevice, bar: int, reason: str, evidence: list[str]) -> HostError:
-    return HostError(CODE, "BAR %d of %s is not write-combined: %s." % (bar, device.address, reason), evidence, _REMEDY)
+def _error(device: PciDevice, window: int, reason: str, evidence: list[str]) -> HostError:
+    return HostError(
+        CODE, "BAR %d of %s is not write-combined: %s." % (window, device.address, reason), evidence, _REMEDY
+    )

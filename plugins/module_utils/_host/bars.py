@@ -89,9 +89,9 @@ def read_special(root: Root, device: PciDevice) -> Special | None:
             if kind == _MSIX:
                 msix.update(pointer & 7 for pointer in struct.unpack("<II", _read(root, path, offset + 4, 8)))
             elif kind == _VENDOR and is_virtio:
-                structure, bar = _read(root, path, offset + 3, 2)
+                structure, window = _read(root, path, offset + 3, 2)
                 if structure != _VIRTIO_SHARED_MEMORY:
-                    virtio.add(bar)
+                    virtio.add(window)
     except EOFError:
         return None
     return Special(frozenset(msix), frozenset(virtio))
@@ -130,7 +130,7 @@ def read_naming(root: Root, address: str) -> Naming:
     return Naming(tuple(sorted(named)), tuple(sorted(combined)))
 
 
-def other_types(root: Root, bar: Bar) -> list[str]:
+def other_types(root: Root, window: Bar) -> list[str]:
     """Return how the kernel's own list of memory types contradicts that a BAR is write-combined.
 
     There is one on x86 where debugfs is mounted; without it, nothing contradicts.
@@ -139,5 +139,5 @@ def other_types(root: Root, bar: Bar) -> list[str]:
     if text is None:
         return []
     ends = ((int(start, 16), int(end, 16), kind) for start, end, kind in _MEMTYPE.findall(text))
-    kinds = {kind for start, end, kind in ends if start < bar.start + bar.size and end > bar.start}
+    kinds = {kind for start, end, kind in ends if start < window.start + window.size and end > window.start}
     return sorted(kinds - {_COMBINED}) if kinds else ["no type at all"]

@@ -136,35 +136,35 @@ def choose_bars(root: Root, device: PciDevice, declared: Sequence[str]) -> Choic
 
 def objection(device: PciDevice, bars: dict[int, Bar], special: Special | None, number: int) -> Objection | None:
     """Return why this BAR must not be write-combined, as far as can be known."""
-    bar = bars.get(number)
+    window = bars.get(number)
     where = device.path + "/resource"
-    if bar is None:
+    if window is None:
         below = bars.get(number - 1)
         if below is not None and below.is_wide:
             return Objection("BAR %d has 64 bits and takes its place" % below.number, "%s: %s" % (where, below))
         return Objection("the device has no such BAR", "%s: %s" % (where, _listed(bars)))
-    seen = "%s: %s" % (where, bar)
-    if not bar.is_memory:
+    seen = "%s: %s" % (where, window)
+    if not window.is_memory:
         return Objection("it is no memory, but I/O", seen)
-    if bar.is_unset:
+    if window.is_unset:
         return Objection("neither firmware nor kernel gave it an address", seen)
-    if not bar.is_prefetchable:
+    if not window.is_prefetchable:
         return Objection("it is not prefetchable, so it holds registers", seen)
-    if bar.start % _PAGE or bar.size % _PAGE:
+    if window.start % _PAGE or window.size % _PAGE:
         return Objection("it is not made of whole pages", seen)
-    return _registers(device, bar, special)
+    return _registers(device, window, special)
 
 
-def _registers(device: PciDevice, bar: Bar, special: Special | None) -> Objection | None:
+def _registers(device: PciDevice, window: Bar, special: Special | None) -> Objection | None:
     config = device.path + "/config"
     if special is None:
         return Objection("what is in it cannot be told, as the device's configuration space cannot be read", config)
-    if bar.number in special.msix:
+    if window.number in special.msix:
         return Objection("it holds the MSI-X table or its pending bits", "%s: capability MSI-X" % config)
-    if bar.number in special.virtio:
+    if window.number in special.virtio:
         return Objection("it holds registers of virtio", "%s: vendor-specific capabilities" % config)
     for vendor, kind, number, whose in _REGISTERS:
-        if number == bar.number and vendor in ("", device.vendor) and device.class_code.startswith(kind):
+        if number == window.number and vendor in ("", device.vendor) and device.class_code.startswith(kind):
             seen = "%s is %s, class %s" % (device.address, device.vendor_device, device.class_code)
             return Objection("BAR %d of %s holds registers that must be written in order" % (number, whose), seen)
     return None
@@ -176,7 +176,9 @@ def _prefetchable(device: PciDevice, bars: dict[int, Bar], special: Special | No
     numbers = tuple(number for number, found in objections.items() if found is None)
     msix = special.msix if special is not None else frozenset()
     elsewhere = [
-        bar.number for bar in bars.values() if bar.is_memory and not bar.is_prefetchable and bar.number not in msix
+        window.number
+        for window in bars.values()
+        if window.is_memory and not window.is_prefetchable and window.number not in msix
     ]
     if numbers and elsewhere:
         return Choice(numbers, [])

@@ -16,14 +16,18 @@ from .._host.pci import PciDevice
 
 def drift(root: Root, device: PciDevice, state: DeviceState, declared: Sequence[int]) -> Iterator[str]:
     """Yield how the BARs of a bound device differ from what is declared."""
-    for bar in declared:
-        if bar not in state.bars.combined:
-            yield "%s: BAR %d is not write-combined" % (device.address, bar)
-    for bar in state.bars.combined:
-        if bar not in declared:
-            yield "%s: BAR %d is write-combined, which is not declared" % (device.address, bar)
+    for window in declared:
+        if window not in state.bars.combined:
+            yield "%s: BAR %d is not write-combined" % (device.address, window)
+    for window in state.bars.combined:
+        if window not in declared:
+            yield "%s: BAR %d is write-combined, which is not declared" % (device.address, window)
     found = read_bars(root, device)
-    for bar in sorted(set(declared).intersection(state.bars.combined, found)):
-        others = other_types(root, found[bar])
+    for window in sorted(set(declared).intersection(state.bars.combined, found)):
+        others = other_types(root, found[window])
         if others:
-            yield "%s: the kernel's list of memory types has %s for BAR %d" % (device.address, ", ".join(others), bar)
+            yield "%s: the kernel's list of memory types has %s for BAR %d" % (
+                device.address,
+                ", ".join(others),
+                window,
+            )

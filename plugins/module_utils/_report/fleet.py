@@ -252,7 +252,7 @@ def _device(one: Mapping[str, Any]) -> dict[str, Any]:
 
 def _bars(value: Any) -> list[int]:
     found = value if isinstance(value, list) else []
-    return [bar for bar in found if isinstance(bar, int) and not isinstance(bar, bool) and bar in BARS]
+    return [window for window in found if isinstance(window, int) and not isinstance(window, bool) and window in BARS]
 
 
 def changes(result: Mapping[str, Any]) -> list[str]:

@@ -174,9 +174,9 @@ class Machine:
 
     def combine(self, text: str) -> None:
         """React to the noiommu module's write_combining parameter."""
-        address, bar = text[1:].split()
-        key = (address, int(bar))
-        flags = self.tree.root.read_text(self.tree.real(address), "resource").splitlines()[int(bar)].split()[2]
+        address, window = text[1:].split()
+        key = (address, int(window))
+        flags = self.tree.root.read_text(self.tree.real(address), "resource").splitlines()[int(window)].split()[2]
         if self.driver_of(address) is not None:
             raise OSError(errno.EBUSY, "Device or resource busy")
         if not int(flags, 16) & 0x2000:

@@ -24,8 +24,8 @@ def msix(table: int, pending: int | None = None) -> bytes:
     return b"\x11" + struct.pack("<HII", 7, 0x1000 | table, 0x2000 | pending)
 
 
-def virtio(structure: int, bar: int) -> bytes:
-    return b"\x09" + bytes([16, structure, bar]) + bytes(11)
+def virtio(structure: int, window: int) -> bytes:
+    return b"\x09" + bytes([16, structure, window]) + bytes(11)
 
 
 def ena(tree: Tree) -> None:
@@ -102,7 +102,7 @@ def test_what_holds_data_may_be_named(tree: Tree, make, declared: list[str], bar
 
 
 @pytest.mark.parametrize(
-    "make,bar,reason,evidence",
+    "make,window,reason,evidence",
     [
         (ena, 0, "it is not prefetchable, so it holds registers", "BAR 0: 16384 bytes, memory, not prefetchable"),
         (ena, 4, "the device has no such BAR", "BAR 2: 1048576 bytes, memory, prefetchable"),
@@ -118,11 +118,11 @@ def test_what_holds_data_may_be_named(tree: Tree, make, declared: list[str], bar
         (odd, 4, "the MSI-X table or its pending bits", "/config"),
     ],
 )
-def test_what_holds_registers_is_refused(tree: Tree, make, bar: int, reason: str, evidence: str) -> None:
+def test_what_holds_registers_is_refused(tree: Tree, make, window: int, reason: str, evidence: str) -> None:
     make(tree)
-    bars, (refusal,) = choose(tree, str(bar))
+    bars, (refusal,) = choose(tree, str(window))
     assert bars == () and refusal.code == "write_combining"
-    assert refusal.message.startswith("BAR %d of %s cannot be write-combined: " % (bar, NIC))
+    assert refusal.message.startswith("BAR %d of %s cannot be write-combined: " % (window, NIC))
     assert reason in refusal.message and evidence in "; ".join(refusal.evidence) and refusal.remedy
 
 

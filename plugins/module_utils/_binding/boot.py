@@ -237,13 +237,17 @@ class Boot:
                 if match.device is None:
                     raise HostError("gone", match.note)
                 failed += self._make(match.device, entry, bus, stored, set(originals.devices))
-            except HostError as exc:
+            except (HostError, OSError) as exc:
                 failed += 1
                 self._log("%s: no virtual functions: %s" % (entry["address"], exc))
+                if isinstance(exc, HostError) and exc.code == INTERRUPTED:
+                    raise
         return failed
 
     def _make(self, pf: PciDevice, entry: dict[str, Any], bus: PciBus, stored: Stored, ours: set[str]) -> int:
         """Make virtual functions and set them up; return how many could not be set up."""
+        # Its interface may have got another name since the devices were listed.
+        pf = PciBus(self.root).get(pf.address) or pf
         settings = from_record(entry)
         found = read_settings(self.root, pf) if settings else {}
         vf_plan = VfPlan(pf, count(self.root, pf), entry["vfs"], settings=settings, found=found)

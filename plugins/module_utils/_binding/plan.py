@@ -276,9 +276,7 @@ class BindingPlan:
         steps += ["%s the name %s/%s" % ("set" if target else "remove", links.BASE, name) for name, target in names]
         if boot_files.is_enabled(root) != self.enabled:
             steps.append("%s %s" % ("enable" if self.enabled else "disable", UNIT_NAME))
-        left = [path for path in recorded.parameters if path not in self.needs.parameters]
-        steps += ["set %s back to %s" % (path, recorded.parameters[path]) for path in left]
-        steps += ["unload module %s" % name for name in modules_to_unload(root, recorded.modules, self.needs.modules)]
+        steps += [] if self.kept else _restored(root, recorded, self.needs)  # those kept need what was set for them
         empty = boot_files.empty_directories(root, self.is_declared)
         return steps + ["remove the empty directory %s" % path for path in empty]
 
@@ -346,3 +344,10 @@ def _settings_to_lose(plan: VfPlan, originals: Originals) -> dict[int, Settings]
     is_hosts = originals.sriov[plan.pf.address]["vfs"] == plan.now
     found = {index: remarkable(settings) for index, settings in plan.found.items()} if is_hosts else {}
     return {index: settings for index, settings in found.items() if settings}
+
+
+def _restored(root: Root, recorded: Originals, wanted: Needs) -> list[str]:
+    """Describe what is restored of the host once no device needs it."""
+    left = [path for path in recorded.parameters if path not in wanted.parameters]
+    steps = ["set %s back to %s" % (path, recorded.parameters[path]) for path in left]
+    return steps + ["unload module %s" % name for name in modules_to_unload(root, recorded.modules, wanted.modules)]

@@ -53,7 +53,7 @@ def parse_vendor_device(value: str) -> str:
 
 def parse_mac(value: str) -> str:
     """Return a MAC address as the kernel shows it."""
-    mac = _plain_mac(value)
+    mac = plain_mac(value)
     if not _MAC.match(mac):
         raise malformed(
             value,
@@ -66,10 +66,10 @@ def parse_mac(value: str) -> str:
 
 def is_mac(value: str) -> bool:
     """Whether a text is a MAC address."""
-    return bool(_MAC.match(_plain_mac(value)))
+    return bool(_MAC.match(plain_mac(value)))
 
 
-def _plain_mac(value: str) -> str:
+def plain_mac(value: str) -> str:
     return value.strip().lower().replace("-", ":")
 
 

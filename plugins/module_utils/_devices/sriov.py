@@ -154,12 +154,13 @@ def _plan_declared(root: Root, pf: PciDevice, entry: dict[str, Any], record: dic
     now, want = count(root, pf), entry["vfs"]
     declared = declared_settings(entry.get("functions") or [], want)
     original, kept = from_record(record or {}), kept_originals(record, want)
+    restore = select(original, lambda index, group: index not in kept and group[0] not in declared.get(index, {}))
     plan = VfPlan(
         pf,
         now,
         want,
         settings=merged(select(original, lambda index, group: index in kept and index < want), declared),
-        restore=select(original, lambda index, group: index not in kept and group[0] not in declared.get(index, {})),
+        restore=restore if interface_of(root, pf) is not None else {},  # without one nobody can be told
         found=read_settings(root, pf) if now and (declared or original or now != want) else {},
     )
     if not plan.changes:

@@ -310,11 +310,14 @@ class Transaction:
         if is_quiet:
             root.write_sysfs(autoprobe, "0\n")
         self.kernel.set_functions(plan.pf, plan.now)
-        set_back(root, plan.pf, settings)
-        if is_quiet:
-            root.write_sysfs(autoprobe, "1\n")
-        for device, state, interfaces in before:
-            self._undo_move(device, as_target(state), interfaces)
+        try:
+            if any(settings.values()):
+                set_back(root, plan.pf, settings)
+        finally:  # a setting that cannot be restored keeps no driver from its function
+            if is_quiet:
+                root.write_sysfs(autoprobe, "1\n")
+            for device, state, interfaces in before:
+                self._undo_move(device, as_target(state), interfaces)
 
     def _undo_move(self, device: PciDevice, want: Target, interfaces: list[dict[str, Any]]) -> None:
         refuse_hanging(self.kernel.root, device.address)

@@ -18,6 +18,8 @@ from .vf_settings import Settings, differences, groups_of, in_words
 
 # Drivers compare rates with the speed of the link, which takes its time after the interface was set up.
 _LINK_WAIT = 10.0
+# Until when each interface has been waited for: once is enough for all virtual functions of a run.
+_waited_until: dict[str, float] = {}
 _REMEDIES = {
     errno.EOPNOTSUPP: "This driver cannot set it: remove it from functions, or use a card whose driver can.",
     errno.EPROTONOSUPPORT: "This driver knows no other vlan_protocol than 802.1Q.",
@@ -70,7 +72,7 @@ def _set_group(root: Root, pf: PciDevice, link: Interface, index: int, settings:
 
 def _has_link(root: Root, name: str) -> bool:
     """Whether there is a link, which may come a moment later."""
-    deadline = time.monotonic() + _LINK_WAIT
+    deadline = _waited_until.setdefault(root.path(NET, name), time.monotonic() + _LINK_WAIT)
     while root.read_text(NET, name, "carrier") != "1":
         if time.monotonic() >= deadline:
             return False

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, Mapping
 from .._base.errors import HostError
 from .._base.schema import Problem, expected
 from .._host.virtual_functions import GROUPS, LINK_STATES, PROTOCOLS
-from .forms import is_mac, parse_indexes, texts
+from .forms import is_mac, parse_indexes, plain_mac, texts
 
 Settings = Dict[str, Any]  # of one virtual function
 
@@ -45,6 +45,7 @@ _INITIAL = {**_USUAL, "mac": NO_MAC, "vlan": 0, "trust": False, "link_state": "a
 RESETTING = {"mac", "vlan", "qos", "vlan_protocol", "trust"}
 # Without these a virtual function works, and is nobody else.
 BENIGN = {"min_tx_rate", "max_tx_rate", "link_state"}
+_RATES = ("min_tx_rate", "max_tx_rate")
 _HIGHEST = {"vlan": 4094, "qos": 7, "min_tx_rate": 2**32 - 1, "max_tx_rate": 2**32 - 1}
 
 
@@ -55,29 +56,26 @@ def declared_settings(entries: Iterable[Mapping[str, Any]], number: int) -> dict
     """Return what is declared, by the index of the virtual function. The entries must be right."""
     found: dict[int, Settings] = {}
     for entry in entries:
-        settings = _complete({key: entry[key] for key in KEYS if entry.get(key) is not None})
+        settings = {key: entry[key] for key in KEYS if entry.get(key) is not None}
         for index in parse_indexes(entry.get("vf") or [], range(number)):
             found.setdefault(index, {}).update(settings)
-    return found
+    return {index: _complete(settings) for index, settings in found.items()}
 
 
 def _complete(settings: Settings) -> Settings:
     groups = [group for group in GROUPS if any(key in settings for key in group)]
     found = {key: settings.get(key, _USUAL.get(key)) for group in groups for key in group}
     if "mac" in found:
-        found["mac"] = _plain_mac(found["mac"])
+        found["mac"] = plain_mac(str(found["mac"]))
     if found.get("vlan") == 0 and found["qos"] == 0:
         found["vlan_protocol"] = "802.1Q"  # there is no tag that it could be in
     return found
 
 
-def _plain_mac(text: Any) -> str:
-    return str(text).strip().lower().replace("-", ":")
-
-
 def problems(entries: Any, number: int, where: str) -> Iterator[Problem]:
     """Yield everything that is wrong with what is declared for the virtual functions of one physical one."""
     told: dict[tuple[int, str], str] = {}
+    rates: dict[int, dict[str, int]] = {}
     for position, entry in enumerate(entries):
         here = "%s[%d]" % (where, position)
         given = [key for key in KEYS if entry.get(key) is not None]
@@ -97,6 +95,16 @@ def problems(entries: Any, number: int, where: str) -> Iterator[Problem]:
             if told.setdefault((index, key), here) != here:
                 earlier = told[index, key]
                 yield Problem("%s.%s" % (here, key), "%s sets it for virtual function %d as well" % (earlier, index))
+            if key in _RATES:
+                rates.setdefault(index, {})[key] = int(entry[key])
+    yield from _wrong_rates({told[index, _RATES[0]]: both for index, both in rates.items() if len(both) == 2})
+
+
+def _wrong_rates(declared: Mapping[str, Mapping[str, int]]) -> Iterator[Problem]:
+    for where, rates in declared.items():
+        low, high = (rates[key] for key in _RATES)
+        if high and low > high:
+            yield Problem(where + ".min_tx_rate", "%d is more than max_tx_rate, which is %d" % (low, high))
 
 
 def _wrong_values(entry: Mapping[str, Any], where: str) -> Iterator[Problem]:
@@ -105,13 +113,10 @@ def _wrong_values(entry: Mapping[str, Any], where: str) -> Iterator[Problem]:
             yield expected("a whole number from 0 to %d" % highest, entry[key], "%s.%s" % (where, key))
     if entry.get("mac") is not None:
         yield from _wrong_mac(entry["mac"], where + ".mac")
-    low, high = (int(entry.get(key) or 0) for key in ("min_tx_rate", "max_tx_rate"))
-    if high and low > high:
-        yield Problem(where + ".min_tx_rate", "%d is more than max_tx_rate, which is %d" % (low, high))
 
 
 def _wrong_mac(value: Any, where: str) -> Iterator[Problem]:
-    mac = _plain_mac(value)
+    mac = plain_mac(value)
     if not is_mac(mac):
         yield expected("a MAC address such as 52:54:00:12:34:56", value, where)
     elif mac == NO_MAC:

@@ -39,12 +39,15 @@ def configure(
         if device is None or state is None or state.driver in (None, *PASSTHROUGH_DRIVERS):
             _set(transaction, pf, index, settings, before)
             continue
-        interfaces = [_renamed(interface, settings["mac"]) for interface in interface_state(device)]
+        interfaces = interface_state(device)
         transaction.move(device, as_target(state)._replace(driver=None))
-        _set(transaction, pf, index, settings, before)
-        if device.address not in bound_later:
-            transaction.move(device, as_target(state))
-            kernel.restore_links({device.address: interfaces})
+        try:
+            _set(transaction, pf, index, settings, before)
+            interfaces = [_renamed(interface, settings["mac"]) for interface in interfaces]
+        finally:  # a caller may go on without these settings, and the host needs the function
+            if device.address not in bound_later:
+                transaction.move(device, as_target(state))
+                kernel.restore_links({device.address: interfaces})
     require_taken(root, pf, changes)
 
 

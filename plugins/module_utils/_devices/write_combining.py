@@ -83,8 +83,8 @@ def _lines(kernel: Kernel, device: PciDevice) -> list[str]:
 
 def _reason(lines: list[str]) -> str | None:
     """Return the reason that the module gave last; one errno may mean several things."""
-    match = _REASON.search(lines[-1]) if lines else None
-    return match.group(1) if match else None
+    matches = [match for match in map(_REASON.search, lines) if match]
+    return matches[-1].group(1) if matches else None
 
 
 def _error(device: PciDevice, window: int, reason: str, evidence: list[str]) -> HostError:

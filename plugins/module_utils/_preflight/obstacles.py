@@ -20,7 +20,8 @@ from .._dkms import checks
 from .._host import kernels, modprobe
 from .._host.filesystems import read_only, room
 from .._host.modules import module_installed, module_loaded
-from .._policy.backend import DKMS, needs
+from .._policy.backend import needs
+from .._policy.kinds import VFIO_PCI
 
 # Where our files on a host are, and how much room the step needs that writes them.
 _PLACES = ("/etc", LIBRARY, STATE)
@@ -38,6 +39,8 @@ class Steps(NamedTuple):
 
     backend: str | None  # of the declared devices
     at_boot: bool  # something that each boot has to set up again
+    combines: bool  # BARs are to be write-combined
+    module_required: bool  # the noiommu module is installed
     is_prebuilt: bool
     packages: list[str]  # which have to be installed for a build
 
@@ -48,8 +51,8 @@ def refusals(root: Root, steps: Steps) -> list[HostError]:
     if steps.at_boot:
         found += [*_unwritable(root, _PLACES), *_full(root), *_no_systemd(root)]
     if steps.backend is not None:
-        found += _modules(root, steps.backend)
-    if steps.backend == DKMS and not module_installed(root, "noiommu", kernels.running(root)):
+        found += _modules(root, steps.backend, steps.combines)
+    if steps.module_required and not module_installed(root, "noiommu", kernels.running(root)):
         found += _build(root, steps)
     return found
 
@@ -103,8 +106,9 @@ def _no_systemd(root: Root) -> Iterator[HostError]:
 # --- modules ---
 
 
-def _modules(root: Root, backend: str) -> Iterator[HostError]:
-    missing = [module for module in needs(backend, "vfio-pci", True).modules if not module_loaded(root, module)]
+def _modules(root: Root, backend: str, combines: bool) -> Iterator[HostError]:
+    wanted = needs(backend, VFIO_PCI, True, combines).modules
+    missing = [module for module in wanted if not module_loaded(root, module)]
     if not missing:
         return
     if root.read_text(_OFF) == "1":

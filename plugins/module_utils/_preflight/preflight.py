@@ -126,7 +126,8 @@ class Preflight:
         later = LaterSteps(declared.hugepages, declared.hugepage_mounts, declared.access, declared.host_memory)
         self._later_refusals = later_refusals(root, later, self._choice.backend)
         at_boot = bool(declared.devices or declared.sriov or declared.hugepages or declared.hugepage_mounts)
-        self._steps = Steps(self._choice.backend, at_boot, self._prebuilt, sorted(self._lacking))
+        combines, required = bool(self._combined), self._module_required
+        self._steps = Steps(self._choice.backend, at_boot, combines, required, self._prebuilt, sorted(self._lacking))
 
     def report(self, subset: Container[str] = (ALL,)) -> dict[str, Any]:
         """Return the verdict and these ``PARTS`` of the facts behind it, as noiommu_info does."""
@@ -297,7 +298,7 @@ class Preflight:
 
     def _held(self) -> list[HostError]:
         """The devices that cannot be unbound: a process drives them, or an earlier run's request still hangs."""
-        leaving = [device for device in self._selected if device.driver not in (None, "vfio-pci")]
+        leaving = [device for device in self._selected if device.driver not in (None, VFIO_PCI)]
         if not leaving:
             return []
         from .._devices.control import Kernel  # on most hosts everything is bound, and this not needed

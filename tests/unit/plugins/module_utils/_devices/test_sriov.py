@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
 
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError, Refused
@@ -16,7 +18,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.sriov import predict
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.netlink import Address, NetState, Route
-from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus, PciDevice
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy import guards
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight.preflight import Declaration, Preflight
@@ -166,6 +168,43 @@ def test_and_at_boot(down: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     down.tree.file("/sys/class/net/pf0/flags", "0x1002")
     failed, lines = boot(down)
     assert failed == 0 and number(down) == 4 and is_up(down), lines
+
+
+def test_one_whose_interface_does_not_come_up_keeps_nothing_else_from_the_boot(
+    down: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_boot, "BOOT_WAIT", 0.0)
+    nic = "0000:00:0a.0"
+    down.tree.pci(nic, "1af4:1041", driver="virtio-pci")
+    converge(down, THREE_OF_FOUR._replace(devices=[*THREE_OF_FOUR.devices, {"address": nic}]))
+    down.functions(PF, 0)
+    down.unbind(nic)
+    down.tree.file("/sys/class/net/pf0/flags", "0x1002")
+
+    def link_up(name: str) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(down.kernel, "link_up", link_up)
+    failed, lines = boot(down)
+    assert failed and down.driver_of(nic) == "vfio-pci" and number(down) == 0, lines
+    assert any("%s: no virtual functions: " % PF in line and "Input/output error" in line for line in lines)
+
+
+def test_a_signal_ends_a_boot_that_makes_virtual_functions(down: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_boot, "BOOT_WAIT", 0.0)
+    converge(down, THREE_OF_FOUR)
+    down.functions(PF, 0)
+    real = down.kernel.set_functions
+
+    def interrupted(pf: PciDevice, count: int) -> None:
+        real(pf, count)
+        if count:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(down.kernel, "set_functions", interrupted)
+    with pytest.raises(HostError, match="ended this run") as caught:
+        boot(down)
+    assert caught.value.code == "interrupted" and number(down) == 0
 
 
 def test_what_the_host_began_to_use_stays_up(down: Machine) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import time
 from typing import Any
 
 import pytest
@@ -15,10 +16,13 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors imp
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import BINDINGS, ORIGINALS
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import boot as _boot
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request import Request
-from ansible_collections.baremetal.noiommu.plugins.module_utils._devices import vf_control
-from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.vf_settings import declared_settings
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices import sriov, vf_control
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.transaction import Transaction
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.vf_settings import declared_settings, problems
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.vf_transaction import configure
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host import vf_netlink
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.netlink import NetState, Route
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight.preflight import Declaration, Preflight
 from ansible_collections.baremetal.noiommu.plugins.module_utils._report import verify
@@ -216,6 +220,21 @@ def test_drift_is_named_and_set_right(host: Machine, driver: Driver, monkeypatch
     assert is_as_declared(driver) and not list(verify.Verify(host.root)._devices())
 
 
+def test_settings_that_cannot_be_read_keep_nothing_else_from_being_compared(
+    host: Machine, driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converge(host, SET_UP)
+    host.unbind(VFS[0])
+
+    def fails(*_args: Any) -> None:
+        raise HostError("netlink", "The kernel did not answer.")
+
+    monkeypatch.setattr("%s.read_settings" % sriov.__name__, fails)
+    comparison = verify.Verify(host.root)
+    assert any(VFS[0] in line for line in comparison._devices())
+    assert any("virtual functions of %s: The kernel did not answer" % PF in text for text in comparison._unknown)
+
+
 def test_what_could_not_go_back_keeps_nothing_else(host: Machine, driver: Driver) -> None:
     host.functions(PF, 4)
     converge(host, SET_UP)
@@ -368,6 +387,19 @@ def test_no_limit_has_no_least_rate_above_it() -> None:
     assert declared_settings([{"vf": ["1"], "min_tx_rate": 9}], 4) == {1: {"min_tx_rate": 9, "max_tx_rate": 0}}
 
 
+def test_two_rates_of_two_entries_are_both_set_and_compared() -> None:
+    entries = [{"vf": ["0"], "min_tx_rate": 100}, {"vf": ["0-1"], "max_tx_rate": 1000}]
+    assert not list(problems(entries, 2, "functions"))
+    assert declared_settings(entries, 2) == {
+        0: {"min_tx_rate": 100, "max_tx_rate": 1000},
+        1: {"min_tx_rate": 0, "max_tx_rate": 1000},
+    }
+    entries[0]["min_tx_rate"] = 2000
+    assert [str(problem) for problem in problems(entries, 2, "functions")] == [
+        "functions[0].min_tx_rate: 2000 is more than max_tx_rate, which is 1000"
+    ]
+
+
 def test_without_a_tag_there_is_no_protocol() -> None:
     declared = declared_settings([{"vf": ["all"], "vlan": 0, "vlan_protocol": "802.1ad"}], 2)
     assert declared == {index: {"vlan": 0, "qos": 0, "vlan_protocol": "802.1Q"} for index in (0, 1)}
@@ -488,3 +520,24 @@ def test_a_boot_does_not_touch_one_that_the_host_needs(
     monkeypatch.setattr(GuardContext, "net", net)
     boot(booted)
     assert driver.of(PF, 3)["mac"] == b"\0" * 6 and driver.of(PF, 0)["mac"] == raw(FIRST)
+
+
+def test_a_link_is_waited_for_once(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vf_control, "_LINK_WAIT", 0.3)
+    host.tree.file("/sys/class/net/pf0/carrier", "0")
+    begin = time.monotonic()
+    assert [vf_control._has_link(host.root, "pf0") for _function in range(20)] == [False] * 20
+    assert 0.3 <= time.monotonic() - begin < 3
+
+
+def test_a_refused_address_leaves_the_hosts_driver_its_function(host: Machine, driver: Driver) -> None:
+    host.functions(PF, 4)
+    before = host.driver_of(VFS[3])
+    assert before is not None
+    driver.refuses["mac"] = errno.EPERM
+    transaction = Transaction(host.kernel)
+    pf = PciBus(host.root).get(PF)
+    assert pf is not None
+    with pytest.raises(HostError):
+        configure(transaction, pf, {3: {"mac": SECOND}})
+    assert host.driver_of(VFS[3]) == before

@@ -24,7 +24,7 @@ from ansible_collections.baremetal.noiommu.tests.unit.support.tree import Tree
 NIC = "0000:04:00.0"
 ROOT = "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro\n"
 APT, DNF = "/etc/apt/sources.list", "/etc/yum.repos.d/fedora.repo"
-STEPS = Steps("dkms", True, False, ["dkms"])
+STEPS = Steps("dkms", True, False, True, False, ["dkms"])
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_a_filesystem_that_is_full(host: Tree, monkeypatch: pytest.MonkeyPatch, 
         return type("Stats", (), {**values, "f_files": 1000, "f_favail": 1000, field: 3})
 
     monkeypatch.setattr(os, "statvfs", full)
-    assert codes(host, STEPS._replace(backend=None)) == ["no_space"]
+    assert codes(host, STEPS._replace(backend=None, module_required=False)) == ["no_space"]
     assert said in obstacles.refusals(host.root, STEPS)[0].evidence[0]
     assert "no_space" in [refusal["code"] for refusal in verdict(host)["refusals"]]
 
@@ -151,7 +151,10 @@ def test_a_kernel_for_which_the_module_is_not(
 ) -> None:
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "host", release, "#1", machine)))
     host.file("/proc/sys/kernel/osrelease", release)
-    assert codes(host) == ["kernel_excluded"] and codes(host, STEPS._replace(backend="builtin")) == []
+    assert (
+        codes(host) == ["kernel_excluded"]
+        and codes(host, STEPS._replace(backend="builtin", module_required=False)) == []
+    )
 
 
 def test_the_limits_are_those_of_the_source() -> None:

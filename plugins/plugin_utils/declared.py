@@ -52,11 +52,12 @@ def _wrong(name: str, part: str, value: Any) -> list[Problem]:
 def _wrong_together(name: str, values: Mapping[str, Any]) -> dict[str, list[Problem]]:
     """Return by variable what is wrong where all of them are taken together."""
     found: dict[str, list[Problem]] = {part: [] for part in values}
-    whole = parts.add_up(name, values)
+    # Only this one adds up before its values are known to be right.
+    group = (parts.add_up(name, values) or {}).get("group") if name == "noiommu_access" else None
     for part, value in values.items():
         # One of them names the group.
         is_grants = name == "noiommu_access" and value
-        found[part] += list(_MEANING[name]({**value, "group": whole.get("group")} if is_grants else value, part))
+        found[part] += list(_MEANING[name]({**value, "group": group} if is_grants else value, part))
     if not any(found.values()):
         for problem in parts.contradictions(name, values):
             found[problem.where.partition("[")[0].partition(".")[0]].append(problem)

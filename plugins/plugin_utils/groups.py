@@ -75,6 +75,8 @@ class _Inventory:
 
     def rivals(self, name: str) -> dict[str, Any]:
         """Return the different values that groups give a variable of which no group is inside the others."""
+        if name in self._hostvars._variable_manager.extra_vars:
+            return {}
         found = {group: declared[name] for group in self.groups if name in (declared := self._vars(group))}
         above = {ancestor.name for group in found for ancestor in group.get_ancestors()}
         rivals = {group: value for group, value in found.items() if group.name not in above}

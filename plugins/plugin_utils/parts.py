@@ -81,7 +81,8 @@ def _given(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _texts(value: Any) -> list[str]:
-    return value.split(",") if isinstance(value, str) else [str(text) for text in value]
+    texts = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
+    return [str(text).strip() for text in texts]  # as Ansible reads a list that is written as a text
 
 
 def contradictions(whole: str, values: Values) -> Iterator[Problem]:

@@ -23,6 +23,8 @@ _OF_ANSIBLE = ("all", "always", "never", "tagged")
 def chosen(variables: Mapping[str, Any], tags: Iterable[str]) -> list[str]:
     """Return the steps to take; ``tags`` are those of the task that asks, with what its role and its play have."""
     run, skip = _lists(variables)
+    if "all" in skip:  # Ansible runs tasks that are always run all the same
+        return []
     # What somebody tags the role with means all of it.
     others = set(tags) - {*STEPS, "always", "never"}
     if others.intersection(run) or ("never" not in tags and {"all", "tagged"}.intersection(run)):
@@ -37,7 +39,9 @@ def refused(variables: Mapping[str, Any], tags: Iterable[str], known: Iterable[s
     """Refuse tags of the command line that choose nothing here; ``known`` are those that do."""
     run, skip = _lists(variables)
     fine = {*known, *_OF_ANSIBLE, *tags}
-    found = [_refusal("--tags", tag, known) for tag in run if tag not in fine]
+    # Where no task but that of the declaration has a tag, any choice leaves out the rest.
+    chosen_by = fine if known else {"all", *tags} - {"always"}
+    found = [_refusal("--tags", tag, known) for tag in run if tag not in chosen_by]
     return found + [_refusal("--skip-tags", tag, known) for tag in skip if tag not in fine or tag == PREFLIGHT]
 
 

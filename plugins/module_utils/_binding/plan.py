@@ -10,6 +10,7 @@ from typing import Any
 
 from .._base.errors import HostError, Refused
 from .._base.files import FileSet
+from .._base.fs import Root
 from .._base.paths import LIBRARY, ORIGINALS, STATE, UNIT_NAME
 from .._devices import links
 from .._devices.control import Kernel

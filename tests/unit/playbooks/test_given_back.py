@@ -17,6 +17,7 @@ TEMPLATE = Path(__file__).parents[3] / "playbooks/templates/given_back.j2"
 def said(**variables: Any) -> str:
     environment = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined)
     given = {"inventory_hostname": "alpha", "ansible_check_mode": False, "unreleased": [], "cmdline": {}}
+    given["passthrough_declared"] = {"steps": ["preflight", "kmod", "hugepages", "devices", "access"]}
     return environment.from_string(TEMPLATE.read_text()).render({**given, "taint": {"mask": 0}, **variables})
 
 
@@ -30,4 +31,12 @@ def test_all_but_what_could_not_be_released() -> None:
     assert said(unreleased=kept) == (
         "alpha: everything was given back, except 0000:00:04.0, 0000:00:05.0, as the warnings say."
         " Run again once that has ended. The kernel is not tainted."
+    )
+
+
+def test_a_part() -> None:
+    part = {"steps": ["preflight", "hugepages", "access"]}
+    assert said(passthrough_declared=part).startswith("alpha: hugepages, access was given back, and nothing else.")
+    assert said(passthrough_declared={"steps": ["preflight"]}).startswith(
+        "alpha: nothing was given back, and nothing else."
     )

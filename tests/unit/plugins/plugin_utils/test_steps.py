@@ -28,6 +28,7 @@ ALL = list(STEPS)
         (["all"], [], ["always", "never", "mine"], []),
         (["mine"], [], ["always", "never", "mine"], ALL),
         (["tagged"], [], ["always"], ALL),
+        (["all"], ["all"], ["always"], []),
     ],
 )
 def test_what_is_chosen(run: list[str], skip: list[str], tags: list[str], expected: list[str]) -> None:
@@ -42,6 +43,7 @@ def test_what_is_chosen(run: list[str], skip: list[str], tags: list[str], expect
         (["others"], [], STEPS, "Leave it out."),
         (["all"], ["preflight"], STEPS, "the checks before a change are always made"),
         (["devices"], [], (), "this playbook does all or nothing"),
+        (["always"], [], (), "this playbook does all or nothing"),
     ],
 )
 def test_what_is_refused(run: list[str], skip: list[str], known: tuple[str, ...], said: str) -> None:

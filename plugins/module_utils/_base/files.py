@@ -18,6 +18,9 @@ from .undo import UndoStack
 # The first line of every file that this collection writes.
 HEADER = "# Written by the Ansible collection baremetal.noiommu; changes are overwritten.\n"
 
+# What a diff has above the names of files that are removed: their content says nothing, and is long.
+REMOVED = "removed files"
+
 
 class RenderedFile(NamedTuple):
     """A file's desired state; without content, it must not exist."""
@@ -60,7 +63,7 @@ class FileSet:
 
     def diff(self) -> list[dict[str, str]]:
         """Return the differences in the form that Ansible prints."""
-        return [
+        parts = [
             {
                 "before_header": _header(file.path, found),
                 "after_header": _header(file.path, _wanted(file)),
@@ -68,7 +71,12 @@ class FileSet:
                 "after": _shown(file.content, file.program),
             }
             for file, found in self._changes
+            if file.content is not None
         ]
+        gone = "".join("%s\n" % file.path for file, _found in self._changes if file.content is None)
+        return parts + (
+            [{"before_header": REMOVED, "after_header": REMOVED, "before": gone, "after": ""}] if gone else []
+        )
 
     def apply(self) -> None:
         """Write and remove what differs; if one file fails, restore those already done and raise."""

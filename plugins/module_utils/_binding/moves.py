@@ -103,12 +103,11 @@ def as_text(state: dict[str, Any], unknown: dict[str, dict[str, str]] | None = N
     """Render a state as the diff shows it, with words by address for what is not known of it yet."""
     lines = []
     for device in state["devices"]:
-        lines.append("%s:" % device["address"])
         words = (unknown or {}).get(device["address"], {})
-        shown = ((key, words.get(key, value) if value is None else value) for key, value in device.items())
-        lines += [
-            "  %s: %s" % (key, "none" if value in (None, []) else value) for key, value in shown if key != "address"
-        ]
+        shown = {key: words.get(key, value) if value is None else value for key, value in device.items()}
+        address = shown.pop("address")
+        said = ("%s: %s" % (key, "none" if value in (None, []) else value) for key, value in shown.items())
+        lines.append("%s: {%s}" % (address, ", ".join(said)))
     for physical in state["sriov"]:
         lines.append("%s: %d virtual functions" % (physical["pf"], physical["vfs"]))
         lines += ["  %d: %s" % (one["vf"], settings_in_words(one)) for one in physical.get("functions", ())]

@@ -17,6 +17,7 @@ import re
 from typing import Any, Iterable, Mapping
 
 from .._base.errors import HostError
+from .._base.files import REMOVED
 from .._base.times import parse_stamp
 from .._host.bars import BARS
 from .._policy.acceptance import end_of
@@ -277,9 +278,15 @@ def _wanted(result: Mapping[str, Any]) -> list[str]:
     if not steps:
         parts = result.get("diff")
         parts = [parts] if isinstance(parts, Mapping) else _dicts(parts)
-        names = dict.fromkeys(text(one.get("before_header") or one.get("after_header")) for one in parts)
+        names = dict.fromkeys(name for part in parts for name in _names(part))
         steps = ["%s differs" % one for one in names if one]
     return steps or ["not as declared"]
+
+
+def _names(part: Mapping[str, Any]) -> list[str]:
+    """Say of what a part of a diff is."""
+    name = text(part.get("before_header") or part.get("after_header"))
+    return _texts(text(part.get("before"), 10 * _TEXT).splitlines()) if name == REMOVED else [name]
 
 
 def _differences(before: Any, after: Any, path: str) -> Iterable[str]:

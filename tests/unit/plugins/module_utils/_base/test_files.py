@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.files import FileSet, RenderedFile
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.files import REMOVED, FileSet, RenderedFile
 from ansible_collections.baremetal.noiommu.tests.unit.support.tree import Tree
 
 
@@ -41,13 +41,14 @@ def test_a_mode_alone_is_a_change_and_shows_in_the_diff(tree: Tree) -> None:
     ]
 
 
-def test_diff_of_new_and_removed_files_names_what_is_absent(tree: Tree) -> None:
-    tree.file("/etc/b", "y")
-    tree.at("/etc/b").chmod(0o644)
-    diff = FileSet(tree.root, [RenderedFile("/etc/a", "x\n"), RenderedFile("/etc/b", None)]).diff()
-    assert [(part["before_header"], part["after_header"]) for part in diff] == [
-        ("/etc/a (absent)", "/etc/a (mode 0644)"),
-        ("/etc/b (mode 0644)", "/etc/b (absent)"),
+def test_a_diff_shows_new_files_and_names_removed_ones(tree: Tree) -> None:
+    for path in ("/etc/b", "/etc/c"):
+        tree.file(path, "y")
+        tree.at(path).chmod(0o644)
+    wanted = [RenderedFile("/etc/b", None), RenderedFile("/etc/a", "x\n"), RenderedFile("/etc/c", None)]
+    assert FileSet(tree.root, wanted).diff() == [
+        {"before_header": "/etc/a (absent)", "after_header": "/etc/a (mode 0644)", "before": "", "after": "x\n"},
+        {"before_header": REMOVED, "after_header": REMOVED, "before": "/etc/b\n/etc/c\n", "after": ""},
     ]
 
 

@@ -125,6 +125,15 @@ def test_check_mode_predicts_and_touches_nothing(host: Machine) -> None:
     assert any("bindings.json" in part["after_header"] for part in diff)
 
 
+def test_the_diff_of_releasing_everything_is_short(host: Machine) -> None:
+    converge(host, BOTH)
+    devices, files = binding(host, NOTHING, check_mode=True).diff()
+    assert [text.count("\n") for text in (devices["before"], devices["after"])] == [2, 2], "a line for each device"
+    assert "%s: {driver: vfio-pci, driver_override: vfio-pci, iommu_group: 0" % NIC in devices["before"]
+    assert "/usr/local/sbin/noiommu-verify" in files["before"].splitlines() and files["after"] == ""
+    assert all(line.startswith("/") for line in files["before"].splitlines()), "names, and no content"
+
+
 def test_a_diff_says_of_a_group_that_the_kernel_numbers_it_later(host: Machine) -> None:
     after = binding(host, BOTH).diff()[0]["after"]
     assert after.count("iommu_group: assigned at bind") == 2 and "iommu_group: none" not in after

@@ -16,6 +16,7 @@ from typing import Any
 import jsonschema
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.action.fleet_report import read_parts
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.files import REMOVED
 from ansible_collections.baremetal.noiommu.plugins.module_utils._report import fleet as _report
 from ansible_collections.baremetal.noiommu.plugins.module_utils._report.fleet import (
     host_record,
@@ -164,6 +165,7 @@ def test_only_declared_devices_and_those_that_vfio_has_are_shown() -> None:
             ["/etc/x (mode 0644) differs"],
         ),
         ({"diff": {"before_header": "y"}}, ["y differs"]),
+        ({"diff": [{"before_header": REMOVED, "before": "/etc/y\n/etc/z\n"}]}, ["/etc/y differs", "/etc/z differs"]),
         ({}, ["not as declared"]),
     ],
 )

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -41,6 +42,13 @@ def runs() -> int:
     return int(on(HOST, f"journalctl -b -q --no-pager -u {SERVICE} | grep -c 'Finished' || true"))
 
 
+def shown(unit: str, *names: str) -> list[int]:
+    """Return numbers that systemd shows of a unit; points in time are in microseconds since the boot."""
+    shown = on(HOST, f"systemctl show {unit} " + " ".join(f"--property={name}" for name in names))
+    values = dict(line.split("=", 1) for line in shown.split())
+    return [int(values[name]) for name in names]
+
+
 def settled() -> None:
     busy = f"systemctl is-active -q {SERVICE} || ls -A /run/noiommu-hotplug | grep -q ."
     on(HOST, f"udevadm settle; while {busy}; do sleep 1; done")
@@ -59,6 +67,31 @@ def test_all_at_once_are_one_run() -> None:
     assert drivers_within(WITHIN, *DECLARED) == ["vfio-pci"] * 3
     settled()
     assert runs() - before == 1
+
+
+def test_how_long_that_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Print the time, and what of it is ours: the rest is udev, systemd and the start of Python."""
+    settled()
+    cycle(FIRST)
+    assert drivers_within(WITHIN, FIRST) == ["vfio-pci"]
+    settled()
+    kernel = on(HOST, f"journalctl -b -k -q --no-pager -o short-monotonic | grep 'pci {FIRST}: ' | grep -v vfio-pci")
+    # The last time that it was found; its first line names vendor and device.
+    found = max(
+        float(line.split("]")[0].strip("[ ")) for line in kernel.splitlines() if re.search(r"\[\w+:\w+\] type", line)
+    )
+    start, end = (
+        point / 1e6 for point in shown(SERVICE, "ExecMainStartTimestampMonotonic", "ExecMainExitTimestampMonotonic")
+    )
+    clock = "date +%s.%N"
+    before, after = on(HOST, f"{clock}; /usr/bin/python3 -I -c pass; {clock}").split()
+    python = float(after) - float(before)
+    with capsys.disabled():
+        print(
+            f"\nfrom the kernel's finding a device to its being bound: {end - found:.2f} s;"
+            f" until our service starts {start - found:.2f}, Python alone {python:.2f}, ours {end - start - python:.2f}"
+        )
+    assert found < start < end
 
 
 def test_the_hosts_own_of_the_same_kind_stays() -> None:

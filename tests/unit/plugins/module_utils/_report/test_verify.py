@@ -30,7 +30,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.change import BindingChange
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
-from ansible_collections.baremetal.noiommu.plugins.module_utils._report import verify
+from ansible_collections.baremetal.noiommu.plugins.module_utils._report import access, verify
 from ansible_collections.baremetal.noiommu.tests.unit.support.fake_kernel import UNSAFE_INTERRUPTS, Machine
 
 NIC, VIRTIO = "0000:00:04.0", "0000:00:05.0"
@@ -75,7 +75,7 @@ def host(machine: Machine) -> Machine:
 def node(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Who has the device node: only root could make one in a tree."""
     found = {"/dev/vfio/0": SimpleNamespace(st_gid=990, st_mode=0o20660)}
-    monkeypatch.setattr(verify, "nodes", lambda root: found)
+    monkeypatch.setattr(access, "nodes", lambda root: found)
     return found
 
 
@@ -390,8 +390,8 @@ def test_a_container_that_the_group_cannot_open_is_drift(host: Machine, capsys: 
 
 def test_a_node_that_is_given_back_meanwhile_is_no_failure(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(verify, "granted_nodes", lambda root: ["/dev/vfio/71", "/dev/vfio/0"])
-    assert list(verify.nodes(host.root)) == ["/dev/vfio/0"]
+    monkeypatch.setattr(access, "granted_nodes", lambda root: ["/dev/vfio/71", "/dev/vfio/0"])
+    assert list(access.nodes(host.root)) == ["/dev/vfio/0"]
 
 
 def test_a_record_of_another_shape_is_not_drift(host: Machine, capsys: pytest.CaptureFixture) -> None:

@@ -22,8 +22,7 @@ from .._devices.vf_transaction import configure
 from .._host.pci import PciDevice
 from .._policy.guard_context import GuardContext
 from .._policy.guards import carried, check, disturbed
-from . import boot_files
-from .moves import as_text
+from . import boot_files, prediction
 from .plan import BindingPlan
 from .recheck import Recheck
 from .request import Request
@@ -57,25 +56,25 @@ class BindingChange:
     @property
     def steps(self) -> list[str]:
         """Describe everything that will be done, in order."""
-        return self._plan.steps
+        return prediction.steps(self._plan)
 
     @property
     def changed(self) -> bool:
         """Whether there is anything to do."""
-        return self._plan.changed
+        return prediction.has_changes(self._plan)
 
     def before(self) -> dict[str, Any]:
         """Return the state that was found."""
-        return self._plan.before()
+        return prediction.before(self._plan)
 
     def after(self) -> dict[str, Any]:
         """Return the state reached, before :meth:`apply` the one that will be."""
-        return self._plan.reached() if self._applied else self._plan.after()
+        return prediction.reached(self._plan) if self._applied else prediction.after(self._plan)
 
     def diff(self) -> list[dict[str, str]]:
         """Return what --diff shows: devices first, then files."""
-        unknown = {} if self._applied else self._plan.unknown()
-        before, after = as_text(self.before()), as_text(self.after(), unknown)
+        unknown = {} if self._applied else prediction.unknown(self._plan)
+        before, after = prediction.as_text(self.before()), prediction.as_text(self.after(), unknown)
         devices = [{"before_header": "devices", "after_header": "devices", "before": before, "after": after}]
         return (devices if before != after else []) + self._plan.files.diff()
 
@@ -86,7 +85,7 @@ class BindingChange:
 
     def resolved(self, after: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the declared devices with their identity and their state."""
-        return self._plan.resolved(after)
+        return prediction.resolved(self._plan, after)
 
     # --- changing the host ---
 

@@ -9,13 +9,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .._base.fs import Root
-from .._devices.originals import Originals
 from .._devices.steps import DeviceState, Step, Target, observe, plan
-from .._devices.transaction import release_target
-from .._devices.vf_settings import in_words as settings_in_words
 from .._host.bars import Naming
 from .._host.iommu import ISOLATED, NONE, UNSAFE
-from .._host.pci import PciBus, PciDevice
+from .._host.pci import PciDevice
 from .._policy.backend import IOMMU
 
 
@@ -71,44 +68,6 @@ def plan_bindings(root: Root, targets: list[tuple[PciDevice, Target]]) -> list[M
     return [Move(device, now, want, plan(now, want), None) for device, now, want in states]
 
 
-def plan_releases(
-    root: Root, present: PciBus, originals: Originals, addresses: list[str], lost: set[str], driver: str
-) -> tuple[list[Move], list[str]]:
-    """Plan to release recorded devices, and remove the records of those that are gone. Return messages, too."""
-    moves, messages = [], []
-    for address in addresses:
-        record, device = originals.devices[address], present.get(address)
-        if device is None or device.vendor_device != record["vendor_device"]:
-            del originals.devices[address]
-            messages.append("%s is gone from this host; its record is removed." % address)
-            continue
-        now, want = observe(root, device), release_target(record)
-        if address in lost:
-            want = release_target({"driver": None, "driver_override": None})
-        elif now.driver not in (None, record["driver"], driver, now.driver_override):
-            # Somebody else bound it to a third driver meanwhile: only our own changes are undone.
-            if not record.get("probe"):
-                messages.append("%s is bound to %s by somebody else and stays there." % (address, now.driver))
-            want = want._replace(driver=now.driver, in_module=now.in_module)
-        moves.append(Move(device, now, want, plan(now, want), record, address in lost))
-    return moves, messages
-
-
 def in_words(moves: list[Move]) -> list[str]:
     """Return the steps of these moves, each with its device."""
     return ["%s: %s" % (move.device.address, step) for move in moves for step in move.steps]
-
-
-def as_text(state: dict[str, Any], unknown: dict[str, dict[str, str]] | None = None) -> str:
-    """Render a state as the diff shows it, with words by address for what is not known of it yet."""
-    lines = []
-    for device in state["devices"]:
-        words = (unknown or {}).get(device["address"], {})
-        shown = {key: words.get(key, value) if value is None else value for key, value in device.items()}
-        address = shown.pop("address")
-        said = ("%s: %s" % (key, "none" if value in (None, []) else value) for key, value in shown.items())
-        lines.append("%s: {%s}" % (address, ", ".join(said)))
-    for physical in state["sriov"]:
-        lines.append("%s: %d virtual functions" % (physical["pf"], physical["vfs"]))
-        lines += ["  %d: %s" % (one["vf"], settings_in_words(one)) for one in physical.get("functions", ())]
-    return "\n".join(lines) + "\n" if lines else ""

@@ -10,31 +10,28 @@ from typing import Any
 
 from .._base.errors import HostError, Refused
 from .._base.files import FileSet
-from .._base.fs import Root
-from .._base.paths import LIBRARY, ORIGINALS, STATE, UNIT_NAME
-from .._devices import links
+from .._base.paths import LIBRARY, STATE
 from .._devices.control import Kernel
 from .._devices.held import hanging as find_hanging
 from .._devices.held import in_use
-from .._devices.originals import NO_ORIGINAL, Originals, declared_at_boot, is_ours
+from .._devices.originals import Originals
 from .._devices.selectors import match
-from .._devices.sriov import AUTOPROBE, VfPlan, count, losses, plan_functions, read_settings
-from .._devices.steps import observe, target
+from .._devices.sriov import AUTOPROBE, VfPlan, losses, plan_functions
+from .._devices.steps import target
 from .._devices.vf_settings import Settings, remarkable
-from .._host.iommu import chardev_of, group_refusals
-from .._host.modules import module_loaded
+from .._host.iommu import group_refusals
 from .._host.mounts import refuse_late
 from .._host.pci import PciBus, PciDevice
 from .._policy import write_combining
-from .._policy.backend import IOMMU, Needs, choose, modules_to_unload, needs
+from .._policy.backend import IOMMU, Needs, choose, needs
 from .._policy.guard_context import GuardContext
 from .._policy.guards import check, loss_refusals
-from .._policy.kinds import PASSTHROUGH_DRIVERS
 from .._policy.others import id_refusals
 from .._policy.unsuitable import unsuitable
 from . import boot_files, refusals
 from .bindings import content
-from .moves import Move, in_words, plan_bindings, plan_releases
+from .moves import Move, plan_bindings
+from .releases import ReleasePlan, obstructed
 from .request import Request, explicit
 
 
@@ -76,7 +73,7 @@ class BindingPlan:
         self.needs = Needs([], {}, [])
         if self.backend is not None:
             self.needs = needs(self.backend, request.driver, request.dpdk_pa_hint, bool(self._combined))
-        self.releases = self._keep(hanging, self._plan_releases())
+        self.releases = self._plan_releases(hanging)
         self.bindings = self._plan_bindings()
         self._refuse()
         self._record_functions()
@@ -100,8 +97,6 @@ class BindingPlan:
             bindings = content(self.root, self._bus, self.request, self.backend, devices, self.originals, self.vf_plans)
         options, has_verify = self.needs.modprobe_options, self.enabled or bool(self.kept)
         return FileSet(self.root, boot_files.rendered(self.root, bindings, options, has_verify))
-
-    # --- deciding ---
 
     def _choose_backend(self) -> tuple[str | None, list[HostError]]:
         request = self.request
@@ -131,62 +126,20 @@ class BindingPlan:
             )
         return errors
 
-    def _plan_releases(self) -> list[Move]:
-        """Plan to release devices that are recorded but not declared, or that were replaced."""
+    def _plan_releases(self, hanging: dict[str, HostError]) -> list[Move]:
+        """Plan to release what is not declared, except for devices that cannot be released now."""
+        releases = ReleasePlan(self.present, self.recorded, self.originals)
         declared = {device.address: device.vendor_device for device in self.devices}
-        records = sorted(self.recorded.devices.items())
-        addresses = [address for address, record in records if declared.get(address) != record["vendor_device"]]
-        addresses += self._damaged_releases() + self._unrecorded_releases(set(declared))
-        lost = {device.address for _pf, device in self.lost}
-        moves, messages = plan_releases(self.root, self.present, self.originals, addresses, lost, self.request.driver)
-        self.messages += messages
-        return moves
-
-    def _keep(self, hanging: dict[str, HostError], moves: list[Move]) -> list[Move]:
-        """Keep devices that cannot be released now; return the moves of the others, which they must not hold up."""
-        free = [move for move in moves if not move.is_lost and move.device.address not in hanging]
-        errors = {**hanging, **in_use(self.kernel, refusals.leaving(free))}
-        kept = [move.device.address for move in moves if not move.is_lost and move.device.address in errors]
-        reasons = {address: " ".join([errors[address].message, *errors[address].evidence]) for address in kept}
-        self.warnings += self.keep(reasons)
-        return [move for move in moves if move.device.address not in kept]
+        moves = releases.moves(declared, {device.address for _pf, device in self.lost}, self.request.driver)
+        self.messages += releases.messages
+        self.warnings += releases.warnings + self.keep(obstructed(self.kernel, moves, hanging))
+        return [move for move in moves if move.device.address not in self.kept]
 
     def keep(self, reasons: dict[str, str]) -> list[str]:
         """Record why devices are not released, for the next run and for who looks at the host meanwhile."""
         for address, reason in reasons.items():
             self.kept[address] = self.originals.devices[address]["unreleased"] = reason
         return ["%s was not released: %s" % pair for pair in reasons.items()]
-
-    def _damaged_releases(self) -> list[str]:
-        """Remove damaged records, and return their devices, to be released to whichever driver matches them."""
-        addresses = []
-        for address, damage in self.recorded.damage.items():
-            self.originals.forget_damaged(address)
-            self.warnings.append(
-                "The original state of %s is not known, as its record is damaged: %s." % (address, damage)
-            )
-            device = self.present.get(address)
-            # The record shows that it was bound by us, although not what it was before.
-            if device is not None and (is_ours(self.root, device) or device.driver in PASSTHROUGH_DRIVERS):
-                addresses.append(self._without_original(device))
-        return addresses
-
-    def _unrecorded_releases(self, declared: set[str]) -> list[str]:
-        """Return the devices that each boot binds, that are declared no more, and of which the originals are lost."""
-        known = {*declared, *self.recorded.devices, *self.recorded.damage}
-        lost = [self.present.get(address) for address in declared_at_boot(self.root) if address not in known]
-        addresses = [self._without_original(device) for device in lost if device and is_ours(self.root, device)]
-        for address in addresses:
-            self.warnings.append("The original of %s is not known: %s has no record of it." % (address, ORIGINALS))
-        return addresses
-
-    def _without_original(self, device: PciDevice) -> str:
-        self.originals.devices[device.address] = {
-            "vendor_device": device.vendor_device,
-            **NO_ORIGINAL,
-            "interfaces": [],
-        }
-        return device.address
 
     def _plan_bindings(self) -> list[Move]:
         if self.backend is None:
@@ -252,89 +205,9 @@ class BindingPlan:
         }
         return {path: value for path, value in wanted.items() if value and self.root.read_text(path) != value}
 
-    # --- predicting ---
-
     @property
     def moves(self) -> list[Move]:
         return self.releases + self.bindings
-
-    @property
-    def steps(self) -> list[str]:
-        """Describe everything that will be done, in order."""
-        root, recorded = self.root, self.recorded
-        parameters = self.needs.parameters.items()
-        steps = ["renew the record of %s" % address for address in sorted(set(self.renewed))]
-        steps += ["load module %s" % name for name in self.needs.modules if not module_loaded(root, name)]
-        steps += ["set %s to %s" % (path, value) for path, value in parameters if root.read_text(path) != value]
-        steps += [step for plan in self.vf_plans if not plan.changes for step in plan.steps]
-        steps += in_words(self.releases)
-        for plan in self.vf_plans:
-            steps += ["%s: set %s up" % (plan.pf.address, name) for name in plan.down]
-            steps += [str(plan), *plan.steps] if plan.changes else []
-        steps += ["set %s back to %s" % pair for pair in self.autoprobe.items()]
-        steps += in_words(self.bindings)
-        names = links.changes(root, self.originals).items()
-        steps += ["%s the name %s/%s" % ("set" if target else "remove", links.BASE, name) for name, target in names]
-        if boot_files.is_enabled(root) != self.enabled:
-            steps.append("%s %s" % ("enable" if self.enabled else "disable", UNIT_NAME))
-        steps += [] if self.kept else _restored(root, recorded, self.needs)  # those kept need what was set for them
-        empty = boot_files.empty_directories(root, self.is_declared)
-        return steps + ["remove the empty directory %s" % path for path in empty]
-
-    @property
-    def changed(self) -> bool:
-        """Whether there is anything to do."""
-        is_recorded = self.originals == self.recorded
-        return bool(self.steps or self.releases) or not is_recorded or self.files.changed
-
-    def before(self) -> dict[str, Any]:
-        """Return the state that was found."""
-        return {
-            "devices": [move.now.report() for move in self._by_address()],
-            "sriov": [plan.report(plan.now, plan.found) for plan in self.vf_plans],
-        }
-
-    def after(self) -> dict[str, Any]:
-        """Return the state that will be reached."""
-        return {
-            "devices": [move.predict(self.backend).report() for move in self._by_address()],
-            "sriov": [plan.report(plan.want, plan.wanted) for plan in self.vf_plans],
-        }
-
-    def unknown(self) -> dict[str, dict[str, str]]:
-        """Return in words what cannot be known yet of that state, by device."""
-        return {move.device.address: move.unknown() for move in self.moves}
-
-    def reached(self) -> dict[str, Any]:
-        """Return the state that there is now."""
-        return {
-            "devices": [observe(self.root, move.device).report() for move in self._by_address()],
-            "sriov": [
-                plan.report(count(self.root, plan.pf), read_settings(self.root, plan.pf) if plan.wanted else {})
-                for plan in self.vf_plans
-            ],
-        }
-
-    def _by_address(self) -> list[Move]:
-        return sorted(self.moves, key=lambda move: move.device.address)
-
-    def resolved(self, after: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the declared devices with their identity and their state."""
-        states = {state["address"]: state for state in after["devices"]}
-        records = self.originals.devices
-        return [
-            dict(
-                states[device.address],
-                vendor_device=device.vendor_device,
-                backend=self.backend,
-                chardev=chardev_of(self.root, states[device.address]["iommu_group"]),
-                names=["%s/%s" % (links.BASE, name) for name in links.names(device.address, records[device.address])],
-                original_driver=records[device.address]["driver"],
-                interfaces=[interface["name"] for interface in records[device.address]["interfaces"]],
-                macs=self.originals.macs(device.address),
-            )
-            for device in self.devices
-        ]
 
 
 def _settings_to_lose(plan: VfPlan, originals: Originals) -> dict[int, Settings]:
@@ -345,10 +218,3 @@ def _settings_to_lose(plan: VfPlan, originals: Originals) -> dict[int, Settings]
     is_hosts = originals.sriov[plan.pf.address]["vfs"] == plan.now
     found = {index: remarkable(settings) for index, settings in plan.found.items()} if is_hosts else {}
     return {index: settings for index, settings in found.items() if settings}
-
-
-def _restored(root: Root, recorded: Originals, wanted: Needs) -> list[str]:
-    """Describe what is restored of the host once no device needs it."""
-    left = [path for path in recorded.parameters if path not in wanted.parameters]
-    steps = ["set %s back to %s" % (path, recorded.parameters[path]) for path in left]
-    return steps + ["unload module %s" % name for name in modules_to_unload(root, recorded.modules, wanted.modules)]

@@ -89,7 +89,9 @@ class Fleet:
     def _log(self, name: str) -> Path:
         return self.path / (name + ".log")
 
-    def play(self, playbook: str, limit: str = "all", inject: bool = True, **variables: Any) -> Played:
+    def play(
+        self, playbook: str, limit: str = "all", inject: bool = True, options: tuple[str, ...] = (), **variables: Any
+    ) -> Played:
         """Run a playbook of the collection; ``inject`` is whether facts are variables, as they are by default."""
         inventory = {"noiommu": {"hosts": self._hosts, "vars": variables}, "others": {"hosts": self._others}}
         (self.path / "hosts.yml").write_text(yaml.safe_dump(inventory))
@@ -107,6 +109,7 @@ class Fleet:
                 "hosts.yml",
                 "--limit",
                 limit,
+                *options,
                 "baremetal.noiommu." + playbook,
             ],
             cwd=self.path,

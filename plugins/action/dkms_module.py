@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+import time
 from typing import Any
 
 from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms import archive as archives
 from ansible_collections.baremetal.noiommu.plugins.module_utils._dkms.source import (
@@ -26,7 +28,8 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._host import ker
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils import answers, settings
 
 _MODULE = "baremetal.noiommu.dkms_module"
-_SET_HERE = ("digest", "archive", "available", "archive_files", "destination", "unbuilt")
+_SET_HERE = ("digest", "archive", "available", "archive_files", "destination", "unbuilt", "announced")
+_LOOKED_AT = 20  # hosts, from the first, of which it is asked how long a build took
 
 
 class ActionModule(ActionBase):
@@ -59,13 +62,39 @@ class ActionModule(ActionBase):
         needed = bool(result.pop("source_needed", False))
         if result.get("failed") or state != "present":
             return result
-        if needed and source is not None and not self._task.check_mode:
-            args["archive"] = self._send("source.tar.gz", pack(source))
-            result = self._call(args)
-            result.pop("source_needed", None)
+        to_build = answers.require_releases(result.pop("to_build", []), "to_build")
+        if (needed or to_build) and source is not None and not self._task.check_mode:
+            if needed:
+                args["archive"] = self._send("source.tar.gz", pack(source))
+            result = self._build(args, to_build)
         if not result.get("failed"):
             result["source_sent"] = needed
         return result
+
+    def _build(self, args: dict[str, Any], kernels: list[str]) -> dict[str, Any]:
+        """Have the host build, and say so first: nothing is seen of it until it has ended."""
+        self._announce(kernels)
+        started = time.monotonic()
+        result = self._call({**args, "announced": True})
+        result.pop("source_needed", None)
+        if kernels and not result.get("failed"):
+            result["build_seconds"] = max(1, round(time.monotonic() - started))
+        return result
+
+    def _announce(self, kernels: list[str]) -> None:
+        if kernels:
+            where, elsewhere = self._vars.get("inventory_hostname", "the host"), self._took_elsewhere()
+            text = "%s builds the kernel module for %s, and is waited for.%s" % (where, ", ".join(kernels), elsewhere)
+            Display().display(text)
+
+    def _took_elsewhere(self) -> str:
+        """Say how long it took a host of an earlier batch; there are no figures that hold for every host."""
+        hostvars = self._vars.get("hostvars")
+        for name in (self._vars.get("ansible_play_hosts_all") or [])[:_LOOKED_AT]:
+            seconds = ((hostvars.raw_get(name) or {}).get("kmod_result") or {}).get("build_seconds")
+            if isinstance(seconds, int):
+                return " It took %s %d s." % (name, seconds)
+        return ""
 
     def _call(self, args: dict[str, Any]) -> dict[str, Any]:
         """Ask the host; its answer affects only its own result."""
@@ -133,6 +162,7 @@ class ActionModule(ActionBase):
             return result
         args["archive"] = self._send("source.tar.gz", pack(source))
         args["destination"] = self._connection._shell.tmpdir
+        self._announce(args["kernels"])
         result = self._call(args)
         result.pop("source_needed", None)
         made = result.pop("made", {})

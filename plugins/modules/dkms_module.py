@@ -129,6 +129,11 @@ options:
     description:
       - The directory on the host for new archives. Set by the action plugin.
     type: path
+  announced:
+    description:
+      - Whether it was said that a build begins. Set by the action plugin.
+    type: bool
+    default: false
 notes:
   - DKMS makes a key for signing modules (C(/var/lib/dkms/mok.key), C(/var/lib/dkms/mok.pub)) at the first build.
     O(state=absent) removes it only if that was a build of this module's, no other module is in DKMS, and the firmware
@@ -210,6 +215,10 @@ packages_missing:
   returned: success, with O(state=archived)
   type: list
   elements: str
+build_seconds:
+  description: How long the host took to build and install it.
+  returned: success, with O(state=present) and O(build=on_host), if something was built
+  type: int
 source_sent:
   description: Whether the source was or would be sent to the host.
   returned: success, with O(state=present)
@@ -250,6 +259,7 @@ ARGUMENTS = {
     "unbuilt": {"type": "dict", "default": {}},
     "archive_files": {"type": "dict", "default": {}},
     "destination": {"type": "path"},
+    "announced": {"type": "bool", "default": False},
 }
 
 
@@ -259,15 +269,15 @@ def present(module: AnsibleModule, root: Root, runner: Runner) -> dict:
     if params["build"] == "prebuilt":
         return prebuilt(module, root, runner)
     plan = PresentPlan(root, params["name"], params["version"], params["digest"], params["kernels"])
-    asking = {"changed": True, "source_needed": True}
     sent = None
     if plan.changed and module.check_mode:
         _warn_of_prediction(module, lacking(root, plan.build))
     elif plan.changed:
         Installer(root, runner, plan).check()
         sent = _read_archive(params["archive"])
-        if plan.source_needed and sent is None:
-            return asking  # The action plugin sends it and calls again.
+        if (plan.source_needed and sent is None) or (plan.build and not params["announced"]):
+            # The action plugin says that a build begins, sends the source and calls again.
+            return {"changed": True, "source_needed": plan.source_needed, "to_build": plan.build}
     return {**_install(module, plan, Installer(root, runner, plan, sent)), "source_needed": plan.source_needed}
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -108,3 +109,15 @@ def test_check_mode_says_what_the_total_would_be(predicted: Played) -> None:
 def test_a_total_of_few_says_only_what_there_is(fleet: Fleet) -> None:
     text = line_of(fleet.play("deploy", "same", **DECLARED), "fleet")
     assert text == "fleet: 1 host: 1 insecure (no IOMMU), 0 isolated by an IOMMU, 0 failed; 0 changed"
+
+
+def test_a_build_is_announced_with_what_it_took_the_canary(tmp_path_factory: pytest.TempPathFactory) -> None:
+    hosts = Fleet(tmp_path_factory.mktemp("building"))
+    asked = {"changed": True, "source_needed": False, "to_build": ["6.1.0-56-amd64"]}
+    for name in ("canary", "later"):
+        hosts.add(name, {**answers(), "dkms_module": [('"announced": true', CHANGED), ("", asked)]})
+    text = hosts.play("deploy", options=("-e", '{"noiommu_batches": [1]}'), **DECLARED).text
+    canary, later = (line for line in text.splitlines() if "builds the kernel module" in line)
+    assert canary == "canary builds the kernel module for 6.1.0-56-amd64, and is waited for."
+    assert re.fullmatch(r"later builds .* and is waited for\. It took canary \d+ s\.", later)
+    assert text.index(canary) < text.index("changed: [canary]")

@@ -39,15 +39,17 @@ class Run:
             "kernels": [],
             "archive": None,
             "build": "on_host",
+            "announced": False,
         }
         self.module = FakeModule({**given, **params}, check)
         self.result = self._call()
         self.sent = self.result["source_needed"] and not check
-        if self.sent:
+        if "to_build" in self.result:
+            self.module.params["announced"] = True
             with tempfile.NamedTemporaryFile() as archive:
                 archive.write(pack(wanted))
                 archive.flush()
-                self.module.params["archive"] = archive.name
+                self.module.params["archive"] = archive.name if self.sent else None
                 self.module.warnings.clear()
                 self.result = self._call()
 

@@ -42,6 +42,7 @@ def params(**given: Any) -> dict[str, Any]:
         "digest": DIGEST,
         "kernels": [],
         "archive": None,
+        "announced": True,
         "build": "prebuilt",
         "available": {},
         "unbuilt": {},

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,6 +33,33 @@ def test_the_source_is_sent_where_it_is_needed(source: str) -> None:
     assert action.run() == {"changed": True, "source_sent": True}
     assert unpack(action.sent[0]) == read_source(source)
     assert action.calls[1]["archive"] == action.sent_to[0] == "/remote/tmp/source.tar.gz"
+
+
+def test_a_build_is_announced(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = [{"changed": True, "source_needed": False, "to_build": ["6.1.0-56-amd64"]}, {"changed": True}]
+    action = Action({"source": source}, answers)
+    result = action.run(task_vars={"inventory_hostname": "alpha"})
+    assert result == {"changed": True, "source_sent": False, "build_seconds": 1}
+    assert [call.get("announced") for call in action.calls] == [None, True] and action.sent == []
+    said = capsys.readouterr().out
+    assert said == "alpha builds the kernel module for 6.1.0-56-amd64, and is waited for.\n"
+
+
+@pytest.mark.parametrize("kmod_result, said", [({"build_seconds": 95}, " It took canary 95 s."), (None, ""), ({}, "")])
+def test_how_long_it_took_elsewhere_is_said(
+    source: str, capsys: pytest.CaptureFixture[str], kmod_result: Any, said: str
+) -> None:
+    answers = [{"changed": True, "source_needed": True, "to_build": ["6.1.0-56-amd64"]}, {"changed": True}]
+    known = {"alpha": {}, "canary": {"kmod_result": kmod_result}}
+    names = {"ansible_play_hosts_all": list(known), "hostvars": SimpleNamespace(raw_get=known.get)}
+    Action({"source": source}, answers).run(task_vars=names)
+    assert capsys.readouterr().out.endswith("is waited for.%s\n" % said)
+
+
+def test_a_host_does_not_choose_what_is_said(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = [{"changed": True, "source_needed": True, "to_build": ["6.1.0; all is well"]}]
+    assert Action({"source": source}, answers).run()["refusals"][0]["code"] == "kernel_release"
+    assert capsys.readouterr().out == ""
 
 
 def test_check_mode_sends_nothing(source: str) -> None:
@@ -64,7 +92,9 @@ def test_present_needs_a_source() -> None:
         Action({"name": "noiommu"}, []).run()
 
 
-@pytest.mark.parametrize("key", ["digest", "archive", "available", "archive_files", "destination", "unbuilt"])
+@pytest.mark.parametrize(
+    "key", ["digest", "archive", "available", "archive_files", "destination", "unbuilt", "announced"]
+)
 def test_what_the_plugin_sets_cannot_be_given(source: str, key: str) -> None:
     with pytest.raises(AnsibleActionFail, match=key):
         Action({"source": source, key: "x"}, []).run()

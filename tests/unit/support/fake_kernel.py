@@ -12,15 +12,11 @@ import os
 import shutil
 from typing import Callable
 
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import Runner, RunResult
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.control import Kernel
-from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciDevice
 
+from .kernel_requests import PARAMETERS, MachineKernel, MachineRoot, MachineRunner
 from .tree import DRIVERS, Tree
 
-PARAMETERS = "/sys/module/noiommu/parameters"
 UNSAFE_INTERRUPTS = "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
 NOIOMMU_MODE = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode"
 
@@ -42,9 +38,9 @@ class Machine:
         self.mac_of: Callable[[str], str] = lambda address: ""  # the address that a virtual function was given
         self._native: dict[str, str] = {}  # the driver that knows a device by its number
         self._parked: dict[str, list[tuple]] = {}
-        self.root = _MachineRoot(self)
-        self.runner = _MachineRunner(self)
-        self.kernel = _MachineKernel(self.root, self.runner)
+        self.root = MachineRoot(self)
+        self.runner = MachineRunner(self)
+        self.kernel = MachineKernel(self.root, self.runner)
         self.module_index("vfio-pci", "vfio_iommu_type1", "noiommu", "vfio_virqfd")
         tree.dir("/etc/systemd/system/multi-user.target.wants")
         tree.dir("/etc/modprobe.d")
@@ -279,77 +275,3 @@ class Machine:
 def _number(address: str) -> int:
     """Return what tells the virtual functions of a card apart."""
     return int(address[-1]) + 8 * int(address[-4:-2], 16)
-
-
-class _MachineRoot(Root):
-    def __init__(self, machine: Machine) -> None:
-        super().__init__(str(machine.tree.base))
-        self._machine = machine
-
-    def write_sysfs(self, path: str, value: str) -> None:
-        machine, text = self._machine, value.strip()
-        machine.request("%s <- %s" % (path, text))
-        folder, name = os.path.split(path)
-        try:
-            if folder == PARAMETERS and name in ("add", "remove"):
-                (machine.add if name == "add" else machine.drop)(text)
-            elif folder == PARAMETERS and name == "write_combining":
-                machine.combine(text)
-            elif name == "bind":
-                machine.bind(text, os.path.basename(folder))
-            elif name == "unbind":
-                machine.unbind(text)
-            elif name == "sriov_numvfs":
-                machine.functions(os.path.basename(folder), int(text))
-            elif name == "drivers_probe":
-                machine.probe(text)
-            elif name == "driver_override":
-                machine.tree.file(self.realpath(folder) + "/" + name, text or "(null)")
-            else:
-                super().write_sysfs(path, value)
-        except OSError as exc:
-            raise HostError("kernel_write", path, ["%s: %s" % (path, exc)], errno=exc.errno) from exc
-
-    def write_file(self, path: str, text: str, mode: int = 0o644) -> None:
-        self._machine.request("write " + path)
-        super().write_file(path, text, mode)
-
-    def write_link(self, path: str, target: str) -> None:
-        self._machine.request("link " + path)
-        super().write_link(path, target)
-
-    def remove_file(self, path: str) -> bool:
-        self._machine.request("remove " + path)
-        return super().remove_file(path)
-
-
-class _MachineRunner(Runner):
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-
-    def run(self, *argv: str) -> RunResult:
-        machine = self._machine
-        machine.request(" ".join(argv))
-        if argv[:2] == ("modprobe", "-r"):
-            return RunResult(machine.unload(argv[2]), "", "")
-        if argv[0] == "modprobe":
-            if argv[1] in machine.broken:
-                return RunResult(1, "", "modprobe: ERROR: could not insert '%s': Exec format error" % argv[1])
-            machine.load(argv[1])
-        return RunResult(0, "", "")
-
-
-class _MachineKernel(Kernel):
-    def before_threads(self) -> None:
-        pass  # nothing here is written by processes
-
-    def request_unbind(self, device: PciDevice, driver: str, holders: Callable[[], list[str]]) -> None:
-        self.root.write_sysfs("/sys/bus/pci/drivers/%s/unbind" % driver, device.address)
-
-    def link_down(self, name: str) -> None:
-        self.root._machine.request("link down " + name)  # pylint: disable=protected-access
-        self.root._machine.tree.file(self.root.realpath("/sys/class/net", name, "flags"), "0x1002")
-
-    def link_up(self, name: str) -> None:
-        self.root._machine.request("link up " + name)  # pylint: disable=protected-access
-        self.root._machine.tree.file(self.root.realpath("/sys/class/net", name, "flags"), "0x1003")

@@ -17,6 +17,7 @@ from ansible_collections.baremetal.noiommu.tests.unit.support.booting import (
     B,
     reboot,
 )
+from ansible_collections.baremetal.noiommu.tests.unit.support.data_nics import DISK
 from ansible_collections.baremetal.noiommu.tests.unit.support.fake_kernel import (
     Machine,
 )
@@ -55,4 +56,17 @@ def alike(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
         machine.tree.net("eth%d" % number, address, "52:54:00:00:00:2%d" % number)
     converge(machine, ALIKE)
     reboot(machine, a_04="e1000e", b_05="other")
+    return machine
+
+
+@pytest.fixture
+def host(machine: Machine) -> Machine:
+    """A host with two data NICs and a disk."""
+    tree = machine.tree
+    tree.pci(NIC, driver="e1000e")
+    tree.net("eth1", NIC, "52:54:00:00:00:11", up=True)
+    tree.pci(VIRTIO, "1af4:1041", driver="virtio-pci")
+    tree.net("eth2", VIRTIO, "52:54:00:00:00:12", child="virtio2")
+    tree.pci(DISK, "1af4:1042", "010000", driver="virtio-pci")
+    tree.dir("/run/systemd/system")
     return machine

@@ -6,30 +6,25 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import struct
 
 import pytest
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._host import namespaces, netlink, sockets
-from ansible_collections.baremetal.noiommu.plugins.module_utils._host.mounts import Mount
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host import namespaces
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.namespaces import Elsewhere
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.netlink import Address, Link, NetState, Route
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.packet_sockets import PacketSocket
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guards import check
+from ansible_collections.baremetal.noiommu.tests.unit.support.connections import (
+    TCP,
+)
 from ansible_collections.baremetal.noiommu.tests.unit.support.guarding import NIC, guards, kinds
 from ansible_collections.baremetal.noiommu.tests.unit.support.tree import Tree
 
 
 def route(index: int, family: str = "inet", table: str = "main", destination: str = "default") -> NetState:
     return NetState([], [Route(family, table, destination, "192.0.2.1", (index,), False)])
-
-
-# --- network ---
 
 
 def test_an_idle_interface_is_free(nic: Tree) -> None:
@@ -285,79 +280,6 @@ def test_a_usb_controller_carries_what_is_plugged_into_it(tree: Tree) -> None:
     assert kinds(guards(tree, NIC, route(index))) == ["route", "mount"]
 
 
-# --- the management connection ---
-
-
-# As a little-endian machine prints them: 10.0.0.5 is 0500000A.
-TCP = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-   0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0
-   1: 0500000A:0016 0200000A:C350 01 00000000:00000000 02:00000000 00000000     0        0 2 2 0 20 4 30 10 -1
-   2: 0600000A:9C40 0200000A:01BB 01 00000000:00000000 02:00000000 00000000     0        0 3 2 0 20 4 30 10 -1
-   3: 0700000A:0016 0200000A:C350 06 00000000:00000000 03:00000EA2 00000000     0        0 0 3 0"""
-TCP6 = """  sl  local_address                         remote_address                        st tx_queue
-   0: 00000000000000000000000000000000:0016 00000000000000000000000000000000:0000 0A 00000000:00000000 0 0
-   1: 0000000000000000FFFF00000800000A:0016 0000000000000000FFFF00000200000A:C350 01 00000000:00000000 0 0
-   2: B80D0120000000000000000005000000:0016 B80D0120000000000000000002000000:C350 01 00000000:00000000 0 0"""
-
-
-def test_incoming_connections_are_those_to_listening_ports() -> None:
-    found = list(sockets.parse_table("tcp", TCP))
-    assert [(row.address, row.port, row.peer, row.incoming) for row in found] == [
-        ("10.0.0.5", 22, "10.0.0.2", True),
-        ("10.0.0.6", 40000, "10.0.0.2", False),
-    ]
-    assert [(row.address, row.incoming) for row in sockets.parse_table("tcp6", TCP6)] == [
-        ("10.0.0.8", True),
-        ("2001:db8::5", True),
-    ]
-
-
-# A connection from fe80::5 to fe80::2: iSCSI over TCP; and of UDP, one that is connected and one that is not.
-LINK_LOCAL = """  sl  local_address                         remote_address                        st
-   0: 000080FE000000000000000005000000:%s 000080FE000000000000000002000000:%s %s 00000000:00000000 0 0"""
-
-
-@pytest.mark.parametrize(
-    "table,state,guarded",
-    [("tcp6", "01", True), ("tcp6", "02", True), ("tcp6", "06", False), ("udp6", "01", True), ("udp6", "07", False)],
-)
-def test_an_outgoing_connection_over_a_link_local_address_counts(
-    nic: Tree, table: str, state: str, guarded: bool
-) -> None:
-    index = nic.root.read_int("/sys/class/net/eth1/ifindex")
-    nic.file("/proc/net/" + table, LINK_LOCAL % ("9C40", "0CBC", state))
-    net = NetState([Address(index, "fe80::5", 64)], [Route("inet6", "main", "fe80::/64", None, (index,), True)])
-    found = guards(nic, NIC, net)
-    assert kinds(found) == (["connection"] if guarded else [])
-    said = "address fe80::5/64 on eth1; %s connection from port 40000 to fe80::2 port 3260" % table[:3].upper()
-    assert not guarded or found[0].evidence == [said]
-
-
-@pytest.mark.parametrize("source", ["proc", "environment"])
-def test_the_management_address_is_found(nic: Tree, source: str) -> None:
-    index = nic.net("bond0.7")
-    nic.stack("bond0.7", "eth1")
-    ssh = None
-    if source == "proc":
-        nic.file("/proc/net/tcp", TCP)
-    else:
-        ssh = "10.0.0.2 50000 10.0.0.5 22"
-    found = guards(nic, NIC, NetState([Address(index, "10.0.0.5", 24)], []), ssh)
-    assert kinds(found) == ["management"]
-    assert "address 10.0.0.5/24 on bond0.7 on eth1" in found[0].evidence[0]
-    assert "10.0.0.2" in found[0].evidence[0]
-
-
-def test_a_link_local_management_connection_counts_although_its_routes_do_not(nic: Tree) -> None:
-    index = nic.root.read_int("/sys/class/net/eth1/ifindex")
-    net = NetState([Address(index, "fe80::5", 64)], [Route("inet6", "main", "fe80::/64", None, (index,), True)])
-    assert kinds(guards(nic, NIC, net, "fe80::2%eth1 50000 fe80::5%eth1 22")) == ["management"]
-
-
-def test_ssh_over_something_else_than_tcp_is_no_address(tree: Tree) -> None:
-    assert GuardContext(tree.root, ssh_connection="UNKNOWN 65535 UNKNOWN 65535").management_addresses == {}
-
-
 def test_every_guard_is_listed(nic: Tree) -> None:
     index = nic.root.read_int("/sys/class/net/eth1/ifindex")
     net = NetState([Address(index, "10.0.0.5", 24)], route(index).routes)
@@ -375,9 +297,6 @@ def test_many_routes_are_counted_not_all_shown(nic: Tree) -> None:
     assert "40 of the host's routes" in found.message and found.evidence[-1] == "and 35 more"
 
 
-# --- addresses without routes, and containers ---
-
-
 def test_an_address_on_an_interface_that_is_down_counts(nic: Tree) -> None:
     index = nic.net("vlan7")
     nic.stack("vlan7", "eth1")
@@ -393,210 +312,3 @@ def test_what_containers_have_on_top_of_an_interface_counts(nic: Tree, monkeypat
     found = check(context, bus, bus.get(NIC))
     assert kinds(found) == ["namespace"]
     assert found[0].evidence == ["macvlan eth0 in the namespace of process 7 (pause) on eth1"]
-
-
-def test_only_what_is_on_top_of_another_namespaces_interface_counts() -> None:
-    links = [
-        Link("lo", None, None, False),
-        Link("eth0", "macvlan", 2, True),
-        Link("eth1", "veth", 3, True),
-        Link("eth0.7", "vlan", 2, False),
-        Link("ip0", "ipvlan", 2, True),
-        Link("sec0", "macsec", 4, True),
-        Link("sec1", "macsec", 4, False),
-        Link("ib0", "ipoib", None, False),
-        Link("ib0.8001", "ipoib", 5, False),
-    ]
-    assert namespaces.on_top(links, "c1") == {
-        2: ["macvlan eth0 in c1", "ipvlan ip0 in c1"],
-        4: ["macsec sec0 in c1"],
-        5: ["ipoib ib0.8001 in c1"],
-    }
-
-
-def test_the_running_kernel_says_which_device_an_interface_belongs_to() -> None:
-    root = Root("/")
-    expected = {
-        name: root.realpath("/sys/class/net", name, "device")
-        for name in root.listdir("/sys/class/net")
-        if root.exists("/sys/class/net", name, "device")
-    }
-    found = {what.split()[0]: path for path, what in namespaces.of_devices(root, netlink.read_links(), "ours")}
-    assert found == expected
-
-
-def in_namespaces(tree: Tree, **numbers: int) -> None:
-    for pid, number in numbers.items():
-        tree.dir("/proc/%s/ns" % pid.strip("p"))
-        tree.at("/proc/%s/ns/net" % pid.strip("p")).symlink_to("net:[%d]" % number)
-
-
-def test_each_other_namespace_is_looked_at_once(tree: Tree) -> None:
-    in_namespaces(tree, self=1, p1=1, p20=2, p21=2, p30=3)
-    tree.dir("/proc/40/ns")
-    assert namespaces.namespaces(tree.root) == {
-        "net:[2]": ["/proc/20/ns/net", "/proc/21/ns/net"],
-        "net:[3]": ["/proc/30/ns/net"],
-    }
-
-
-def test_namespaces_without_a_process_are_found_by_their_mounts(tree: Tree) -> None:
-    in_namespaces(tree, self=1, p1=1, p20=2)
-    tree.file(
-        "/proc/1/mountinfo",
-        "\n".join(
-            "22 1 0:4 %s %s rw shared:1 - nsfs nsfs rw" % mount
-            for mount in (
-                ("net:[1]", "/run/netns/host"),
-                ("net:[2]", "/run/docker/netns/2"),
-                ("net:[3]", "/run/netns/my\\040own"),
-                ("mnt:[4]", "/run/snapd/ns/x.mnt"),
-            )
-        ),
-    )
-    found = namespaces.namespaces(tree.root)
-    assert found == {"net:[2]": ["/proc/20/ns/net", "/run/docker/netns/2"], "net:[3]": ["/run/netns/my own"]}
-    assert namespaces._where(tree.root, "/run/netns/my own") == "the network namespace /run/netns/my own"
-
-
-def test_a_namespace_that_a_thread_a_descriptor_or_another_mount_namespace_keeps_is_found(tree: Tree) -> None:
-    in_namespaces(tree, self=1, p1=1, p20=1)
-    for link, target in (
-        ("/proc/1/ns/mnt", "mnt:[1]"),
-        ("/proc/20/ns/mnt", "mnt:[2]"),
-        ("/proc/20/task/20/ns/net", "net:[1]"),
-        ("/proc/20/task/21/ns/net", "net:[2]"),
-        ("/proc/20/fd/4", "net:[3]"),
-        ("/proc/20/fd/5", "mnt:[4]"),
-        ("/proc/20/fd/6", "/run/netns/x"),
-    ):
-        tree.at(link).parent.mkdir(parents=True, exist_ok=True)
-        tree.at(link).symlink_to(target)
-    tree.file("/proc/20/mountinfo", "22 1 0:4 net:[5] /run/docker/netns/5 rw shared:1 - nsfs nsfs rw")
-    tree.file("/proc/20/comm", "snap")
-    found = namespaces.namespaces(tree.root)
-    assert found == {
-        "net:[2]": ["/proc/20/task/21/ns/net"],
-        "net:[3]": ["/proc/20/fd/4"],
-        "net:[5]": ["/proc/20/root/run/docker/netns/5"],
-    }
-    assert [namespaces._where(tree.root, paths[0]) for paths in found.values()] == [
-        "the namespace of process 20 (snap)",
-        "the namespace that process 20 (snap) keeps",
-        "the namespace that process 20 (snap) keeps",
-    ]
-
-
-@pytest.mark.parametrize("is_ending", [True, False])
-def test_of_a_process_that_is_ending_another_one_shows_the_mounts(
-    tree: Tree, monkeypatch: pytest.MonkeyPatch, is_ending: bool
-) -> None:
-    in_namespaces(tree, self=1, p1=1, p20=1, p21=1)
-    for pid, number in ((1, 1), (20, 2), (21, 2)):
-        tree.at("/proc/%d/ns/mnt" % pid).symlink_to("mnt:[%d]" % number)
-    tree.file("/proc/21/mountinfo", "22 1 0:4 net:[5] /run/docker/netns/5 rw shared:1 - nsfs nsfs rw")
-    read = namespaces.read_mounts
-
-    def reading(root: Root, table: str) -> list[Mount]:
-        if table != "/proc/20/mountinfo":
-            return read(root, table)
-        if is_ending:
-            tree.at("/proc/20/ns/mnt").unlink()
-        raise HostError("unreadable", "EINVAL")
-
-    monkeypatch.setattr(namespaces, "read_mounts", reading)
-    if is_ending:
-        assert namespaces.namespaces(tree.root) == {"net:[5]": ["/proc/21/root/run/docker/netns/5"]}
-    else:
-        with pytest.raises(HostError, match="EINVAL"):
-            namespaces.namespaces(tree.root)
-
-
-@pytest.fixture
-def there(tree: Tree) -> tuple[str, str]:
-    """Something that can be opened as a namespace, and the name that it has as one."""
-    tree.file("/there")
-    path = tree.root.path("/there")
-    return "net:[%d]" % os.stat(path).st_ino, path
-
-
-def test_a_namespace_is_entered_by_whatever_is_left_of_it(
-    there: tuple[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    entered = []
-    monkeypatch.setattr(namespaces, "_setns", entered.append)
-    monkeypatch.setattr(namespaces, "read_links", lambda: [Link("eth0", "macvlan", 2, True)])
-    name, path = there
-    assert namespaces._links_in(name, [path + "-gone", path], "c1") and len(entered) == 1
-    assert namespaces._links_in(name, [path + "-gone"], "c1") == [] and len(entered) == 1
-
-
-def test_a_namespace_that_cannot_be_entered_is_not_an_empty_one(
-    there: tuple[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(_handle: int) -> None:
-        raise OSError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr(namespaces, "_setns", refuse)
-    name, path = there
-    with pytest.raises(HostError) as caught:
-        namespaces._links_in(name, [path], "the namespace of process 7 (pause)")
-    assert "process 7 (pause)" in caught.value.message and "Operation not permitted" in caught.value.message
-    assert caught.value.evidence and "become: true" in caught.value.remedy
-    with pytest.raises(HostError, match="something else is at"):
-        namespaces._links_in("net:[1]", [path], "the network namespace /run/netns/blue")
-
-
-def test_the_running_kernel_is_asked_without_a_failure() -> None:
-    found = namespaces.look_elsewhere(Root("/"))
-    assert all(isinstance(lines, list) for lines in found.on_top.values())
-    assert all(path.startswith("/sys/") for path, _what in found.devices)
-    assert "lo" in [link.name for link in netlink.read_links()]
-    namespaces.ensure_ours(Root("/"))
-
-
-# --- sysfs and sockets of different network namespaces ---
-
-
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    found: list[float] = []
-    monkeypatch.setattr(namespaces.time, "sleep", found.append)
-    return found
-
-
-def test_sysfs_of_the_own_namespace_costs_no_waiting(nic: Tree, pauses: list[float]) -> None:
-    nic.file("/sys/class/net/bonding_masters")
-    namespaces.ensure_ours(nic.root, lambda: [(2, "eth1")])
-    assert pauses == []
-
-
-@pytest.mark.parametrize("seen", [[(1, "lo")], [(3, "eth1")], [(2, "eth1"), (3, "eth2")], []])
-def test_sysfs_of_another_namespace_is_an_error(nic: Tree, pauses: list[float], seen: list[tuple[int, str]]) -> None:
-    with pytest.raises(HostError) as caught:
-        namespaces.ensure_ours(nic.root, lambda: seen)
-    assert 0.5 < sum(pauses) < 2 and caught.value.evidence and "container" in caught.value.remedy
-
-
-def test_both_sides_of_the_difference_are_shown(nic: Tree, pauses: list[float]) -> None:
-    with pytest.raises(HostError) as caught:
-        namespaces.ensure_ours(nic.root, lambda: [(1, "lo")])
-    assert caught.value.evidence == [
-        "/sys/class/net has, and the process has not: eth1 (index 2)",
-        "the process has, and /sys/class/net has not: lo (index 1)",
-    ]
-
-
-def test_renames_and_containers_that_come_and_go_are_no_other_namespace(nic: Tree, pauses: list[float]) -> None:
-    """Each look differs, but never twice in the same way."""
-    answers = iter([[(2, "eth0")], [(2, "eth1"), (9, "veth9")], [(2, "eth1"), (10, "veth10")]])
-    namespaces.ensure_ours(nic.root, lambda: next(answers))
-    assert len(pauses) == 1
-
-
-def test_the_running_host_is_asked_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(namespaces, "ensure_ours", asked.append)
-    monkeypatch.setattr(NetState, "read", lambda: NetState([], []))
-    context = GuardContext(Root("/"))
-    assert context.net == context.net == NetState([], []) and len(asked) == 1

@@ -2,15 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+"""The verdict on a host, and the report from which it is made."""
 
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.originals import Originals
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host import taint
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.netlink import NetState
@@ -21,58 +20,22 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight.prefl
     Preflight,
     read_parameters,
 )
-from ansible_collections.baremetal.noiommu.plugins.modules import noiommu_info
-from ansible_collections.baremetal.noiommu.tests.unit.support.fake_dkms import KERNEL, OTHER, build_host
+from ansible_collections.baremetal.noiommu.tests.unit.support.fake_dkms import KERNEL, OTHER
+from ansible_collections.baremetal.noiommu.tests.unit.support.preflight import (
+    DISK,
+    MAC,
+    NIC,
+    codes,
+)
 from ansible_collections.baremetal.noiommu.tests.unit.support.tree import Tree
 
-NIC = "0000:04:00.0"
-DISK = "0000:05:00.0"
-MAC = "52:54:00:00:00:04"
 EFIVARS = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
-ARGUMENTS = {
-    "devices": [],
-    "sriov": [],
-    "accept_unsafe": True,
-    "hugepages": None,
-    "hugepage_mounts": None,
-    "access": None,
-    "host_memory": None,
-}
 MEANING = "can read and write all memory of this host"
-
-
-@pytest.fixture
-def host(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Tree:
-    """A stock Debian host without an IOMMU, with a spare network card and a mounted disk."""
-    build_host(tree)
-    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "host", KERNEL, "#1", "x86_64")))
-    for kernel in (KERNEL, OTHER):
-        tree.file("/lib/modules/%s/modules.dep" % kernel, "kernel/drivers/vfio/pci/vfio-pci.ko:")
-        tree.file("/boot/config-" + kernel, "CONFIG_VFIO=m\n# CONFIG_VFIO_NOIOMMU is not set")
-    tree.file("/usr/bin/gcc")
-    tree.file("/sbin/modprobe")
-    tree.file("/etc/apt/sources.list", "deb http://deb.debian.org/debian bookworm main")
-    tree.dir("/run/systemd/system")
-    tree.file("/proc/sys/kernel/tainted", "0")
-    tree.pci("0000:00:00.0", "8086:29c0", "060000")
-    tree.pci(NIC, "8086:10d3", "020000", "e1000e", numa_node=1)
-    tree.net("eth1", NIC, MAC)
-    real = tree.pci(DISK, "1b36:0010", "010802", "nvme")
-    tree.block("nvme0n1", real + "/nvme/nvme0", "259:0")
-    tree.mounts(("259:0", "/", "/dev/nvme0n1"))
-    tree.pci("0000:06:00.0", "8086:1234", "0c0330")
-    return tree
 
 
 def report(tree: Tree, *devices: dict[str, Any], backend: str = "auto", accept: bool = True) -> dict[str, Any]:
     context = GuardContext(tree.root, NetState([], []))
     return Preflight(tree.root, context, Declaration(list(devices), [], backend, accept)).report()
-
-
-def codes(result: dict[str, Any]) -> list[str]:
-    for refusal in result["verdict"]["refusals"]:
-        assert refusal["message"] and refusal["evidence"] and refusal["remedy"]
-    return [refusal["code"] for refusal in result["verdict"]["refusals"]]
 
 
 def test_a_stock_host_is_served_by_dkms_if_that_is_accepted(host: Tree) -> None:
@@ -318,92 +281,6 @@ def test_a_device_that_dpdk_service_binds_elsewhere_is_named(host: Tree) -> None
     assert text.startswith("/etc/dpdk/interfaces, line 2, has dpdk.service bind %s to uio_pci_generic." % NIC)
     host.file("/etc/dpdk/interfaces", "pci %s vfio-pci\npci %s\nplatform x y" % (NIC, NIC))
     assert report(host, {"address": NIC})["verdict"]["warnings"] == []
-
-
-LATER = [
-    ("access", {"group": "dataplane", "users": ["nobody-here"]}, "user", "There is no user nobody-here on this host."),
-    ("access", {"users": ["root"]}, "group", "The grants name no group."),
-    (
-        "access",
-        {"group": "dataplane", "services": [{"name": "ovs"}]},
-        "wrapper",
-        "The service ovs.service runs nothing itself.",
-    ),
-    (
-        "access",
-        {"group": "dataplane", "binaries": [{"path": "/usr/bin/cat"}]},
-        "binary",
-        "/usr/bin/cat is not a data plane application.",
-    ),
-    ("access", {"group": "Data Plane"}, "group", "'Data Plane' is not a group name."),
-    ("access", {"group": "dataplane", "memlock": "8G"}, "memlock", "'8G' is not an amount of locked memory."),
-    (
-        "access",
-        {"group": "dataplane", "services": [{"name": "fwd"}]},
-        "service",
-        "There is no systemd service fwd.service on this host.",
-    ),
-    ("hugepages", [{"size": "3M", "count": 1}], "pool", "This host has no hugetlb pages of size 3M."),
-    ("hugepages", [{"size": "2M", "count": 1, "node": 7}], "pool", "This host has no NUMA node 7."),
-    ("hugepages", [{"size": "much", "count": 1}], "pool", "'much' is not a page size."),
-    ("hugepages", [{"size": "2M", "count": 500}], "host_memory", "too little memory for the host itself"),
-    ("hugepage_mounts", [{"path": "mnt", "size": "2M"}], "mount", ""),
-]
-
-
-@pytest.mark.parametrize("name, value, code, message", LATER)
-def test_what_a_later_step_would_refuse_is_part_of_the_verdict(
-    host: Tree, name: str, value: Any, code: str, message: str
-) -> None:
-    host.file("/etc/group", "root:x:0:")
-    host.file("/etc/passwd", "root:x:0:0::/root:/bin/sh")
-    host.file("/usr/lib/systemd/system/ovs.service", "[Service]\nExecStart=/bin/true")
-    host.file("/usr/bin/cat", b"\x7fELF")
-    host.file("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "0")
-    host.file("/proc/meminfo", "MemTotal: 1048576 kB")
-    before = host.content()
-    result = noiommu_info.declared({**ARGUMENTS, name: value})
-    refusals = Preflight(host.root, GuardContext(host.root, NetState([], [])), result).report()["verdict"]["refusals"]
-    assert [refusal["code"] for refusal in refusals] == [code]
-    assert message in refusals[0]["message"] and refusals[0]["remedy"]
-    assert refusals[0]["evidence"][0] == "declared by noiommu_" + name
-    assert host.content() == before
-
-
-def test_all_that_is_wrong_with_pools_and_mounts_is_said_at_once(host: Tree) -> None:
-    host.file("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "0")
-    pools = [{"size": "2M", "count": 1}, {"size": "3M", "count": 1}, {"size": "2M", "count": -1}]
-    mounts = [{"path": "mnt", "size": "2M"}, {"path": "/mnt/a", "size": "2M", "mode": "504"}]
-    result = noiommu_info.declared({**ARGUMENTS, "hugepages": pools, "hugepage_mounts": mounts, "host_memory": "8G"})
-    refusals = Preflight(host.root, GuardContext(host.root, NetState([], [])), result).report()["verdict"]["refusals"]
-    assert [(refusal["evidence"][0], refusal["evidence"][-1].split(",")[0]) for refusal in refusals] == [
-        ("declared by noiommu_hugepages", "[1]: size: 3M"),
-        ("declared by noiommu_hugepages", "[2]: size: 2M"),
-        ("declared by noiommu_hugepage_mounts", "[0]: path: mnt"),
-        ("declared by noiommu_hugepage_mounts", "[1]: path: /mnt/a"),
-    ]
-
-
-def test_what_later_steps_accept_is_no_refusal(host: Tree) -> None:
-    host.file("/etc/group", "root:x:0:")
-    host.file("/etc/passwd", "ann:x:1000:1000::/home/ann:/bin/sh")
-    host.file("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "0")
-    mounts = [{"path": "/mnt/huge", "size": "2M", "group": "dataplane"}]
-    access = {"group": "dataplane", "users": ["ann"]}
-    given = {**ARGUMENTS, "access": access, "hugepage_mounts": mounts, "hugepages": [{"size": "2M", "count": "1"}]}
-    context = GuardContext(host.root, NetState([], []))
-    assert codes(Preflight(host.root, context, noiommu_info.declared(given)).report()) == []
-
-
-def test_parts_are_converted_as_their_modules_do() -> None:
-    found = noiommu_info.declared(
-        {**ARGUMENTS, "hugepages": [{"size": 2097152, "count": "4"}], "access": {"gid": "990"}}
-    )
-    assert found.hugepages == [{"size": "2097152", "count": 4, "node": None}]
-    assert found.access is not None and found.access["gid"] == 990
-    with pytest.raises(HostError) as caught:
-        noiommu_info.declared({**ARGUMENTS, "access": {"memlok": 1}})
-    assert caught.value.code == "declaration" and "memlok" in str(caught.value)
 
 
 def test_a_deployed_host_says_what_applications_do_without_being_accepted(host: Tree) -> None:

@@ -99,6 +99,11 @@ options:
     description:
       - How much memory the pools have to leave to the host, as O(baremetal.noiommu.hugepages#module:host_memory).
     type: str
+  dpdk_pa_hint:
+    description:
+      - As O(baremetal.noiommu.vfio_binding#module:dpdk_pa_hint). A device that a process holds is refused if it has
+        to be bound anew for another value. Without it, whatever is there is right.
+    type: bool
   gather_subset:
     description:
       - Which of the returned values are gathered. The verdict always is.
@@ -587,6 +592,7 @@ ARGUMENTS = {
     "hugepage_mounts": {"type": "list", "elements": "dict"},
     "access": {"type": "dict"},
     "host_memory": {"type": "str"},
+    "dpdk_pa_hint": {"type": "bool"},
     "gather_subset": {"type": "list", "elements": "str", "choices": [ALL, *PARTS], "default": [ALL]},
 }
 

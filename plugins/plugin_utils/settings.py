@@ -27,7 +27,8 @@ INTERNAL = frozenset(
     kmod_package_manager kmod_packages_needed kmod_result kmod_source kmod_state kmod_wanting passthrough_cmdline
     passthrough_declared passthrough_now passthrough_reboot passthrough_reboot_ok passthrough_state passthrough_steps
     preflight_accept_unsafe
-    preflight_access preflight_backend preflight_devices preflight_enable_iommu preflight_gather_subset
+    preflight_access preflight_backend preflight_devices preflight_dpdk_pa_hint preflight_enable_iommu
+    preflight_gather_subset
     preflight_host_memory preflight_hugepage_mounts preflight_hugepages preflight_info preflight_insecure_until
     preflight_kmod_build preflight_refused preflight_sriov preflight_tolerated preflight_undeclared rollback_taint
 """.split()

@@ -128,7 +128,7 @@ def _is_mapped_otherwise(now: DeviceState, want: Target) -> bool:
     return now.bars.named != want.write_combining or now.bars.combined != want.write_combining
 
 
-def target(backend: str, driver: str, pa_hint: bool, write_combining: Iterable[int] = ()) -> Target:
+def target(backend: str, driver: str, pa_hint: bool | None, write_combining: Iterable[int] = ()) -> Target:
     """Return the target of a device that is to be bound."""
     bars = tuple(sorted(write_combining))
     if backend == DKMS:

@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Any, Container, NamedTuple, Sequence
 
 from .._base import times
-from .._base.command import Runner
 from .._base.errors import HostError
 from .._base.fs import Root
 from .._base.paths import ACCESS_RECORD, BINDINGS, HUGEPAGES_RECORD, HUGETLB_MOUNTS_RECORD, LIBRARY, STATE
@@ -41,6 +40,8 @@ from .._policy.undeclared import undeclared
 from .._policy.unsuitable import unsuitable
 from .declared import LaterSteps
 from .declared import refusals as later_refusals
+from .held import Wanted
+from .held import refusals as held
 from .obstacles import Steps
 from .obstacles import refusals as obstacles
 
@@ -66,6 +67,7 @@ class Declaration(NamedTuple):
     hugepage_mounts: list[dict[str, Any]] | None = None
     access: dict[str, Any] | None = None
     host_memory: str | None = None
+    dpdk_pa_hint: bool | None = None
 
 
 # What noiommu_info returns besides the verdict.
@@ -107,7 +109,8 @@ class Preflight:
         judged = bool(declared.sriov or declared.devices) and "sriov" not in declared.undeclared
         plans, errors = plan_functions(root, self._bus, declared.sriov, known, originals.sriov if judged else {})
         present = PciBus(root)
-        errors += loss_refusals(context, present, losses(plans, present), set(self._recorded))
+        lost = losses(plans, present)
+        errors += loss_refusals(context, present, lost, set(self._recorded))
         pairs, self._selector_errors = match(declared.devices, self._bus, known)
         self._selected = [device for device, _entry in pairs]
         self._combined, harmful, self._unknown_bars = write_combining.choose(root, pairs, VFIO_PCI)
@@ -116,6 +119,8 @@ class Preflight:
         self._iommu = host_iommu(root)
         self._enabling = enabling(root, self._iommu, declared.enable_iommu)
         self._choice = choose(root, declared.backend, declared.accept_unsafe, self._enabling.pending)
+        leaving, hint = [function for _pf, function in lost], declared.dpdk_pa_hint
+        self._wanted = Wanted(self._selected, leaving, self._choice.backend, self._combined, hint)
         self._by_selector = bool(declared.devices)
         self._guards = {
             device.address: [] if device.planned else check(context, self._bus, device) for device in self._shown()
@@ -278,7 +283,7 @@ class Preflight:
             there = [device for device in self._selected if not device.planned]
             refusals += group_refusals(self._root, self._bus, there, addresses)
         refusals += self._vfio_missing() + self._unsigned() + self._later_refusals
-        refusals += obstacles(self._root, self._steps) + self._held()
+        refusals += obstacles(self._root, self._steps) + held(self._root, self._wanted)
         if self._by_selector:
             refusals += refuse_late(self._root, (LIBRARY, STATE))
         return {
@@ -295,17 +300,6 @@ class Preflight:
     def _module_required(self) -> bool:
         """Whether a deploy installs the noiommu module: as the backend, or for write combining alone."""
         return self._choice.backend == DKMS or (self._choice.backend is not None and bool(self._combined))
-
-    def _held(self) -> list[HostError]:
-        """The devices that cannot be unbound: a process drives them, or an earlier run's request still hangs."""
-        leaving = [device for device in self._selected if device.driver not in (None, VFIO_PCI)]
-        if not leaving:
-            return []
-        from .._devices.control import Kernel  # on most hosts everything is bound, and this not needed
-        from .._devices.held import hanging, in_use
-
-        found = hanging(self._root, [device.address for device in leaving])
-        return [*found.values(), *in_use(Kernel(self._root, Runner()), leaving).values()]
 
     def _stale(self) -> bool:
         """Whether the running kernel's modules were removed, for example by an upgrade of the same version."""

@@ -214,6 +214,51 @@ def test_a_device_that_a_process_drives(host: Tree) -> None:
     assert refusal["code"] == "in_use" and "process 99 (testpmd)" in refusal["evidence"][0]
 
 
+def held(host: Tree, node: str) -> None:
+    """Have a process that holds a device file."""
+    host.file(node)
+    host.file("/proc/99/comm", "testpmd")
+    host.dir("/proc/99/fd")
+    host.at("/proc/99/fd/5").symlink_to(node)
+
+
+@pytest.mark.parametrize(
+    "group_name, module, hint, refused",
+    [
+        ("vfio-noiommu", False, True, True),  # from the backend builtin to dkms
+        ("noiommu", True, True, False),
+        ("noiommu", True, None, False),
+        ("noiommu", True, False, True),  # the hint is only given while the group is made
+    ],
+)
+def test_a_held_device_of_vfio_that_has_to_be_bound_anew(
+    host: Tree, group_name: str, module: bool, hint: bool | None, refused: bool
+) -> None:
+    device = "0000:05:00.0"
+    host.pci(device, driver="vfio-pci")
+    host.file(host.real(device) + "/driver_override", "vfio-pci")
+    host.group(7, device, name=group_name, node="noiommu-" + device if module else None)
+    if module:
+        host.dir("/sys/class/iommu/noiommu-%s/intel-iommu/cap" % device)
+    held(host, "/dev/vfio/noiommu-7" if group_name == "vfio-noiommu" else "/dev/vfio/7")
+    declared = Declaration([{"address": device}], [], backend="dkms", accept_unsafe=True, dpdk_pa_hint=hint)
+    found = Preflight(host.root, GuardContext(host.root, NetState([], [])), declared).report([])["verdict"]["refusals"]
+    assert [refusal["code"] for refusal in found] == ["in_use"] * refused
+    assert not refused or "process 99 (testpmd)" in found[0]["evidence"][0]
+
+
+def test_a_held_virtual_function_that_another_number_removes(host: Tree) -> None:
+    host.pci("0000:06:00.0", driver="ixgbe")
+    host.net("ens6", "0000:06:00.0", "52:54:00:00:00:06")
+    host.sriov("0000:06:00.0", number=1)
+    function = host.vf("0000:06:00.0", 0)
+    host.group(8, function)
+    held(host, "/dev/vfio/8")
+    declared = Declaration([], [{"pf": "ens6", "vfs": 2}], accept_unsafe=True)
+    found = Preflight(host.root, GuardContext(host.root, NetState([], [])), declared).report([])["verdict"]["refusals"]
+    assert "in_use" in [refusal["code"] for refusal in found], found
+
+
 def test_a_device_whose_unbind_still_hangs(host: Tree) -> None:
     host.file("/proc/7/stat", "7 (python3) " + " ".join(["0"] * 19 + ["4711"]))
     host.file("%s/%s" % (HANGING, NIC), "7 4711\n")

@@ -10,6 +10,7 @@ task by task in the middle of a deploy, and without the name of the variable or 
 
 from __future__ import annotations
 
+import difflib
 from typing import Any, Callable, Iterator, Mapping
 
 from ansible.module_utils.parsing.convert_bool import boolean
@@ -24,6 +25,10 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.floor
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.acceptance import end_of
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils import parts
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils.specification import VARIABLES
+
+_PREFIX = "noiommu_"
+_ALIKE = 0.8  # how alike the rest of two names has to be (1: the same) where the value is wrong for the one
+_SHOWN = 60
 
 
 def refusals(declared: Mapping[str, Any]) -> list[HostError]:
@@ -66,18 +71,35 @@ def _wrong_together(name: str, values: Mapping[str, Any]) -> dict[str, list[Prob
 
 def _refusal(name: str, kind: Mapping[str, Any], value: Any, wrong: list[Problem]) -> HostError:
     as_json = isinstance(value, str) and kind["type"] in ("list", "dict")
-    return refusal(name, [str(problem) for problem in wrong], as_json)
+    return refusal(name, [str(problem) for problem in wrong], value, as_json)
 
 
-def refusal(name: str, evidence: list[str], as_json: bool = False) -> HostError:
+def refusal(name: str, evidence: list[str], value: Any = "...", as_json: bool = False) -> HostError:
     """Return the refusal of one variable."""
+    whole = parts.whole_of(name)
+    meant = _meant(name, whole, value) if whole else ""
     remedy = "Correct %s; docs/variables.md says what it may be." % name
-    if as_json:
+    if meant:
+        remedy = meant
+    elif as_json:
         remedy = (
             "Declare %s in the inventory, or give it as JSON: -e '{\"%s\": ...}'. Written as -e %s=... it is a text."
             % (name, name, name)
         )
+    if whole:
+        remedy += " %s adds to %s, as every %s_NAME does." % (name, whole, whole)
     return HostError("declaration", "%s is not declared properly." % name, evidence, remedy)
+
+
+def _meant(name: str, whole: str, value: Any) -> str:
+    """Say what somebody meant who took the ending of a name for a key, or misspelt another name."""
+    kind, key = VARIABLES[whole].kind, name[len(whole) + 1 :]
+    if key in kind["options"]:
+        inside = "%s: %s" % (key, str(value)[:_SHOWN])
+        return "Write %s: %s." % (whole, "{%s}" % inside if kind["type"] == "dict" else "[{%s, ...}]" % inside)
+    others = {variable[len(_PREFIX) :]: variable for variable in VARIABLES if variable != whole}
+    nearest = [key] if key in others else difflib.get_close_matches(name[len(_PREFIX) :], others, 1, _ALIKE)
+    return "Write %s if that is meant." % others[nearest[0]] if nearest else ""
 
 
 def _wrong_date(value: Any, name: str) -> Iterator[Problem]:

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils.declared import refusals
 from ansible_collections.baremetal.noiommu.plugins.plugin_utils.variables import unknown_names
@@ -48,3 +50,24 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
     evidence = {refusal.message.split()[0]: refusal.evidence for refusal in found}
     assert set(evidence) == {"noiommu_access", "noiommu_devices", "noiommu_devices_b", "noiommu_state"}
     assert len(evidence["noiommu_access"]) == 2
+
+
+@pytest.mark.parametrize(
+    "name, value, remedy",
+    [
+        ("noiommu_access_group", "dataplane", "Write noiommu_access: {group: dataplane}."),
+        ("noiommu_access_memlock", 4096, "Write noiommu_access: {memlock: 4096}."),
+        ("noiommu_access_unsafe", True, "Write noiommu_accept_unsafe if that is meant."),
+        ("noiommu_hugepages_count", 512, "Write noiommu_hugepages: [{count: 512, ...}]."),
+        ("noiommu_sriov_vfs", 4, "Write noiommu_sriov: [{vfs: 4, ...}]."),
+        ("noiommu_devices_dpdk_pa_hint", False, "Write noiommu_dpdk_pa_hint if that is meant."),
+        ("noiommu_hugepages_host_memory", "2G", "Write noiommu_host_memory if that is meant."),
+        ("noiommu_access_storage", "group=x", "Declare noiommu_access_storage in the inventory, or give it as JSON"),
+        ("noiommu_access_storage", {"userz": ["ann"]}, "Correct noiommu_access_storage;"),
+    ],
+)
+def test_the_remedy_of_a_name_that_adds_to_another(name: str, value: Any, remedy: str) -> None:
+    (refusal,) = refusals({name: value})
+    whole = "_".join(name.split("_")[:2])
+    assert refusal.remedy.startswith(remedy), refusal.remedy
+    assert refusal.remedy.endswith(" %s adds to %s, as every %s_NAME does." % (name, whole, whole))

@@ -18,6 +18,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors imp
 PREFLIGHT = "preflight"
 STEPS = (PREFLIGHT, "kmod", "hugepages", "devices", "access")
 _OF_ANSIBLE = ("all", "always", "never", "tagged")
+_CHECKS = (PREFLIGHT, "always", "tagged")  # whoever skips one of these would skip the checks
 
 
 def chosen(variables: Mapping[str, Any], tags: Iterable[str]) -> list[str]:
@@ -42,7 +43,10 @@ def refused(variables: Mapping[str, Any], tags: Iterable[str], known: Iterable[s
     # Where no task but that of the declaration has a tag, any choice leaves out the rest.
     chosen_by = fine if known else {"all", *tags} - {"always"}
     found = [_refusal("--tags", tag, known) for tag in run if tag not in chosen_by]
-    return found + [_refusal("--skip-tags", tag, known) for tag in skip if tag not in fine or tag == PREFLIGHT]
+    found += [_refusal("--skip-tags", tag, known) for tag in skip if tag not in fine or tag in ("all", *_CHECKS)]
+    if not found and known and not chosen(variables, tags):
+        found = [_refusal("--tags", tag, known) for tag in run]
+    return found
 
 
 def _lists(variables: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -51,12 +55,16 @@ def _lists(variables: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 
 
 def _refusal(option: str, tag: str, known: Iterable[str]) -> HostError:
-    nearest = difflib.get_close_matches(tag, [step for step in known if step != tag], 1)
+    nearest = difflib.get_close_matches(tag, [] if tag in (*_CHECKS, *_OF_ANSIBLE) else known, 1)
+    why = "there is no such tag"
+    if option == "--skip-tags" and tag in _CHECKS:
+        why = "the checks are always made"
+    elif tag in _OF_ANSIBLE:
+        why = "nothing would be done"
     there = ", ".join(known) or "none: this playbook does all or nothing"
     return HostError(
         "tags",
-        "%s %s: %s."
-        % (option, tag, "the checks before a change are always made" if tag in known else "there is no such tag"),
+        "%s %s: %s." % (option, tag, why),
         ["tags of this playbook: " + there],
         "Write %s." % nearest[0] if nearest else "Leave it out.",
     )

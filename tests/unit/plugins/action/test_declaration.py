@@ -66,10 +66,22 @@ def test_every_mistake_ends_a_deploy_before_anything_is_asked_or_changed(control
 
 
 @pytest.mark.parametrize(
-    "playbook, tag, said", [("deploy", "hugepage", "Write hugepages."), ("report", "kmod", "Leave it")]
+    "playbook, option, tag, said",
+    [
+        ("deploy", "--tags", "hugepage", "Write hugepages."),
+        ("deploy", "--tags", "never", "nothing would be done"),
+        ("deploy", "--skip-tags", "always", "the checks are always made"),
+        ("rollback", "--skip-tags", "always", "the checks are always made"),
+        ("verify", "--skip-tags", "tagged", "the checks are always made"),
+        ("verify", "--skip-tags", "all", "nothing would be done"),
+        ("report", "--skip-tags", "always", "the checks are always made"),
+        ("report", "--tags", "kmod", "Leave it"),
+    ],
 )
-def test_tags_that_choose_nothing_are_refused(control: Control, playbook: str, tag: str, said: str) -> None:
-    done = control.run("baremetal.noiommu." + playbook, {"a": {}}, "--tags", tag)
+def test_tags_that_choose_nothing_are_refused(
+    control: Control, playbook: str, option: str, tag: str, said: str
+) -> None:
+    done = control.run("baremetal.noiommu." + playbook, {"a": {}}, option, tag)
     assert done.rc != 0 and done.reached == set() and said in done.told("a"), done.said
 
 

@@ -41,9 +41,15 @@ def test_what_is_chosen(run: list[str], skip: list[str], tags: list[str], expect
         (["hugepage"], [], STEPS, "Write hugepages."),
         (["all"], ["kmodd"], STEPS, "Write kmod."),
         (["others"], [], STEPS, "Leave it out."),
-        (["all"], ["preflight"], STEPS, "the checks before a change are always made"),
+        (["all"], ["preflight"], STEPS, "the checks are always made"),
         (["devices"], [], (), "this playbook does all or nothing"),
         (["always"], [], (), "this playbook does all or nothing"),
+        (["all"], ["always"], STEPS, "the checks are always made"),
+        (["all"], ["tagged"], (), "the checks are always made"),
+        (["all"], ["all"], STEPS, "nothing would be done"),
+        (["all"], ["all"], (), "nothing would be done"),
+        (["always"], [], STEPS, "nothing would be done"),
+        (["never"], [], STEPS, "nothing would be done"),
     ],
 )
 def test_what_is_refused(run: list[str], skip: list[str], known: tuple[str, ...], said: str) -> None:

@@ -23,7 +23,6 @@ CHECKS: tuple[Callable[[Mapping[str, Any]], list[HostError]], ...] = (
     facts_override,
     unknown_names,
     groups.misplaced,
-    groups.contested,
 )
 
 _PLAYBOOKS = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", "playbooks"))
@@ -51,6 +50,7 @@ class ActionModule(ActionBase):
         if not chosen:
             return {"changed": False, "steps": []}
         problems = [problem for check in CHECKS for problem in check(variables)]
+        problems += groups.contested(variables, self._task)
         if not problems:  # a value may be a template that uses a variable which has just been refused
             problems = self._refused_values(variables)
         if not problems:

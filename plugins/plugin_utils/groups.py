@@ -22,19 +22,20 @@ from ansible_collections.baremetal.noiommu.plugins.plugin_utils.specification im
 _DECIDE = ("noiommu_accept_unsafe", "noiommu_state")
 
 
-def contested(variables: Mapping[str, Any]) -> list[HostError]:
-    """Refuse what two groups of a host set differently, where only the order of their names says which one counts."""
+def contested(variables: Mapping[str, Any], task: Any = None) -> list[HostError]:
+    """Refuse what two groups of a host set differently, where only the order of their names says which one counts.
+
+    What the host, the run, or the play and the blocks of the ``task`` set is decided, whatever groups say.
+    """
     names = [name for name in variables if _is_exclusive(name)]
     inventory = _Inventory.of(variables) if names else None
     if inventory is None or len(inventory.groups) < 2:
         return []
-    found = []
-    for name in sorted(names):
-        values = inventory.rivals(name)
-        # Another value was set where groups do not count: for the host, in a play, or with -e.
-        if values and variables[name] in values.values():
-            found.append(_refusal(name, values))
-    return found
+    rivals = {name: inventory.rivals(name) for name in sorted(names)}
+    # A value that no group has was set where groups do not count.
+    found = {name: values for name, values in rivals.items() if values and variables[name] in values.values()}
+    decided = inventory.set_by_play(task) if found and task is not None else set()
+    return [_refusal(name, values) for name, values in found.items() if name not in decided]
 
 
 def misplaced(variables: Mapping[str, Any]) -> list[HostError]:
@@ -84,6 +85,16 @@ class _Inventory:
             return {}
         return {} if name in self._vars(self._host) else {group.name: value for group, value in rivals.items()}
 
+    def set_by_play(self, task: Any) -> set[str]:
+        """Return what the play, its files, a block or the task sets, and what the run has set for the host."""
+        manager, play = self._hostvars._variable_manager, _play_of(task)
+        found = set(task.get_vars())
+        if play is not None:
+            found.update(manager.get_vars(play=play, include_hostvars=False))
+        for cache in ("_nonpersistent_fact_cache", "_vars_cache"):
+            found.update(getattr(manager, cache, {}).get(self._host.name) or ())
+        return found
+
     def sets(self, name: str) -> bool:
         """Whether the inventory sets a variable that is not an extra variable as well."""
         extra = self._hostvars._variable_manager.extra_vars
@@ -98,6 +109,12 @@ class _Inventory:
             **get_vars_from_inventory_sources(loader, sources, [entity], "task"),
             **get_vars_from_path(loader, loader.get_basedir(), [entity], "task"),
         }
+
+
+def _play_of(task: Any) -> Any:
+    while task is not None and not hasattr(task, "_play"):
+        task = getattr(task, "_parent", None)
+    return getattr(task, "_play", None)
 
 
 def _collide(one: tuple[Any, Any], other: tuple[Any, Any]) -> bool:

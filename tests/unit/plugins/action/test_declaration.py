@@ -10,6 +10,7 @@ The playbooks are the real ones, run by ansible-playbook.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from ansible_collections.baremetal.noiommu.tests.unit.support.control_node import Control, play, role
@@ -83,6 +84,35 @@ def test_tags_that_choose_nothing_are_refused(
 ) -> None:
     done = control.run("baremetal.noiommu." + playbook, {"a": {}}, option, tag)
     assert done.rc != 0 and done.reached == set() and said in done.told("a"), done.said
+
+
+def test_what_a_play_sets_decides_between_groups(control: Control) -> None:
+    """Also where it says the same as one of the groups: the order of their names has no part in it."""
+    passthrough, ours = "baremetal.noiommu.passthrough", {"noiommu_devices": [{"slot": 2}]}
+    (control.path / "ours.yml").write_text(json.dumps(ours))
+    plays: dict[str, dict[str, Any]] = {
+        "play": {"roles": [passthrough], "vars": ours},
+        "file": {"roles": [passthrough], "vars_files": [["missing.yml", "ours.yml"]]},
+        "task": {"tasks": [role("include", "passthrough", **ours)]},
+        "block": {"tasks": [{"block": [role("import", "passthrough")], "vars": ours}]},
+        "fact": {"pre_tasks": [{"ansible.builtin.set_fact": ours}], "roles": [passthrough]},
+        "host": {"roles": [passthrough]},
+        "groups": {"roles": [passthrough]},
+    }
+    hosts: dict[str, dict[str, Any]] = {name: {} for name in plays}
+    hosts["host"] = ours
+    members = {"hosts": {name: {} for name in plays}}
+    groups = {"sto": {**members, "vars": {"noiommu_devices": [{"slot": 1}]}}, "wan": {**members, "vars": ours}}
+    (control.path / "groups.yml").write_text(json.dumps({"all": {"children": groups}}))
+    hosts["bystander"] = {}
+    leave = {"ansible.builtin.meta": "end_host", "when": "inventory_hostname == 'bystander'"}
+    run = [
+        play(name + ",bystander", **{**more, "pre_tasks": [leave, *more.get("pre_tasks", [])]})
+        for name, more in plays.items()
+    ]
+    done = control.run(run, hosts, "-i", "groups.yml")
+    assert done.reached == set(plays) - {"groups"}, done.said
+    assert "noiommu_devices is set by the groups sto, wan" in done.told("groups")
 
 
 def test_a_list_given_as_text_is_explained(control: Control) -> None:

@@ -206,8 +206,12 @@ def redirect(how: str, source: str, nic: str) -> None:
     bpf_program(source, XDP, code + instruction(CALL, 0, 0, 51) + EXIT)
 
 
-def nftables(nic: str) -> None:
-    """Hook an empty chain to an interface, as `nft add chain netdev t c { type filter hook ingress device ... }`."""
+def nftables(nic: str, how: str = "", target: str = "") -> None:
+    """Hook a chain to an interface, as `nft add chain netdev t c { type filter hook ingress device ... }`.
+
+    With a rule that forwards or copies what comes to another interface, named by its index or by each packet's mark.
+    """
+    begin, end, subsystem, netdev, nested = 16, 17, 10, 5, 0x8000
 
     def attribute(kind: int, data: bytes) -> bytes:
         return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
@@ -216,12 +220,26 @@ def nftables(nic: str) -> None:
         data = struct.pack("=BB", family, 0) + struct.pack(">H", resource) + body
         return struct.pack("=IHHII", 16 + len(data), kind, flags, 1, 0) + data
 
-    begin, end, subsystem, netdev, nested = 16, 17, 10, 5, 0x8000
+    def expression(name: bytes, *attributes: bytes) -> bytes:
+        return attribute(1 | nested, attribute(1, name + b"\0") + attribute(2 | nested, b"".join(attributes)))
+
+    register = struct.pack(">I", 1)
     hook = attribute(1, struct.pack(">I", 0)) + attribute(2, struct.pack(">i", 0)) + attribute(3, nic.encode() + b"\0")
     chain = attribute(1, b"t\0") + attribute(3, b"c\0") + attribute(4 | nested, hook) + attribute(7, b"filter\0")
+    requests = [(0, 0x401, attribute(1, b"t\0")), (3, 0x401, chain)]
+    if how:
+        sent = {"fwd": attribute(1, register), "mark": attribute(1, register), "dup": attribute(2, register)}[how]
+        if how == "mark":
+            load = expression(b"meta", attribute(1, register), attribute(2, struct.pack(">I", 3)))
+        else:
+            value = attribute(1, struct.pack("=I", socket.if_nametoindex(target)))
+            load = expression(b"immediate", attribute(1, register), attribute(2 | nested, value))
+        rule = attribute(4 | nested, load + expression({"mark": b"fwd"}.get(how, how.encode()), sent))
+        requests.append((6, 0xC01, attribute(1, b"t\0") + attribute(2, b"c\0") + rule))
     batch = message(begin, 1, 0, subsystem)
-    batch += message(subsystem << 8, 0x401, netdev, 0, attribute(1, b"t\0"))
-    batch += message(subsystem << 8 | 3, 0x405, netdev, 0, chain)  # and an answer
+    for number, (kind, flags, body) in enumerate(requests, 1):
+        answers = 4 if number == len(requests) else 0  # errors are answered either way
+        batch += message(subsystem << 8 | kind, flags | answers, netdev, 0, body)
     batch += message(end, 1, 0, subsystem)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as sock:
         sock.bind((0, 0))

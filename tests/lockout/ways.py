@@ -360,6 +360,35 @@ NETWORK = [
         _UP + "$ACT nftables $NIC",
         "nftables chain c of table t",
     ),
+    Way(
+        "a veth whose packets nftables forwards to it (fwd)",
+        "nic",
+        "traffic_control",
+        _VETH + _UP + "$ACT nftables host1 fwd $NIC",
+        "nftables chain c of table t sends packets of other interfaces to it",
+    ),
+    Way(
+        "a veth whose packets nftables copies to it (dup)",
+        "nic",
+        "traffic_control",
+        _VETH + "$ACT nftables host1 dup $NIC",
+        "nftables chain c of table t sends packets of other interfaces to it",
+    ),
+    Way(
+        "a veth whose packets nftables forwards to an interface that each packet's mark says",
+        "nic",
+        "traffic_control",
+        _VETH + _UP + "$ACT nftables host1 mark",
+        "nftables chain c of table t may send packets of other interfaces out of any that is up",
+    ),
+    Way(
+        "nothing: nftables forwards packets of a veth to its own end",
+        "nic",
+        "",
+        _VETH + _UP + "$ACT nftables host1 fwd host0",
+        "",
+        free=True,
+    ),
     Way("a PPPoE session", "nic", "pppoe", _UP + "$ACT pppoe $NIC", "session with 02:00:00:00:00:99 through $NIC"),
 ]
 _EXT4 = "mkfs.ext4 -q /dev/$DISK; "

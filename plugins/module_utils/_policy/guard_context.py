@@ -183,7 +183,7 @@ class GuardContext:
             return {}
         from .._host.bpf import tcx_programs
         from .._host.bpf_redirects import read_redirects
-        from .._host.nftables import read_hooks
+        from .._host.nftables import read_hooks, read_senders
         from .._host.traffic_control import read_traffic_control
 
         found = read_traffic_control()
@@ -193,11 +193,11 @@ class GuardContext:
         for link in self.net.links:
             of_link = [lines for name, lines in hooks.items() if fnmatch.fnmatchcase(link.name, name)]
             found.setdefault(link.ifindex, []).extend(line for lines in of_link for line in lines)
-        redirects = read_redirects(self.root)
-        for link in self.net.links:
-            # What is down sends nothing, whoever hands packets to it.
-            lines = redirects.known.get(link.ifindex, []) + (redirects.anywhere if link.is_up else [])
-            found.setdefault(link.ifindex, []).extend(lines)
+        for sent in (read_redirects(self.root), read_senders(self.root)):
+            for link in self.net.links:
+                # What is down sends nothing, whoever hands packets to it.
+                lines = sent.known.get(link.ifindex, []) + (sent.anywhere if link.is_up else [])
+                found.setdefault(link.ifindex, []).extend(lines)
         return found
 
     @property

@@ -16,7 +16,12 @@ from typing import Callable
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host import packet_sockets
-from ansible_collections.baremetal.noiommu.plugins.module_utils._host.nftables import parse_chains, parse_flowtables
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.nftables import (
+    Senders,
+    add_senders,
+    parse_chains,
+    parse_flowtables,
+)
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.packet_filter import accepts_traffic
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.packet_sockets import parse_packet_sockets
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.traffic_control import (
@@ -91,6 +96,49 @@ def test_chains_and_flowtables_of_nftables_name_interfaces() -> None:
         assert not found or set(found) in ({"eth1"}, {"eth1", "eth*"})
         with pytest.raises(HostError, match="not whole"):
             parse(struct.pack("=IHHII", 16 + len(data), 10 << 8 | kind, 2, 1, 0) + data[:-1])
+
+
+# As `nft add rule netdev t c fwd to eth1`, and its kin.
+def expression(name: bytes, data: bytes = b"") -> bytes:
+    return attribute(1, attribute(1, name + b"\0") + attribute(2, data))
+
+
+def register(kind: int, number: int) -> bytes:
+    return attribute(kind, struct.pack(">I", number))
+
+
+def immediate(number: int, value: bytes) -> bytes:
+    return expression(b"immediate", register(1, number) + attribute(2, attribute(1, value)))
+
+
+ETH1, ADDRESS = struct.pack("=I", 7), bytes([10, 0, 0, 1])
+KNOWN = {7: ["nftables chain c of table t sends packets of other interfaces to it"]}
+
+
+@pytest.mark.parametrize(
+    "expressions, known, anywhere",
+    [
+        (immediate(1, ETH1) + expression(b"fwd", register(1, 1)), KNOWN, 0),
+        (immediate(1, ETH1) + expression(b"dup", register(2, 1)), KNOWN, 0),
+        (immediate(2, ADDRESS) + immediate(1, ETH1) + expression(b"dup", register(1, 2) + register(2, 1)), KNOWN, 0),
+        (immediate(1, ADDRESS) + expression(b"dup", register(1, 1)), {}, 0),  # by the host's own routes
+        (expression(b"meta") + expression(b"lookup") + expression(b"fwd", register(1, 1)), {}, 1),
+        (immediate(1, ETH1) + expression(b"lookup") + expression(b"fwd", register(1, 1)), {}, 1),
+        (immediate(1, ETH1) + expression(b"fwd", register(1, 2)), {}, 1),
+        (expression(b"counter"), {}, 0),
+        (expression(b"log", attribute(2, b"fwd\0")), {}, 0),
+    ],
+)
+def test_rules_of_nftables_that_send_packets_elsewhere(
+    expressions: bytes, known: dict[int, list[str]], anywhere: int
+) -> None:
+    data = bytes(4) + attribute(1, b"t\0") + attribute(2, b"c\0") + attribute(4, expressions)
+    data = struct.pack("=IHHII", 16 + len(data), 10 << 8 | 6, 2, 1, 0) + data
+    found = Senders({}, [])
+    add_senders(found, data)
+    assert found.known == known and len(found.anywhere) == anywhere
+    with pytest.raises(HostError, match="not whole"):
+        add_senders(found, data[:-1])
 
 
 def test_without_packet_diag_no_filter_is_known(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:

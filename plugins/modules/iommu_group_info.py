@@ -113,11 +113,11 @@ devices:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.baremetal.noiommu.plugins.module_utils._answer import answer
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
-from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.selectors import resolve
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.selector_errors import no_match
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.iommu import group_report
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus, normalise_bdf
-from ansible_collections.baremetal.noiommu.plugins.module_utils._run import run
 
 
 def report(root: Root, addresses: list[str] | None) -> dict:
@@ -126,11 +126,9 @@ def report(root: Root, addresses: list[str] | None) -> dict:
     groups, devices = group_report(root, bus)
     if addresses is None:
         return {"groups": groups, "devices": devices}
-    for address in addresses:
-        errors = resolve([{"address": address}], bus, [])[1]
-        if errors:
-            raise errors[0]
     wanted = {normalise_bdf(address) for address in addresses}
+    for address in sorted(wanted - set(bus.devices)):
+        raise no_match("the address %s" % address, bus)
     devices = [device for device in devices if device["address"] in wanted]
     numbers = {device["group"] for device in devices}
     return {"groups": [group for group in groups if group["group"] in numbers], "devices": devices}
@@ -142,7 +140,7 @@ def main() -> None:
         argument_spec={"devices": {"type": "list", "elements": "str"}},
         supports_check_mode=True,
     )
-    run(module, lambda root, _runner: {"changed": False, **report(root, module.params["devices"])}, reads_only=True)
+    answer(module, lambda root: {"changed": False, **report(root, module.params["devices"])})
 
 
 if __name__ == "__main__":

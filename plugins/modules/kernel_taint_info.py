@@ -115,14 +115,14 @@ evidence:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.baremetal.noiommu.plugins.module_utils._answer import answer
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.taint import report
-from ansible_collections.baremetal.noiommu.plugins.module_utils._run import run
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    run(module, lambda root, _runner: {"changed": False, **report(root)}, reads_only=True)
+    answer(module, lambda root: {"changed": False, **report(root)})
 
 
 if __name__ == "__main__":

@@ -563,12 +563,11 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.baremetal.noiommu.plugins.module_utils._access.declared import GRANTS_SPEC
+from ansible_collections.baremetal.noiommu.plugins.module_utils._answer import answer
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.selectors import ELEMENT_SPEC
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.sriov import ELEMENT_SPEC as SRIOV_SPEC
-from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.declared import MOUNTS_SPEC, POOLS_SPEC
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.undeclared import KINDS
 from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight.preflight import (
@@ -577,7 +576,6 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight.prefl
     Declaration,
     Preflight,
 )
-from ansible_collections.baremetal.noiommu.plugins.module_utils._run import run
 
 ARGUMENTS = {
     "devices": {**ELEMENT_SPEC, "default": []},
@@ -597,18 +595,30 @@ ARGUMENTS = {
 }
 
 
+# What the modules of later steps take.
+LATER_PARTS = ("hugepages", "hugepage_mounts", "access")
+
+
 def declared(params: dict[str, Any]) -> Declaration:
     """Return the declaration, its parts converted as the modules that take them later will do."""
+    given = {name: params[name] for name in LATER_PARTS if params[name]}
+    return Declaration(**{**params, **(_converted(given) if given else {})})
+
+
+def _converted(given: dict[str, Any]) -> dict[str, Any]:
+    # Imported where something is declared: who only asks for a report declares nothing.
+    from ansible_collections.baremetal.noiommu.plugins.module_utils._access.declared import GRANTS_SPEC
+    from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.declared import MOUNTS_SPEC, POOLS_SPEC
+
     specs = {
         "hugepages": POOLS_SPEC,
         "hugepage_mounts": MOUNTS_SPEC,
         "access": {"type": "dict", "options": GRANTS_SPEC},
     }
-    given = {name: params[name] for name in specs if params[name]}
     result = ArgumentSpecValidator({name: specs[name] for name in given}).validate(given)
     if result.error_messages:
         raise HostError("declaration", "What is declared is not usable.", result.error_messages, "Correct it.")
-    return Declaration(**{**params, **result.validated_parameters})
+    return dict(result.validated_parameters)
 
 
 def noiommu_info(module: AnsibleModule, root: Root) -> dict[str, Any]:
@@ -621,7 +631,7 @@ def noiommu_info(module: AnsibleModule, root: Root) -> dict[str, Any]:
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    run(module, lambda root, _runner: noiommu_info(module, root), reads_only=True)
+    answer(module, lambda root: noiommu_info(module, root))
 
 
 if __name__ == "__main__":

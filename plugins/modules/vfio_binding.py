@@ -329,13 +329,14 @@ import re
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.baremetal.noiommu.plugins.module_utils._answer import Module
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.change import BindingChange
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request import Request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.control import Kernel
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.selectors import ELEMENT_SPEC
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.sriov import ELEMENT_SPEC as SRIOV_SPEC
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
-from ansible_collections.baremetal.noiommu.plugins.module_utils._run import Module, converge, run
+from ansible_collections.baremetal.noiommu.plugins.module_utils._run import converge, run
 
 ARGUMENTS = {
     # Without defaults: what is left out is not an empty list.

@@ -18,7 +18,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._access.declared
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base import schema
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.schema import Problem, Schema
-from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.forms import problems as device_problems
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.entries import problems as device_problems
 from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.vf_settings import problems as vf_problems
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.declared import mount_problems, pool_problems
 from ansible_collections.baremetal.noiommu.plugins.module_utils._hugepages.floor import parse_floor

@@ -10,7 +10,7 @@ from typing import Iterator, NamedTuple
 
 from .._base.paths import GRANTED_MODE
 from .._host.iommu import VFIO_DIR
-from .._policy.backend import IOMMU
+from .._policy.kinds import IOMMU
 from . import hugetlbfs
 from .declared import Request
 from .hugetlbfs import HugetlbfsPlan

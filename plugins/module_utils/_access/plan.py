@@ -23,7 +23,6 @@ from .._base.paths import (
 )
 from .._base.undo import UndoStack
 from .._host import systemd
-from .._policy.backend import choose
 from . import files, grants, node, record
 from .declared import Request
 from .group import GroupPlan
@@ -76,6 +75,8 @@ class AccessPlan:
         request = self._request
         if request.group is None or not (request.services or request.binaries):
             return None, []
+        from .._policy.backend import choose  # users alone depend on none
+
         choice = choose(self._root, request.backend, request.accept_unsafe)
         return choice.backend, [] if choice.backend else choice.refusals
 

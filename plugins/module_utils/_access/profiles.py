@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .._policy import backend as _backend
+from .._policy import kinds
 from .declared import Request, asked_capabilities
 
 # How an application gets its capabilities, which makes a difference: see needs().
@@ -18,8 +18,8 @@ NONE_NEEDED = (
     "a hardware IOMMU translates: the application uses virtual addresses (IOVA=VA), and VFIO asks for no capability"
 )
 _RAWIO = {
-    _backend.DKMS: "the module noiommu gives an unconfined device only to a process that has it (else EPERM)",
-    _backend.BUILTIN: "VFIO opens a no-IOMMU group only for a process that has it (else EPERM)",
+    kinds.DKMS: "the module noiommu gives an unconfined device only to a process that has it (else EPERM)",
+    kinds.BUILTIN: "VFIO opens a no-IOMMU group only for a process that has it (else EPERM)",
 }
 _PAGEMAP = "IOVA=PA: /proc/self/pagemap shows no physical address without it"
 _NOT_DUMPABLE = "a process with file capabilities is not dumpable, so that its /proc/self/pagemap belongs to root"
@@ -46,7 +46,7 @@ def needs(profile: str, backend: str, how: str, unlimited: bool, asked: list[str
     if profile == "custom":
         return [Grant(name, "declared for this application") for name in asked]
     grants = []
-    if backend != _backend.IOMMU:
+    if backend != kinds.IOMMU:
         grants = [Grant("CAP_SYS_RAWIO", _RAWIO[backend]), Grant("CAP_SYS_ADMIN", _PAGEMAP)]
         if how == BINARY:
             grants.append(Grant("CAP_DAC_READ_SEARCH", _NOT_DUMPABLE))

@@ -22,7 +22,7 @@ from .._host import capabilities
 from .._host.accounts import user_ids
 from .._host.processes import pids
 from .._host.units import PACKAGED_UNIT_DIRS, Unit, full_name, is_masked, read_unit
-from .._policy.backend import DKMS, IOMMU
+from .._policy.kinds import DKMS, IOMMU
 from . import eligibility, profiles, wrappers
 from .declared import Request
 from .files import HEADER, PIN_NODE, service_drop_ins

@@ -38,10 +38,11 @@ from .._host.accounts import read_groups
 from .._host.iommu import chardev_of, group_refusals
 from .._host.pci import PciBus, PciDevice
 from .._policy import write_combining
-from .._policy.backend import IOMMU, choose, needs
+from .._policy.backend import choose, needs
 from .._policy.granted_nodes import granted_nodes
 from .._policy.guard_context import GuardContext
 from .._policy.guards import check, loss_refusals
+from .._policy.kinds import IOMMU
 from .function_setup import FunctionSetup
 from .hotplug import HotPlug, announce, take_announced
 from .recheck import Recheck

@@ -13,7 +13,7 @@ from .._devices.steps import DeviceState, Step, Target, observe, plan
 from .._host.bars import Naming
 from .._host.iommu import ISOLATED, NONE, UNSAFE
 from .._host.pci import PciDevice
-from .._policy.backend import IOMMU
+from .._policy.kinds import IOMMU
 
 
 class Move(NamedTuple):

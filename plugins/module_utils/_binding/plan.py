@@ -22,12 +22,13 @@ from .._devices.vf_settings import Settings, remarkable
 from .._host.iommu import group_refusals
 from .._host.mounts import refuse_late
 from .._host.pci import PciBus, PciDevice
-from .._policy import write_combining
-from .._policy.backend import IOMMU, Needs, choose, needs
+from .._policy.backend import Needs, choose, needs
+from .._policy.declared_bars import choose_declared
 from .._policy.guard_context import GuardContext
 from .._policy.guards import check, loss_refusals
-from .._policy.others import id_refusals
+from .._policy.kinds import IOMMU
 from .._policy.unsuitable import unsuitable
+from .._policy.vfio_ids import id_refusals
 from . import boot_files, refusals
 from .bindings import content
 from .moves import Move, plan_bindings
@@ -59,7 +60,7 @@ class BindingPlan:
         self.devices = [device for device, _entry in pairs]
         self.backend, unsupported = self._choose_backend()
         errors += unmatched + unsupported + self._guarded()
-        self._combined, harmful, unknown = write_combining.choose(self.root, pairs, request.driver)
+        self._combined, harmful, unknown = choose_declared(self.root, pairs, request.driver)
         errors += harmful
         self.messages += unknown
         self.kept: dict[str, str] = {}  # devices that cannot be released now, and why

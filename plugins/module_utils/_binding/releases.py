@@ -11,8 +11,7 @@ from .._base.paths import ORIGINALS
 from .._devices.control import Kernel
 from .._devices.held import in_use
 from .._devices.originals import NO_ORIGINAL, Originals, declared_at_boot, is_ours
-from .._devices.steps import observe, plan
-from .._devices.transaction import release_target
+from .._devices.steps import observe, plan, release_target
 from .._host.pci import PciBus, PciDevice
 from .._policy.kinds import PASSTHROUGH_DRIVERS
 from .moves import Move

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from .._base.errors import Refused
 from .._base.fs import Root
-from .._policy.undeclared import undeclared
 
 
 class Request(NamedTuple):
@@ -35,7 +34,11 @@ class Declared(NamedTuple):
 
 def explicit(root: Root, request: Request) -> Declared:
     """Return what is declared; a missing list must not release what is recorded, so it is refused."""
-    refusals = undeclared(root, [name for name in ("devices", "sriov") if getattr(request, name) is None])
-    if refusals:
-        raise Refused(refusals)
+    missing = [name for name in ("devices", "sriov") if getattr(request, name) is None]
+    if missing:
+        from .._policy.undeclared import undeclared
+
+        refusals = undeclared(root, missing)
+        if refusals:
+            raise Refused(refusals)
     return Declared(request.devices or [], request.sriov or [])

@@ -10,8 +10,6 @@ has them take effect. Only GRUB as Debian and Ubuntu have it is proven on machin
 
 from __future__ import annotations
 
-import os
-
 from .._base.command import Runner
 from .._base.errors import HostError
 from .._base.fs import Root
@@ -53,15 +51,3 @@ def _is_unified(root: Root) -> bool:
 
 def _by_layout(root: Root, runner: Runner) -> BootLoader:
     return UnifiedImages(root, runner) if _is_unified(root) else SystemdBoot(root, runner)
-
-
-def read_only(root: Root, places: list[str]) -> list[str]:
-    """Return the places whose filesystem is mounted read-only."""
-    found = []
-    for place in places:
-        try:
-            if os.statvfs(root.path(place)).f_flag & os.ST_RDONLY:
-                found.append(place)
-        except OSError:
-            continue  # not there: it is made, or explained where it is needed
-    return found

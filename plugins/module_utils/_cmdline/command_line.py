@@ -15,7 +15,6 @@ from .._base.errors import HostError
 from .._base.files import FileSet, RenderedFile
 from .._base.fs import Root
 from .._base.undo import UndoStack
-from .bootloaders import detect, read_only
 from .mechanism import BootLoader, Lines, Original
 from .record import RECORD, CommandLineRecord
 from .words import Parameters, add, effective, find, holds, remove, running
@@ -48,6 +47,8 @@ class CommandLinePlan:
         self.running = running(root)
         if self.wanted is None and self._old is None:
             return
+        from .bootloaders import detect  # most runs have nothing to change here
+
         self.loader = detect(root, runner)
         self.lines_before = self.lines_after = self.loader.lines()
         if self.wanted is not None and self._old is None and self._holds(self.lines_before):
@@ -77,7 +78,7 @@ class CommandLinePlan:
         )
         if not self.changed:
             self.lines_after = self.lines_before
-        locked = read_only(self._root, loader.places) if self.changed else []
+        locked = _read_only(self._root, loader.places) if self.changed else []
         if locked:
             raise HostError(
                 "bootloader",
@@ -202,3 +203,15 @@ def _text(lines: Lines) -> str:
 def _shown(lines: Lines) -> str | None:
     """Return the first line: that of the default kernel."""
     return next((" ".join(words) for words in lines.values()), None)
+
+
+def _read_only(root: Root, places: list[str]) -> list[str]:
+    """Return the places whose filesystem is mounted read-only."""
+    found = []
+    for place in places:
+        try:
+            if os.statvfs(root.path(place)).f_flag & os.ST_RDONLY:
+                found.append(place)
+        except OSError:
+            continue  # not there: it is made, or explained where it is needed
+    return found

@@ -7,12 +7,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from typing import Any, Sequence
 
-from .._base.errors import HostError
-from .._base.schema import Problem, refused
 from .._host.pci import normalise_bdf
-from .._policy.write_combining import parse_bars
 from .selector_errors import malformed
 
 _VENDOR_DEVICE = re.compile(r"^[0-9a-f]{4}:[0-9a-f]{4}$")
@@ -93,44 +90,8 @@ def parse_indexes(texts: Sequence[str], every: Sequence[int] = ()) -> list[int]:
     return sorted(set(found))
 
 
-def _parse_pf(value: str) -> None:
-    # An interface may have any name; what has a colon is an address of some kind.
-    if ":" in value and not is_mac(value):
-        normalise_bdf(value)
-
-
-_FORMS: dict[str, Callable[[Any], Any]] = {
-    "address": parse_addresses,
-    "vendor_device": parse_vendor_device,
-    "subsystem": parse_vendor_device,
-    "mac": parse_mac,
-    "pf": _parse_pf,
-}
-
-
-def problems(entries: Sequence[Mapping[str, Any]], where: str) -> Iterator[Problem]:
-    """Yield what no host can have. That the entries fit their argument specification was checked before."""
-    for number, entry in enumerate(entries):
-        place = "%s[%d]" % (where, number)
-        for key, parse in _FORMS.items():
-            if entry.get(key) is not None:
-                yield from _problem("%s.%s" % (place, key), parse, str(entry[key]))
-        yield from _problem(place + ".vf", parse_indexes, texts(entry.get("vf")))
-        yield from _problem(place + ".write_combining", parse_bars, texts(entry.get("write_combining")))
-        for key, least in (("count", 1), ("vfs", 0)):
-            if entry.get(key) is not None and int(entry[key]) < least:
-                yield Problem("%s.%s" % (place, key), "expected a number from %d, found %s" % (least, entry[key]))
-
-
 def texts(value: Any) -> list[str]:
     """Return a list of texts as Ansible makes it of a single value."""
     if value is None:
         return []
     return [str(one) for one in value] if isinstance(value, (list, tuple)) else str(value).split(",")
-
-
-def _problem(place: str, parse: Callable[[Any], Any], value: Any) -> Iterator[Problem]:
-    try:
-        parse(value)
-    except HostError as exc:
-        yield refused(exc, place)

@@ -6,9 +6,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .._base.errors import HostError
 from .._host.pci import NET, PciBus, PciDevice
-from .recorded import Recorded
+
+if TYPE_CHECKING:
+    from .recorded import Recorded
 
 
 def selector_error(message: str, evidence: list[str], remedy: str) -> HostError:

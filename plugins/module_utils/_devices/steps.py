@@ -12,8 +12,7 @@ from .._base.fs import Root
 from .._host.bars import Naming, read_naming
 from .._host.iommu import NODES, NONE, OUR_PREFIX, classify, group_alone
 from .._host.pci import PciDevice
-from .._policy.backend import BUILTIN, DKMS
-from .._policy.kinds import VFIO_PCI
+from .._policy.kinds import BUILTIN, DKMS, VFIO_PCI
 from .hanging import hanging
 
 OVERRIDE, UNBIND, REMOVE, ADD, BIND = "override", "unbind", "remove", "add", "bind"
@@ -136,3 +135,13 @@ def target(backend: str, driver: str, pa_hint: bool | None, write_combining: Ite
     if backend == BUILTIN:
         return Target(driver, driver, False, None, "vfio-noiommu", bars)
     return Target(driver, driver, False, write_combining=bars)
+
+
+def release_target(record: dict[str, Any]) -> Target:
+    """Return the target that leads back to a recorded original."""
+    return Target(
+        record["driver"],
+        record["driver_override"],
+        False,
+        write_combining=tuple(record.get("write_combining", ())),
+    )

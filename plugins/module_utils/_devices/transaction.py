@@ -380,13 +380,3 @@ def as_target(state: DeviceState) -> Target:
     """Return the target that leads back to a state."""
     hint = state.pa_hint if state.in_module else None
     return Target(state.driver, state.driver_override, state.in_module, hint, write_combining=tuple(state.bars.named))
-
-
-def release_target(record: dict[str, Any]) -> Target:
-    """Return the target that leads back to a recorded original."""
-    return Target(
-        record["driver"],
-        record["driver_override"],
-        False,
-        write_combining=tuple(record.get("write_combining", ())),
-    )

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from .._base.command import Runner
 from .._base.fs import Root
 from .._base.paths import WANTS_DIR
-from .hugetlb import UNITS
+from .._base.sizes import UNITS
 
 NAME = "dpdk.service"
 CONF = "/etc/dpdk/dpdk.conf"

@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 from .._base.errors import HostError
 from .._base.fs import Root
+from .._base.sizes import UNITS
 
 SIZES_DIR = "/sys/kernel/mm/hugepages"
 NODES_DIR = "/sys/devices/system/node"
-
-UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def format_size(size: int) -> str:

@@ -11,7 +11,7 @@ from typing import Iterable, NamedTuple
 
 from .._base.errors import HostError
 from .._base.fs import Root
-from .hugetlb import UNITS
+from .._base.sizes import UNITS
 
 MOUNTS = "/proc/1/mountinfo"
 FSTAB = "/etc/fstab"

@@ -16,7 +16,7 @@ from .._base.paths import BINDINGS
 from .._base.records import load_json
 from .._base.times import stamp
 from .._host.iommu import host_iommu, read_groups
-from .backend import BUILTIN, DKMS
+from .kinds import BUILTIN, DKMS
 
 INSECURE = (BUILTIN, DKMS)
 

@@ -16,8 +16,8 @@ from .._host.addressing import is_encrypted, is_xen_pv
 from .._host.iommu import HostIommu, host_iommu
 from .._host.kernel_config import NOIOMMU_MODE, lockdown, vfio_noiommu_config
 from .._host.modules import dependencies, module_loaded
+from .kinds import BUILTIN, DKMS, IOMMU
 
-IOMMU, BUILTIN, DKMS = "iommu", "builtin", "dkms"
 NOT_ACCEPTED = "unsafe_not_accepted"
 UNSAFE_INTERRUPTS = "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts"
 

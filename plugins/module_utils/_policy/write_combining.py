@@ -11,7 +11,7 @@ them apart: many devices say that their registers are prefetchable, so that firm
 from __future__ import annotations
 
 import re
-from typing import Any, Mapping, NamedTuple, Sequence
+from typing import NamedTuple, Sequence
 
 from .._base.errors import HostError
 from .._base.fs import Root
@@ -45,23 +45,6 @@ class Choice(NamedTuple):
 
     bars: tuple[int, ...]
     refusals: list[HostError]
-
-
-def choose(
-    root: Root, declared: Sequence[tuple[PciDevice, Mapping[str, Any]]], driver: str
-) -> tuple[dict[str, tuple[int, ...]], list[HostError], list[str]]:
-    """Return the BARs of each device by its address, every reason against it, and what cannot be known yet."""
-    wishes = [(device, entry["write_combining"]) for device, entry in declared if entry.get("write_combining")]
-    refusals = platform_refusals(root, driver) if wishes else []
-    chosen, unknown = {}, []
-    for device, wish in wishes:
-        choice = choose_bars(root, device, wish)
-        refusals += choice.refusals
-        if choice.bars:
-            chosen[device.address] = choice.bars
-        elif not choice.refusals:
-            unknown.append("Which BARs of %s will be write-combined is known when it exists." % device.address)
-    return chosen, refusals, unknown
 
 
 def platform_refusals(root: Root, driver: str) -> list[HostError]:

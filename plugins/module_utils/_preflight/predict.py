@@ -21,7 +21,7 @@ from .._host.hugetlb import SIZES_DIR
 from .._host.iommu import NODES
 from .._host.kernel_config import NOIOMMU_MODE
 from .._host.pci import PCI_DEVICES, PciDevice
-from .._policy.backend import BUILTIN, DKMS, IOMMU
+from .._policy.kinds import BUILTIN, DKMS, IOMMU
 from .._policy.unsuitable import poll_mode_driver
 
 TYPE1, NOIOMMU = "type1", "noiommu"

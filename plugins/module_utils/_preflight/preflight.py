@@ -30,14 +30,15 @@ from .._host.kernel_config import lockdown, vfio_noiommu_config
 from .._host.modules import module_installed, module_loaded
 from .._host.mounts import refuse_late
 from .._host.pci import PciBus, PciDevice
-from .._policy import acceptance, others, write_combining
-from .._policy.backend import DKMS, IOMMU, NOT_ACCEPTED, UNSAFE_INTERRUPTS, choose
+from .._policy import acceptance, others
+from .._policy.backend import NOT_ACCEPTED, UNSAFE_INTERRUPTS, choose
+from .._policy.declared_bars import choose_declared
 from .._policy.guard_context import GuardContext
 from .._policy.guards import check, loss_refusals
-from .._policy.kinds import VFIO_PCI
-from .._policy.others import id_refusals
+from .._policy.kinds import DKMS, IOMMU, VFIO_PCI
 from .._policy.undeclared import undeclared
 from .._policy.unsuitable import unsuitable
+from .._policy.vfio_ids import id_refusals
 from .declared import LaterSteps
 from .declared import refusals as later_refusals
 from .held import Wanted
@@ -113,7 +114,7 @@ class Preflight:
         errors += loss_refusals(context, present, lost, set(self._recorded))
         pairs, self._selector_errors = match(declared.devices, self._bus, known)
         self._selected = [device for device, _entry in pairs]
-        self._combined, harmful, self._unknown_bars = write_combining.choose(root, pairs, VFIO_PCI)
+        self._combined, harmful, self._unknown_bars = choose_declared(root, pairs, VFIO_PCI)
         self._selector_errors += errors + harmful
         self._release = kernels.running(root)
         self._iommu = host_iommu(root)

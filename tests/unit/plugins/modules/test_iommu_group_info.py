@@ -42,3 +42,9 @@ def test_only_the_given_ones(host: Tree) -> None:
 def test_unknown_addresses_are_an_error(host: Tree, address: str) -> None:
     with pytest.raises(HostError):
         iommu_group_info.report(host.root, [address])
+
+
+def test_a_physical_function_with_virtual_ones_is_reported(host: Tree) -> None:
+    """Nothing is done to it: only whoever binds it would destroy its virtual functions."""
+    host.vf(A, 0)
+    assert [device["address"] for device in iommu_group_info.report(host.root, [A])["devices"]] == [A]

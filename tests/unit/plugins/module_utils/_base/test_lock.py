@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import Iterator
 
 import pytest
-from ansible_collections.baremetal.noiommu.plugins.module_utils import _run
+from ansible_collections.baremetal.noiommu.plugins.module_utils import _answer, _run
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base import lock
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
@@ -107,7 +107,7 @@ def test_a_link_in_its_place_is_not_followed(tree: Tree) -> None:
 
 def test_those_that_change_bindings_take_it(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "WAIT", 0.0)
-    monkeypatch.setattr(_run, "Root", lambda: machine.root)
+    monkeypatch.setattr(_answer, "Root", lambda: machine.root)
     monkeypatch.setattr(_run, "Runner", lambda: machine.runner)
 
     def bind_nothing(check_mode: bool = False) -> FakeModule:

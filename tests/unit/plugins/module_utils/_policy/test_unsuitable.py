@@ -14,7 +14,7 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.iommu import group_refusals
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.network_config import Identity, mentions
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus
-from ansible_collections.baremetal.noiommu.plugins.module_utils._policy import others
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy import others, vfio_ids
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import GuardContext
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.unsuitable import unsuitable
 from ansible_collections.baremetal.noiommu.plugins.module_utils._preflight.predict import Situation, applications
@@ -111,15 +111,15 @@ LINES = [
 @pytest.mark.parametrize("path,text,evidence", LINES)
 def test_ids_that_vfios_own_mode_would_make_work_are_refused(host: Tree, path: str, text: str, evidence: str) -> None:
     bus = PciBus(host.root)
-    assert others.id_refusals(host.root, bus, "builtin", {NIC}) == []
+    assert vfio_ids.id_refusals(host.root, bus, "builtin", {NIC}) == []
     host.file(path, text)
-    found = others.id_refusals(host.root, bus, "builtin", {NIC})
+    found = vfio_ids.id_refusals(host.root, bus, "builtin", {NIC})
     assert [refusal.code for refusal in found] == ["vfio_ids"] and found[0].evidence == [
         evidence,
         "0000:00:03.0 (8086:10d3, driver e1000e) is one of these and is not declared",
     ]
-    assert others.id_refusals(host.root, bus, "builtin", {NIC, "0000:00:03.0"}) == []
-    assert others.id_refusals(host.root, bus, "iommu", {NIC}) == []
+    assert vfio_ids.id_refusals(host.root, bus, "builtin", {NIC, "0000:00:03.0"}) == []
+    assert vfio_ids.id_refusals(host.root, bus, "iommu", {NIC}) == []
     said = others.warnings(host.root, "iommu", [others.Declared(bus.get(NIC))])
     assert len(said) == 1 and said[0].startswith(evidence)
 
@@ -137,13 +137,13 @@ def test_ids_that_vfios_own_mode_would_make_work_are_refused(host: Tree, path: s
 )
 def test_ids_of_no_device_here_are_no_reason(host: Tree, text: str) -> None:
     host.file("/etc/modprobe.d/vfio.conf", text)
-    assert others.id_refusals(host.root, PciBus(host.root), "builtin", {NIC}) == []
+    assert vfio_ids.id_refusals(host.root, PciBus(host.root), "builtin", {NIC}) == []
 
 
 def test_a_file_of_an_administrator_hides_the_packages(host: Tree) -> None:
     host.file("/usr/lib/modprobe.d/vfio.conf", "options vfio-pci ids=8086:10d3")
     host.file("/etc/modprobe.d/vfio.conf", "# nothing")
-    assert others.id_refusals(host.root, PciBus(host.root), "builtin", {NIC}) == []
+    assert vfio_ids.id_refusals(host.root, PciBus(host.root), "builtin", {NIC}) == []
 
 
 # --- network configuration ---

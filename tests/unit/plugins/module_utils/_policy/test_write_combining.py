@@ -11,6 +11,7 @@ import struct
 import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciBus
 from ansible_collections.baremetal.noiommu.plugins.module_utils._policy import write_combining
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.declared_bars import choose_declared
 from ansible_collections.baremetal.noiommu.tests.unit.support.tree import Tree
 
 NIC = "0000:00:05.0"
@@ -201,4 +202,4 @@ def test_where_nothing_is_declared_nothing_is_asked(tree: Tree) -> None:
     tree.file("/proc/cpuinfo", "Features\t: fp\n")
     device = PciBus(tree.root).get(NIC)
     assert device is not None
-    assert write_combining.choose(tree.root, [(device, {"address": NIC})], "vfio-pci") == ({}, [], [])
+    assert choose_declared(tree.root, [(device, {"address": NIC})], "vfio-pci") == ({}, [], [])

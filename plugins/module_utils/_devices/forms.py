@@ -94,4 +94,4 @@ def texts(value: Any) -> list[str]:
     """Return a list of texts as Ansible makes it of a single value."""
     if value is None:
         return []
-    return [str(one) for one in value] if isinstance(value, (list, tuple)) else str(value).split(",")
+    return [str(item) for item in value] if isinstance(value, (list, tuple)) else str(value).split(",")

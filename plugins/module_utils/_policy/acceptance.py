@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The acceptance of insecure passthrough: since when a host has it, until when it may, and what follows then."""
+"""How long insecure passthrough is accepted on a host, since when it is used, and what happens after the last day."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def end_of(until: str | None) -> datetime.datetime | None:
             evidence=["insecure_until (noiommu_insecure_until): %s" % exc],
             remedy="Write the last day on which it is accepted as YYYY-MM-DD; the day ends at midnight UTC.",
         ) from exc
-    # The last day that Python knows means forever.
+    # The last day that Python can represent means forever.
     return day + datetime.timedelta(days=1) if day.date() < datetime.date.max else day
 
 

@@ -21,7 +21,7 @@ CONTAINER_MODE = 0o666
 
 
 def granted_nodes(root: Root) -> list[str]:
-    """Return the nodes of the groups that have a device of ours in them."""
+    """Return the nodes of the groups with a device that this collection bound."""
     ours = (load_json(root, ORIGINALS) or {}).get("devices", ())
     found = {chardev_of(root, PciDevice(root, address).iommu_group) for address in ours}
     return [path for path in chardevs(root) if path in found]

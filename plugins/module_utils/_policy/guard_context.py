@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the guards look at, and the shape of what they say."""
+"""What the guards read of the host, and what they answer."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _SHOWN = 5
 
 
 class Owner(NamedTuple):
-    """A device, or what is taken along with it, and what to say before the name of something that it has."""
+    """A device, or one that is taken along with it; ``prefix`` comes before the names of what it has."""
 
     device: PciDevice
     prefix: str
 
     @property
     def is_the_hosts(self) -> bool:
-        """Whether a driver of the host's has it."""
+        """Whether a driver of the host is bound to it."""
         return self.device.driver is not None and self.device.driver not in PASSTHROUGH_DRIVERS
 
 
 class Guard(NamedTuple):
-    """One reason, what it was seen by, and how to end it."""
+    """One reason, the evidence for it, and what to do about it."""
 
     kind: str
     message: str

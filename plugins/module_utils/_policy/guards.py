@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reasons for never taking a device away from the host. There is no switch that overrides them.
+"""Why a device is never taken away from the host. There is no switch that overrides a guard.
 
 A guard protects the device itself and everything on top of it: VLAN, macvlan, ipvlan, tunnel, bond, team, bridge and
 VRF interfaces, also those in containers; the virtual functions of a physical one; partitions, RAID, LVM, dm-crypt,

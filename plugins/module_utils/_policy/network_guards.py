@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reasons for never taking a device away that the host's network depends on."""
+"""Why a device that the host's network depends on is never taken away."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def ifindexes(context: GuardContext, chains: dict[str, str]) -> dict[int, str]:
 
 
 def _connections(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
-    """A connection over a link-local address has no other routes than the kernel's own, which prove nothing."""
+    """Look at connections besides routes: over a link-local address, there are only the kernel's own routes."""
     names = ifindexes(context, chains)
     incoming, others = [], []
     for entry in context.net.addresses:
@@ -135,7 +135,7 @@ def _carries(kind: str, what: str, device: PciDevice, evidence: list[str]) -> li
 
 
 def _containers(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
-    """sysfs hides what containers have on top of an interface."""
+    """Refuse what containers have an interface on top of; sysfs does not show it."""
     names = ifindexes(context, chains)
     evidence = [
         "%s on %s" % (link, chains[names[index]]) for index in names for link in context.elsewhere.on_top.get(index, ())
@@ -221,10 +221,10 @@ def _seen(context: GuardContext, chains: dict[str, str], found: dict[int, list[s
 
 
 def _stacked(context: GuardContext, owners: list[Owner], device: PciDevice, chains: dict[str, str]) -> list[Guard]:
-    """Refuse what has no address itself, but something on top of it.
+    """Refuse an interface that has no address itself, but another one on top of it.
 
     A bridge may pass on what the host sends through a veth or tap, and nothing in sysfs leads from one end of those to
-    the other. And the layers would not come back with the device.
+    the other. And the layers would not be restored with the device.
     """
     own = _own_interfaces(context, owners)
     evidence = [chain for name, chain in chains.items() if name not in own]
@@ -252,7 +252,7 @@ def _freeing(context: GuardContext, names: Iterable[str]) -> list[str]:
 
 
 def _pppoe(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
-    """The address and the routes are on ppp0 and the like, from which nothing in sysfs leads to the interface."""
+    """Refuse an interface below a PPPoE session: addresses are on ppp0, and nothing in sysfs leads from there to it."""
     evidence = [
         "/proc/net/pppoe: session with %s through %s" % (context.pppoe[name], chain)
         for name, chain in chains.items()
@@ -271,7 +271,7 @@ def _pppoe(context: GuardContext, device: PciDevice, chains: dict[str, str]) -> 
 
 
 def _other_namespace(context: GuardContext, owners: list[Owner], device: PciDevice) -> list[Guard]:
-    """sysfs hides the interfaces that are in other network namespaces: all of a device's, or one of several."""
+    """Refuse a device with interfaces in other network namespaces, all or one of several; sysfs does not show those."""
     owners = [owner for owner in owners if owner.is_the_hosts]
     evidence = [
         owner.prefix + link

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reasons for never taking a device away whose character devices somebody has open, or that is the host's console."""
+"""Why a device is never taken away whose character devices a process has open, or that has the host's console."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Other configuration that acts on the same devices, and what it leads to."""
+"""Configuration of the host that contradicts the declaration of a device."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reasons for never taking a device away that has disks of the host's."""
+"""Why a device that has disks of the host is never taken away."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _mounted(context: GuardContext, device: PciDevice, chains: dict[str, str]) -
     return [
         Guard(
             "mount",
-            # An automount, noauto, or a boot that has not come that far.
+            # Named, but not mounted now: an automount, noauto, or a boot that has not come that far.
             "%s holds %s." % (device.address, "mounted filesystems" if mounted else "what %s names" % places),
             shorten(mounted + named),
             "Unmount it and take it out of %s first, or choose another device." % places,
@@ -160,7 +160,7 @@ def _members(disks: Disks, device: PciDevice, chains: dict[str, str]) -> list[Gu
 
 
 def _data(disks: Disks, device: PciDevice, chains: dict[str, str]) -> list[Guard]:
-    """What nobody uses at the moment and no file names may be somebody's all the same."""
+    """Refuse disks with data, even if nothing uses them now and no file names them."""
     seen = ((chain, disks.data_on(name)) for name, chain in chains.items())
     evidence = ["%s holds %s" % (chain, data) for chain, data in seen if data]
     if not evidence:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Refuse to release everything of a kind that is recorded on the host only because it is not declared."""
+"""Refuse to release everything of a kind only because its variable is missing."""
 
 from __future__ import annotations
 

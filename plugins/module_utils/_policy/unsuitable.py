@@ -15,8 +15,8 @@ from .._host.pci import PciDevice
 _BIFURCATED = {"mlx4_core": "mlx4", "mlx5_core": "mlx5", "mana": "mana"}
 _MELLANOX, _MICROSOFT = "15b3", "1414"
 _NETWORK, _INFINIBAND = "02", "0c06"
-# From vfio_pci_dev_in_denylist() in the kernel's vfio_pci.c. In userspace's hands they can hang the host or
-# reads others' memory.
+# From vfio_pci_dev_in_denylist() in the kernel's vfio_pci.c. Driven from userspace, they can hang the
+# host or read others' memory.
 _DENYLIST = {
     **dict.fromkeys(("8086:19e2", "8086:19e3", "8086:37c8", "8086:37c9", "8086:0435", "8086:0443"), "QAT"),
     **dict.fromkeys(("8086:0b25", "8086:0cfe"), "DSA or IAA"),

@@ -101,7 +101,7 @@ def parse_bars(declared: Sequence[str]) -> None:
 
 
 def choose_bars(root: Root, device: PciDevice, declared: Sequence[str]) -> Choice:
-    """Return which BARs a declaration means, or every reason against it."""
+    """Return the BARs that an entry declares, or every reason against them."""
     try:
         parse_bars(declared)
     except HostError as exc:

@@ -216,7 +216,7 @@ class Preflight:
 
         What serves the host already needs no acceptance to be described.
         """
-        if self._choice.backend is not None or {one.code for one in self._choice.refusals} != {NOT_ACCEPTED}:
+        if self._choice.backend is not None or {refusal.code for refusal in self._choice.refusals} != {NOT_ACCEPTED}:
             return self._choice.backend, self._selected
         try:
             deployed = load_json(self._root, BINDINGS, BINDINGS_SCHEMA) or {}

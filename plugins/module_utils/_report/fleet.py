@@ -5,7 +5,7 @@
 """The fleet report: one record per host from what a run registered, and the files made of all records.
 
 A host is not trusted: whatever it answers becomes a record of the published schema (docs/report.schema.json), of
-bounded size, and nothing in it can end the place that it is written to.
+bounded size, and nothing in it can break out of the file that it is written to.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .record import blank, reason
 
 VERSION = 1
 
-# What the roles register, by how people call it, in the order of the roles.
+# What the roles register, and what people call it, in the order of the roles.
 CONCERNS = {
     "kmod_result": "kernel module",
     "passthrough_cmdline": "boot parameters",
@@ -41,7 +41,7 @@ _EXPIRED = "insecure_expired"
 _TEXT, _ITEMS = 1000, 200
 _KINDS = ("iommu", "builtin", "dkms")
 _SAFETY = ("isolated", "unsafe", "none")
-# Control characters, and those that change the direction or the width of what stands beside them.
+# Control characters, and those that change the direction or the width of the text around them.
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
     "\ufff9-\ufffb\U000e0000-\U000e0fff]"
@@ -86,11 +86,11 @@ def _list(value: Any) -> list[Any]:
 
 
 def _dicts(value: Any) -> list[Mapping[str, Any]]:
-    return [one for one in _list(value) if isinstance(one, Mapping)]
+    return [entry for entry in _list(value) if isinstance(entry, Mapping)]
 
 
 def _texts(value: Any) -> list[str]:
-    return [text(one) for one in _list([value] if isinstance(value, str) else value)]
+    return [text(entry) for entry in _list([value] if isinstance(value, str) else value)]
 
 
 def _time(value: Any) -> str | None:
@@ -101,29 +101,29 @@ def _time(value: Any) -> str | None:
 
 
 def host_record(name: str, registered: Mapping[str, Any], maintenance: str = "") -> dict[str, Any]:
-    """Return what a run found out about a host; ``registered`` has the variables of that run."""
+    """Return what a run found out about a host, from the variables that the run registered."""
     results = {key: _dict(registered.get(key)) for key in REGISTERED}
     facts = results["preflight_info"]
     failure = results["compare_failure"]
-    refusals = [_refusal(one) for one in _dicts(_dict(facts.get("verdict")).get("refusals"))]
-    refusals += [one for one in map(_refusal, _dicts(failure.get("refusals"))) if one not in refusals]
+    refusals = [_refusal(refusal) for refusal in _dicts(_dict(facts.get("verdict")).get("refusals"))]
+    refusals += [refusal for refusal in map(_refusal, _dicts(failure.get("refusals"))) if refusal not in refusals]
     drift = [
         {"concern": concern, "changes": found}
         for concern, found in ((concern, changes(results[key])) for key, concern in CONCERNS.items())
         if found
     ]
-    record = blank("ok", reason(drift, [one["code"] + ": " + one["message"] for one in refusals]))
+    record = blank("ok", reason(drift, [refusal["code"] + ": " + refusal["message"] for refusal in refusals]))
     facts = facts if facts.get("verdict") else results["compare_facts"]
     verdict = _dict(facts.get("verdict"))
     if verdict:
         record.update(_facts(facts, verdict))
     if maintenance:
         record["state"], record["reason"] = "maintenance", maintenance
-    elif any(one.get("unreachable") for one in results.values()):
+    elif any(result.get("unreachable") for result in results.values()):
         record["state"], record["reason"] = "unreachable", text(_unreachable(results)) or "unreachable"
-    elif any(one["code"] != _EXPIRED for one in refusals):
+    elif any(refusal["code"] != _EXPIRED for refusal in refusals):
         record["state"] = "refused"
-    elif failure:  # whatever refusal there is was tolerated, and is not why
+    elif failure:  # a refusal that was tolerated is not the reason
         record["state"] = "failed"
         record["reason"] = " ".join(text(failure.get("msg") or "The run failed.").split())
     elif not verdict:
@@ -144,16 +144,16 @@ def host_record(name: str, registered: Mapping[str, Any], maintenance: str = "")
 
 
 def _unreachable(results: Mapping[str, Mapping[str, Any]]) -> str:
-    message = next(one.get("msg") for one in results.values() if one.get("unreachable"))
+    message = next(result.get("msg") for result in results.values() if result.get("unreachable"))
     return re.sub("^Task failed: ", "", " ".join(text(message).split()))
 
 
-def _refusal(one: Mapping[str, Any]) -> dict[str, Any]:
+def _refusal(refusal: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "code": text(one.get("code")),
-        "message": text(one.get("message")),
-        "evidence": _texts(one.get("evidence")),
-        "remedy": text(one.get("remedy")),
+        "code": text(refusal.get("code")),
+        "message": text(refusal.get("message")),
+        "evidence": _texts(refusal.get("evidence")),
+        "remedy": text(refusal.get("remedy")),
     }
 
 
@@ -177,18 +177,18 @@ def _facts(facts: Mapping[str, Any], verdict: Mapping[str, Any]) -> dict[str, An
         },
         "taint": _taint(_dict(facts.get("taint"))),
         "devices": [
-            _device(one)
-            for one in _dicts(facts.get("devices"))
-            if one.get("selected") or one.get("driver") == "vfio-pci"
+            _device(device)
+            for device in _dicts(facts.get("devices"))
+            if device.get("selected") or device.get("driver") == "vfio-pci"
         ],
         "hugepages": [
             {
-                "size": text(one.get("size")),
-                "node": _number(one.get("node")),
-                "count": _count(one.get("count")),
-                "free": _count(one.get("free")),
+                "size": text(pool.get("size")),
+                "node": _number(pool.get("node")),
+                "count": _count(pool.get("count")),
+                "free": _count(pool.get("free")),
             }
-            for one in _dicts(facts.get("hugepages"))
+            for pool in _dicts(facts.get("hugepages"))
         ],
         "reboot_pending": [_reboot_reason(facts)] if verdict.get("reboot_required") else [],
         "keys_to_enrol": [text(signing.get("certificate") or "DKMS's signing key")] if waits else [],
@@ -214,40 +214,40 @@ def _taint(taint: Mapping[str, Any]) -> dict[str, Any]:
         "mask": _count(taint.get("mask")),
         "flags": [
             {
-                "bit": _count(one.get("bit")),
-                "letter": text(one.get("letter")),
-                "name": text(one.get("name")),
-                "meaning": text(one.get("meaning")),
+                "bit": _count(flag.get("bit")),
+                "letter": text(flag.get("letter")),
+                "name": text(flag.get("name")),
+                "meaning": text(flag.get("meaning")),
                 "attribution": [
                     {
-                        "kind": text(who.get("kind")),
-                        "name": text(who.get("name")),
-                        "pid": _number(who.get("pid")),
-                        "since": _time(who.get("since")),
-                        "evidence": text(who.get("evidence")),
-                        "insecure_passthrough": who.get("insecure_passthrough") is True,
+                        "kind": text(cause.get("kind")),
+                        "name": text(cause.get("name")),
+                        "pid": _number(cause.get("pid")),
+                        "since": _time(cause.get("since")),
+                        "evidence": text(cause.get("evidence")),
+                        "insecure_passthrough": cause.get("insecure_passthrough") is True,
                     }
-                    for who in _dicts(one.get("attribution"))
+                    for cause in _dicts(flag.get("attribution"))
                 ],
             }
-            for one in _dicts(taint.get("flags"))
+            for flag in _dicts(taint.get("flags"))
         ],
     }
 
 
-def _device(one: Mapping[str, Any]) -> dict[str, Any]:
+def _device(device: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "address": text(one.get("address")),
-        "vendor_device": text(one.get("vendor_device")),
-        "class": text(one.get("class")),
-        "driver": _text_or_none(one.get("driver")),
-        "interfaces": _texts(one.get("interfaces")),
-        "mac": _text_or_none(one.get("mac")),
-        "numa_node": _number(one.get("numa_node")),
-        "group": _number(one.get("group")),
-        "chardev": _text_or_none(one.get("chardev")),
-        "safety": one.get("safety") if one.get("safety") in _SAFETY else "none",
-        "write_combining": _bars(one.get("write_combining")),
+        "address": text(device.get("address")),
+        "vendor_device": text(device.get("vendor_device")),
+        "class": text(device.get("class")),
+        "driver": _text_or_none(device.get("driver")),
+        "interfaces": _texts(device.get("interfaces")),
+        "mac": _text_or_none(device.get("mac")),
+        "numa_node": _number(device.get("numa_node")),
+        "group": _number(device.get("group")),
+        "chardev": _text_or_none(device.get("chardev")),
+        "safety": device.get("safety") if device.get("safety") in _SAFETY else "none",
+        "write_combining": _bars(device.get("write_combining")),
     }
 
 
@@ -279,12 +279,12 @@ def _wanted(result: Mapping[str, Any]) -> list[str]:
         parts = result.get("diff")
         parts = [parts] if isinstance(parts, Mapping) else _dicts(parts)
         names = dict.fromkeys(name for part in parts for name in _names(part))
-        steps = ["%s differs" % one for one in names if one]
+        steps = ["%s differs" % name for name in names if name]
     return steps or ["not as declared"]
 
 
 def _names(part: Mapping[str, Any]) -> list[str]:
-    """Say of what a part of a diff is."""
+    """Return what a part of a diff is about."""
     name = text(part.get("before_header") or part.get("after_header"))
     return _texts(text(part.get("before"), 10 * _TEXT).splitlines()) if name == REMOVED else [name]
 
@@ -312,9 +312,9 @@ def _parts(name: str) -> list[tuple[bool, str]]:
 def fleet(records: Iterable[dict[str, Any]], generated_at: str) -> dict[str, Any]:
     """Return the whole report."""
     hosts = sorted(
-        ({"os": "", "warnings": [], "checked_at": generated_at, **one} for one in records),
+        ({"os": "", "warnings": [], "checked_at": generated_at, **host} for host in records),
         # host9 before host10, as people count.
-        key=lambda one: [(0, int(part), "") if digits else (1, 0, part) for digits, part in _parts(one["name"])],
+        key=lambda host: [(0, int(part), "") if digits else (1, 0, part) for digits, part in _parts(host["name"])],
     )
     return {
         "version": VERSION,
@@ -361,13 +361,13 @@ def _digest(source: str) -> str:
 
 
 def without_times(rendered: str) -> str:
-    """Return a file of ours without the times of its making, to tell whether two say the same."""
+    """Return a rendered file without its timestamps, to tell whether two say the same."""
     pattern = r'("(?:generated|checked)_at": ?)"[^"]*"|^(%s(?:\{.*\})? )\d+$' % CHECKED
     return re.sub(pattern, r"\1\2", rendered, flags=re.MULTILINE)
 
 
 def file_name(host: str) -> str:
-    """Return a name for a host's own file that stays in its directory and is no other host's."""
+    """Return a file name for a host: it never leaves its directory, and no two hosts have the same."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", host)[:100]
     if plain and plain == host and not plain.startswith("."):
         return plain

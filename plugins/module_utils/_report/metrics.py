@@ -27,7 +27,7 @@ class _Metric(NamedTuple):
 
 
 def render(record: dict[str, Any], checked: float, labels: dict[str, str] | None = None, whole: bool = True) -> str:
-    """Return the text file of a host's record; what is not known has no sample.
+    """Return a host's record as a text file; what is not known has no sample.
 
     Not ``whole``: the record was made on the host itself, which knows little of pending reboots and keys.
     """

@@ -16,13 +16,13 @@ from .._base.records import load_record, sift
 from .._base.schema import Schema, anything, choice, fields, flag, items, nullable, text, whole
 from .record import STATES
 
-_TEXT, _MAYBE_TEXT, _MAYBE_WHOLE = text(), nullable(text()), nullable(whole(None))
+_TEXT, _MAYBE_TEXT, _MAYBE_CAUSELE = text(), nullable(text()), nullable(whole(None))
 _TEXTS = items(text())
 _STAMP = text(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "a time such as 2026-01-15T08:30:00Z")
 
 
 def _entry(required: dict[str, Schema], optional: dict[str, Schema] | None = None) -> Schema:
-    # There may be more, from a later version whose runs write the same report.
+    # A later version, whose runs write the same report, may add keys.
     return fields(required, optional, more=True)
 
 
@@ -37,17 +37,17 @@ _INSECURE = _entry(
         "used_since_boot": nullable(flag()),
     }
 )
-_WHO = _entry(
+_CAUSE = _entry(
     {
         "kind": _TEXT,
         "name": _TEXT,
-        "pid": _MAYBE_WHOLE,
+        "pid": _MAYBE_CAUSELE,
         "since": nullable(_STAMP),
         "evidence": _TEXT,
         "insecure_passthrough": flag(),
     }
 )
-_FLAG = _entry({"bit": whole(), "letter": _TEXT, "name": _TEXT, "meaning": _TEXT, "attribution": items(_WHO)})
+_FLAG = _entry({"bit": whole(), "letter": _TEXT, "name": _TEXT, "meaning": _TEXT, "attribution": items(_CAUSE)})
 _DEVICE = _entry(
     {
         "address": _TEXT,
@@ -56,8 +56,8 @@ _DEVICE = _entry(
         "driver": _MAYBE_TEXT,
         "interfaces": _TEXTS,
         "mac": _MAYBE_TEXT,
-        "numa_node": _MAYBE_WHOLE,
-        "group": _MAYBE_WHOLE,
+        "numa_node": _MAYBE_CAUSELE,
+        "group": _MAYBE_CAUSELE,
         "chardev": _MAYBE_TEXT,
         "safety": _TEXT,
     }
@@ -75,11 +75,11 @@ RECORD = _entry(
         "insecure": _INSECURE,
         "taint": nullable(_entry({"mask": whole(), "flags": items(_FLAG)})),
         "devices": items(_DEVICE),
-        "hugepages": items(_entry({"size": _TEXT, "node": _MAYBE_WHOLE, "count": whole(), "free": whole()})),
+        "hugepages": items(_entry({"size": _TEXT, "node": _MAYBE_CAUSELE, "count": whole(), "free": whole()})),
         "reboot_pending": _TEXTS,
         "keys_to_enrol": _TEXTS,
     },
-    # Which the first reports did not have.
+    # The first reports did not have these.
     {"os": _TEXT, "warnings": _TEXTS, "checked_at": _STAMP},
 )
 
@@ -92,7 +92,7 @@ class Earlier(NamedTuple):
 
 
 class Merged(NamedTuple):
-    """The records of one report: those of this run that are news, and those of earlier runs that stay."""
+    """The records of one report: the new ones of this run, and those of earlier runs that stay."""
 
     fresh: list[dict[str, Any]]
     kept: list[dict[str, Any]]
@@ -100,7 +100,7 @@ class Merged(NamedTuple):
 
 
 def earlier(root: Root, path: str) -> Earlier:
-    """Return what the report has that is there; nothing if there is none."""
+    """Return what the existing report has; nothing if there is none."""
     found = load_record(
         root,
         path,
@@ -114,7 +114,7 @@ def earlier(root: Root, path: str) -> Earlier:
 
 def _earlier(report: dict[str, Any]) -> Earlier:
     usable, wrong = sift(report["hosts"], RECORD, "hosts")
-    records = {one["name"]: {"checked_at": report["generated_at"], **one} for one in usable}
+    records = {record["name"]: {"checked_at": report["generated_at"], **record} for record in usable}
     return Earlier(records, [str(problem) for problem in wrong])
 
 
@@ -130,11 +130,11 @@ def merge(
     """
     run = list(records)
     # Two runs may have checked one host: what was seen last counts, unless a clock was wrong.
-    fresh = [one for one in run if not one["checked_at"] < _checked(known.get(one["name"])) <= now]
-    written = {one["name"] for one in fresh}
-    others = {name: one for name, one in known.items() if name not in written}
-    listed = set(others if inventory is None else inventory).union(one["name"] for one in run)
-    kept = [one for name, one in others.items() if name in listed]
+    fresh = [record for record in run if not record["checked_at"] < _checked(known.get(record["name"])) <= now]
+    written = {record["name"] for record in fresh}
+    others = {name: record for name, record in known.items() if name not in written}
+    listed = set(others if inventory is None else inventory).union(record["name"] for record in run)
+    kept = [record for name, record in others.items() if name in listed]
     return Merged(fresh, kept, sorted(name for name in others if name not in listed))
 
 

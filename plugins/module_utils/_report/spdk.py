@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What SPDK's setup.sh leaves on a host that was deployed.
+"""What SPDK's setup.sh leaves behind on a host that was deployed.
 
-It sees IOMMU groups, so it unbinds each disk that is not in use to bind it to vfio-pci, which needs a group: ours stay
-as they are, and all others end without a driver. Its ``reset`` gives all disks to the kernel's drivers, ours included.
+It sees our IOMMU groups and so binds each disk that is not in use to vfio-pci. That needs a group: our disks stay as
+they are, all others end up without a driver. Its ``reset`` gives all disks to the kernel's drivers, ours included.
 """
 
 from __future__ import annotations

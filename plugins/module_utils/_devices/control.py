@@ -17,7 +17,8 @@ import re
 import socket
 import struct
 import time
-from typing import Any, Callable, Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Callable, Iterable
 
 from .._base.command import Runner
 from .._base.errors import HostError
@@ -31,7 +32,9 @@ from .hanging import refuse_hanging
 from .hanging import unbind as request_unbind
 from .identity import permanent_mac
 from .sriov import NUMBER, count
-from .writer import Writer
+
+if TYPE_CHECKING:
+    from .writer import Writer
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _VFIO_NODE_WAIT = 5.0
@@ -75,7 +78,13 @@ class Kernel:
     def __init__(self, root: Root, runner: Runner) -> None:
         self.root = root
         self.runner = runner
-        self._writer = Writer()
+
+    @cached_property
+    def _writer(self) -> Writer:
+        # A run that unbinds nothing does not need it.
+        from .writer import Writer
+
+        return Writer()
 
     def before_threads(self) -> None:
         """Do what is safe only as long as there is one thread, for requests from several."""

@@ -99,7 +99,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     [
         ("vfio_binding", ["_host.netlink", "_host.disks", "_policy.network_guards", "_policy.storage_guards"]),
         ("vfio_binding", ["_binding.execution", "_devices.transaction", "_policy.undeclared", "_host.network_config"]),
-        ("vfio_binding", ["_policy.write_combining", "_host.hugetlb"]),
+        ("vfio_binding", ["_policy.write_combining", "_host.hugetlb", "_devices.writer"]),
         ("noiommu_info", ["_access.plan", "_access.services", "_hugepages.plan", "_policy.network_guards"]),
         ("noiommu_info", ["_access.declared", "_hugepages.declared", "_policy.write_combining", "_base.lock"]),
         ("kernel_taint_info", ["_base.durable", "_base.records", "_base.lock", "_base.command"]),

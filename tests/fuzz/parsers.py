@@ -22,12 +22,12 @@ from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import 
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import (
     ACCESS_RECORD,
     BINDINGS,
+    CMDLINE_RECORD,
     HUGEPAGES_RECORD,
     HUGETLB_MOUNTS_RECORD,
     ORIGINALS,
 )
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.records import load_json, sift
-from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.record import RECORD as CMDLINE_RECORD
 from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.record import CommandLineRecord
 from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.words import parse as parse_words
 from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.words import split

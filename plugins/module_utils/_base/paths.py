@@ -43,6 +43,7 @@ HUGEPAGES_UNIT = UNITS_DIR + "/" + HUGEPAGES_UNIT_NAME
 HUGEPAGES_WANTS = WANTS_DIR + "/" + HUGEPAGES_UNIT_NAME
 HUGEPAGES_RECORD = "/var/lib/noiommu/hugepages.json"
 HUGETLB_MOUNTS_RECORD = "/var/lib/noiommu/hugetlb-mounts.json"
+CMDLINE_RECORD = "/var/lib/noiommu/cmdline.json"
 HUGETLBFS_UNIT = "dev-hugepages.mount"
 DROP_IN = "60-noiommu.conf"
 

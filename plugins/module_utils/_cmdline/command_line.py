@@ -14,9 +14,10 @@ from .._base.command import Runner
 from .._base.errors import HostError
 from .._base.files import FileSet, RenderedFile
 from .._base.fs import Root
+from .._base.paths import CMDLINE_RECORD as RECORD
 from .._base.undo import UndoStack
 from .mechanism import BootLoader, Lines, Original
-from .record import RECORD, CommandLineRecord
+from .record import CommandLineRecord
 from .words import Parameters, add, effective, find, holds, remove, running
 
 

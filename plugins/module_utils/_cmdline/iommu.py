@@ -6,14 +6,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._base.command import Runner
 from .._base.errors import HostError
 from .._base.fs import Root
+from .._base.paths import CMDLINE_RECORD
 from .._host.iommu import HostIommu
-from .record import CommandLineRecord
-from .words import Parameters, holds, running
+
+if TYPE_CHECKING:
+    from .words import Parameters
 
 OWNER = "iommu"  # of the parameters on the kernel command line
 # The other kinds are on wherever nothing switches them off.
@@ -36,6 +38,11 @@ class Enabling(NamedTuple):
 
 def enabling(root: Root, iommu: HostIommu, wanted: bool) -> Enabling:
     """Decide from the host what turning its IOMMU on takes."""
+    if not wanted and not root.exists(CMDLINE_RECORD):  # as on most hosts, which have no IOMMU to be turned on
+        return Enabling([], [], False, False, [])
+    from .record import CommandLineRecord
+    from .words import Parameters, holds, running
+
     recorded = CommandLineRecord.load(root).owners.get(OWNER)
     if not wanted or iommu.state == "absent":
         return Enabling([], [], recorded is not None, False, [])
@@ -47,8 +54,9 @@ def enabling(root: Root, iommu: HostIommu, wanted: bool) -> Enabling:
     parameters = list(dict.fromkeys(base.parameters + _PARAMETERS.get(iommu.firmware_tables[0], [])))
     without = list(dict.fromkeys([*base.without, *iommu.disabled_by]))
     refusals = []
-    if holds(running(root), Parameters(parameters, without)):
-        refusals.append(_stays_off(root, iommu, parameters))
+    words = running(root)
+    if holds(words, Parameters(parameters, without)):
+        refusals.append(_stays_off(iommu, parameters, words))
     else:
         refusals += _not_to_be_had(root, Parameters(parameters, without))
     return Enabling(parameters, without, recorded is not None, not refusals, refusals)
@@ -56,7 +64,7 @@ def enabling(root: Root, iommu: HostIommu, wanted: bool) -> Enabling:
 
 def _not_to_be_had(root: Root, wanted: Parameters) -> list[HostError]:
     """Return what the step that puts them on the command line would refuse."""
-    from .command_line import CommandLinePlan  # most hosts have no IOMMU to be turned on
+    from .command_line import CommandLinePlan
 
     try:
         CommandLinePlan(root, Runner(), OWNER, wanted)
@@ -66,14 +74,14 @@ def _not_to_be_had(root: Root, wanted: Parameters) -> list[HostError]:
     return []
 
 
-def _stays_off(root: Root, iommu: HostIommu, parameters: list[str]) -> HostError:
+def _stays_off(iommu: HostIommu, parameters: list[str], words: list[str]) -> HostError:
     return HostError(
         "iommu_stays_off",
         "The firmware describes an IOMMU (ACPI %s) that no boot parameter turns on." % ", ".join(iommu.firmware_tables),
         evidence=[
             "/sys/class/iommu: no hardware node, though booted with %s"
             % (" ".join(parameters) or "nothing against it"),
-            "/proc/cmdline: %s" % " ".join(running(root)),
+            "/proc/cmdline: %s" % " ".join(words),
         ],
         remedy="Look for the reason in `dmesg | grep -i -e DMAR -e AMD-Vi -e iommu` and in the firmware setup; it takes"
         " %s. To do without it, take noiommu_enable_iommu (enable_iommu) back." % iommu.enable_with,

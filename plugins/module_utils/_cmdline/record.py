@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from .._base.fs import Root
+from .._base.paths import CMDLINE_RECORD as RECORD
 from .._base.records import dump_json, load_record
 from .._base.schema import fields, items, nullable, table, text
 from .mechanism import Original
 from .words import Parameters, split
 
-RECORD = "/var/lib/noiommu/cmdline.json"
 _SCHEMA = fields(
     {
         "owners": table(fields({"parameters": items(text()), "without": items(text())})),

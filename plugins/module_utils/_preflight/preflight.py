@@ -23,14 +23,14 @@ from .._devices.selectors import match
 from .._devices.sriov import losses, plan_functions
 from .._dkms import signing
 from .._dkms.upkeep import headers_to_come
-from .._host import dpdk_service, hugetlb, kernels, taint
+from .._host import hugetlb, kernels, taint
 from .._host.bars import read_naming
 from .._host.iommu import HostIommu, chardev_of, classify, group_refusals, host_iommu, read_group
 from .._host.kernel_config import lockdown, vfio_noiommu_config
 from .._host.modules import module_installed, module_loaded
 from .._host.mounts import refuse_late
 from .._host.pci import PciBus, PciDevice
-from .._policy import acceptance, others
+from .._policy import acceptance
 from .._policy.backend import NOT_ACCEPTED, UNSAFE_INTERRUPTS, choose
 from .._policy.declared_bars import choose_declared
 from .._policy.guard_context import GuardContext
@@ -336,30 +336,16 @@ class Preflight:
         ]
 
     def _warnings(self) -> list[str]:
-        warnings = [*self._choice.warnings, *self._bound_by_others(), *self._unknown_bars]
+        warnings = [*self._choice.warnings, *self._unknown_bars]
         if self._module_required:
             warnings += self._build_warnings()
         if self._iommu.state == "active" and read_parameters(self._root, "vfio_iommu_type1"):
             warnings += self._unsafe_interrupts(self._iommu)
-        return warnings + others.warnings(self._root, self._choice.backend, map(self._with_record, self._selected))
+        if not self._selected:
+            return warnings
+        from .contradictions import contradictions
 
-    def _with_record(self, device: PciDevice) -> others.Declared:
-        record = self._recorded.get(device.address)
-        if record is None:
-            return others.Declared(device)
-        return others.Declared(device, frozenset(record.interfaces), frozenset(record.macs))
-
-    def _bound_by_others(self) -> list[str]:
-        """Warn about devices that dpdk.service binds to another driver."""
-        selected = {device.address for device in self._selected}
-        bindings = dpdk_service.bindings(self._root) if dpdk_service.is_enabled(self._root) else []
-        return [
-            "%s, line %d, has %s bind %s to %s. At boot the declared driver comes after it, but whenever it is started"
-            " again, as by an upgrade of its package, its own replaces it. Remove the line."
-            % (dpdk_service.INTERFACES, binding.line, dpdk_service.NAME, binding.address, binding.driver)
-            for binding in bindings
-            if binding.address in selected and binding.driver != VFIO_PCI
-        ]
+        return warnings + contradictions(self._root, self._choice.backend, self._selected, self._recorded)
 
     def _build_warnings(self) -> list[str]:
         if self._prebuilt:

@@ -102,6 +102,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         ("vfio_binding", ["_policy.write_combining", "_host.hugetlb", "_devices.writer"]),
         ("noiommu_info", ["_access.plan", "_access.services", "_hugepages.plan", "_policy.network_guards"]),
         ("noiommu_info", ["_access.declared", "_hugepages.declared", "_policy.write_combining", "_base.lock"]),
+        ("noiommu_info", ["_cmdline.words", "_policy.others", "_host.dpdk_service"]),
         ("kernel_taint_info", ["_base.durable", "_base.records", "_base.lock", "_base.command"]),
         ("iommu_group_info", ["_devices.finders", "_base.lock", "_base.schema", "_policy.write_combining"]),
         ("hugepages", ["_cmdline.bootloaders"]),

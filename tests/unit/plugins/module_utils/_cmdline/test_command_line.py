@@ -13,9 +13,9 @@ import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.command import RunResult
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import HostError
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.fs import Root
+from ansible_collections.baremetal.noiommu.plugins.module_utils._base.paths import CMDLINE_RECORD as RECORD
 from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline import bootloaders
 from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.command_line import CommandLinePlan
-from ansible_collections.baremetal.noiommu.plugins.module_utils._cmdline.record import RECORD
 from ansible_collections.baremetal.noiommu.tests.unit.support.boot_parameters import (
     PAGES,
     Make,

@@ -95,7 +95,7 @@ def unit() -> str:
 def rendered(wanted: list[WantedPool]) -> list[RenderedFile]:
     """Return all files of the boot unit; none of them exists if nothing is wanted."""
     script = "#!/bin/sh\n" + HEADER + _SCRIPT % {"wants": WANTS_DIR, "service": dpdk_service.NAME}
-    for pool, count in wanted:
+    for pool, count in wanted:  # noiommu-verify reads these lines: _report/hugepages.py
         script += "reserve '%s' %s %d %s\n" % (pool.label, pool.directory, count, pool.meminfo)
     script += "exit $failed\n"
     return [

@@ -16,7 +16,7 @@ from .._base.schema import anything, fields, table
 from .._host.hugetlb import persistent
 from .._host.mounts import read_mounts
 
-# A declared pool in the script that reserves it at boot: the pool's directory, and the count.
+# A declared pool in the script that _hugepages/boot_files.py writes: the pool's directory, and the count.
 _POOL = re.compile(r"^reserve '[^'\n]*' (\S+) (\d+) ", re.MULTILINE)
 # What is read of the role's record.
 _MOUNTED = fields({"mounts": table(anything())}, more=True)

@@ -76,7 +76,7 @@ def test_the_architecture_s_table_is_this_one() -> None:
 def test_every_file_that_the_architecture_names_is_there() -> None:
     """Those of the collection: paths on a host begin with a slash."""
     text = ARCHITECTURE.read_text(encoding="utf-8")
-    named = set(re.findall(r"`((?:_\w+|plugin_utils|tests|bench|molecule|plugins)/[\w./]*)`", text))
+    named = set(re.findall(r"`((?:_\w+|plugin_utils|tests|bench|molecule|plugins|kmod|roles|tools)/[\w./]*)`", text))
     assert len(named) > 40
     places = (REPOSITORY, REPOSITORY / "plugins", MODULE_UTILS)
     assert [name for name in sorted(named) if not any((place / name).exists() for place in places)] == []

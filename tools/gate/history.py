@@ -31,7 +31,7 @@ class History:
         self._first: dict[str, int] = {}
 
     def absent(self) -> str:
-        """Why there is none of these files; nothing if there is."""
+        """Why these files have no history; empty if they have one."""
         try:
             top = self._git("rev-parse", "--show-toplevel").strip()
         except RigError as exc:
@@ -41,7 +41,7 @@ class History:
         return ""
 
     def lacking(self) -> str:
-        """Why it cannot be asked what changed; nothing if it can."""
+        """Why git cannot say what changed; empty if it can."""
         absent = self.absent()
         if absent:
             return absent
@@ -62,7 +62,7 @@ class History:
         return int(self._git("show", "--no-patch", "--format=%ct", commit))
 
     def first(self, path: str) -> int:
-        """When a path was first committed. One that is new is as old as HEAD; one that is not there does not count."""
+        """When a path was first committed. A new one is as old as HEAD; for one that does not exist, 0."""
         if path not in self._first:
             times = self._git("log", "--format=%ct", "--", path).split()
             new = self.time() if (self.root / path).exists() else 0

@@ -31,7 +31,7 @@ NOTICED = ("killed", "timeout", "segfault")
 
 @dataclass(frozen=True)
 class Score:
-    """What became of one file's mutants."""
+    """How many of one file's mutants the tests noticed."""
 
     noticed: int
     total: int
@@ -131,7 +131,7 @@ def measure(root: Path, module: str) -> Score:
 
 
 def modules(root: Path, wanted: Sequence[str]) -> list[str]:
-    """The files that somebody named, or all."""
+    """The files that were named on the command line, or all."""
     known = sorted(str(path.relative_to(root / CODE).with_suffix("")) for path in (root / CODE).glob("_*/*.py"))
     unknown = [name for name in wanted if name not in known]
     if unknown:

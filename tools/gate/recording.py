@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
-"""Write what a run came to into the table, if it was a run of a commit."""
+"""Write the result of a run into the table, if the run was of a commit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DIGITS = 12  # of a commit's name
 
 
 def commit_of(history: History, rule: Rule) -> tuple[str, str]:
-    """Return the commit that a run of this clone proves something of, or else why it proves nothing of any."""
+    """Return the commit that a run of this clone proves something about, or why it proves nothing about any."""
     absent = history.absent()
     if absent:
         return "", absent

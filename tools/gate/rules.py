@@ -113,7 +113,7 @@ def rules(root: Path) -> dict[str, Rule]:
 
 
 def find(known: dict[str, Rule], name: str) -> Rule:
-    """The rule of a name that somebody gave."""
+    """The rule with a name that was given on the command line."""
     if name not in known:
         raise RigError(
             f"nothing is proven under the name {name}",

@@ -21,7 +21,7 @@ PATTERN = re.compile(
 
 @dataclass(frozen=True)
 class Line:
-    """What the last whole run of one name came to."""
+    """The result of the last whole run of one name."""
 
     name: str
     passed: bool
@@ -36,7 +36,7 @@ class Line:
 
 
 def parse(text: str) -> tuple[str, dict[str, Line]]:
-    """Split the file into what stands above the lines, and the lines by name."""
+    """Split the file into the text above the lines, and the lines by name."""
     above, header, below = text.partition(HEADER)
     if not header:
         raise RigError(f"{FILE} has no table of proofs", text[-300:], "the table's head must be:\n" + HEADER)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright (c) 2026, baremetal.noiommu contributors
-"""Which scenarios a run of the tests takes on besides those that it always runs."""
+"""Which scenarios a test run takes besides those that it always runs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def choose(verdicts: Sequence[Verdict], budget: int) -> Plan:
 
 
 def named(verdicts: Sequence[Verdict], names: Sequence[str]) -> Plan:
-    """Take exactly the scenarios that somebody named."""
+    """Take exactly the scenarios that were named on the command line."""
     known = {verdict.rule.scenario: verdict for verdict in verdicts}
     unknown = [name for name in names if name not in known]
     if unknown:

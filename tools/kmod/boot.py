@@ -73,7 +73,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Result:
-    """What the test said. A machine that died counts as one failed test more."""
+    """What the test printed. A machine that died counts as one more failed test."""
 
     passed: int
     failed: int
@@ -98,7 +98,7 @@ def with_dependencies(modules: Path, wanted: Sequence[str]) -> list[Path]:
             raise RigError(
                 f"the kernel has no module {name}",
                 f"looked in {modules}",
-                "mend what the test wants, see tools/kmod/boot.py",
+                "correct what the test asks for, see tools/kmod/boot.py",
             )
         if path in order:
             return
@@ -167,7 +167,7 @@ def initramfs(machine: Machine, modules: Path, into: Path) -> Path:
 
 
 def unpacked_kernel(vmlinuz: Path) -> Path:
-    """The kernel for QEMU to start: without the compression of xz, to undo which takes 8 s of each emulated boot.
+    """The kernel for QEMU to start, without xz's compression: undoing that takes 8 s of each emulated boot.
 
     Kernels that are compressed otherwise unpack themselves in a second.
     """

@@ -211,7 +211,7 @@ class Build:
 
 
 def build(kernel: Kernel, source: Path = SOURCE, name: str = "") -> Build:
-    """Build with all warnings and with sparse; any warning is a problem, whoever it comes from.
+    """Build with all warnings and with sparse; any warning is a problem, wherever it comes from.
 
     Another source than the project's own needs a name, by which its module is told from others.
     """
@@ -371,7 +371,7 @@ def build_program(kernel: Kernel, source: Path, options: Sequence[str], into: Pa
         finally:
             shutil.rmtree(work, ignore_errors=True)
     if out.returncode:
-        raise RigError(f"{source.name} does not compile", out.stdout, "install gcc and libc6-dev, or mend the test")
+        raise RigError(f"{source.name} does not compile", out.stdout, "install gcc and libc6-dev, or correct the test")
 
 
 def checkpatch() -> Build:

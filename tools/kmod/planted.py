@@ -69,5 +69,5 @@ def plant(fault: Fault, into: Path) -> Path:
 
 
 def catches(fault: Fault, tests: Iterable[str]) -> list[str]:
-    """The tests that failed and are those that have to, of the lines of a run's TAP."""
+    """The tests that failed as they have to, from the lines of a run's TAP."""
     return [line for line in tests if re.match(r"not ok \d+ - ", line) and fault.caught_by in line]

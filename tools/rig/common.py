@@ -22,7 +22,7 @@ IMAGES = REPOSITORY / "tools/images"
 
 
 class RigError(Exception):
-    """An error somebody can act on: what is wrong, what shows it, what to do."""
+    """An error that the user can act on: what is wrong, what shows it, what to do."""
 
     def __init__(self, cause: str, evidence: str = "", remedy: str = "") -> None:
         super().__init__(cause)

@@ -13,7 +13,7 @@ from rig.common import REPOSITORY, RigError
 
 from . import child, recording, table, turns
 from .history import History
-from .rules import MAX_DAYS, PREFIX, find, rules
+from .rules import IMAGES, MAX_DAYS, PREFIX, find, rules
 from .verdicts import State, Verdict, judge
 
 
@@ -104,8 +104,8 @@ def take(args: argparse.Namespace) -> int:
     start, left, results = time.monotonic(), list(chosen.left), []
     for turn in chosen.taken:
         elapsed = time.monotonic() - start
-        # A guess is easily wrong by so much, and images may have to be built besides.
-        needed = turn.seconds if turn.measured else 2 * turn.seconds
+        # A guess is easily wrong by so much. The table's times are without images, which may have to be built first.
+        needed = turn.seconds + IMAGES if turn.measured else 2 * turn.seconds
         if args.until is not None and args.only is None and time.time() + needed > args.until:
             remaining = max(0, args.until - time.time())
             left.append((turn.name, f"may need {needed} s, {remaining:.0f} s are left of the run"))

@@ -12,6 +12,7 @@ from rig.common import RigError
 MAX_DAYS = 30  # the lint fails where a change waits longer than this for its proof
 # Seconds that a scenario is expected to take until the table has a measured time.
 ESTIMATE = 900
+IMAGES = 300  # what the images of a scenario may take besides, on a machine that has none yet
 ESTIMATES = {
     "molecule-arm64": 3600,
     "molecule-faults": 6000,

@@ -113,6 +113,15 @@ def test_nothing_is_begun_that_may_not_end_before_the_whole_run_has_to(clone, le
     assert taken or "one: may need 1800 s" in done.stdout
 
 
+def test_a_measured_time_is_without_the_images_that_may_have_to_be_built(clone):
+    for name in ("one", "two", "three"):
+        clone.line("molecule-" + name, clone.head(), seconds=100)
+    clone.write("plugins/module.py", "changed")
+    clone.commit()
+    done = take(clone, 1000, "--until", str(time.time() + 390))
+    assert "running" not in done.stdout and "one: may need 400 s" in done.stdout
+
+
 def take(clone: Clone, budget: int, *more: str, sleep: float = 0) -> subprocess.CompletedProcess[str]:
     """Take the turns with a Makefile whose scenarios are nearly nothing; the first fails."""
     proofs = f"{sys.executable} {REPOSITORY / 'tools/proofs'}"

@@ -65,6 +65,7 @@ class Verify:
             "state": state,
             "reason": reason(drift, self._unknown + over),
             "drift": drift,
+            "warnings": list(kernel_module.warnings(root, deployed)),
             "backend": deployed.bindings.get("backend"),
             "kernel": kernels.running(root),
             "insecure": insecure,
@@ -106,8 +107,9 @@ class Verify:
 
 def line(record: dict[str, Any]) -> str:
     """Return the one line for a person or a monitoring agent."""
+    warnings = "".join("; WARNING: " + warning for warning in record.get("warnings", ()))
     if record["reason"]:
-        return "%s: %s" % (record["state"].upper(), record["reason"])
+        return "%s: %s%s" % (record["state"].upper(), record["reason"], warnings)
     insecure, parts = record["insecure"], ["%d devices" % len(record["devices"])]
     if record["backend"]:
         parts.append("backend %s" % record["backend"])
@@ -115,7 +117,7 @@ def line(record: dict[str, Any]) -> str:
         until = ", accepted until %s" % insecure["until"] if insecure["until"] else ""
         parts.append("INSECURE since %s%s" % (insecure["since"] or "an unknown time", until))
     parts.append("kernel taint %d" % record["taint"]["mask"])
-    return "OK: " + "; ".join(parts)
+    return "OK: " + "; ".join(parts) + warnings
 
 
 def main(argv: list[str], root: Root | None = None) -> int:

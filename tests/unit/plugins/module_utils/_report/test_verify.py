@@ -219,6 +219,37 @@ def test_a_new_kernel_without_modules(host: Machine, capsys: pytest.CaptureFixtu
     assert code == 1 and json.loads(out)["reboot_pending"] == ["the modules of the running kernel 9.9.9 are gone"]
 
 
+@pytest.mark.parametrize(
+    "release, present, warned",
+    [
+        ("999.1.0", (), ", and no headers ("),
+        ("999.1.0", ("build/Makefile",), "has no module noiommu: "),
+        ("999.1.0", ("modules.dep",), ""),
+        ("1.1.0", (), ""),  # it is older: nobody boots it by accident
+    ],
+)
+def test_a_kernel_installed_since_without_the_module(
+    host: Machine, capsys: pytest.CaptureFixture, release: str, present: tuple[str, ...], warned: str
+) -> None:
+    host.tree.dir("/lib/modules/%s/kernel" % release)
+    for name in present:
+        host.tree.file("/lib/modules/%s/%s" % (release, name), "updates/dkms/noiommu.ko:\n")
+    code, out = run(host, capsys, "--json")
+    found = json.loads(out)["warnings"]
+    assert code == 0 and len(found) == bool(warned), "it is a warning, and no drift"
+    _code, line = run(host, capsys)
+    assert line.startswith("OK: ") and ("; WARNING: the installed kernel %s" % release in line) == bool(warned)
+    assert not warned or warned in found[0]
+
+
+def test_a_backend_that_needs_no_module_of_ours(host: Machine, capsys: pytest.CaptureFixture) -> None:
+    bindings = json.loads(host.root.read_text(BINDINGS) or "")
+    host.tree.file(BINDINGS, json.dumps({**bindings, "backend": "iommu"}))
+    host.tree.dir("/lib/modules/999.1.0/kernel")
+    _code, out = run(host, capsys, "--json")
+    assert json.loads(out)["warnings"] == []
+
+
 def test_after_the_date(
     host: Machine, capsys: pytest.CaptureFixture, now: datetime.datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

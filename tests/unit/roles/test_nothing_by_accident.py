@@ -51,6 +51,7 @@ OPTIONS = {
         "sriov",
         "backend",
         "accept_unsafe",
+        "dpdk_pa_hint",
         "enable_iommu",
         "kmod_build",
         "insecure_until",

@@ -16,6 +16,7 @@ import os
 import re
 import socket
 import struct
+import threading
 import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Callable, Iterable
@@ -78,6 +79,7 @@ class Kernel:
     def __init__(self, root: Root, runner: Runner) -> None:
         self.root = root
         self.runner = runner
+        self._looking = threading.Lock()
 
     @cached_property
     def _writer(self) -> Writer:
@@ -340,9 +342,12 @@ class Kernel:
     def users(self, nodes: Iterable[str]) -> dict[str, list[str]]:
         """Describe the processes that have device files open, by file."""
         wanted = {node for node in nodes if self.root.exists(node)}
+        with self._looking:  # to open a file is to look, and another thread must not take that for use
+            return self._users(wanted) if wanted else {}
+
+    def _users(self, wanted: set[str]) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
-        pairs = {(file.path, file.pid) for file in open_files(self.root, wanted)} if wanted else set()
-        for node, pid in sorted(pairs):
+        for node, pid in sorted({(file.path, file.pid) for file in open_files(self.root, wanted)}):
             found.setdefault(node, []).append("%s is open in process %s (%s)" % (node, pid, name_of(self.root, pid)))
         for node in wanted.difference(found):
             if self._is_busy(node):

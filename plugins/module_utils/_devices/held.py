@@ -17,16 +17,18 @@ from .hanging import refuse_hanging
 
 def in_use(kernel: Kernel, devices: list[PciDevice]) -> dict[str, HostError]:
     """Refuse to unbind devices that a process drives, each by its address."""
-    owners = {node: device for device in devices for node in nodes_of(kernel.root, device)}
-    found: dict[str, HostError] = {}
-    for node, users in kernel.users(owners).items():
-        device = owners[node]
-        error = HostError(
-            "in_use",
-            "%s has to be unbound from %s, but it is in use." % (device.address, device.driver),
-            remedy="Stop that process first: unbinding would hang until it ends, or take the device away under it.",
-        )
-        found.setdefault(device.address, error).evidence += users
+    nodes = {device.address: nodes_of(kernel.root, device) for device in devices}
+    users = kernel.users({node for found in nodes.values() for node in found})
+    found = {}
+    for device in devices:
+        evidence = [line for node in nodes[device.address] for line in users.get(node, [])]
+        if evidence:
+            found[device.address] = HostError(
+                "in_use",
+                "%s has to be unbound from %s, but it is in use." % (device.address, device.driver),
+                evidence,
+                "Stop that process first: unbinding would hang until it ends, or take the device away under it.",
+            )
     return found
 
 

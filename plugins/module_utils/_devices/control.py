@@ -341,28 +341,32 @@ class Kernel:
 
     def users(self, nodes: Iterable[str]) -> dict[str, list[str]]:
         """Describe the processes that have device files open, by file."""
-        wanted = {node for node in nodes if self.root.exists(node)}
+        wanted = [node for node in nodes if self.root.exists(node)]
         with self._looking:  # to open a file is to look, and another thread must not take that for use
-            return self._users(wanted) if wanted else {}
-
-    def _users(self, wanted: set[str]) -> dict[str, list[str]]:
+            tried = {node: self._try(node) for node in wanted}
+        # All descriptors of all processes take long to read.
+        held = {node for node, answer in tried.items() if answer != 0}
         found: dict[str, list[str]] = {}
-        for node, pid in sorted({(file.path, file.pid) for file in open_files(self.root, wanted)}):
+        pairs = {(file.path, file.pid) for file in open_files(self.root, held)} if held else set()
+        for node, pid in sorted(pairs):
             found.setdefault(node, []).append("%s is open in process %s (%s)" % (node, pid, name_of(self.root, pid)))
-        for node in wanted.difference(found):
-            if self._is_busy(node):
+        for node in held.difference(found):
+            if tried[node] == errno.EBUSY:
                 found[node] = ["%s: opening it gives EBUSY; the process that has it open is not visible" % node]
         return found
 
-    def _is_busy(self, chardev: str) -> bool:
-        """A VFIO group can be opened only once. Opening other files might affect the device, so they are not tried."""
+    def _try(self, chardev: str) -> int | None:
+        """Open a VFIO group, which works once at a time: 0 if nobody has it open, or the error. None if not tried.
+
+        Opening other files might affect the device.
+        """
         if not self.root.is_live or not chardev.startswith("/dev/vfio/"):
-            return False
+            return None
         try:
             os.close(os.open(chardev, os.O_RDWR | os.O_CLOEXEC))
         except OSError as exc:
-            return exc.errno == errno.EBUSY
-        return False
+            return exc.errno
+        return 0
 
     def log_lines(self, needle: str) -> list[str]:
         """Return the kernel log's last lines about something, as evidence for a failure."""

@@ -59,7 +59,8 @@ def test_threads_that_look_at_one_group_do_not_take_each_other_for_users(
     root = Root(str(tree.base))
     monkeypatch.setattr(Root, "is_live", property(lambda _root: True))
     monkeypatch.setattr(control, "os", Files)
-    monkeypatch.setattr(control, "open_files", lambda _root, _wanted: [])
+    scans: list[set[str]] = []
+    monkeypatch.setattr(control, "open_files", lambda _root, wanted: scans.append(wanted) or [])
     kernel = Kernel(root, Runner())
     found: list[Any] = []
     threads = [threading.Thread(target=lambda: found.append(kernel.users([GROUP]))) for _number in range(8)]
@@ -67,6 +68,7 @@ def test_threads_that_look_at_one_group_do_not_take_each_other_for_users(
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [{}] * 8
+    assert found == [{}] * 8 and not scans, "what can be opened is free: no process need be looked at"
     with opened:
         assert "opening it gives EBUSY" in kernel.users([GROUP])[GROUP][0]
+    assert scans == [{GROUP}]

@@ -17,7 +17,8 @@ from .._host.pci import PciBus, PciDevice
 from .._policy.guard_context import GuardContext
 from .._policy.guards import check
 
-# Devices that are unbound within this time share one reading of the host: many are unbound at once.
+# Many devices are unbound at once, and share what one of them has read of the host: for so long after it was read,
+# however long reading took.
 _FRESH = 0.2
 
 
@@ -34,15 +35,14 @@ class Recheck:
     def __call__(self, device: PciDevice) -> None:
         """Raise :class:`Refused` with every reason against unbinding the device now."""
         with self._lock:
-            bus = self._look()
+            bus = self._bus if time.monotonic() < self._until else None
+            is_new = bus is None
+            if bus is None:
+                self._context, bus = self._context.fresh(), PciBus(self._kernel.root)
             guards = check(self._context, bus, bus.get(device.address) or device)
+            if is_new:  # it was read by the check
+                self._bus, self._until = bus, time.monotonic() + _FRESH
             errors = [guard.refusal() for guard in self._originals.standing(guards, device, bus)]
         errors += in_use(self._kernel, [device]).values()
         if errors:
             raise Refused(errors)
-
-    def _look(self) -> PciBus:
-        if self._bus is None or time.monotonic() >= self._until:
-            self._context, self._bus = self._context.fresh(), PciBus(self._kernel.root)
-            self._until = time.monotonic() + _FRESH
-        return self._bus

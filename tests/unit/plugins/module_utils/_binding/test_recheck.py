@@ -12,6 +12,9 @@ import pytest
 from ansible_collections.baremetal.noiommu.plugins.module_utils._base.errors import Refused
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding import recheck
 from ansible_collections.baremetal.noiommu.plugins.module_utils._binding.request import Request
+from ansible_collections.baremetal.noiommu.plugins.module_utils._devices.originals import Originals
+from ansible_collections.baremetal.noiommu.plugins.module_utils._host.pci import PciDevice
+from ansible_collections.baremetal.noiommu.plugins.module_utils._policy.guard_context import Guard, GuardContext
 from ansible_collections.baremetal.noiommu.tests.unit.support.fake_kernel import Machine
 from ansible_collections.baremetal.noiommu.tests.unit.support.transactions import binding, boot, converge
 
@@ -113,3 +116,27 @@ def test_the_boot_asks_again_too(
     monkeypatch.setattr(recheck.Recheck, "__call__", late)
     failed, lines = boot(host)
     assert failed >= 1 and host.driver_of(device) != "vfio-pci" and message in "".join(lines)
+
+
+def test_what_took_long_to_read_is_shared_all_the_same(host: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is fresh from when it was read: on a slow host each device would read everything anew."""
+    now = 100.0
+    readings: list[GuardContext] = []
+
+    def slow(context: GuardContext, *_more: object) -> list[Guard]:
+        nonlocal now
+        if context not in readings:
+            readings.append(context)
+            now += 5.0
+        return []
+
+    monkeypatch.setattr(recheck, "_FRESH", 0.2)
+    monkeypatch.setattr(recheck, "check", slow)
+    monkeypatch.setattr(recheck.time, "monotonic", lambda: now)
+    ask = recheck.Recheck(host.kernel, GuardContext(host.root), Originals())
+    for address in (DISK, NIC, DISK):
+        ask(PciDevice(host.root, address))
+    assert len(readings) == 1
+    now += 0.3
+    ask(PciDevice(host.root, NIC))
+    assert len(readings) == 2
